@@ -1,0 +1,139 @@
+//! What a collector is: a unit struct that declares its metrics, fetches rows (I/O only) and derives
+//! samples from them (pure). Everything else about it is found by walking the registration list.
+//!
+//! Must not: name a particular collector, or keep state anywhere but in [`Collector::State`].
+
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::Session;
+
+/// Where a collector's rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Once per server, on the kept connection.
+    Server,
+    /// Once per database, by the connection that walks them.
+    Database,
+}
+
+/// One source of metrics.
+///
+/// `fetch` does I/O and nothing else; `derive` is a pure function of the state, the rows and nothing
+/// else: times arrive in the rows. What must survive from one collection to the next (the previous
+/// counters, windows, learnt shapes) is in `State`, which lives with the target and survives
+/// reconnects.
+pub trait Collector: Send + Sync + 'static {
+    /// What one collection reads, with the settings that `derive` needs.
+    type Rows: Send + Sync + 'static;
+    /// What lives on between collections, per target and database.
+    type State: Default + Send + Sync + 'static;
+
+    /// Flag, label and file name: lower case, one word.
+    const NAME: &'static str;
+    /// One sentence for `--help` and the docs.
+    const HELP: &'static str;
+    /// Whether it runs unless the user says otherwise.
+    const DEFAULT_ON: bool = true;
+    /// Where it runs.
+    const SCOPE: Scope;
+    /// Interval unless the user sets one or [`Collector::interval`] chooses.
+    const INTERVAL: Duration;
+    /// Everything that it may emit.
+    const METRICS: &'static [&'static Metric];
+
+    /// Reads the rows, in as few round trips as possible.
+    fn fetch(
+        &self,
+        session: &Session,
+        state: &Self::State,
+    ) -> impl Future<Output = Result<Self::Rows, CollectError>> + Send;
+
+    /// Turns rows into samples.
+    fn derive(&self, state: &mut Self::State, rows: Self::Rows, sink: &mut Sink);
+
+    /// The interval that suits what was measured so far; used where the user set none.
+    fn interval(&self, state: &Self::State) -> Duration {
+        let _ = state;
+        Self::INTERVAL
+    }
+}
+
+/// The state of one collector for one target and database, its type erased.
+pub type AnyState = Box<dyn Any + Send + Sync>;
+/// What one collection gives: the rows, their type erased.
+pub type Collected<'a> =
+    Pin<Box<dyn Future<Output = Result<Box<dyn Any + Send + Sync>, CollectError>> + Send + 'a>>;
+
+/// [`Collector`] without its associated types, so that a list can hold them all.
+pub trait AnyCollector: Send + Sync {
+    /// [`Collector::NAME`].
+    fn name(&self) -> &'static str;
+    /// [`Collector::HELP`].
+    fn help(&self) -> &'static str;
+    /// [`Collector::DEFAULT_ON`].
+    fn default_on(&self) -> bool;
+    /// [`Collector::SCOPE`].
+    fn scope(&self) -> Scope;
+    /// [`Collector::METRICS`].
+    fn metrics(&self) -> &'static [&'static Metric];
+    /// A fresh state.
+    fn new_state(&self) -> AnyState;
+    /// [`Collector::interval`].
+    fn interval(&self, state: &AnyState) -> Duration;
+    /// [`Collector::INTERVAL`].
+    fn default_interval(&self) -> Duration;
+    /// [`Collector::fetch`]; the rows come back erased.
+    fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a>;
+    /// [`Collector::derive`] on rows that [`AnyCollector::fetch`] of the same collector gave.
+    fn derive(&self, state: &mut AnyState, rows: Box<dyn Any + Send + Sync>, sink: &mut Sink);
+}
+
+/// The poller keeps each state and each bundle of rows beside the collector that made it, so the
+/// types always match; a mismatch would be a defect of this crate, and is answered by doing nothing.
+impl<C: Collector> AnyCollector for C {
+    fn name(&self) -> &'static str {
+        C::NAME
+    }
+    fn help(&self) -> &'static str {
+        C::HELP
+    }
+    fn default_on(&self) -> bool {
+        C::DEFAULT_ON
+    }
+    fn scope(&self) -> Scope {
+        C::SCOPE
+    }
+    fn metrics(&self) -> &'static [&'static Metric] {
+        C::METRICS
+    }
+    fn new_state(&self) -> AnyState {
+        Box::new(C::State::default())
+    }
+    fn interval(&self, state: &AnyState) -> Duration {
+        state.downcast_ref().map_or(C::INTERVAL, |state| Collector::interval(self, state))
+    }
+    fn default_interval(&self) -> Duration {
+        C::INTERVAL
+    }
+    fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a> {
+        Box::pin(async move {
+            let missing = || CollectError::Missing {
+                what: "the collector's state has another type".to_owned(),
+                remedy: "this is a defect: please report it".to_owned(),
+            };
+            let state = state.downcast_ref::<C::State>().ok_or_else(missing)?;
+            let rows = Collector::fetch(self, session, state).await?;
+            Ok(Box::new(rows) as Box<dyn Any + Send + Sync>)
+        })
+    }
+    fn derive(&self, state: &mut AnyState, rows: Box<dyn Any + Send + Sync>, sink: &mut Sink) {
+        if let (Some(state), Ok(rows)) = (state.downcast_mut(), rows.downcast()) {
+            Collector::derive(self, state, *rows, sink);
+        }
+    }
+}

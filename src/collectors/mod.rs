@@ -1,0 +1,13 @@
+//! The registration list: a collector is one file here, one line in [`ALL`] and one golden file.
+//!
+//! Must not: hold logic.
+
+use crate::collector::AnyCollector;
+
+/// Every collector, in the order in which they run when several are due.
+pub static ALL: &[&dyn AnyCollector] = &[];
+
+/// The collector of a name.
+pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {
+    ALL.iter().copied().find(|c| c.name() == name)
+}

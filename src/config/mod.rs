@@ -1,0 +1,258 @@
+//! Everything a run needs, resolved once from flags, environment and `pgrunway.yml` and validated.
+//!
+//! Must not: connect anywhere, know a collector by name (the names come in as data), or let a
+//! secret be printed.
+
+pub mod passfile;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A password. It has no `Display`, and its `Debug` shows only that it is there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Host name or address, and port.
+    Tcp { host: String, port: u16 },
+    /// Directory of the Unix socket, and the port in the socket's name.
+    Unix { directory: PathBuf, port: u16 },
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { directory, port } => {
+                write!(f, "{}/.s.PGSQL.{port}", directory.display())
+            }
+        }
+    }
+}
+
+/// Where the password comes from. Files are read again at every connect, so rotation works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Password {
+    /// No password is sent.
+    None,
+    /// Given in the DSN or the environment.
+    Literal(Secret),
+    /// The whole content of a file, less one trailing line end.
+    File(PathBuf),
+    /// A `.pgpass` file, matched by host, port, database and user at every connect.
+    Passfile(PathBuf),
+}
+
+/// libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS where the server offers it, nothing verified.
+    Prefer,
+    /// TLS or nothing; the chain is verified only where a root certificate is given, as libpq does.
+    Require,
+    /// TLS with a verified chain.
+    VerifyCa,
+    /// TLS with a verified chain and host name.
+    VerifyFull,
+}
+
+/// Root certificates for `sslmode`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootCert {
+    /// None given and none in libpq's default place.
+    None,
+    /// `sslrootcert=system`: the system's trust store.
+    System,
+    /// A PEM file.
+    File(PathBuf),
+}
+
+/// How to reach one server. Timeouts of sessions are in [`Timeouts`].
+#[derive(Debug, Clone)]
+pub struct Connect {
+    /// Tried in order.
+    pub endpoints: Vec<Endpoint>,
+    /// Role to log in as.
+    pub user: String,
+    /// The database of the kept connection.
+    pub dbname: String,
+    /// Source of the password.
+    pub password: Password,
+    /// libpq's `sslmode`.
+    pub sslmode: SslMode,
+    /// Root certificates.
+    pub root_cert: RootCert,
+    /// Client certificate and key (PEM), both or none.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+    /// `application_name`, `pgrunway` unless the user set one.
+    pub application_name: String,
+}
+
+/// Deadlines and server-side timeouts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP or Unix connect, per endpoint.
+    pub connect: Duration,
+    /// TLS handshake, and again for the rest of the start-up (authentication).
+    pub handshake: Duration,
+    /// `statement_timeout`; our own deadline for a collection lies one second above.
+    pub statement: Duration,
+    /// `lock_timeout`.
+    pub lock: Duration,
+}
+
+/// What the alert rules compare with; exported, so that nobody edits PromQL to change a threshold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Objectives {
+    /// Seconds; a p95 above it pages.
+    pub latency: f64,
+    /// 0 to 1.
+    pub cache_hit_ratio: f64,
+    /// 0 to 1.
+    pub index_scan_ratio: f64,
+}
+
+/// One collector as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorSetting {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// The interval, where the user set one.
+    pub interval: Option<Duration>,
+}
+
+/// Settings of the statements collector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatementSettings {
+    /// Statements with series of their own.
+    pub top: usize,
+    /// Whether `pg_statement_info` carries the normalised text.
+    pub include_text: bool,
+    /// Characters of text kept.
+    pub text_length: usize,
+    /// Pause between the two scans of one poll.
+    pub scan_spacing: Duration,
+}
+
+/// Settings of the partitions collector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PartitionSettings {
+    /// Runway that every table must have, in seconds.
+    pub required: f64,
+    /// IANA zone in which the writers fill naive timestamps and dates; `None`: the database's own.
+    pub zone: Option<String>,
+}
+
+/// What the collectors read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Thresholds for the rules.
+    pub objectives: Objectives,
+    /// Deadlines and timeouts.
+    pub timeouts: Timeouts,
+    /// Window of `pg_cache_hit_ratio` and `pg_index_scan_ratio`.
+    pub ratio_window: Duration,
+    /// Most series one collector may publish for one database.
+    pub series_limit: usize,
+    /// Statements collector.
+    pub statements: StatementSettings,
+    /// Partitions collector.
+    pub partitions: PartitionSettings,
+    /// By collector name; every known collector has an entry.
+    pub collectors: BTreeMap<String, CollectorSetting>,
+}
+
+/// Which databases of a server are visited by the collectors that need to be inside one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatabaseFilter {
+    /// If not empty, only these.
+    pub include: Vec<String>,
+    /// Never these.
+    pub exclude: Vec<String>,
+}
+
+impl DatabaseFilter {
+    /// Whether a database is to be visited.
+    pub fn admits(&self, datname: &str) -> bool {
+        (self.include.is_empty() || self.include.iter().any(|d| d == datname))
+            && !self.exclude.iter().any(|d| d == datname)
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The validated configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) telemetry_path: String,
+    pub(crate) log_level: tracing::Level,
+    pub(crate) log_format: LogFormat,
+    pub(crate) connect: Connect,
+    pub(crate) databases: DatabaseFilter,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Config {
+    /// Addresses to listen on, at least one.
+    pub fn listen(&self) -> &[SocketAddr] {
+        &self.listen
+    }
+    /// Path of the exposition, starting with `/`.
+    pub fn telemetry_path(&self) -> &str {
+        &self.telemetry_path
+    }
+    /// Lowest level that is logged.
+    pub fn log_level(&self) -> tracing::Level {
+        self.log_level
+    }
+    /// Form of the log.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+    /// How to reach the server.
+    pub fn connect(&self) -> &Connect {
+        &self.connect
+    }
+    /// Which databases to visit.
+    pub fn databases(&self) -> &DatabaseFilter {
+        &self.databases
+    }
+    /// What the collectors read.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+}

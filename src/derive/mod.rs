@@ -1,0 +1,5 @@
+//! Pure maths: deltas, windows, latency estimation, partition bounds and runway.
+//!
+//! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
+
+pub mod delta;

@@ -1,0 +1,14 @@
+//! pgrunway: a Prometheus exporter for PostgreSQL. The data flow is one straight line:
+//!
+//! [`config`] → [`pg`] session → [`collector`] fetch → [`derive`] → [`snapshot`] → `render` →
+//! `http`; `poller` turns the crank, and `cmd` holds one file per subcommand.
+#![forbid(unsafe_code)]
+
+pub mod collector;
+pub mod collectors;
+pub mod config;
+pub mod derive;
+pub mod error;
+pub mod metric;
+pub mod pg;
+pub mod snapshot;

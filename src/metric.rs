@@ -1,0 +1,277 @@
+//! Our own metric model: descriptors that collectors declare, samples, and the [`Sink`] that
+//! refuses what an exposition must never hold (duplicates, undeclared names, wrong types, NaN).
+//!
+//! Must not: know PostgreSQL, a clock, or how samples are encoded.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// The Prometheus type of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A value that goes up and down.
+    Gauge,
+    /// A value that only rises while the process that counts it lives. The name ends in `_total`.
+    Counter,
+    /// Cumulative buckets with `_count` and `_sum`.
+    Histogram,
+}
+
+/// What a collector may emit: name, type, labels and help. Declared as `static` beside the
+/// collector and listed in its catalogue.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Full name, base unit and `_total` included.
+    pub name: &'static str,
+    /// One sentence with a full stop, naming the source view and column.
+    pub help: &'static str,
+    /// The Prometheus type.
+    pub kind: Kind,
+    /// Label names in the order in which [`Sink`] takes their values.
+    pub labels: &'static [&'static str],
+}
+
+impl Metric {
+    /// Declares a gauge.
+    pub const fn gauge(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Gauge, labels }
+    }
+
+    /// Declares a counter.
+    pub const fn counter(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Counter, labels }
+    }
+
+    /// Declares a histogram.
+    pub const fn histogram(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Histogram, labels }
+    }
+}
+
+/// A finished histogram, ready to be encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds, ascending, in base units; `+Inf` is implied.
+    pub bounds: Arc<[f64]>,
+    /// Cumulative counts, one per bound, never falling from one to the next.
+    pub cumulative: Box<[u64]>,
+    /// All observations; at least the last cumulative count.
+    pub count: u64,
+    /// Sum of all observations in base units.
+    pub sum: f64,
+}
+
+/// The value of one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A gauge or counter.
+    Number(f64),
+    /// A histogram.
+    Histogram(Arc<Histogram>),
+}
+
+/// One series at one instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Label values, in the order of [`Metric::labels`].
+    pub labels: Box<[Arc<str>]>,
+    /// The value.
+    pub value: Value,
+}
+
+/// All samples of one metric from one collection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Family {
+    /// The descriptor.
+    pub metric: &'static Metric,
+    /// Its samples, in the order they were emitted.
+    pub samples: Vec<Sample>,
+}
+
+/// What the sink refused, kept so that a defect shows itself in a metric and not as a bad scrape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// The series of this label set was already there.
+    pub duplicate: u64,
+    /// Not in the catalogue, wrong type, or wrong number of labels.
+    pub undeclared: u64,
+    /// NaN, a negative counter, or a histogram that is not monotone.
+    pub value: u64,
+    /// Beyond the collector's series limit.
+    pub over_limit: u64,
+}
+
+impl Refused {
+    /// Everything that points at a defect (the series limit is a setting, not a defect).
+    pub fn defects(&self) -> u64 {
+        self.duplicate + self.undeclared + self.value
+    }
+}
+
+/// Takes a collector's samples and holds them to its catalogue.
+#[derive(Debug)]
+pub struct Sink {
+    catalogue: &'static [&'static Metric],
+    limit: usize,
+    families: BTreeMap<&'static str, Family>,
+    seen: HashSet<(&'static str, Box<[Arc<str>]>)>,
+    refused: Refused,
+}
+
+impl Sink {
+    /// A sink that accepts what `catalogue` declares, up to `limit` series.
+    pub fn new(catalogue: &'static [&'static Metric], limit: usize) -> Self {
+        Self {
+            catalogue,
+            limit,
+            families: BTreeMap::new(),
+            seen: HashSet::new(),
+            refused: Refused::default(),
+        }
+    }
+
+    /// Adds a gauge or counter sample. `None` (SQL NULL) is no sample.
+    pub fn number(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[&str],
+        value: impl Into<Option<f64>>,
+    ) {
+        let Some(value) = value.into() else { return };
+        let bad_kind = metric.kind == Kind::Histogram;
+        let bad_value = value.is_nan()
+            || (metric.kind == Kind::Counter && (value < 0.0 || value.is_infinite()));
+        self.add(metric, labels, Value::Number(value), bad_kind, bad_value);
+    }
+
+    /// Adds a histogram sample.
+    pub fn histogram(&mut self, metric: &'static Metric, labels: &[&str], value: Arc<Histogram>) {
+        let monotone = value.cumulative.windows(2).all(|w| w[0] <= w[1])
+            && value.cumulative.last().is_none_or(|&last| last <= value.count)
+            && value.cumulative.len() == value.bounds.len();
+        let bad_value = !monotone || !value.sum.is_finite();
+        let bad_kind = metric.kind != Kind::Histogram;
+        self.add(metric, labels, Value::Histogram(value), bad_kind, bad_value);
+    }
+
+    fn add(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[&str],
+        value: Value,
+        bad_kind: bool,
+        bad_value: bool,
+    ) {
+        if bad_kind
+            || labels.len() != metric.labels.len()
+            || !self.catalogue.iter().any(|m| std::ptr::eq(*m, metric))
+        {
+            self.refused.undeclared += 1;
+            return;
+        }
+        if bad_value {
+            self.refused.value += 1;
+            return;
+        }
+        if self.seen.len() >= self.limit {
+            self.refused.over_limit += 1;
+            return;
+        }
+        let labels: Box<[Arc<str>]> = labels.iter().map(|l| Arc::from(*l)).collect();
+        if !self.seen.insert((metric.name, labels.clone())) {
+            self.refused.duplicate += 1;
+            return;
+        }
+        self.families
+            .entry(metric.name)
+            .or_insert_with(|| Family { metric, samples: Vec::new() })
+            .samples
+            .push(Sample { labels, value });
+    }
+
+    /// The families by name, and what was refused.
+    pub fn finish(self) -> (Vec<Family>, Refused) {
+        (self.families.into_values().collect(), self.refused)
+    }
+}
+
+/// Whether a name is a valid metric name (`[a-zA-Z_:][a-zA-Z0-9_:]*`).
+pub fn valid_metric_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+}
+
+/// Whether a name is a valid label name (`[a-zA-Z_][a-zA-Z0-9_]*`, not starting with `__`).
+pub fn valid_label_name(name: &str) -> bool {
+    !name.contains(':') && !name.starts_with("__") && valid_metric_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static GAUGE: Metric = Metric::gauge("pg_x", &["datname"], "X.");
+    static COUNTER: Metric = Metric::counter("pg_y_total", &[], "Y.");
+    static STRANGER: Metric = Metric::gauge("pg_z", &[], "Z.");
+    static HISTOGRAM: Metric = Metric::histogram("pg_h_seconds", &[], "H.");
+    static CATALOGUE: &[&Metric] = &[&GAUGE, &COUNTER, &HISTOGRAM];
+
+    fn histogram(cumulative: &[u64], count: u64) -> Arc<Histogram> {
+        let bounds = (0..cumulative.len()).map(|i| i as f64).collect();
+        Arc::new(Histogram { bounds, cumulative: cumulative.into(), count, sum: 1.0 })
+    }
+
+    #[test]
+    fn keeps_good_samples_in_order_and_null_as_no_sample() {
+        let mut sink = Sink::new(CATALOGUE, 10);
+        sink.number(&GAUGE, &["b"], 2.0);
+        sink.number(&GAUGE, &["a"], f64::INFINITY);
+        sink.number(&COUNTER, &[], None);
+        let (families, refused) = sink.finish();
+        assert_eq!(refused, Refused::default());
+        assert_eq!(families.len(), 1);
+        let labels: Vec<&str> = families[0].samples.iter().map(|s| &*s.labels[0]).collect();
+        assert_eq!(labels, ["b", "a"]);
+    }
+
+    #[test]
+    fn refuses_what_an_exposition_must_not_hold() {
+        let mut sink = Sink::new(CATALOGUE, 3);
+        sink.number(&GAUGE, &["a"], 1.0);
+        sink.number(&GAUGE, &["a"], 2.0);
+        sink.number(&GAUGE, &[], 2.0);
+        sink.number(&STRANGER, &[], 2.0);
+        sink.number(&GAUGE, &["n"], f64::NAN);
+        sink.number(&COUNTER, &[], -1.0);
+        sink.histogram(&HISTOGRAM, &[], histogram(&[2, 1], 3));
+        sink.histogram(&HISTOGRAM, &[], histogram(&[1, 4], 3));
+        sink.number(&HISTOGRAM, &[], 1.0);
+        sink.number(&GAUGE, &["b"], 1.0);
+        sink.number(&GAUGE, &["c"], 1.0);
+        sink.number(&GAUGE, &["d"], 1.0);
+        let (families, refused) = sink.finish();
+        assert_eq!(refused, Refused { duplicate: 1, undeclared: 3, value: 4, over_limit: 1 });
+        assert_eq!(families[0].samples.len(), 3);
+    }
+
+    #[test]
+    fn names_are_held_to_the_data_model() {
+        assert!(valid_metric_name("pg_up") && valid_metric_name("a:b"));
+        assert!(!valid_metric_name("") && !valid_metric_name("1a") && !valid_metric_name("a-b"));
+        assert!(valid_label_name("datname") && !valid_label_name("__x"));
+        assert!(!valid_label_name("a:b"));
+    }
+}

@@ -1,0 +1,12 @@
+//! The only door to PostgreSQL: sessions with deadlines, server facts, typed rows.
+//!
+//! Must not: know a collector or a metric. Nothing outside this module names `tokio_postgres`.
+
+mod row;
+mod server;
+mod session;
+mod tls;
+
+pub use row::Row;
+pub use server::{Extension, Server};
+pub use session::{Clock, Query, Session};

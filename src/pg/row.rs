@@ -1,0 +1,34 @@
+//! Typed access to a result row: a NULL where none is allowed, a missing column or a wrong type
+//! becomes an error that names the column.
+//!
+//! Must not: send anything or know what a column means.
+
+use tokio_postgres::types::FromSql;
+
+use crate::error::CollectError;
+
+/// One row of an answer.
+#[derive(Debug)]
+pub struct Row(tokio_postgres::Row);
+
+impl Row {
+    pub(super) fn new(row: tokio_postgres::Row) -> Self {
+        Self(row)
+    }
+
+    /// The value of a column by name; use `Option<T>` where NULL is possible.
+    pub fn get<'a, T: FromSql<'a>>(&'a self, column: &str) -> Result<T, CollectError> {
+        self.0.try_get(column).map_err(|source| CollectError::Decode {
+            column: column.to_owned(),
+            source: source.into(),
+        })
+    }
+
+    /// The value of a column by position, for scans of thousands of rows.
+    pub fn at<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, CollectError> {
+        self.0.try_get(index).map_err(|source| CollectError::Decode {
+            column: self.0.columns().get(index).map_or("?", |c| c.name()).to_owned(),
+            source: source.into(),
+        })
+    }
+}

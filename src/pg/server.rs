@@ -1,0 +1,111 @@
+//! Facts about a server that decide which query a collector sends. Read again at every connect.
+//!
+//! Must not: be cached beyond a session (an upgrade or `CREATE EXTENSION` changes them).
+
+use std::collections::BTreeMap;
+
+use super::row::Row;
+use crate::error::CollectError;
+
+/// One installed extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extension {
+    /// `extversion`, such as `1.10`.
+    pub version: (u32, u32),
+    /// Schema of its objects, quoted as an identifier.
+    pub schema: String,
+}
+
+/// What is known of the server and of this session's database.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Server {
+    /// `server_version_num`, such as 150018.
+    pub version_num: i32,
+    /// `server_version`, such as `15.18 (Debian 15.18-0+deb12u1)`.
+    pub version: String,
+    /// The database of this session.
+    pub datname: String,
+    /// The role of this session.
+    pub role: String,
+    /// `pg_is_in_recovery()`.
+    pub in_recovery: bool,
+    /// Unix seconds of `pg_postmaster_start_time()`.
+    pub started: f64,
+    /// Whether the role sees other users' statistics (`pg_read_all_stats`).
+    pub reads_all_stats: bool,
+    /// The `TimeZone` that a new session of this database gets.
+    pub timezone: String,
+    /// Extensions of this database by name.
+    pub extensions: BTreeMap<String, Extension>,
+}
+
+/// One row per extension (or one row with NULLs).
+///
+/// The session's own TimeZone is pinned to UTC, but `reset_val` still holds what start-up gave it:
+/// the database's setting and this role's. The writers' role may differ, which is why the zone can
+/// be configured.
+pub(super) const FACTS: &str = "\
+SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
+       pg_catalog.current_setting('server_version') AS version,
+       pg_catalog.current_database()::text AS datname,
+       current_user::text AS role,
+       pg_catalog.pg_is_in_recovery() AS in_recovery,
+       pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) AS started,
+       pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_all_stats,
+       (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone') AS timezone,
+       e.extname::text AS extname, e.extversion,
+       pg_catalog.quote_ident(n.nspname) AS extschema
+  FROM (VALUES (1)) one(x)
+  LEFT JOIN pg_catalog.pg_extension e ON true
+  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
+
+impl Server {
+    pub(super) fn from_rows(rows: &[Row]) -> Result<Self, CollectError> {
+        let first = rows.first().ok_or_else(|| CollectError::Missing {
+            what: "the server answered the first query with no row".to_owned(),
+            remedy: "check that this is a PostgreSQL server".to_owned(),
+        })?;
+        let mut extensions = BTreeMap::new();
+        for row in rows {
+            if let Some(name) = row.get::<Option<String>>("extname")? {
+                let version: String = row.get("extversion")?;
+                let schema: String = row.get("extschema")?;
+                extensions.insert(name, Extension { version: parse_version(&version), schema });
+            }
+        }
+        Ok(Self {
+            version_num: first.get("version_num")?,
+            version: first.get("version")?,
+            datname: first.get("datname")?,
+            role: first.get("role")?,
+            in_recovery: first.get("in_recovery")?,
+            started: first.get("started")?,
+            reads_all_stats: first.get("reads_all_stats")?,
+            timezone: first.get::<Option<String>>("timezone")?.unwrap_or_else(|| "UTC".to_owned()),
+            extensions,
+        })
+    }
+
+    /// Major version, such as 15.
+    pub fn major(&self) -> i32 {
+        self.version_num / 10_000
+    }
+}
+
+/// `1.10` as `(1, 10)`; what is not a number counts as 0.
+fn parse_version(text: &str) -> (u32, u32) {
+    let mut parts = text.split('.').map(|p| p.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_version;
+
+    #[test]
+    fn extension_versions_compare_by_number() {
+        assert!(parse_version("1.10") > parse_version("1.9"));
+        assert_eq!(parse_version("2"), (2, 0));
+        assert_eq!(parse_version("dev"), (0, 0));
+    }
+}

@@ -1,0 +1,458 @@
+//! One connection to one database, on which everything happens in short read-only transactions with
+//! timeouts on the server and a deadline of our own.
+//!
+//! Must not: write, prepare a named statement (a pooler may stand in between), or keep a
+//! transaction open across collections.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::row::Row;
+use super::server::{FACTS, Server};
+use super::tls::{HandshakeError, Tls};
+use crate::config::{Connect, Endpoint, Password, Settings, SslMode, passfile};
+use crate::error::{CollectError, ConnectError, Source};
+
+/// How long beyond `statement_timeout` we wait before we call the peer silent.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long a connection may take to say goodbye before it is cut.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Keepalives: a peer that went silent is noticed within idle + 3 intervals even when we only read.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Unacknowledged data (a blackholed network) ends the connection after this.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Seconds since a target was set up: monotonic, and shared by all its sessions, so that rows of
+/// two connections can be compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Starts at 0 now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Seconds since [`Clock::start`].
+    pub fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+/// One parameter value and its type, so that the server need not be asked for it.
+pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A query with its parameters.
+pub struct Query<'a> {
+    sql: &'a str,
+    params: Vec<Param<'a>>,
+}
+
+impl<'a> Query<'a> {
+    /// A query without parameters.
+    pub fn new(sql: &'a str) -> Self {
+        Self { sql, params: Vec::new() }
+    }
+
+    /// Adds an `int8[]` parameter.
+    pub fn int8_array(mut self, value: &'a Vec<i64>) -> Self {
+        self.params.push((value, Type::INT8_ARRAY));
+        self
+    }
+
+    /// Adds an `int8` parameter.
+    pub fn int8(mut self, value: &'a i64) -> Self {
+        self.params.push((value, Type::INT8));
+        self
+    }
+
+    /// Adds a `text` parameter.
+    pub fn text(mut self, value: &'a String) -> Self {
+        self.params.push((value, Type::TEXT));
+        self
+    }
+}
+
+impl<'a> From<&'a str> for Query<'a> {
+    fn from(sql: &'a str) -> Self {
+        Self::new(sql)
+    }
+}
+
+/// A live session.
+pub struct Session {
+    client: tokio_postgres::Client,
+    /// Dropped with the session; tells the connection task to say goodbye and stop.
+    _closing: oneshot::Sender<()>,
+    server: Server,
+    settings: Arc<Settings>,
+    clock: Clock,
+    begin: String,
+    deadline: Duration,
+    broken: AtomicBool,
+}
+
+impl Session {
+    /// Connects to `datname` (or the configured database) and reads the server's facts.
+    ///
+    /// # Errors
+    /// Each endpoint is tried in turn; the error is that of the last one, except that a refused
+    /// login is final at once, as in libpq.
+    pub async fn connect(
+        connect: &Connect,
+        datname: Option<&str>,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> Result<Self, ConnectError> {
+        let tls = Tls::new(connect, settings.timeouts.handshake)?;
+        let mut last = None;
+        for endpoint in &connect.endpoints {
+            match open(connect, endpoint, datname, &settings, tls.clone()).await {
+                Ok((client, closing)) => {
+                    return Self::set_up(client, closing, endpoint, settings, clock).await;
+                }
+                Err(refused @ ConnectError::Refused { .. }) => return Err(refused),
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| ConnectError::Unreachable {
+            endpoint: "the server".to_owned(),
+            source: "no host is configured".into(),
+        }))
+    }
+
+    async fn set_up(
+        client: tokio_postgres::Client,
+        closing: oneshot::Sender<()>,
+        endpoint: &Endpoint,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> Result<Self, ConnectError> {
+        let begin = begin(&settings);
+        let deadline = settings.timeouts.statement + GRACE;
+        let mut session = Self {
+            client,
+            _closing: closing,
+            server: Server::default(),
+            settings,
+            clock,
+            begin,
+            deadline,
+            broken: AtomicBool::new(false),
+        };
+        let facts = |source: CollectError| ConnectError::Facts {
+            endpoint: endpoint.to_string(),
+            source: source.into(),
+        };
+        let rows = session.read(FACTS).await.map_err(facts)?;
+        session.server = Server::from_rows(&rows).map_err(facts)?;
+        Ok(session)
+    }
+
+    /// What is known of the server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What the user configured for the collectors.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Monotonic seconds, comparable across the sessions of one target.
+    pub fn seconds(&self) -> f64 {
+        self.clock.seconds()
+    }
+
+    /// Whether the session is of no more use.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+
+    /// The rows of one query in a transaction of its own.
+    ///
+    /// # Errors
+    /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
+    pub async fn read<'q>(&self, query: impl Into<Query<'q>>) -> Result<Vec<Row>, CollectError> {
+        let query = query.into();
+        self.within_deadline(async {
+            // All three are sent before the first answer is awaited: one round trip.
+            let (begun, rows, ended) = tokio::join!(
+                self.client.batch_execute(&self.begin),
+                self.rows(&query),
+                self.client.batch_execute("COMMIT"),
+            );
+            begun.and(ended).map_err(collect_error).and(rows)
+        })
+        .await
+    }
+
+    /// Several queries, pipelined in one transaction.
+    ///
+    /// # Errors
+    /// That of the first query that failed.
+    pub async fn read_all(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
+        self.within_deadline(async {
+            let (begun, rows, ended) = tokio::join!(
+                self.client.batch_execute(&self.begin),
+                futures_util::future::join_all(queries.iter().map(|q| self.rows(q))),
+                self.client.batch_execute("COMMIT"),
+            );
+            begun.and(ended).map_err(collect_error)?;
+            rows.into_iter().collect()
+        })
+        .await
+    }
+
+    /// The same query twice with a pause in between, each with the time at which it was answered,
+    /// after `first`, which is read once. All in one transaction.
+    ///
+    /// # Errors
+    /// As [`Session::read`].
+    pub async fn read_twice(
+        &self,
+        once: Query<'_>,
+        twice: Query<'_>,
+        pause: Duration,
+    ) -> Result<(Vec<Row>, [Timed; 2]), CollectError> {
+        self.within_deadline(async {
+            let (begun, once, first) = tokio::join!(
+                self.client.batch_execute(&self.begin),
+                self.rows(&once),
+                self.timed(&twice),
+            );
+            let result = async {
+                begun.map_err(collect_error)?;
+                let (once, first) = (once?, first?);
+                tokio::time::sleep(pause.saturating_sub(first.took)).await;
+                let second = self.timed(&twice).await?;
+                Ok((once, [first, second]))
+            }
+            .await;
+            // A COMMIT of a failed transaction is a ROLLBACK.
+            let ended = self.client.batch_execute("COMMIT").await.map_err(collect_error);
+            result.and_then(|rows| ended.map(|()| rows))
+        })
+        .await
+    }
+
+    async fn timed(&self, query: &Query<'_>) -> Result<Timed, CollectError> {
+        let start = Instant::now();
+        let rows = self.rows(query).await?;
+        Ok(Timed { rows, at: self.clock.seconds(), took: start.elapsed() })
+    }
+
+    async fn rows(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
+        let rows =
+            self.client.query_typed(query.sql, &query.params).await.map_err(collect_error)?;
+        Ok(rows.into_iter().map(Row::new).collect())
+    }
+
+    async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, CollectError>>,
+    ) -> Result<T, CollectError> {
+        let result = match timeout(self.deadline, work).await {
+            Ok(result) => result,
+            Err(_) => Err(CollectError::Deadline(self.deadline)),
+        };
+        if result.as_ref().is_err_and(CollectError::is_fatal) {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+/// Rows and when they came.
+pub struct Timed {
+    /// The answer.
+    pub rows: Vec<Row>,
+    /// [`Session::seconds`] when the last row had come.
+    pub at: f64,
+    /// From sending the query to the last row.
+    pub took: Duration,
+}
+
+/// Opens every transaction. `pg_temp` last, or a temporary table could shadow a catalog.
+fn begin(settings: &Settings) -> String {
+    let statement = settings.timeouts.statement.as_millis();
+    let lock = settings.timeouts.lock.as_millis();
+    format!(
+        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY; \
+         SET LOCAL search_path = pg_catalog, pg_temp; \
+         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
+         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL jit = off; \
+         SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
+         SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1"
+    )
+}
+
+async fn open(
+    connect: &Connect,
+    endpoint: &Endpoint,
+    datname: Option<&str>,
+    settings: &Settings,
+    tls: Tls,
+) -> Result<(tokio_postgres::Client, oneshot::Sender<()>), ConnectError> {
+    let mut driver = tokio_postgres::Config::new();
+    let datname = datname.unwrap_or(&connect.dbname);
+    driver
+        .user(&connect.user)
+        .dbname(datname)
+        .application_name(&connect.application_name)
+        .connect_timeout(settings.timeouts.connect)
+        .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .keepalives_idle(KEEPALIVE_IDLE)
+        .keepalives_interval(KEEPALIVE_INTERVAL)
+        .keepalives_retries(KEEPALIVE_RETRIES)
+        .ssl_mode(match connect.sslmode {
+            SslMode::Disable => DriverSslMode::Disable,
+            SslMode::Prefer => DriverSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+        });
+    match endpoint {
+        Endpoint::Tcp { host, port } => driver.host(host).port(*port),
+        // libpq ignores sslmode on Unix sockets.
+        Endpoint::Unix { directory, port } => {
+            driver.host_path(directory).port(*port).ssl_mode(DriverSslMode::Disable)
+        }
+    };
+    if let Some(password) = password(connect, endpoint, datname)? {
+        driver.password(password);
+    }
+    // TCP has the driver's connect_timeout, the handshake that of `Tls`; this one ends an
+    // authentication that never answers.
+    let limit = settings.timeouts.connect + settings.timeouts.handshake * 2;
+    let (client, connection) = match timeout(limit, driver.connect(tls)).await {
+        Ok(Ok(pair)) => pair,
+        Ok(Err(e)) => return Err(connect_error(e, endpoint, settings)),
+        Err(_) => {
+            return Err(ConnectError::Timeout {
+                endpoint: endpoint.to_string(),
+                stage: "start-up",
+                limit,
+            });
+        }
+    };
+    let (closing, closed) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            // The error, if any, reaches whoever waits for an answer.
+            _ = &mut connection => {}
+            _ = closed => { let _ = timeout(FAREWELL, connection).await; }
+        }
+    });
+    Ok((client, closing))
+}
+
+fn password(
+    connect: &Connect,
+    endpoint: &Endpoint,
+    datname: &str,
+) -> Result<Option<String>, ConnectError> {
+    let unreadable = |what: &str, path: &std::path::Path, e: std::io::Error| {
+        ConnectError::Credentials { what: format!("{what} {}", path.display()), source: e.into() }
+    };
+    match &connect.password {
+        Password::None => Ok(None),
+        Password::Literal(secret) => Ok(Some(secret.expose().to_owned())),
+        Password::File(path) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|e| unreadable("password file", path, e))?;
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+        }
+        Password::Passfile(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(passfile::lookup(&text, endpoint, datname, &connect.user)
+                .map(|secret| secret.expose().to_owned())),
+            // libpq goes on without a password where the file is not there.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(unreadable("passfile", path, e)),
+        },
+    }
+}
+
+fn connect_error(
+    e: tokio_postgres::Error,
+    endpoint: &Endpoint,
+    settings: &Settings,
+) -> ConnectError {
+    use std::error::Error as _;
+    let endpoint = endpoint.to_string();
+    if let Some(db) = e.as_db_error() {
+        let sqlstate = db.code().code().to_owned();
+        return ConnectError::Refused { endpoint, sqlstate, message: db.message().to_owned() };
+    }
+    let source = e.source();
+    if let Some(handshake) = source.and_then(|s| s.downcast_ref::<HandshakeError>()) {
+        return match handshake {
+            HandshakeError::Timeout => ConnectError::Timeout {
+                endpoint,
+                stage: "the TLS handshake",
+                limit: settings.timeouts.handshake,
+            },
+            HandshakeError::Failed(inner) => {
+                ConnectError::Tls { endpoint, source: inner.to_string().into() }
+            }
+        };
+    }
+    if let Some(io) = source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
+        if io.kind() == std::io::ErrorKind::TimedOut {
+            let limit = settings.timeouts.connect;
+            return ConnectError::Timeout { endpoint, stage: "connecting", limit };
+        }
+        return ConnectError::Unreachable { endpoint, source: io.to_string().into() };
+    }
+    // The driver does not publish the kind of its errors; what is left is about TLS being refused,
+    // or a server that does not speak the protocol or an authentication method we know.
+    let source = chain(&e);
+    if source.contains("TLS") {
+        return ConnectError::Tls { endpoint, source: source.into() };
+    }
+    ConnectError::Unreachable { endpoint, source: source.into() }
+}
+
+/// An error with its causes, in one line.
+fn chain(e: &dyn std::error::Error) -> String {
+    let mut text = e.to_string();
+    let mut next = e.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn collect_error(e: tokio_postgres::Error) -> CollectError {
+    let Some(db) = e.as_db_error() else {
+        return CollectError::Lost(Source::from(chain(&e)));
+    };
+    let sqlstate = db.code().code().to_owned();
+    let message = db.message().to_owned();
+    let code = db.code();
+    if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
+        CollectError::ServerTimeout { sqlstate, message }
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        CollectError::Permission(message)
+    } else if sqlstate.starts_with("57P") || sqlstate.starts_with("08") {
+        // Terminated by an administrator, crash or idle timeout: the server closes the connection.
+        CollectError::Lost(Source::from(format!("{message} (SQLSTATE {sqlstate})")))
+    } else {
+        CollectError::Query { sqlstate, message }
+    }
+}

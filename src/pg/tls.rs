@@ -1,0 +1,243 @@
+//! TLS by rustls with the meanings that libpq gives `sslmode`, and a deadline on the handshake.
+//!
+//! Must not: fall back from a mode that verifies to one that does not.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::{Connect, RootCert, SslMode};
+use crate::error::{ConnectError, Source};
+
+/// Makes TLS connections for one session, each handshake under `limit`.
+#[derive(Clone)]
+pub(super) struct Tls {
+    inner: MakeRustlsConnect,
+    limit: Duration,
+}
+
+impl Tls {
+    /// Reads the certificates that the configuration names; they are read again at every connect.
+    pub(super) fn new(connect: &Connect, limit: Duration) -> Result<Self, ConnectError> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| credentials("TLS protocol versions", e))?;
+        let verifier = verifier(connect, provider)?;
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let config = match &connect.client_cert {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let chain = read_certificates(cert)?;
+                let key = PrivateKeyDer::from_pem_file(key)
+                    .map_err(|e| credentials(format!("sslkey {}", key.display()), e))?;
+                builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|e| credentials("client certificate", e))?
+            }
+        };
+        Ok(Self { inner: MakeRustlsConnect::new(config), limit })
+    }
+}
+
+fn credentials(what: impl Into<String>, source: impl Into<Source>) -> ConnectError {
+    ConnectError::Credentials { what: what.into(), source: source.into() }
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+    let named = |e: Source| credentials(format!("certificate file {}", path.display()), e);
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| named(e.into()))?;
+    if certificates.is_empty() {
+        return Err(named("it holds no PEM certificate".into()));
+    }
+    Ok(certificates)
+}
+
+fn roots(connect: &Connect) -> Result<RootCertStore, ConnectError> {
+    let mut store = RootCertStore::empty();
+    match &connect.root_cert {
+        RootCert::None => {
+            return Err(credentials(
+                "sslmode verify-ca and verify-full",
+                "need a root certificate: set sslrootcert to a PEM file or to `system`",
+            ));
+        }
+        RootCert::System => {
+            let loaded = rustls_native_certs::load_native_certs();
+            store.add_parsable_certificates(loaded.certs);
+            if store.is_empty() {
+                return Err(credentials("sslrootcert=system", "no certificate could be loaded"));
+            }
+        }
+        RootCert::File(path) => {
+            for certificate in read_certificates(path)? {
+                store
+                    .add(certificate)
+                    .map_err(|e| credentials(format!("sslrootcert {}", path.display()), e))?;
+            }
+        }
+    }
+    Ok(store)
+}
+
+fn verifier(
+    connect: &Connect,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
+    // libpq: a root certificate file that is there makes `require` verify the chain.
+    let chain_only = match connect.sslmode {
+        SslMode::Disable | SslMode::Prefer => false,
+        SslMode::Require => connect.root_cert != RootCert::None,
+        SslMode::VerifyCa => true,
+        SslMode::VerifyFull => {
+            return Ok(webpki(connect, provider)?);
+        }
+    };
+    let chain = if chain_only { Some(webpki(connect, provider.clone())?) } else { None };
+    Ok(Arc::new(WithoutName { chain, provider }))
+}
+
+fn webpki(
+    connect: &Connect,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, ConnectError> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(connect)?), provider)
+        .build()
+        .map_err(|e| credentials("sslrootcert", e))
+}
+
+/// Verifies the chain where there is one to verify, and never the host name (libpq's `require` and
+/// `verify-ca`). Signatures of the handshake are always verified.
+#[derive(Debug)]
+struct WithoutName {
+    chain: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for WithoutName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // webpki checks the name last, so reaching this error means that the chain held.
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What went wrong in a handshake; the session turns it into a [`ConnectError`].
+#[derive(Debug)]
+pub(super) enum HandshakeError {
+    /// Longer than the deadline.
+    Timeout,
+    /// rustls or the certificate said no.
+    Failed(Source),
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("handshake timed out"),
+            Self::Failed(source) => write!(f, "{source}"),
+        }
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+type StreamOf<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
+type ConnectOf<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+
+impl<S> MakeTlsConnect<S> for Tls
+where
+    MakeRustlsConnect: MakeTlsConnect<S>,
+    ConnectOf<S>: TlsConnect<S, Stream = StreamOf<S>> + Send + 'static,
+    <ConnectOf<S> as TlsConnect<S>>::Future: Send + 'static,
+    StreamOf<S>: 'static,
+{
+    type Stream = StreamOf<S>;
+    type TlsConnect = Deadlined<ConnectOf<S>>;
+    type Error = Source;
+
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Source> {
+        let inner = self.inner.make_tls_connect(domain).map_err(Into::into)?;
+        Ok(Deadlined { inner, limit: self.limit })
+    }
+}
+
+/// A TLS connector whose handshake ends in time.
+pub(super) struct Deadlined<C> {
+    inner: C,
+    limit: Duration,
+}
+
+impl<S, C> TlsConnect<S> for Deadlined<C>
+where
+    C: TlsConnect<S>,
+    C::Future: Send + 'static,
+    C::Stream: 'static,
+{
+    type Stream = C::Stream;
+    type Error = HandshakeError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Stream, HandshakeError>> + Send>>;
+
+    fn connect(self, stream: S) -> Self::Future {
+        let handshake = self.inner.connect(stream);
+        Box::pin(async move {
+            match tokio::time::timeout(self.limit, handshake).await {
+                Err(_) => Err(HandshakeError::Timeout),
+                Ok(Err(e)) => Err(HandshakeError::Failed(e.into())),
+                Ok(Ok(stream)) => Ok(stream),
+            }
+        })
+    }
+}
