@@ -4,6 +4,7 @@
 //! `http`; `poller` turns the crank, and `cmd` holds one file per subcommand.
 #![forbid(unsafe_code)]
 
+pub mod cmd;
 pub mod collector;
 pub mod collectors;
 pub mod config;

@@ -1,0 +1,84 @@
+//! Sessions against a real server: facts, pinned settings, read-only, deadlines.
+
+mod common;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgrunway::cmd::cluster::Cluster;
+use pgrunway::config::{
+    Connect, Endpoint, Objectives, PartitionSettings, Password, RootCert, Settings, SslMode,
+    StatementSettings, Timeouts,
+};
+use pgrunway::error::CollectError;
+use pgrunway::pg::{Clock, Session};
+
+fn settings() -> Settings {
+    Settings {
+        objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
+        timeouts: Timeouts {
+            connect: Duration::from_secs(2),
+            handshake: Duration::from_secs(2),
+            statement: Duration::from_millis(500),
+            lock: Duration::from_millis(100),
+        },
+        ratio_window: Duration::from_secs(300),
+        series_limit: 10_000,
+        statements: StatementSettings {
+            top: 20,
+            include_text: false,
+            text_length: 120,
+            scan_spacing: Duration::from_millis(10),
+        },
+        partitions: PartitionSettings { required: 604_800.0, zone: None },
+        collectors: Default::default(),
+    }
+}
+
+fn connect(cluster: &Cluster) -> Connect {
+    Connect {
+        endpoints: vec![Endpoint::Unix {
+            directory: PathBuf::from(cluster.socket_dir()),
+            port: cluster.port(),
+        }],
+        user: "mon".to_owned(),
+        dbname: "postgres".to_owned(),
+        password: Password::None,
+        sslmode: SslMode::Prefer,
+        root_cert: RootCert::None,
+        client_cert: None,
+        application_name: "pgrunway".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn facts_timeouts_and_pins_hold_in_every_transaction() {
+    let cluster = common::server().await;
+    let session = Session::connect(&connect(&cluster), None, Arc::new(settings()), Clock::start())
+        .await
+        .unwrap();
+    let server = session.server();
+    assert!(server.major() >= 13 && server.reads_all_stats && !server.in_recovery);
+    assert_eq!(server.extensions["pg_stat_statements"].schema, "public");
+
+    let rows = session
+        .read(
+            "SELECT current_setting('transaction_read_only') AS ro, \
+             current_setting('search_path') AS path, current_setting('TimeZone') AS tz, \
+             current_setting('lock_timeout') AS lock",
+        )
+        .await
+        .unwrap();
+    let text = |c: &str| rows[0].get::<String>(c).unwrap();
+    assert_eq!((text("ro"), text("tz"), text("lock")), ("on".into(), "UTC".into(), "100ms".into()));
+    assert_eq!(text("path"), "pg_catalog, pg_temp");
+
+    let slow = session.read("SELECT pg_sleep(5)").await.unwrap_err();
+    assert!(matches!(&slow, CollectError::ServerTimeout { sqlstate, .. } if sqlstate == "57014"));
+    assert!(!session.is_broken(), "a statement timeout must not cost the session");
+    assert_eq!(session.read("SELECT 1 AS one").await.unwrap()[0].get::<i32>("one").unwrap(), 1);
+
+    let wrong = session.read("SELECT 1 AS one").await.unwrap()[0].get::<String>("two").unwrap_err();
+    assert!(wrong.to_string().contains("two"), "{wrong}");
+}
