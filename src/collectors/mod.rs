@@ -2,10 +2,15 @@
 //!
 //! Must not: hold logic.
 
+pub mod cache;
+pub mod connections;
+#[cfg(test)]
+mod golden;
+
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
-pub static ALL: &[&dyn AnyCollector] = &[];
+pub static ALL: &[&dyn AnyCollector] = &[&connections::Connections, &cache::Cache];
 
 /// The collector of a name.
 pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {
