@@ -6,6 +6,9 @@ pub mod cache;
 pub mod connections;
 #[cfg(test)]
 mod golden;
+pub mod indexes;
+mod relations;
+pub mod tables;
 
 use crate::collector::AnyCollector;
 
