@@ -4,10 +4,12 @@
 
 pub mod cache;
 pub mod connections;
+pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
 mod relations;
+pub mod sizes;
 pub mod tables;
 
 use crate::collector::AnyCollector;
