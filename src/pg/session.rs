@@ -18,11 +18,11 @@ use tokio_postgres::types::{ToSql, Type};
 use super::row::Row;
 use super::server::{FACTS, Server};
 use super::tls::{HandshakeError, Tls};
-use crate::config::{Connect, Endpoint, Password, Settings, SslMode, passfile};
+use crate::config::{Connect, Endpoint, Password, Settings, SslMode, Timeouts, passfile};
 use crate::error::{CollectError, ConnectError, Source};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection may take to say goodbye before it is cut.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Keepalives: a peer that went silent is noticed within idle + 3 intervals even when we only read.
@@ -62,6 +62,14 @@ impl<'a> Query<'a> {
     /// A query without parameters.
     pub fn new(sql: &'a str) -> Self {
         Self { sql, params: Vec::new() }
+    }
+
+    pub(super) fn sql(&self) -> &str {
+        self.sql
+    }
+
+    pub(super) fn params(&self) -> &[Param<'a>] {
+        &self.params
     }
 
     /// Adds an `int8[]` parameter.
@@ -117,7 +125,7 @@ impl Session {
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
         let mut last = None;
         for endpoint in &connect.endpoints {
-            match open(connect, endpoint, datname, &settings, tls.clone()).await {
+            match open(connect, endpoint, datname, &settings.timeouts, tls.clone()).await {
                 Ok((client, closing)) => {
                     return Self::set_up(client, closing, endpoint, settings, clock).await;
                 }
@@ -297,11 +305,11 @@ fn begin(settings: &Settings) -> String {
     )
 }
 
-async fn open(
+pub(super) async fn open(
     connect: &Connect,
     endpoint: &Endpoint,
     datname: Option<&str>,
-    settings: &Settings,
+    timeouts: &Timeouts,
     tls: Tls,
 ) -> Result<(tokio_postgres::Client, oneshot::Sender<()>), ConnectError> {
     let mut driver = tokio_postgres::Config::new();
@@ -310,7 +318,7 @@ async fn open(
         .user(&connect.user)
         .dbname(datname)
         .application_name(&connect.application_name)
-        .connect_timeout(settings.timeouts.connect)
+        .connect_timeout(timeouts.connect)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -332,10 +340,10 @@ async fn open(
     }
     // TCP has the driver's connect_timeout, the handshake that of `Tls`; this one ends an
     // authentication that never answers.
-    let limit = settings.timeouts.connect + settings.timeouts.handshake * 2;
+    let limit = timeouts.connect + timeouts.handshake * 2;
     let (client, connection) = match timeout(limit, driver.connect(tls)).await {
         Ok(Ok(pair)) => pair,
-        Ok(Err(e)) => return Err(connect_error(e, endpoint, settings)),
+        Ok(Err(e)) => return Err(connect_error(e, endpoint, timeouts)),
         Err(_) => {
             return Err(ConnectError::Timeout {
                 endpoint: endpoint.to_string(),
@@ -386,7 +394,7 @@ fn password(
 fn connect_error(
     e: tokio_postgres::Error,
     endpoint: &Endpoint,
-    settings: &Settings,
+    timeouts: &Timeouts,
 ) -> ConnectError {
     use std::error::Error as _;
     let endpoint = endpoint.to_string();
@@ -400,7 +408,7 @@ fn connect_error(
             HandshakeError::Timeout => ConnectError::Timeout {
                 endpoint,
                 stage: "the TLS handshake",
-                limit: settings.timeouts.handshake,
+                limit: timeouts.handshake,
             },
             HandshakeError::Failed(inner) => {
                 ConnectError::Tls { endpoint, source: inner.to_string().into() }
@@ -409,7 +417,7 @@ fn connect_error(
     }
     if let Some(io) = source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
         if io.kind() == std::io::ErrorKind::TimedOut {
-            let limit = settings.timeouts.connect;
+            let limit = timeouts.connect;
             return ConnectError::Timeout { endpoint, stage: "connecting", limit };
         }
         return ConnectError::Unreachable { endpoint, source: io.to_string().into() };
@@ -438,7 +446,7 @@ fn chain(e: &dyn std::error::Error) -> String {
     text
 }
 
-fn collect_error(e: tokio_postgres::Error) -> CollectError {
+pub(super) fn collect_error(e: tokio_postgres::Error) -> CollectError {
     let Some(db) = e.as_db_error() else {
         return CollectError::Lost(Source::from(chain(&e)));
     };
