@@ -3,3 +3,4 @@
 //! Must not: be imported by anything but `main` and tests.
 
 pub mod cluster;
+pub mod demo;

@@ -143,8 +143,9 @@ impl Admin {
         &self,
         work: impl Future<Output = Result<T, CollectError>>,
     ) -> Result<T, CollectError> {
-        let result =
-            timeout(self.deadline, work).await.unwrap_or(Err(CollectError::Deadline(self.deadline)));
+        let result = timeout(self.deadline, work)
+            .await
+            .unwrap_or(Err(CollectError::Deadline(self.deadline)));
         if result.as_ref().is_err_and(CollectError::is_fatal) {
             self.broken.store(true, Ordering::Relaxed);
         }
