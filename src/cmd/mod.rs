@@ -3,5 +3,6 @@
 //! Must not: be imported by anything but `main` and tests.
 
 pub mod cluster;
+pub mod demo;
 pub mod metrics;
 pub mod serve;
