@@ -3,6 +3,8 @@
 //!
 //! Must not: pass where promtool or amtool is missing.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod promql;
 
 use std::collections::{BTreeMap, BTreeSet};

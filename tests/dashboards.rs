@@ -3,6 +3,8 @@
 //!
 //! Must not: need a Grafana or a running Prometheus.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod promql;
 
 use std::collections::BTreeSet;
