@@ -52,6 +52,7 @@ fn text(families: &[Family]) -> String {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
             Kind::Histogram => "histogram",
+            Kind::Untyped => "untyped",
         };
         let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
         writeln!(out, "# HELP {} {help}\n# TYPE {0} {kind}", metric.name).unwrap();
