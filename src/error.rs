@@ -92,6 +92,9 @@ pub enum CollectError {
     /// A column was absent or not of the type expected.
     #[error("column {column}: {source}")]
     Decode { column: String, source: Source },
+    /// A collector panicked; its state was thrown away and it starts afresh.
+    #[error("defect in the collector, please report it: {0}")]
+    Defect(String),
 }
 
 impl CollectError {
@@ -105,6 +108,7 @@ impl CollectError {
             Self::Missing { .. } => "missing",
             Self::Query { .. } => "query",
             Self::Decode { .. } => "decode",
+            Self::Defect(_) => "defect",
         }
     }
 

@@ -15,6 +15,10 @@ pub enum Kind {
     Counter,
     /// Cumulative buckets with `_count` and `_sum`.
     Histogram,
+    /// A gauge or counter whose name postgres_exporter's users know, but which breaks the rules that
+    /// `promtool check metrics` holds typed metrics to (a gauge ending in `_count`, a counter that
+    /// does not end in `_total`). The name is kept, the type is left open; PromQL does not look at it.
+    Untyped,
 }
 
 /// What a collector may emit: name, type, labels and help. Declared as `static` beside the
@@ -50,6 +54,15 @@ impl Metric {
         Self { name, help, kind: Kind::Counter, labels }
     }
 
+    /// Declares a metric without a type; see [`Kind::Untyped`].
+    pub const fn untyped(
+        name: &'static str,
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, help, kind: Kind::Untyped, labels }
+    }
+
     /// Declares a histogram.
     pub const fn histogram(
         name: &'static str,
@@ -76,7 +89,7 @@ pub struct Histogram {
 /// The value of one sample.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A gauge or counter.
+    /// Of a gauge, a counter or an untyped metric.
     Number(f64),
     /// A histogram.
     Histogram(Arc<Histogram>),
@@ -142,7 +155,7 @@ impl Sink {
         }
     }
 
-    /// Adds a gauge or counter sample. `None` (SQL NULL) is no sample.
+    /// Adds a gauge, counter or untyped sample. `None` (SQL NULL) is no sample.
     pub fn number(
         &mut self,
         metric: &'static Metric,

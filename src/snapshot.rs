@@ -1,34 +1,36 @@
-//! What a target looks like at one instant: immutable, complete, and safe to publish.
+//! What a target looks like at one instant: immutable, complete, and safe to publish. Also turns
+//! the outcomes of the collectors into metrics of their own.
 //!
-//! Must not: read a clock or know how it is rendered.
+//! Must not: read a clock, or know how it is rendered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::metric::{Family, Refused};
+use crate::metric::{Family, Metric, Refused, Sink};
 
-/// How the last run of one collector in one database ended.
-#[derive(Debug, Clone)]
+/// How the runs of one collector in one database went.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Collector.
     pub collector: &'static str,
     /// Database, for collectors that run once per database.
     pub datname: Option<Arc<str>>,
-    /// `None` on success, else [`crate::error::CollectError::kind`] and the message.
-    pub error: Option<(&'static str, Arc<str>)>,
-    /// How long it took, failures included.
+    /// What the last run failed with; `None` on success.
+    pub error: Option<Arc<str>>,
+    /// Failed runs since the start by [`crate::error::CollectError::kind`].
+    pub errors: BTreeMap<&'static str, u64>,
+    /// How long the last run took, failures included.
     pub duration: Duration,
     /// When it last succeeded.
     pub last_success: Option<SystemTime>,
     /// Ticks that passed while it or its connection was still busy, since the start.
     pub skipped: u64,
-    /// Runs since the start.
-    pub runs: u64,
     /// Interval now in force.
     pub interval: Duration,
-    /// What the sink refused in the last run.
+    /// What the sink refused since the start.
     pub refused: Refused,
-    /// Series published.
+    /// Series of the last successful run.
     pub series: usize,
 }
 
@@ -37,10 +39,185 @@ pub struct Outcome {
 pub struct Snapshot {
     /// Whether the server answers.
     pub up: bool,
+    /// Whether anything was tried yet.
+    pub tried: bool,
+    /// Where it is, without secrets, for the status page.
+    pub target: Arc<str>,
+    /// Version of the server, once known.
+    pub version: Option<Arc<str>>,
     /// Whether each database could be entered and read, by name.
     pub databases: Vec<(Arc<str>, bool)>,
     /// How each collector fared.
     pub outcomes: Vec<Outcome>,
     /// Fresh families only; several may share a metric (one per database).
     pub families: Vec<Arc<Family>>,
+}
+
+static UP: Metric = Metric::gauge(
+    "pg_up",
+    &[],
+    "Whether the last attempt to reach the PostgreSQL server succeeded (1) or failed (0).",
+);
+static STATIC: Metric = Metric::gauge(
+    "pg_static",
+    &["short_version", "version"],
+    "Constant 1 with the server's version, from server_version.",
+);
+static DATABASE_UP: Metric = Metric::gauge(
+    "pgrunway_database_up",
+    &["datname"],
+    "Whether the database could be entered and read in the last walk over the databases.",
+);
+static SUCCESS: Metric = Metric::gauge(
+    "pgrunway_collector_success",
+    &["collector", "datname"],
+    "Whether the collector's last run succeeded; datname is empty for collectors of the server.",
+);
+static ERRORS: Metric = Metric::counter(
+    "pgrunway_collector_errors_total",
+    &["collector", "datname", "kind"],
+    "Failed runs of the collector by kind of error, absent while there were none.",
+);
+static DURATION: Metric = Metric::gauge(
+    "pgrunway_collector_duration_seconds",
+    &["collector", "datname"],
+    "How long the collector's last run took, failures included.",
+);
+static LAST_SUCCESS: Metric = Metric::gauge(
+    "pgrunway_collector_last_success_timestamp_seconds",
+    &["collector", "datname"],
+    "Unix time of the collector's last successful run, absent before the first.",
+);
+static SKIPPED: Metric = Metric::counter(
+    "pgrunway_collector_skipped_total",
+    &["collector", "datname"],
+    "Runs left out because the collector or its connection was still busy when they were due.",
+);
+static INTERVAL: Metric = Metric::gauge(
+    "pgrunway_collector_interval_seconds",
+    &["collector", "datname"],
+    "Interval between two runs of the collector that is now in force.",
+);
+static SERIES: Metric = Metric::gauge(
+    "pgrunway_collector_series",
+    &["collector", "datname"],
+    "Series that the collector's last successful run gave.",
+);
+static OVER_LIMIT: Metric = Metric::counter(
+    "pgrunway_collector_series_over_limit_total",
+    &["collector", "datname"],
+    "Series left out because the collector had reached series_limit, summed over its runs.",
+);
+static REFUSED: Metric = Metric::counter(
+    "pgrunway_collector_defective_samples_total",
+    &["collector", "datname"],
+    "Samples refused as duplicate, undeclared or invalid; anything but 0 is a defect of pgrunway.",
+);
+
+/// Metrics about the target and the collectors, which every snapshot carries.
+pub static METRICS: &[&Metric] = &[
+    &UP,
+    &STATIC,
+    &DATABASE_UP,
+    &SUCCESS,
+    &ERRORS,
+    &DURATION,
+    &LAST_SUCCESS,
+    &SKIPPED,
+    &INTERVAL,
+    &SERIES,
+    &OVER_LIMIT,
+    &REFUSED,
+];
+
+impl Snapshot {
+    /// The families of [`METRICS`].
+    pub fn own_families(&self) -> Vec<Family> {
+        let mut sink = Sink::new(METRICS, usize::MAX);
+        sink.number(&UP, &[], f64::from(u8::from(self.up)));
+        if let Some(version) = &self.version {
+            let short = version.split_whitespace().next().unwrap_or_default();
+            sink.number(&STATIC, &[short, version], 1.0);
+        }
+        for (datname, up) in &self.databases {
+            sink.number(&DATABASE_UP, &[datname], f64::from(u8::from(*up)));
+        }
+        for outcome in &self.outcomes {
+            outcome.emit(&mut sink);
+        }
+        sink.finish().0
+    }
+}
+
+impl Outcome {
+    /// What is known of a collector that has not run yet.
+    pub fn new(collector: &'static str, datname: Option<Arc<str>>, interval: Duration) -> Self {
+        Self {
+            collector,
+            datname,
+            error: None,
+            errors: BTreeMap::new(),
+            duration: Duration::ZERO,
+            last_success: None,
+            skipped: 0,
+            interval,
+            refused: Refused::default(),
+            series: 0,
+        }
+    }
+
+    fn emit(&self, sink: &mut Sink) {
+        let labels = [self.collector, self.datname.as_deref().unwrap_or_default()];
+        sink.number(&SUCCESS, &labels, f64::from(u8::from(self.error.is_none())));
+        for (kind, count) in &self.errors {
+            sink.number(&ERRORS, &[labels[0], labels[1], kind], *count as f64);
+        }
+        sink.number(&DURATION, &labels, self.duration.as_secs_f64());
+        let last = self.last_success.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        sink.number(&LAST_SUCCESS, &labels, last.map(|d| d.as_secs_f64()));
+        sink.number(&SKIPPED, &labels, self.skipped as f64);
+        sink.number(&INTERVAL, &labels, self.interval.as_secs_f64());
+        sink.number(&SERIES, &labels, self.series as f64);
+        sink.number(&OVER_LIMIT, &labels, self.refused.over_limit as f64);
+        sink.number(&REFUSED, &labels, self.refused.defects() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Value;
+
+    fn value(families: &[Family], name: &str) -> Vec<f64> {
+        families
+            .iter()
+            .filter(|f| f.metric.name == name)
+            .flat_map(|f| &f.samples)
+            .map(|s| match &s.value {
+                Value::Number(n) => *n,
+                Value::Histogram(_) => f64::NAN,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_failed_collector_says_so_and_keeps_the_time_of_its_last_success() {
+        let mut outcome = Outcome::new("sizes", Some("shop".into()), Duration::from_secs(60));
+        outcome.error = Some("permission denied".into());
+        outcome.errors.insert("permission", 3);
+        outcome.last_success = Some(UNIX_EPOCH + Duration::from_secs(1_000));
+        let snapshot = Snapshot {
+            up: true,
+            databases: vec![("shop".into(), true), ("dark".into(), false)],
+            outcomes: vec![outcome],
+            ..Snapshot::default()
+        };
+        let families = snapshot.own_families();
+        assert_eq!(value(&families, "pg_up"), [1.0]);
+        assert_eq!(value(&families, "pgrunway_database_up"), [1.0, 0.0]);
+        assert_eq!(value(&families, "pgrunway_collector_success"), [0.0]);
+        assert_eq!(value(&families, "pgrunway_collector_errors_total"), [3.0]);
+        let last = "pgrunway_collector_last_success_timestamp_seconds";
+        assert_eq!(value(&families, last), [1_000.0]);
+    }
 }

@@ -3,3 +3,5 @@
 //! Must not: be imported by anything but `main` and tests.
 
 pub mod cluster;
+pub mod metrics;
+pub mod serve;

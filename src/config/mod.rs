@@ -114,6 +114,14 @@ pub struct Connect {
     pub application_name: String,
 }
 
+impl Connect {
+    /// `user@host:port/dbname` of the first endpoint, without secrets, for logs.
+    pub fn describe(&self) -> String {
+        let endpoint = self.endpoints.first().map(ToString::to_string).unwrap_or_default();
+        format!("{}@{endpoint}/{}", self.user, self.dbname)
+    }
+}
+
 /// Deadlines and server-side timeouts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::error::SqlState;
@@ -89,11 +90,16 @@ impl<'a> From<&'a str> for Query<'a> {
     }
 }
 
+/// The task that moves the bytes. Dropping `closing` makes it say goodbye and end.
+struct Connection {
+    closing: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
 /// A live session.
 pub struct Session {
     client: tokio_postgres::Client,
-    /// Dropped with the session; tells the connection task to say goodbye and stop.
-    _closing: oneshot::Sender<()>,
+    connection: Connection,
     server: Server,
     settings: Arc<Settings>,
     clock: Clock,
@@ -118,8 +124,8 @@ impl Session {
         let mut last = None;
         for endpoint in &connect.endpoints {
             match open(connect, endpoint, datname, &settings, tls.clone()).await {
-                Ok((client, closing)) => {
-                    return Self::set_up(client, closing, endpoint, settings, clock).await;
+                Ok((client, connection)) => {
+                    return Self::set_up(client, connection, endpoint, settings, clock).await;
                 }
                 Err(refused @ ConnectError::Refused { .. }) => return Err(refused),
                 Err(e) => last = Some(e),
@@ -133,7 +139,7 @@ impl Session {
 
     async fn set_up(
         client: tokio_postgres::Client,
-        closing: oneshot::Sender<()>,
+        connection: Connection,
         endpoint: &Endpoint,
         settings: Arc<Settings>,
         clock: Clock,
@@ -142,7 +148,7 @@ impl Session {
         let deadline = settings.timeouts.statement + GRACE;
         let mut session = Self {
             client,
-            _closing: closing,
+            connection,
             server: Server::default(),
             settings,
             clock,
@@ -154,9 +160,20 @@ impl Session {
             endpoint: endpoint.to_string(),
             source: source.into(),
         };
-        let rows = session.read(FACTS).await.map_err(facts)?;
-        session.server = Server::from_rows(&rows).map_err(facts)?;
+        session.server = session.facts().await.map_err(facts)?;
         Ok(session)
+    }
+
+    async fn facts(&self) -> Result<Server, CollectError> {
+        Server::from_rows(&self.read(FACTS).await?)
+    }
+
+    /// Reads the server's facts again, because an extension may have come or gone. A failure leaves
+    /// the old ones: the next query on the session meets it too.
+    pub async fn refresh(&mut self) {
+        if let Ok(server) = self.facts().await {
+            self.server = server;
+        }
     }
 
     /// What is known of the server.
@@ -172,6 +189,14 @@ impl Session {
     /// Monotonic seconds, comparable across the sessions of one target.
     pub fn seconds(&self) -> f64 {
         self.clock.seconds()
+    }
+
+    /// Ends the session and waits, for at most a second, until its connection is closed, so that
+    /// the next one does not come on top of it.
+    pub async fn close(self) {
+        let Self { client, connection: Connection { closing, task }, .. } = self;
+        drop((client, closing));
+        let _ = task.await;
     }
 
     /// Whether the session is of no more use.
@@ -303,7 +328,7 @@ async fn open(
     datname: Option<&str>,
     settings: &Settings,
     tls: Tls,
-) -> Result<(tokio_postgres::Client, oneshot::Sender<()>), ConnectError> {
+) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
     let mut driver = tokio_postgres::Config::new();
     let datname = datname.unwrap_or(&connect.dbname);
     driver
@@ -345,7 +370,7 @@ async fn open(
         }
     };
     let (closing, closed) = oneshot::channel::<()>();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             // The error, if any, reaches whoever waits for an answer.
@@ -353,7 +378,7 @@ async fn open(
             _ = closed => { let _ = timeout(FAREWELL, connection).await; }
         }
     });
-    Ok((client, closing))
+    Ok((client, Connection { closing, task }))
 }
 
 fn password(

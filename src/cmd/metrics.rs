@@ -1,0 +1,28 @@
+//! `pgrunway metrics`: collects twice over an interval and prints the exposition, without a server.
+//!
+//! Must not: print anything but the exposition to its output.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use crate::config::Config;
+use crate::poller;
+use crate::render::Renderer;
+
+/// Writes the exposition to `out`.
+///
+/// # Errors
+/// The server cannot be reached (the exposition, with `pg_up 0`, is written all the same), or `out`
+/// cannot be written.
+pub async fn run(config: &Config, over: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
+    let snapshot = poller::collect_twice(super::serve::target(config), over).await;
+    let page = Renderer::new()?.render(&snapshot)?;
+    out.write_all(&page.text)?;
+    out.flush()?;
+    if !snapshot.up {
+        bail!("{} cannot be reached", snapshot.target);
+    }
+    Ok(())
+}

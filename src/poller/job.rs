@@ -1,0 +1,199 @@
+//! One collector in one place: when it is due, its state, and how its runs went.
+//!
+//! Must not: let a panic or an error of the collector reach the worker.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+
+use super::board::Board;
+use crate::collector::{AnyCollector, AnyState};
+use crate::config::Settings;
+use crate::error::CollectError;
+use crate::metric::{Family, Refused, Sink};
+use crate::pg::Session;
+use crate::snapshot::Outcome;
+
+/// What a run means for the session it ran on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Go on.
+    Done,
+    /// An extension is missing or a query was refused: what is known of the server may be old.
+    FactsDoubted,
+    /// The session is of no more use.
+    SessionBroken,
+}
+
+/// A collector in its place.
+pub(super) struct Job {
+    collector: &'static dyn AnyCollector,
+    state: AnyState,
+    configured: Option<Duration>,
+    due: Instant,
+    outcome: Outcome,
+    /// Whether anything was recorded yet, so that the first failure is logged too.
+    seen: bool,
+}
+
+impl Job {
+    pub(super) fn new(
+        collector: &'static dyn AnyCollector,
+        datname: Option<Arc<str>>,
+        settings: &Settings,
+    ) -> Self {
+        let configured = settings.collectors.get(collector.name()).and_then(|c| c.interval);
+        let interval = configured.unwrap_or_else(|| collector.default_interval());
+        Self {
+            collector,
+            state: collector.new_state(),
+            configured,
+            due: Instant::now(),
+            outcome: Outcome::new(collector.name(), datname, interval),
+            seen: false,
+        }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Runs the collector once on a session and records the result.
+    pub(super) async fn run(&mut self, session: &Session, board: &Board) -> Ended {
+        let start = Instant::now();
+        let result = match AssertUnwindSafe(self.collect(session)).catch_unwind().await {
+            Ok(result) => result,
+            Err(panic) => {
+                self.state = self.collector.new_state();
+                Err(CollectError::Defect(panic_text(panic.as_ref())))
+            }
+        };
+        self.outcome.duration = start.elapsed();
+        let mut ended = Ended::Done;
+        let families = match result {
+            Ok((families, refused)) => {
+                self.succeed(&families, refused);
+                Some(families)
+            }
+            Err(e) => {
+                self.fail(&e);
+                if matches!(e, CollectError::Missing { .. } | CollectError::Query { .. }) {
+                    ended = Ended::FactsDoubted;
+                }
+                None
+            }
+        };
+        self.reschedule(Instant::now());
+        let place = (self.collector.name(), self.outcome.datname.clone());
+        board.record(place, self.outcome.clone(), families);
+        if session.is_broken() { Ended::SessionBroken } else { ended }
+    }
+
+    async fn collect(
+        &mut self,
+        session: &Session,
+    ) -> Result<(Vec<Arc<Family>>, Refused), CollectError> {
+        let rows = self.collector.fetch(session, &self.state).await?;
+        let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit);
+        self.collector.derive(&mut self.state, rows, &mut sink);
+        let (families, refused) = sink.finish();
+        Ok((families.into_iter().map(Arc::new).collect(), refused))
+    }
+
+    fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {
+        let recovered = self.outcome.error.take().is_some();
+        let (collector, datname) = self.names();
+        if recovered {
+            tracing::info!(collector, datname, "the collector works again");
+        }
+        if refused.over_limit > 0 && self.outcome.refused.over_limit == 0 {
+            tracing::warn!(
+                collector,
+                datname,
+                left_out = refused.over_limit,
+                "series_limit reached: raise it, or narrow what the collector looks at"
+            );
+        }
+        if refused.defects() > 0 && self.outcome.refused.defects() == 0 {
+            tracing::error!(collector, datname, ?refused, "samples refused: please report this");
+        }
+        self.outcome.refused.duplicate += refused.duplicate;
+        self.outcome.refused.undeclared += refused.undeclared;
+        self.outcome.refused.value += refused.value;
+        self.outcome.refused.over_limit += refused.over_limit;
+        self.outcome.last_success = Some(SystemTime::now());
+        self.outcome.series = families.iter().map(|f| f.samples.len()).sum();
+        self.seen = true;
+    }
+
+    fn fail(&mut self, e: &CollectError) {
+        let (collector, datname) = self.names();
+        let message: Arc<str> = e.to_string().into();
+        // One line per change of state, not per try; of a lost connection the worker tells.
+        let changed = !self.seen || self.outcome.error.as_ref() != Some(&message);
+        if changed && !e.is_fatal() {
+            tracing::warn!(collector, datname, kind = e.kind(), "{message}");
+        }
+        *self.outcome.errors.entry(e.kind()).or_default() += 1;
+        self.outcome.error = Some(message);
+        self.seen = true;
+    }
+
+    fn names(&self) -> (&'static str, &str) {
+        (self.collector.name(), self.outcome.datname.as_deref().unwrap_or_default())
+    }
+
+    /// The next tick on the old grid; ticks that have passed are counted, not made up for.
+    fn reschedule(&mut self, now: Instant) {
+        let interval = self.configured.unwrap_or_else(|| self.collector.interval(&self.state));
+        self.outcome.interval = interval;
+        let missed = missed_ticks(now.saturating_duration_since(self.due), interval);
+        self.outcome.skipped += u64::from(missed);
+        self.due += interval * (missed + 1);
+    }
+
+    /// Puts a run off because there is no session for it; the ticks that pass count as skipped.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        let interval = self.outcome.interval;
+        let missed = missed_ticks(now.saturating_duration_since(self.due), interval) + 1;
+        self.outcome.skipped += u64::from(missed);
+        self.due += interval * missed;
+    }
+
+    /// Makes it due at once: after a reconnect there is nothing to wait for.
+    pub(super) fn due_now(&mut self, now: Instant) {
+        self.due = now;
+    }
+}
+
+/// Whole intervals in `late`; a thousand at the most, so that a suspended machine does not overflow.
+fn missed_ticks(late: Duration, interval: Duration) -> u32 {
+    let ticks = late.as_millis() / interval.as_millis().max(1);
+    u32::try_from(ticks.min(1_000)).unwrap_or(1_000)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a message")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_ticks_are_counted_whole() {
+        let s = Duration::from_secs;
+        assert_eq!(missed_ticks(s(0), s(5)), 0);
+        assert_eq!(missed_ticks(s(4), s(5)), 0);
+        assert_eq!(missed_ticks(s(11), s(5)), 2);
+        assert_eq!(missed_ticks(s(1_000_000), s(1)), 1_000);
+        assert_eq!(missed_ticks(s(1), Duration::ZERO), 1_000);
+    }
+}

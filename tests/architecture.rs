@@ -1,0 +1,203 @@
+//! Holds `src` to the straight line: which module may import which, and who alone may use a driver.
+//! The same table stands in ARCHITECTURE.md.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Module, and which of ours it may import. `cmd` and `docgen` may import anything but `main`.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("metric", &[]),
+    ("derive", &[]),
+    ("config", &["error"]),
+    ("pg", &["config", "error"]),
+    ("collector", &["error", "metric", "pg"]),
+    ("collectors", &["collector", "derive", "error", "metric", "pg"]),
+    ("snapshot", &["error", "metric"]),
+    ("poller", &["collector", "config", "error", "metric", "pg", "snapshot"]),
+    ("render", &["metric", "snapshot"]),
+    ("http", &["render", "snapshot"]),
+    ("logging", &["config"]),
+];
+
+/// Crate, and the only module that may name it.
+const SOLE_USER: &[(&str, &str)] = &[
+    ("tokio_postgres", "pg"),
+    ("tokio_postgres_rustls", "pg"),
+    ("rustls", "pg"),
+    ("prometheus", "render"),
+    ("axum", "http"),
+    ("tower_http", "http"),
+    ("hyper_util", "http"),
+    ("serde_saphyr", "config"),
+];
+
+/// What `derive` must not touch: clocks, sockets, files, threads.
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "std::time::Instant",
+    "SystemTime",
+    "std::net",
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "Timestamp::now",
+    "Zoned::now",
+];
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Module name to the code of its files, tests and comments left out.
+fn modules() -> BTreeMap<String, Vec<(PathBuf, String)>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    assert!(files.len() > 15, "the sources were not found");
+    let mut modules: BTreeMap<String, Vec<(PathBuf, String)>> = BTreeMap::new();
+    for path in files {
+        let relative = path.strip_prefix(&src).unwrap();
+        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+        let module = first.trim_end_matches(".rs").to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: String = text
+            .split("#[cfg(test)]\nmod tests")
+            .next()
+            .unwrap()
+            .lines()
+            .filter(|l| !l.trim_start().starts_with("//"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        modules.entry(module).or_default().push((path.clone(), code));
+    }
+    modules
+}
+
+/// Whether `name::` (or `name;`, `name}`) stands in the code as a path of its own.
+fn names(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = &code[at + name.len()..];
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '"' || c == '/')
+            && after.starts_with("::")
+    })
+}
+
+/// Modules of ours that the code imports: `crate::x`, `crate::{x, y::z}`, `pgrunway::x`.
+fn imports(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for prefix in ["crate::", "pgrunway::"] {
+        for (at, _) in code.match_indices(prefix) {
+            let rest = &code[at + prefix.len()..];
+            if let Some(group) = rest.strip_prefix('{') {
+                let mut depth = 0;
+                let mut item = String::new();
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => {
+                            found.insert(std::mem::take(&mut item));
+                            continue;
+                        }
+                        _ => {}
+                    }
+                    item.push(c);
+                }
+                found.insert(item);
+            } else {
+                found.insert(rest.to_owned());
+            }
+        }
+    }
+    let ident = |s: &str| -> String {
+        s.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    found.iter().map(|s| ident(s)).filter(|s| !s.is_empty()).collect()
+}
+
+#[test]
+fn modules_import_only_what_the_table_allows() {
+    let modules = modules();
+    let mut faults = Vec::new();
+    for (module, files) in &modules {
+        if matches!(module.as_str(), "cmd" | "docgen" | "main" | "lib") {
+            for (path, code) in files {
+                assert!(!imports(code).contains("main"), "{} imports main", path.display());
+            }
+            continue;
+        }
+        let Some((_, allowed)) = MAY_IMPORT.iter().find(|(m, _)| m == module) else {
+            faults.push(format!("module {module} is not in the table"));
+            continue;
+        };
+        for (path, code) in files {
+            for import in imports(code) {
+                if import != *module && !allowed.contains(&import.as_str()) {
+                    faults.push(format!("{} imports {import}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    for (module, _) in MAY_IMPORT {
+        assert!(modules.contains_key(*module), "the table names {module}, which is not there");
+    }
+}
+
+#[test]
+fn each_driver_has_one_user() {
+    for (module, files) in modules() {
+        for (path, code) in files {
+            for (krate, user) in SOLE_USER {
+                assert!(
+                    module == *user || !names(&code, krate),
+                    "{} uses {krate}; only {user} may",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn derive_is_pure() {
+    for (path, code) in &modules()["derive"] {
+        for word in IMPURE {
+            assert!(!code.contains(word), "{} uses {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for_and_what_it_must_not_do() {
+    let mut files = Vec::new();
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} has no opening", path.display());
+        let whole = path.ends_with("lib.rs") || path.ends_with("main.rs");
+        assert!(whole || text.contains("//! Must not: "), "{} has no limits", path.display());
+    }
+}
+
+#[test]
+fn the_scanner_sees_what_it_must_see() {
+    let code =
+        "use crate::{pg::Session, metric::{Sink, Kind}, error};\nlet x = crate::http::run();";
+    let want = ["error", "http", "metric", "pg"].map(String::from).into_iter().collect();
+    assert_eq!(imports(code), want);
+    assert!(names("use prometheus::proto;", "prometheus"));
+    assert!(!names("x.our_prometheus::proto", "prometheus"));
+}
