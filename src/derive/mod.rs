@@ -3,4 +3,5 @@
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
 pub mod delta;
+pub mod latency;
 pub mod rollup;
