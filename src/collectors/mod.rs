@@ -2,10 +2,12 @@
 //!
 //! Must not: hold logic.
 
+pub mod partitions;
+
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
-pub static ALL: &[&dyn AnyCollector] = &[];
+pub static ALL: &[&dyn AnyCollector] = &[&partitions::Partitions];
 
 /// The collector of a name.
 pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {

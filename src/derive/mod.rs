@@ -3,3 +3,4 @@
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
 pub mod delta;
+pub mod partition;
