@@ -1,5 +1,5 @@
 //! The command line: subcommands by clap's derive, flags for settings from the table in
-//! [`schema`](crate::config::schema).
+//! [`schema`].
 //!
 //! Must not: execute anything, read the environment, or repeat a connection string in an error.
 
