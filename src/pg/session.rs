@@ -417,7 +417,7 @@ fn password(
             let line = text.strip_suffix('\n').unwrap_or(&text);
             Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
         }
-        Password::Passfile(path) => match std::fs::read_to_string(path) {
+        Password::Passfile(path) => match read_private(path) {
             Ok(text) => Ok(passfile::lookup(&text, endpoint, datname, &connect.user)
                 .map(|secret| secret.expose().to_owned())),
             // libpq goes on without a password where the file is not there.
@@ -425,6 +425,24 @@ fn password(
             Err(e) => Err(unreadable("passfile", path, e)),
         },
     }
+}
+
+/// A file that nobody but its owner may read, as libpq demands of a passfile. libpq warns and goes
+/// on without a password; we say why the login would fail.
+fn read_private(path: &std::path::Path) -> std::io::Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a plain file"));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(std::io::Error::other(format!(
+            "group or others may use it (mode {mode:04o}); run `chmod 600` on it"
+        )));
+    }
+    std::io::read_to_string(file)
 }
 
 fn connect_error(
