@@ -4,6 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod http;
+pub mod process;
+pub mod prometheus;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
