@@ -162,8 +162,9 @@ async fn the_schema_is_the_reports() {
     );
     assert_eq!(number(&db, "SELECT count(*) FROM orders WHERE created_at > now()").await, 0);
     assert_eq!(number(&db, "SELECT count(*) FROM trades WHERE executed_at > now()").await, 0);
-    // Eight months back and this one.
-    assert_eq!(number(&db, "SELECT count(DISTINCT tableoid) FROM orders").await, 9);
+    // Eight months back and this one, which may be a minute old.
+    let filled = number(&db, "SELECT count(DISTINCT tableoid) FROM orders").await;
+    assert!((8..=9).contains(&filled), "{filled}");
     assert_eq!(
         number(&db, "SELECT reltuples::int8 FROM pg_class WHERE relname = 'trades'").await,
         5_000,

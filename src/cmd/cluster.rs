@@ -212,7 +212,14 @@ impl Cluster {
         let status = self.child.insert(child).wait().await?;
         self.child = None;
         if !status.success() {
-            bail!("initdb ended with {status}: {}", tail(&output));
+            let said = tail(&output);
+            let remedy = match &self.owner {
+                Some(owner) if said.contains("Permission denied") => {
+                    format!("; set TMPDIR to a folder that the user {} can enter", owner.name)
+                }
+                _ => String::new(),
+            };
+            bail!("initdb ended with {status}: {said}{remedy}");
         }
         let mut conf = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
@@ -247,7 +254,13 @@ impl Cluster {
         loop {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
                 self.child = None;
-                bail!("postgres ended with {status}: {}", self.log_tail());
+                let said = self.log_tail();
+                // The extension is a package of its own on some systems.
+                let remedy = match said.contains("could not access file") {
+                    true => "; install PostgreSQL's contrib package (postgresql-contrib)",
+                    false => "",
+                };
+                bail!("postgres ended with {status}: {said}{remedy}");
             }
             // The postmaster writes `ready` into its pid file when it accepts connections.
             let pid_file = std::fs::read_to_string(self.data().join("postmaster.pid"));

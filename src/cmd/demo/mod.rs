@@ -60,7 +60,8 @@ impl Default for Options {
 /// Runs the demo until SIGINT, SIGTERM or SIGHUP, then removes everything it made.
 ///
 /// # Errors
-/// When it could not start, or `out` could not be written to; everything is removed then too.
+/// When it could not start, or `out` could not be written to (a closed pipe is a normal end);
+/// everything is removed then too.
 pub async fn run(options: Options, terminal: Terminal, out: impl Write) -> anyhow::Result<()> {
     // Before anything is made: a signal from here on is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -90,7 +91,11 @@ pub async fn run_until(
     let mut screen = Screen::new(out, terminal);
     let mut running = Running::default();
     let stopped = tokio::select! {
-        ended = demonstrate(&options, &mut screen, &mut running, start_exporter) => ended,
+        ended = demonstrate(&options, &mut screen, &mut running, start_exporter) => match ended {
+            // Whoever read the output has seen enough, as with `| head`.
+            Err(e) if e.downcast_ref().is_some_and(is_broken_pipe) => Ok(()),
+            ended => ended,
+        },
         () = stop => Ok(()),
     };
     let folder = running.cluster.as_ref().map(|c| c.socket_dir().display().to_string());
@@ -101,6 +106,10 @@ pub async fn run_until(
         None => "\nstopped".to_owned(),
     });
     stopped
+}
+
+fn is_broken_pipe(e: &std::io::Error) -> bool {
+    e.kind() == std::io::ErrorKind::BrokenPipe
 }
 
 /// What has to be taken down. Dropped in this order if it comes to a panic.

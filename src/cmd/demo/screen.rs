@@ -33,6 +33,9 @@ impl Terminal {
     }
 }
 
+/// Kinds of errors shown.
+const ERROR_LINES: usize = 5;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tone {
     Plain,
@@ -185,10 +188,14 @@ impl Report<'_> {
             let missed = format!("      {} calls given up, over 10 s late", self.tally.missed());
             lines.push((Tone::Warning, missed));
         }
-        for (kind, count) in self.tally.errors() {
+        let errors = self.tally.errors();
+        for (kind, count) in errors.iter().take(ERROR_LINES) {
             // A message may hold anything.
             let kind: String = kind.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
             lines.push((Tone::Alarm, format!("      {count} errors: {kind}")));
+        }
+        if let Some(more) = errors.len().checked_sub(ERROR_LINES).filter(|more| *more > 0) {
+            lines.push((Tone::Alarm, format!("      and {more} other kinds of errors")));
         }
         lines
     }
