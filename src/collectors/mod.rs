@@ -15,7 +15,14 @@ pub mod tables;
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
-pub static ALL: &[&dyn AnyCollector] = &[&connections::Connections, &cache::Cache];
+pub static ALL: &[&dyn AnyCollector] = &[
+    &connections::Connections,
+    &cache::Cache,
+    &tables::Tables,
+    &indexes::Indexes,
+    &sizes::Sizes,
+    &databases::Databases,
+];
 
 /// The collector of a name.
 pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {
