@@ -2,62 +2,23 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pgrunway::cmd::cluster::Cluster;
-use pgrunway::config::{
-    Connect, Endpoint, Objectives, PartitionSettings, Password, RootCert, Settings, SslMode,
-    StatementSettings, Timeouts,
-};
-use pgrunway::error::CollectError;
+use pgrunway::config::Password;
+use pgrunway::error::{CollectError, ConnectError};
 use pgrunway::pg::{Clock, Session};
-
-fn settings() -> Settings {
-    Settings {
-        objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
-        timeouts: Timeouts {
-            connect: Duration::from_secs(2),
-            handshake: Duration::from_secs(2),
-            statement: Duration::from_millis(500),
-            lock: Duration::from_millis(100),
-        },
-        ratio_window: Duration::from_secs(300),
-        series_limit: 10_000,
-        statements: StatementSettings {
-            top: 20,
-            include_text: false,
-            text_length: 120,
-            scan_spacing: Duration::from_millis(10),
-        },
-        partitions: PartitionSettings { required: 604_800.0, zone: None },
-        collectors: Default::default(),
-    }
-}
-
-fn connect(cluster: &Cluster) -> Connect {
-    Connect {
-        endpoints: vec![Endpoint::Unix {
-            directory: PathBuf::from(cluster.socket_dir()),
-            port: cluster.port(),
-        }],
-        user: "mon".to_owned(),
-        dbname: "postgres".to_owned(),
-        password: Password::None,
-        sslmode: SslMode::Prefer,
-        root_cert: RootCert::None,
-        client_cert: None,
-        application_name: "pgrunway".to_owned(),
-    }
-}
 
 #[tokio::test]
 async fn facts_timeouts_and_pins_hold_in_every_transaction() {
     let cluster = common::server().await;
-    let session = Session::connect(&connect(&cluster), None, Arc::new(settings()), Clock::start())
-        .await
-        .unwrap();
+    let session = Session::connect(
+        &common::connect(&cluster, "mon"),
+        None,
+        Arc::new(common::settings()),
+        Clock::start(),
+    )
+    .await
+    .unwrap();
     let server = session.server();
     assert!(server.major() >= 13 && server.reads_all_stats && !server.in_recovery);
     assert_eq!(server.extensions["pg_stat_statements"].schema, "public");
@@ -81,4 +42,38 @@ async fn facts_timeouts_and_pins_hold_in_every_transaction() {
 
     let wrong = session.read("SELECT 1 AS one").await.unwrap()[0].get::<String>("two").unwrap_err();
     assert!(wrong.to_string().contains("two"), "{wrong}");
+}
+
+/// Over TCP the server asks `mon` for a password, which only the passfile knows.
+#[tokio::test]
+async fn the_passfile_is_read_at_every_connect_and_must_be_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = common::server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgpass");
+    let connect = Connect {
+        endpoints: vec![Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: cluster.port() }],
+        password: Password::Passfile(path.clone()),
+        ..connect(&cluster)
+    };
+    let open = || Session::connect(&connect, None, Arc::new(settings()), Clock::start());
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+
+    write("127.0.0.1:*:postgres:mon:wrong\n", 0o600);
+    let wrong = open().await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&wrong, ConnectError::Refused { sqlstate, .. } if sqlstate == "28P01"),
+        "{wrong}"
+    );
+
+    write("other:*:*:*:wrong\n127.0.0.1:*:postgres:mon:mon\n", 0o600);
+    assert!(open().await.is_ok());
+
+    write("*:*:*:*:mon\n", 0o640);
+    let refused = open().await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.kind(), "credentials");
+    assert!(refused.to_string().contains("(mode 0640); run `chmod 600`"), "{refused}");
 }

@@ -3,3 +3,6 @@
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
 pub mod delta;
+pub mod latency;
+pub mod partition;
+pub mod rollup;

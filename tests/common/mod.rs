@@ -1,9 +1,21 @@
 //! What the tests share: a real PostgreSQL of their own, and a way to run SQL on it.
 //!
 //! Must not: fall back to a fake where a part is missing; it panics and says what to install.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod http;
+pub mod process;
+pub mod prometheus;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
 use pgrunway::cmd::cluster::{Cluster, Options};
+use pgrunway::config::{
+    Connect, Endpoint, Objectives, PartitionSettings, Password, RootCert, Settings, SslMode,
+    StatementSettings, Timeouts,
+};
 use tokio_postgres::{Client, NoTls};
 
 /// Starts a server with `pg_stat_statements` loaded and a login role `mon` that has only
@@ -53,4 +65,47 @@ pub async fn client(cluster: &Cluster, user: &str, dbname: &str) -> Client {
         .expect("connects to the test server");
     tokio::spawn(connection);
     client
+}
+
+/// Settings with short timeouts, so that a test of one need not wait long.
+pub fn settings() -> Settings {
+    Settings {
+        objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
+        timeouts: Timeouts {
+            connect: Duration::from_secs(1),
+            handshake: Duration::from_secs(1),
+            statement: Duration::from_millis(500),
+            lock: Duration::from_millis(100),
+        },
+        ratio_window: Duration::from_secs(300),
+        series_limit: 10_000,
+        statements: StatementSettings {
+            top: 20,
+            include_text: false,
+            text_length: 120,
+            scan_spacing: Duration::from_millis(10),
+        },
+        partitions: PartitionSettings { required: 604_800.0, zone: None },
+        collectors: Default::default(),
+    }
+}
+
+/// How to reach the cluster over its Unix socket.
+pub fn connect(cluster: &Cluster, user: &str) -> Connect {
+    let directory = PathBuf::from(cluster.socket_dir());
+    connect_to(Endpoint::Unix { directory, port: cluster.port() }, user)
+}
+
+/// How to reach an endpoint without TLS or password.
+pub fn connect_to(endpoint: Endpoint, user: &str) -> Connect {
+    Connect {
+        endpoints: vec![endpoint],
+        user: user.to_owned(),
+        dbname: "postgres".to_owned(),
+        password: Password::None,
+        sslmode: SslMode::Prefer,
+        root_cert: RootCert::None,
+        client_cert: None,
+        application_name: "pgrunway".to_owned(),
+    }
 }

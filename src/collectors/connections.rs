@@ -1,0 +1,386 @@
+//! `pg_stat_activity`: client connections by state, what they wait for, how old the oldest
+//! transaction, statement and idle transaction are, and how near the limits are.
+//!
+//! Must not: label by user, application, client or wait event, or emit a zero per state (on a
+//! server with many databases the cross product is most of the scrape).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::derive::delta::ratio;
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Query, Row, Session};
+
+static COUNT: Metric = Metric::untyped(
+    "pg_stat_activity_count",
+    &["datname", "state"],
+    "Client backends by pg_stat_activity.state, without this exporter's own; absent where there is \
+     none (unlike postgres_exporter: no labels for user, application, backend type and wait event, \
+     whose product has no bound).",
+);
+static MAX_TX: Metric = Metric::gauge(
+    "pg_stat_activity_max_tx_duration",
+    &["datname", "state"],
+    "Age in seconds of the oldest open transaction of the client backends in this state, from \
+     pg_stat_activity.xact_start, without this exporter's own; absent where there is none.",
+);
+static OLDEST_TX: Metric = Metric::gauge(
+    "pg_oldest_transaction_seconds",
+    &["datname"],
+    "Age of the oldest open transaction of a client backend in any state, from \
+     pg_stat_activity.xact_start, without this exporter's own; absent where there is none.",
+);
+static LONGEST_QUERY: Metric = Metric::gauge(
+    "pg_longest_running_query_seconds",
+    &["datname"],
+    "Time since the longest-running statement of an active client backend began, from \
+     pg_stat_activity.query_start, without this exporter's own; absent where none runs.",
+);
+static OLDEST_IDLE: Metric = Metric::gauge(
+    "pg_oldest_idle_in_transaction_seconds",
+    &["datname"],
+    "Time since the client backend that is idle in a transaction (aborted or not) for longest \
+     became so, from pg_stat_activity.state_change; absent where there is none.",
+);
+static WAITING: Metric = Metric::gauge(
+    "pg_stat_activity_waiting_backends",
+    &["datname", "wait_event_type"],
+    "Active client backends that wait, by pg_stat_activity.wait_event_type, without this \
+     exporter's own; absent where there is none.",
+);
+static USED: Metric = Metric::gauge(
+    "pg_connections_used",
+    &[],
+    "Client backends of all roles and databases, this exporter's own among them, counted in \
+     pg_stat_activity.",
+);
+static USED_RATIO: Metric = Metric::gauge(
+    "pg_connections_used_ratio",
+    &[],
+    "pg_connections_used over the connections open to ordinary roles: max_connections - \
+     superuser_reserved_connections - reserved_connections; above 1 where reserved ones are used.",
+);
+static MAX: Metric = Metric::gauge(
+    "pg_settings_max_connections",
+    &[],
+    "Most concurrent connections, the setting max_connections.",
+);
+static SUPERUSER_RESERVED: Metric = Metric::gauge(
+    "pg_settings_superuser_reserved_connections",
+    &[],
+    "Connections kept for superusers, the setting superuser_reserved_connections.",
+);
+static RESERVED: Metric = Metric::gauge(
+    "pg_settings_reserved_connections",
+    &[],
+    "Connections kept for roles with pg_use_reserved_connections, the setting \
+     reserved_connections (PostgreSQL 16 and later).",
+);
+static NUMBACKENDS: Metric = Metric::gauge(
+    "pg_stat_database_numbackends",
+    &["datid", "datname"],
+    "Backends connected to the database, of all types, pg_stat_database.numbackends.",
+);
+static DATABASE_LIMIT: Metric = Metric::gauge(
+    "pg_database_connection_limit",
+    &["datname"],
+    "Most concurrent connections to the database, pg_database.datconnlimit; absent where unlimited.",
+);
+
+/// One row per (database, state, wait event type of active backends, ours or not). A row that the
+/// role may not see has neither type nor state. The statistics of one transaction are a snapshot,
+/// so ages are taken at the time of the scan, not of BEGIN.
+const ACTIVITY: &str = "\
+SELECT a.datname::text, COALESCE(a.state, 'unknown'),
+       CASE WHEN a.state = 'active' THEN a.wait_event_type END,
+       (a.pid = pg_catalog.pg_backend_pid()
+        OR (a.usename = current_user
+            AND a.application_name = pg_catalog.current_setting('application_name'))) IS TRUE,
+       pg_catalog.count(*)::int8,
+       pg_catalog.date_part('epoch',
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.xact_start))::float8,
+       pg_catalog.date_part('epoch',
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.query_start))::float8,
+       pg_catalog.date_part('epoch',
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.state_change))::float8
+  FROM pg_catalog.pg_stat_activity a
+ WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)
+ GROUP BY 1, 2, 3, 4";
+
+/// `reserved_connections` is NULL before 16.
+const LIMITS: &str = "\
+SELECT pg_catalog.current_setting('max_connections')::int4,
+       pg_catalog.current_setting('superuser_reserved_connections')::int4,
+       pg_catalog.current_setting('reserved_connections', true)::int4";
+
+const DATABASES: &str = "\
+SELECT d.oid::int8, d.datname::text, pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
+       CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit END
+  FROM pg_catalog.pg_database d ORDER BY d.datname";
+
+/// The collector.
+pub struct Connections;
+
+/// Client backends of one database in one state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// `None` while a backend starts.
+    pub datname: Option<String>,
+    /// `pg_stat_activity.state`, or `unknown` where the role may not see it.
+    pub state: String,
+    /// Of active backends only; `None` where they do not wait.
+    pub wait_event_type: Option<String>,
+    /// This exporter's own connections.
+    pub ours: bool,
+    /// Backends.
+    pub count: i64,
+    /// Seconds since the oldest `xact_start`.
+    pub xact: Option<f64>,
+    /// Seconds since the oldest `query_start`.
+    pub query: Option<f64>,
+    /// Seconds since the oldest `state_change`.
+    pub change: Option<f64>,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Database {
+    /// Oid.
+    pub datid: i64,
+    /// Name.
+    pub datname: String,
+    /// Backends of all types.
+    pub numbackends: Option<i32>,
+    /// `None`: unlimited.
+    pub limit: Option<i32>,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Client backends.
+    pub groups: Vec<Group>,
+    /// `max_connections`.
+    pub max: i32,
+    /// `superuser_reserved_connections`.
+    pub superuser_reserved: i32,
+    /// `reserved_connections`, from PostgreSQL 16 on.
+    pub reserved: Option<i32>,
+    /// All databases.
+    pub databases: Vec<Database>,
+}
+
+impl Collector for Connections {
+    type Rows = Rows;
+    type State = ();
+    const NAME: &'static str = "connections";
+    const HELP: &'static str =
+        "Connections by state, waits, oldest transaction and statement, limits.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(5);
+    const METRICS: &'static [&'static Metric] = &[
+        &COUNT,
+        &MAX_TX,
+        &OLDEST_TX,
+        &LONGEST_QUERY,
+        &OLDEST_IDLE,
+        &WAITING,
+        &USED,
+        &USED_RATIO,
+        &MAX,
+        &SUPERUSER_RESERVED,
+        &RESERVED,
+        &NUMBACKENDS,
+        &DATABASE_LIMIT,
+    ];
+
+    async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
+        let queries = [Query::new(LIMITS), Query::new(ACTIVITY), Query::new(DATABASES)];
+        let answers = session.read_all(&queries).await?;
+        let [limits, activity, databases] = answers.as_slice() else { return Err(no_answer()) };
+        let limits = limits.first().ok_or_else(no_answer)?;
+        let group = |row: &Row| {
+            Ok(Group {
+                datname: row.at(0)?,
+                state: row.at(1)?,
+                wait_event_type: row.at(2)?,
+                ours: row.at(3)?,
+                count: row.at(4)?,
+                xact: row.at(5)?,
+                query: row.at(6)?,
+                change: row.at(7)?,
+            })
+        };
+        let database = |row: &Row| {
+            Ok(Database {
+                datid: row.at(0)?,
+                datname: row.at(1)?,
+                numbackends: row.at(2)?,
+                limit: row.at(3)?,
+            })
+        };
+        Ok(Rows {
+            groups: activity.iter().map(group).collect::<Result<_, CollectError>>()?,
+            max: limits.at(0)?,
+            superuser_reserved: limits.at(1)?,
+            reserved: limits.at(2)?,
+            databases: databases.iter().map(database).collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
+        limits(&rows, sink);
+        let mut states: BTreeMap<(&str, &str), (i64, Oldest)> = BTreeMap::new();
+        let mut waits: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+        let mut oldest: BTreeMap<&str, [Oldest; 3]> = BTreeMap::new();
+        for group in rows.groups.iter().filter(|g| !g.ours) {
+            let Some(datname) = group.datname.as_deref() else { continue };
+            let (count, xact) = states.entry((datname, group.state.as_str())).or_default();
+            *count += group.count;
+            xact.see(group.xact);
+            let [tx, query, idle] = oldest.entry(datname).or_default();
+            tx.see(group.xact);
+            if group.state == "active" {
+                query.see(group.query);
+                if let Some(kind) = &group.wait_event_type {
+                    *waits.entry((datname, kind)).or_default() += group.count;
+                }
+            } else if group.state.starts_with("idle in transaction") {
+                idle.see(group.change);
+            }
+        }
+        for ((datname, state), (count, xact)) in states {
+            sink.number(&COUNT, &[datname, state], number(count));
+            sink.number(&MAX_TX, &[datname, state], xact.0);
+        }
+        for ((datname, kind), count) in waits {
+            sink.number(&WAITING, &[datname, kind], number(count));
+        }
+        for (datname, [tx, query, idle]) in oldest {
+            sink.number(&OLDEST_TX, &[datname], tx.0);
+            sink.number(&LONGEST_QUERY, &[datname], query.0);
+            sink.number(&OLDEST_IDLE, &[datname], idle.0);
+        }
+    }
+}
+
+fn limits(rows: &Rows, sink: &mut Sink) {
+    let used = number(rows.groups.iter().map(|g| g.count).sum());
+    let open = f64::from(rows.max)
+        - f64::from(rows.superuser_reserved)
+        - f64::from(rows.reserved.unwrap_or(0));
+    sink.number(&USED, &[], used);
+    sink.number(&USED_RATIO, &[], ratio(used, open));
+    sink.number(&MAX, &[], f64::from(rows.max));
+    sink.number(&SUPERUSER_RESERVED, &[], f64::from(rows.superuser_reserved));
+    sink.number(&RESERVED, &[], rows.reserved.map(f64::from));
+    for database in &rows.databases {
+        let (datid, datname) = (database.datid.to_string(), database.datname.as_str());
+        sink.number(&NUMBACKENDS, &[&datid, datname], database.numbackends.map(f64::from));
+        sink.number(&DATABASE_LIMIT, &[datname], database.limit.map(f64::from));
+    }
+}
+
+/// The greatest age seen, never negative: the server's clock may be set back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Oldest(Option<f64>);
+
+impl Oldest {
+    fn see(&mut self, age: Option<f64>) {
+        if let Some(age) = age {
+            self.0 = Some(self.0.unwrap_or(0.0).max(age));
+        }
+    }
+}
+
+/// Counts of backends are far below 2^53.
+fn number(count: i64) -> f64 {
+    count as f64
+}
+
+fn no_answer() -> CollectError {
+    CollectError::Missing {
+        what: "the server answered a query without FROM with no row".to_owned(),
+        remedy: "check that this is a PostgreSQL server".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::*;
+
+    fn group(datname: &str, state: &str, wait: Option<&str>, count: i64, ages: [f64; 3]) -> Group {
+        let [xact, query, change] = ages.map(|a| (a != 0.0).then_some(a));
+        Group {
+            datname: Some(datname.to_owned()),
+            state: state.to_owned(),
+            wait_event_type: wait.map(str::to_owned),
+            ours: false,
+            count,
+            xact,
+            query,
+            change,
+        }
+    }
+
+    fn rows(groups: Vec<Group>) -> Rows {
+        let database = |datid, datname: &str, limit| Database {
+            datid,
+            datname: datname.to_owned(),
+            numbackends: Some(4),
+            limit,
+        };
+        Rows {
+            groups,
+            max: 100,
+            superuser_reserved: 3,
+            reserved: Some(5),
+            databases: vec![database(1, "app", None), database(2, "shop\n\"x\"", Some(7))],
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let ours = Group { ours: true, ..group("app", "active", None, 2, [99.0, 99.0, 99.0]) };
+        let starting = Group { datname: None, ..group("", "unknown", None, 1, [0.0; 3]) };
+        let families = poll(
+            &Connections,
+            &mut (),
+            rows(vec![
+                group("app", "active", None, 3, [1.5, 1.0, 1.0]),
+                group("app", "active", Some("Lock"), 2, [60.0, 50.0, 50.0]),
+                group("app", "active", Some("IO"), 1, [0.5, 0.5, 0.5]),
+                group("app", "idle", None, 10, [0.0, 4000.0, 3900.0]),
+                group("app", "idle in transaction", None, 1, [300.0, 290.0, 280.0]),
+                group("app", "idle in transaction (aborted)", None, 1, [200.0, 199.0, 290.0]),
+                group("shop\n\"x\"", "idle", None, 3, [0.0, 5.0, 5.0]),
+                ours,
+                starting,
+            ]),
+        );
+        check("connections", &families);
+    }
+
+    #[test]
+    fn nothing_open_gives_no_age_and_a_clock_set_back_gives_zero() {
+        let families = poll(
+            &Connections,
+            &mut (),
+            rows(vec![group("app", "active", None, 1, [-5.0, -5.0, -5.0])]),
+        );
+        assert_eq!(value(&families, "pg_longest_running_query_seconds", &["app"]), Some(0.0));
+        assert_eq!(value(&families, "pg_oldest_idle_in_transaction_seconds", &["app"]), None);
+    }
+
+    #[test]
+    fn a_server_with_every_slot_reserved_has_no_ratio() {
+        let mut all = rows(vec![]);
+        (all.max, all.reserved) = (8, Some(5));
+        let families = poll(&Connections, &mut (), all);
+        assert_eq!(value(&families, "pg_connections_used_ratio", &[]), None);
+        assert_eq!(value(&families, "pg_connections_used", &[]), Some(0.0));
+    }
+}

@@ -1,0 +1,372 @@
+//! Scans, rows and validity per index of the root tables, rolled up over partitions, and how much
+//! of a table's scanning goes through its indexes.
+//!
+//! Must not: lock a relation, or give an index of one partition series of its own unless it is
+//! invalid.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::relations::{Roots, Table, USERS};
+use crate::collector::{Collector, Scope};
+use crate::derive::delta::{Window, ratio};
+use crate::derive::rollup::{Forest, Reading, Rollup};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Query, Session};
+
+const LABELS: &[&str] = &["datname", "schemaname", "relname", "indexrelname"];
+
+static SCANS: Metric = Metric::counter(
+    "pg_stat_user_indexes_idx_scan_total",
+    LABELS,
+    "Scans of the index and of the indexes of partitions that are attached to it, \
+     pg_stat_user_indexes.idx_scan.",
+);
+static TUP_READ: Metric = Metric::counter(
+    "pg_stat_user_indexes_idx_tup_read_total",
+    LABELS,
+    "Entries returned by scans of the index and of those attached to it, \
+     pg_stat_user_indexes.idx_tup_read.",
+);
+static TUP_FETCH: Metric = Metric::counter(
+    "pg_stat_user_indexes_idx_tup_fetch_total",
+    LABELS,
+    "Live rows fetched by simple scans of the index and of those attached to it, \
+     pg_stat_user_indexes.idx_tup_fetch.",
+);
+static INVALID: Metric = Metric::gauge(
+    "pg_index_invalid",
+    LABELS,
+    "1 if the index or one that is attached to it is not valid, ready and live in pg_index, as \
+     while it is being built concurrently, else 0; the unattached index of a partition goes out \
+     under its own names, and only with 1.",
+);
+static RATIO: Metric = Metric::gauge(
+    "pg_index_scan_ratio",
+    &["datname", "schemaname", "relname"],
+    "Share of the scans of the table over the ratio window that used an index, from the \
+     increments of pg_stat_user_tables.idx_scan / (idx_scan + seq_scan) of all its partitions; \
+     absent where nothing was scanned.",
+);
+
+fn tables() -> String {
+    format!(
+        "SELECT c.oid::int8, h.inhparent::int8, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
+                pg_catalog.pg_stat_get_numscans(c.oid)::float8 \
+           FROM pg_catalog.pg_class c \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+          WHERE c.relkind IN ('r', 'm', 'p') AND {USERS}"
+    )
+}
+
+/// Index partitions that were never scanned carry nothing and stay on the server; partitioned ones
+/// (`I`) carry the tree.
+fn indexes() -> String {
+    format!(
+        "SELECT x.* FROM ( \
+           SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8, \
+                  CASE WHEN NOT c.relispartition THEN c.relname::text END AS name, \
+                  pg_catalog.hashname(c.relname), \
+                  pg_catalog.pg_stat_get_numscans(c.oid)::float8 AS scans, \
+                  pg_catalog.pg_stat_get_tuples_returned(c.oid)::float8, \
+                  pg_catalog.pg_stat_get_tuples_fetched(c.oid)::float8, \
+                  c.relkind = 'I' AS partitioned \
+             FROM pg_catalog.pg_index i \
+             JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+            WHERE {USERS} OFFSET 0) x \
+          WHERE x.scans > 0 OR x.name IS NOT NULL OR x.partitioned"
+    )
+}
+
+fn invalid() -> String {
+    format!(
+        "SELECT c.oid::int8, h.inhparent::int8, n.nspname::text, t.relname::text, c.relname::text \
+           FROM pg_catalog.pg_index i \
+           JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+           JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+          WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND {USERS} \
+          ORDER BY 3, 4, 5"
+    )
+}
+
+/// The collector.
+pub struct Indexes;
+
+/// One index.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    /// Oid.
+    pub id: i64,
+    /// Its table.
+    pub table: i64,
+    /// The partitioned index it is attached to.
+    pub parent: Option<i64>,
+    /// Only of those that are attached to no other.
+    pub name: Option<String>,
+    /// Hash of its name.
+    pub hash: i32,
+    /// `idx_scan`, `idx_tup_read`, `idx_tup_fetch`.
+    pub counters: [f64; 3],
+}
+
+/// One index that is not valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Oid.
+    pub id: i64,
+    /// The partitioned index it is attached to.
+    pub parent: Option<i64>,
+    /// Its schema, table and name.
+    pub name: [String; 3],
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Monotonic seconds.
+    pub at: f64,
+    /// Unix seconds of the server's start.
+    pub started: f64,
+    /// Seconds.
+    pub window: f64,
+    /// This database.
+    pub datname: String,
+    /// All tables with `seq_scan`.
+    pub tables: Vec<(Table, f64)>,
+    /// All indexes but those of partitions that were never scanned.
+    pub indexes: Vec<Index>,
+    /// All that are not valid.
+    pub invalid: Vec<Invalid>,
+}
+
+/// Totals per root index, and per root table the scans by (index, sequential) with their window.
+#[derive(Debug, Default)]
+pub struct State {
+    indexes: Rollup<3>,
+    scans: Rollup<2>,
+    windows: HashMap<i64, Window<2>>,
+}
+
+impl Collector for Indexes {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "indexes";
+    const HELP: &'static str =
+        "Scans, rows and validity per index of the root tables, and the index scan ratio.";
+    const SCOPE: Scope = Scope::Database;
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const METRICS: &'static [&'static Metric] = &[&SCANS, &TUP_READ, &TUP_FETCH, &INVALID, &RATIO];
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let (tables, indexes, invalid) = (tables(), indexes(), invalid());
+        let queries = [Query::new(&tables), Query::new(&indexes), Query::new(&invalid)];
+        let mut answers = session.read_all(&queries).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        let tables = next()
+            .into_iter()
+            .map(|row| Ok((Table::from_row(&row)?, row.at::<Option<f64>>(4)?.unwrap_or(0.0))));
+        let tables = tables.collect::<Result<_, CollectError>>()?;
+        let indexes = next().into_iter().map(|row| {
+            let counter = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
+            Ok(Index {
+                id: row.at(0)?,
+                table: row.at(1)?,
+                parent: row.at(2)?,
+                name: row.at(3)?,
+                hash: row.at(4)?,
+                counters: [counter(5)?, counter(6)?, counter(7)?],
+            })
+        });
+        let indexes = indexes.collect::<Result<_, CollectError>>()?;
+        let invalid = next().into_iter().map(|row| {
+            Ok(Invalid {
+                id: row.at(0)?,
+                parent: row.at(1)?,
+                name: [row.at(2)?, row.at(3)?, row.at(4)?],
+            })
+        });
+        Ok(Rows {
+            at: session.seconds(),
+            started: session.server().started,
+            window: session.settings().ratio_window.as_secs_f64(),
+            datname: session.server().datname.clone(),
+            tables,
+            indexes,
+            invalid: invalid.collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        let roots = Roots::new(rows.tables.iter().map(|(table, _)| table));
+        let forest = Forest::new(
+            (rows.indexes.iter().map(|i| (i.id, i.parent)))
+                .chain(rows.invalid.iter().map(|i| (i.id, i.parent)))
+                .filter_map(|(id, parent)| Some((id, parent?))),
+        );
+        scan_ratios(state, &rows, &roots, sink);
+
+        // Indexes of the root tables, in the order of their names.
+        let names: HashMap<i64, (&str, &str)> =
+            roots.iter().map(|(schema, name, id)| (id, (schema, name))).collect();
+        let mut shown: Vec<_> = rows
+            .indexes
+            .iter()
+            .filter_map(|index| {
+                let (schema, table) = *names.get(&index.table)?;
+                Some(([rows.datname.as_str(), schema, table, index.name.as_deref()?], index.id))
+            })
+            .collect();
+        shown.sort_unstable();
+        validity(&rows, &forest, &shown, sink);
+
+        let readings: Vec<_> = rows
+            .indexes
+            .iter()
+            .map(|index| Reading {
+                id: index.id,
+                root: forest.root(index.id),
+                alias: Some((index.table, index.hash)),
+                counters: index.counters,
+            })
+            .collect();
+        state.indexes.update(rows.started, &readings);
+        for (i, metric) in [&SCANS, &TUP_READ, &TUP_FETCH].into_iter().enumerate() {
+            for (labels, id) in &shown {
+                sink.number(metric, labels, state.indexes.total(*id).map(|total| total[i]));
+            }
+        }
+    }
+}
+
+fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sink) {
+    let by_index = rows.indexes.iter().filter_map(|index| {
+        Some(Reading {
+            id: index.id,
+            root: roots.of(index.table)?,
+            alias: Some((index.table, index.hash)),
+            counters: [index.counters[0], 0.0],
+        })
+    });
+    let sequential = rows.tables.iter().filter_map(|(table, scans)| {
+        let root = roots.of(table.id)?;
+        Some(Reading { id: table.id, root, alias: None, counters: [0.0, *scans] })
+    });
+    let readings: Vec<_> = by_index.chain(sequential).collect();
+    state.scans.update(rows.started, &readings);
+    state.windows.retain(|id, _| state.scans.total(*id).is_some());
+    for (schema, name, id) in roots.iter() {
+        let Some(total) = state.scans.total(id) else { continue };
+        let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
+        window.push(rows.at, total);
+        let [index, sequential] = window.sums();
+        sink.number(&RATIO, &[&rows.datname, schema, name], ratio(index, index + sequential));
+    }
+}
+
+fn validity(rows: &Rows, forest: &Forest, shown: &[([&str; 4], i64)], sink: &mut Sink) {
+    let invalid: HashSet<i64> = rows.invalid.iter().map(|i| forest.root(i.id)).collect();
+    for (labels, id) in shown {
+        sink.number(&INVALID, labels, f64::from(u8::from(invalid.contains(id))));
+    }
+    let ids: HashSet<i64> = shown.iter().map(|(_, id)| *id).collect();
+    for index in &rows.invalid {
+        if !ids.contains(&forest.root(index.id)) {
+            let [schema, table, name] = &index.name;
+            sink.number(&INVALID, &[&rows.datname, schema, table, name], 1.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::super::relations::fixtures::{partition, root};
+    use super::*;
+
+    fn index(id: i64, table: i64, name: &str, counters: [f64; 3]) -> Index {
+        Index { id, table, parent: None, name: Some(name.to_owned()), hash: 1, counters }
+    }
+
+    fn attached(id: i64, table: i64, parent: i64, counters: [f64; 3]) -> Index {
+        Index { id, table, parent: Some(parent), name: None, hash: 1, counters }
+    }
+
+    fn rows(at: f64, tables: Vec<(Table, f64)>, indexes: Vec<Index>) -> Rows {
+        let (datname, invalid) = ("app".to_owned(), vec![]);
+        Rows { at, started: 1.0, window: 60.0, datname, tables, indexes, invalid }
+    }
+
+    const AT: [&str; 4] = ["app", "public", "orders", "orders_at"];
+
+    #[test]
+    fn golden_over_dropped_partitions_a_local_index_and_a_reset() {
+        let orders = || (root(1, "public", "orders"), 0.0);
+        let odd = || (root(9, "we\"ird", "a\\b\nc"), 4.0);
+        let parent = || index(100, 1, "orders_at", [0.0; 3]);
+        let odd_index = || index(900, 9, "i\"x", [2.0, 2.0, 2.0]);
+        let mut state = State::default();
+        let first = poll(
+            &Indexes,
+            &mut state,
+            rows(
+                0.0,
+                vec![odd(), orders(), (partition(2, 1), 10.0), (partition(3, 1), 50.0)],
+                vec![
+                    odd_index(),
+                    parent(),
+                    attached(102, 2, 100, [30.0, 300.0, 299.0]),
+                    attached(103, 3, 100, [40.0, 400.0, 400.0]),
+                    index(202, 2, "local", [1000.0, 0.0, 0.0]),
+                ],
+            ),
+        );
+        assert_eq!(value(&first, SCANS.name, &AT), Some(70.0));
+        assert_eq!(value(&first, RATIO.name, &AT[..3]), None);
+        // Partition 3 is gone; the local index was attached to the parent's.
+        let second = poll(
+            &Indexes,
+            &mut state,
+            rows(
+                15.0,
+                vec![odd(), orders(), (partition(2, 1), 12.0)],
+                vec![
+                    odd_index(),
+                    parent(),
+                    attached(102, 2, 100, [33.0, 330.0, 329.0]),
+                    attached(202, 2, 100, [1003.0, 30.0, 30.0]),
+                ],
+            ),
+        );
+        assert_eq!(value(&second, SCANS.name, &AT), Some(76.0));
+        assert_eq!(value(&second, TUP_FETCH.name, &AT), Some(759.0));
+        assert_eq!(value(&second, RATIO.name, &AT[..3]), Some(6.0 / 8.0));
+        assert_eq!(value(&second, RATIO.name, &["app", "we\"ird", "a\\b\nc"]), None);
+        // Reset: one sequential and one index scan since.
+        let mut last = rows(
+            30.0,
+            vec![(root(9, "we\"ird", "a\\b\nc"), 0.0), orders(), (partition(2, 1), 1.0)],
+            vec![
+                index(900, 9, "i\"x", [0.0; 3]),
+                parent(),
+                attached(102, 2, 100, [1.0, 10.0, 10.0]),
+            ],
+        );
+        let names = |s: &str, t: &str, i: &str| [s.to_owned(), t.to_owned(), i.to_owned()];
+        last.invalid = vec![
+            Invalid { id: 204, parent: Some(100), name: names("public", "orders_3", "x") },
+            Invalid { id: 205, parent: None, name: names("public", "orders_2", "y_ccnew") },
+        ];
+        let third = poll(&Indexes, &mut state, last);
+        assert_eq!(value(&third, SCANS.name, &AT), Some(77.0));
+        assert_eq!(value(&third, RATIO.name, &AT[..3]), Some(7.0 / 10.0));
+        check("indexes", &third);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the collectors of one database share: which relations count as the user's, and how
+//! partitions find their root table.
+//!
+//! Must not: hold SQL or rows of one collector only.
+
+use std::collections::HashSet;
+
+use crate::derive::rollup::Forest;
+use crate::error::CollectError;
+use crate::pg::Row;
+
+/// Condition on `pg_class c` joined to `pg_namespace n`: neither a system schema (TOAST and other
+/// sessions' temporary schemas among them) nor temporary.
+pub(super) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
+     AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'";
+
+/// A table, materialised view, partition or partitioned table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Oid.
+    pub id: i64,
+    /// The partitioned table it is a partition of.
+    pub parent: Option<i64>,
+    /// Schema and name; only of those that are nobody's partition.
+    pub name: Option<(String, String)>,
+}
+
+impl Table {
+    /// From five columns: oid, parent, schema, name (both NULL for a partition).
+    pub(super) fn from_row(row: &Row) -> Result<Self, CollectError> {
+        let (schema, name): (Option<String>, Option<String>) = (row.at(2)?, row.at(3)?);
+        Ok(Self { id: row.at(0)?, parent: row.at(1)?, name: schema.zip(name) })
+    }
+}
+
+/// The root tables of a database, in the order of their names.
+#[derive(Debug)]
+pub(super) struct Roots<'a> {
+    forest: Forest,
+    named: Vec<(&'a str, &'a str, i64)>,
+    ids: HashSet<i64>,
+}
+
+impl<'a> Roots<'a> {
+    pub(super) fn new(tables: impl Iterator<Item = &'a Table> + Clone) -> Self {
+        let forest = Forest::new(tables.clone().filter_map(|t| Some((t.id, t.parent?))));
+        let mut named: Vec<_> = tables
+            .filter_map(|t| t.name.as_ref().map(|(schema, name)| (&**schema, &**name, t.id)))
+            .collect();
+        named.sort_unstable();
+        let ids = named.iter().map(|(_, _, id)| *id).collect();
+        Self { forest, named, ids }
+    }
+
+    /// The root table of a table. `None` for a table that another statement of the same poll did
+    /// not see: it was created or dropped in between.
+    pub(super) fn of(&self, table: i64) -> Option<i64> {
+        Some(self.forest.root(table)).filter(|root| self.ids.contains(root))
+    }
+
+    /// (schema, name, oid) of every root.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str, i64)> {
+        self.named.iter().copied()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod fixtures {
+    use super::Table;
+
+    pub(crate) fn root(id: i64, schema: &str, name: &str) -> Table {
+        Table { id, parent: None, name: Some((schema.to_owned(), name.to_owned())) }
+    }
+
+    pub(crate) fn partition(id: i64, parent: i64) -> Table {
+        Table { id, parent: Some(parent), name: None }
+    }
+}

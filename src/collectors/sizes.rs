@@ -1,0 +1,288 @@
+//! Bytes on disk per root table and per index of a root table, partitions included: exact, except
+//! for relations that somebody holds or awaits ACCESS EXCLUSIVE on.
+//!
+//! Must not: wait for a lock longer than `lock_timeout`, or lose all sizes to one locked relation.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::relations::{Roots, Table, USERS};
+use crate::collector::{Collector, Scope};
+use crate::derive::rollup::Forest;
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Row, Session};
+
+const LABELS: &[&str] = &["datname", "schemaname", "relname"];
+
+static TABLE: Metric = Metric::gauge(
+    "pg_stat_user_tables_table_size_bytes",
+    LABELS,
+    "Bytes on disk of the table and all its partitions with TOAST, without indexes, by \
+     pg_table_size(); estimated from pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+);
+static INDEX: Metric = Metric::gauge(
+    "pg_stat_user_tables_index_size_bytes",
+    LABELS,
+    "Bytes on disk of all indexes of the table and its partitions, as pg_indexes_size() counts \
+     them; estimated from pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+);
+static ONE_INDEX: Metric = Metric::gauge(
+    "pg_index_size_bytes",
+    &["datname", "schemaname", "relname", "indexrelname"],
+    "Bytes on disk of the index and of those attached to it, by pg_table_size(); estimated from \
+     pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+);
+static ESTIMATED: Metric = Metric::gauge(
+    "pg_size_estimated_relations",
+    &["datname"],
+    "Tables, indexes and partitions whose size was estimated from pg_class.relpages in the last \
+     poll, because they were locked or there were too many to measure in time.",
+);
+
+/// A poll rests a hundred times as long as it took: at most 1 % of a backend.
+const REST: f64 = 100.0;
+const LONGEST: Duration = Duration::from_secs(900);
+/// SQLSTATE of `lock_timeout`.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// How a relation's size is had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Method {
+    /// From the files, which opens the relation: it takes ACCESS SHARE for a moment.
+    Files,
+    /// From the catalog alone; as old as the last VACUUM or ANALYZE.
+    Catalog,
+}
+
+/// A lock that is only awaited blocks those who come later, so it counts as held. `relpages` is an
+/// unsigned number in a signed column.
+fn sql(method: Method) -> String {
+    let estimated = match method {
+        Method::Files => {
+            "c.oid IN (SELECT held.relation FROM held) \
+             OR c.reltoastrelid IN (SELECT held.relation FROM held)"
+        }
+        Method::Catalog => "true",
+    };
+    format!(
+        "WITH held AS MATERIALIZED ( \
+           SELECT l.relation FROM pg_catalog.pg_locks l \
+             JOIN pg_catalog.pg_database d ON d.oid = l.database \
+            WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'relation' \
+              AND l.relation IS NOT NULL AND l.mode = 'AccessExclusiveLock') \
+         SELECT r.id, r.parent, r.nspname, r.relname, r.indrelid, r.stored AND r.estimated, \
+                CASE WHEN NOT r.stored THEN 0 \
+                     WHEN r.estimated THEN r.pages * r.block \
+                     ELSE pg_catalog.pg_table_size(r.oid) END::int8 \
+           FROM ( \
+             SELECT c.oid, c.oid::int8 AS id, h.inhparent::int8 AS parent, \
+                    CASE WHEN NOT c.relispartition THEN n.nspname::text END AS nspname, \
+                    CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+                    i.indrelid::int8 AS indrelid, c.relkind NOT IN ('p', 'I') AS stored, \
+                    ({estimated}) AS estimated, \
+                    (c.relpages::int8 & 4294967295) \
+                      + COALESCE(t.relpages::int8 & 4294967295, 0) AS pages, \
+                    pg_catalog.current_setting('block_size')::int8 AS block \
+               FROM pg_catalog.pg_class c \
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+               LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
+               LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid \
+               LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+              WHERE c.relkind IN ('r', 'm', 'p', 'i', 'I') AND {USERS}) r"
+    )
+}
+
+/// The collector.
+pub struct Sizes;
+
+/// One relation with its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Table or index; `parent` and `name` are those of its own kind.
+    pub table: Table,
+    /// For an index: its table.
+    pub index_of: Option<i64>,
+    /// Whether `bytes` is an estimate.
+    pub estimated: bool,
+    /// `None` where it was dropped meanwhile.
+    pub bytes: Option<i64>,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Seconds the poll took.
+    pub took: f64,
+    /// Whether the files could not all be measured within `statement_timeout`.
+    pub too_many: bool,
+    /// This database.
+    pub datname: String,
+    /// All of the user's relations.
+    pub relations: Vec<Relation>,
+}
+
+/// What the last poll cost.
+#[derive(Debug, Default)]
+pub struct State {
+    took: f64,
+    too_many: bool,
+}
+
+impl Collector for Sizes {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "sizes";
+    const HELP: &'static str = "Bytes on disk per root table and index, partitions included.";
+    const SCOPE: Scope = Scope::Database;
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const METRICS: &'static [&'static Metric] = &[&TABLE, &INDEX, &ONE_INDEX, &ESTIMATED];
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let start = session.seconds();
+        let (rows, too_many) = read(session).await?;
+        let relations = rows.iter().map(|row| {
+            Ok(Relation {
+                table: Table::from_row(row)?,
+                index_of: row.at(4)?,
+                estimated: row.at(5)?,
+                bytes: row.at(6)?,
+            })
+        });
+        Ok(Rows {
+            took: session.seconds() - start,
+            too_many,
+            datname: session.server().datname.clone(),
+            relations: relations.collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        *state = State { took: rows.took, too_many: rows.too_many };
+        let relations = &rows.relations;
+        let datname = rows.datname.as_str();
+        let roots = Roots::new(relations.iter().filter(|r| r.index_of.is_none()).map(|r| &r.table));
+        let indexes = Forest::new(
+            relations
+                .iter()
+                .filter(|r| r.index_of.is_some())
+                .filter_map(|r| Some((r.table.id, r.table.parent?))),
+        );
+        let (mut tables, mut on_tables) = (HashMap::<i64, f64>::new(), HashMap::<i64, f64>::new());
+        let mut by_index = HashMap::<i64, f64>::new();
+        for relation in relations {
+            // Bytes on disk are far below 2^53.
+            let Some(bytes) = relation.bytes.map(|b| b as f64) else { continue };
+            let table = relation.index_of.unwrap_or(relation.table.id);
+            let Some(root) = roots.of(table) else { continue };
+            let sums = if relation.index_of.is_some() { &mut on_tables } else { &mut tables };
+            *sums.entry(root).or_default() += bytes;
+            if relation.index_of.is_some() {
+                *by_index.entry(indexes.root(relation.table.id)).or_default() += bytes;
+            }
+        }
+        let mut names = HashMap::new();
+        for (schema, name, id) in roots.iter() {
+            let labels = [datname, schema, name];
+            // A table without indexes has 0 bytes of them; a dropped one has no size at all.
+            let size = tables.get(&id).copied();
+            sink.number(&TABLE, &labels, size);
+            sink.number(&INDEX, &labels, size.map(|_| on_tables.get(&id).copied().unwrap_or(0.0)));
+            names.insert(id, (schema, name));
+        }
+        let mut shown: Vec<_> = relations
+            .iter()
+            .filter_map(|r| {
+                let (schema, table) = *names.get(&r.index_of?)?;
+                let (_, index) = r.table.name.as_ref()?;
+                Some(([datname, schema, table, index.as_str()], r.table.id))
+            })
+            .collect();
+        shown.sort_unstable();
+        for (labels, id) in shown {
+            sink.number(&ONE_INDEX, &labels, by_index.get(&id).copied());
+        }
+        let estimated = relations.iter().filter(|r| r.estimated).count();
+        sink.number(&ESTIMATED, &[datname], estimated as f64);
+    }
+
+    fn interval(&self, state: &State) -> Duration {
+        if state.too_many {
+            return LONGEST;
+        }
+        Duration::from_secs_f64((state.took * REST).clamp(0.0, LONGEST.as_secs_f64()))
+            .max(Self::INTERVAL)
+    }
+}
+
+/// A lock taken after the list of locks was read costs one `lock_timeout` and a second try; under
+/// a stream of them, and where there is too much to measure in time, the catalog must do.
+async fn read(session: &Session) -> Result<(Vec<Row>, bool), CollectError> {
+    let files = sql(Method::Files);
+    let mut too_many = false;
+    for _ in 0..2 {
+        match session.read(files.as_str()).await {
+            Ok(rows) => return Ok((rows, false)),
+            Err(CollectError::ServerTimeout { sqlstate, .. }) if sqlstate == LOCK_NOT_AVAILABLE => {
+            }
+            Err(CollectError::ServerTimeout { .. }) => {
+                too_many = true;
+                break;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((session.read(sql(Method::Catalog).as_str()).await?, too_many))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::super::relations::fixtures::{partition, root};
+    use super::*;
+
+    fn relation(table: Table, bytes: i64) -> Relation {
+        Relation { table, index_of: None, estimated: false, bytes: Some(bytes) }
+    }
+
+    fn index(table: Table, of: i64, bytes: i64) -> Relation {
+        Relation { table, index_of: Some(of), estimated: false, bytes: Some(bytes) }
+    }
+
+    fn rows(took: f64, relations: Vec<Relation>) -> Rows {
+        Rows { took, too_many: false, datname: "app".to_owned(), relations }
+    }
+
+    #[test]
+    fn golden_rolls_leaves_up_and_counts_estimates() {
+        let mut state = State::default();
+        let gone = Relation { bytes: None, ..relation(root(8, "public", "gone"), 0) };
+        let locked = Relation { estimated: true, ..relation(partition(3, 1), 16_384) };
+        let mut all = vec![
+            relation(root(1, "public", "orders"), 0),
+            relation(partition(2, 1), 8192),
+            locked,
+            relation(partition(4, 3), 24_576),
+            index(root(100, "public", "orders_at"), 1, 0),
+            index(partition(102, 100), 2, 8192),
+            index(partition(103, 100), 3, 8192),
+            index(root(202, "public", "local"), 2, 40_960),
+            relation(root(9, "we\"ird", "a\\b\nc"), 8192),
+            gone,
+        ];
+        let first = poll(&Sizes, &mut state, rows(0.01, all.clone()));
+        assert_eq!(value(&first, TABLE.name, &["app", "public", "orders"]), Some(49_152.0));
+        all.retain(|r| r.table.id != 4);
+        let second = poll(&Sizes, &mut state, rows(0.01, all));
+        check("sizes", &second);
+    }
+
+    #[test]
+    fn the_interval_follows_the_cost() {
+        let interval = |took, too_many| Sizes.interval(&State { took, too_many }).as_secs();
+        assert_eq!(interval(0.1, false), 60);
+        assert_eq!(interval(2.0, false), 200);
+        assert_eq!(interval(1e9, false), 900);
+        assert_eq!(interval(0.1, true), 900);
+    }
+}

@@ -1,0 +1,266 @@
+//! Blocks that each root table and its indexes read and found in shared buffers, as
+//! `pg_statio_user_tables` counts them, rolled up over partitions.
+//!
+//! Must not: lock a relation, or give a ratio where nothing was read.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::relations::{Roots, Table, USERS};
+use crate::collector::{Collector, Scope};
+use crate::derive::delta::{Window, ratio};
+use crate::derive::rollup::{Reading, Rollup};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::Session;
+
+const LABELS: &[&str] = &["datname", "schemaname", "relname"];
+
+static RATIO: Metric = Metric::gauge(
+    "pg_table_cache_hit_ratio",
+    LABELS,
+    "Share of the blocks of the table and its indexes read over the ratio window that were in \
+     shared buffers, from the increments of pg_statio_user_tables.heap_blks_* and idx_blks_* of \
+     all its partitions; absent where nothing was read.",
+);
+
+/// Counters by nature, under postgres_exporter's names.
+macro_rules! cumulative {
+    ($ident:ident $name:literal $column:literal $what:literal) => {
+        static $ident: Metric = Metric::untyped(
+            concat!("pg_statio_user_tables_", $name),
+            LABELS,
+            concat!(
+                $what,
+                ", pg_statio_user_tables.",
+                $column,
+                " of all its partitions; cumulative, never falling."
+            ),
+        );
+    };
+}
+cumulative!(HEAP_READ "heap_blocks_read" "heap_blks_read" "Blocks of the table read from outside shared buffers");
+cumulative!(HEAP_HIT "heap_blocks_hit" "heap_blks_hit" "Blocks of the table found in shared buffers");
+cumulative!(IDX_READ "idx_blocks_read" "idx_blks_read" "Blocks of the table's indexes read from outside shared buffers");
+cumulative!(IDX_HIT "idx_blocks_hit" "idx_blks_hit" "Blocks of the table's indexes found in shared buffers");
+
+/// The functions under the view, which costs twice as much. All tables, since they carry the tree;
+/// of the indexes only those that were ever used.
+fn sql() -> String {
+    format!(
+        "SELECT c.oid::int8, h.inhparent::int8, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
+                NULL::int8, 0, \
+                pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8, \
+                pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 \
+           FROM pg_catalog.pg_class c \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+          WHERE c.relkind IN ('r', 'm', 'p') AND {USERS} \
+          UNION ALL \
+         SELECT x.* FROM ( \
+           SELECT c.oid::int8, NULL::int8, NULL::text, NULL::text, \
+                  i.indrelid::int8, pg_catalog.hashname(c.relname), \
+                  pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS fetched, \
+                  pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 \
+             FROM pg_catalog.pg_index i \
+             JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE {USERS} OFFSET 0) x \
+          WHERE x.fetched > 0"
+    )
+}
+
+/// The collector.
+pub struct Tables;
+
+/// A table or an index with its buffer counters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relation {
+    /// The relation; an index has neither parent nor name here.
+    pub table: Table,
+    /// For an index: its table, and the hash of its own name.
+    pub index_of: Option<(i64, i32)>,
+    /// Blocks asked for.
+    pub fetched: f64,
+    /// Those found in shared buffers.
+    pub hit: f64,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Monotonic seconds.
+    pub at: f64,
+    /// Unix seconds of the server's start.
+    pub started: f64,
+    /// Seconds.
+    pub window: f64,
+    /// This database.
+    pub datname: String,
+    /// Tables, and the indexes that were used.
+    pub relations: Vec<Relation>,
+}
+
+/// Totals per root table: heap fetched and hit, index fetched and hit; and their window.
+#[derive(Debug, Default)]
+pub struct State {
+    totals: Rollup<4>,
+    windows: HashMap<i64, Window<2>>,
+}
+
+impl Collector for Tables {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "tables";
+    const HELP: &'static str =
+        "Blocks read and cache hit ratio per root table, its partitions and indexes included.";
+    const SCOPE: Scope = Scope::Database;
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const METRICS: &'static [&'static Metric] =
+        &[&RATIO, &HEAP_READ, &HEAP_HIT, &IDX_READ, &IDX_HIT];
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let sql = sql();
+        let rows = session.read(sql.as_str()).await?;
+        let relations = rows.iter().map(|row| {
+            let owner: Option<i64> = row.at(4)?;
+            let hash: i32 = row.at(5)?;
+            Ok(Relation {
+                table: Table::from_row(row)?,
+                index_of: owner.map(|owner| (owner, hash)),
+                fetched: row.at::<Option<f64>>(6)?.unwrap_or(0.0),
+                hit: row.at::<Option<f64>>(7)?.unwrap_or(0.0),
+            })
+        });
+        Ok(Rows {
+            at: session.seconds(),
+            started: session.server().started,
+            window: session.settings().ratio_window.as_secs_f64(),
+            datname: session.server().datname.clone(),
+            relations: relations.collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        let tables = rows.relations.iter().filter(|r| r.index_of.is_none()).map(|r| &r.table);
+        let roots = Roots::new(tables);
+        let readings: Vec<_> = rows
+            .relations
+            .iter()
+            .filter_map(|relation| {
+                let Relation { fetched, hit, .. } = *relation;
+                let id = relation.table.id;
+                Some(match relation.index_of {
+                    None => Reading {
+                        id,
+                        root: roots.of(id)?,
+                        alias: None,
+                        counters: [fetched, hit, 0.0, 0.0],
+                    },
+                    Some(alias) => Reading {
+                        id,
+                        root: roots.of(alias.0)?,
+                        alias: Some(alias),
+                        counters: [0.0, 0.0, fetched, hit],
+                    },
+                })
+            })
+            .collect();
+        state.totals.update(rows.started, &readings);
+        state.windows.retain(|id, _| state.totals.total(*id).is_some());
+        let totals = || {
+            roots.iter().filter_map(|(schema, name, id)| {
+                Some(([rows.datname.as_str(), schema, name], id, state.totals.total(id)?))
+            })
+        };
+        // Ratios before counters: where the series limit cuts, alerts are the last to go.
+        for (labels, id, [heap, heap_hit, idx, idx_hit]) in totals() {
+            let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
+            window.push(rows.at, [heap + idx, heap_hit + idx_hit]);
+            let [fetched, hit] = window.sums();
+            sink.number(&RATIO, &labels, ratio(hit, fetched));
+        }
+        for (labels, _, [heap, heap_hit, idx, idx_hit]) in totals() {
+            sink.number(&HEAP_READ, &labels, (heap - heap_hit).max(0.0));
+            sink.number(&HEAP_HIT, &labels, heap_hit);
+            sink.number(&IDX_READ, &labels, (idx - idx_hit).max(0.0));
+            sink.number(&IDX_HIT, &labels, idx_hit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::super::relations::fixtures::{partition, root};
+    use super::*;
+
+    fn heap(table: Table, fetched: f64, hit: f64) -> Relation {
+        Relation { table, index_of: None, fetched, hit }
+    }
+
+    fn index(id: i64, of: i64, hash: i32, fetched: f64, hit: f64) -> Relation {
+        let table = Table { id, parent: None, name: None };
+        Relation { table, index_of: Some((of, hash)), fetched, hit }
+    }
+
+    fn rows(at: f64, relations: Vec<Relation>) -> Rows {
+        Rows { at, started: 1.0, window: 60.0, datname: "app".to_owned(), relations }
+    }
+
+    #[test]
+    fn golden_over_a_partition_dropped_an_index_rebuilt_and_a_reset() {
+        let orders = || heap(root(1, "public", "orders"), 0.0, 0.0);
+        let odd = |fetched, hit| heap(root(5, "we\"ird", "a\\b\nc"), fetched, hit);
+        let labels = ["app", "public", "orders"];
+        let mut state = State::default();
+        let first = poll(
+            &Tables,
+            &mut state,
+            rows(
+                0.0,
+                vec![
+                    odd(50.0, 10.0),
+                    orders(),
+                    heap(partition(2, 1), 100.0, 60.0),
+                    heap(partition(3, 1), 1000.0, 900.0),
+                    index(12, 2, 7, 30.0, 20.0),
+                    heap(partition(4, 3), 5.0, 5.0),
+                ],
+            ),
+        );
+        assert_eq!(value(&first, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(965.0));
+        assert_eq!(value(&first, "pg_table_cache_hit_ratio", &labels), None);
+        // Partition 3 and its child are dropped; index 12 comes back as 22 with its counters.
+        let second = poll(
+            &Tables,
+            &mut state,
+            rows(
+                15.0,
+                vec![
+                    odd(50.0, 10.0),
+                    orders(),
+                    heap(partition(2, 1), 150.0, 100.0),
+                    index(22, 2, 7, 60.0, 45.0),
+                ],
+            ),
+        );
+        assert_eq!(value(&second, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(1005.0));
+        assert_eq!(value(&second, "pg_statio_user_tables_idx_blocks_hit", &labels), Some(45.0));
+        assert_eq!(value(&second, "pg_table_cache_hit_ratio", &labels), Some(65.0 / 80.0));
+        assert_eq!(
+            value(&second, "pg_table_cache_hit_ratio", &["app", "we\"ird", "a\\b\nc"]),
+            None
+        );
+        // Statistics reset: the partition counted 20 and 15 since, the index nothing.
+        let third = poll(
+            &Tables,
+            &mut state,
+            rows(30.0, vec![odd(0.0, 0.0), orders(), heap(partition(2, 1), 20.0, 15.0)]),
+        );
+        assert_eq!(value(&third, "pg_table_cache_hit_ratio", &labels), Some(80.0 / 100.0));
+        check("tables", &third);
+    }
+}

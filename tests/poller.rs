@@ -1,0 +1,208 @@
+//! The poller on a real server, with collectors of the test's own that fail in every way there is:
+//! what is not concerned goes on, and two connections are the limit.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgrunway::cmd::cluster::Cluster;
+use pgrunway::collector::{AnyCollector, Collector, Scope};
+use pgrunway::config::{CollectorSetting, DatabaseFilter};
+use pgrunway::error::CollectError;
+use pgrunway::metric::{Metric, Sink, Value};
+use pgrunway::pg::Session;
+use pgrunway::poller::{Poller, Target};
+use pgrunway::snapshot::{Outcome, Snapshot};
+use tokio::time::{Instant, sleep};
+
+/// A collector whose query and derivation are given, counting its own runs in a gauge.
+macro_rules! collector {
+    ($name:ident, $scope:expr, $sql:expr, $derive:expr) => {
+        #[allow(non_camel_case_types, reason = "its name is its label")]
+        struct $name;
+        impl Collector for $name {
+            type Rows = String;
+            type State = f64;
+            const NAME: &'static str = stringify!($name);
+            const HELP: &'static str = "A collector of the test.";
+            const SCOPE: Scope = $scope;
+            const INTERVAL: Duration = Duration::from_millis(200);
+            const METRICS: &'static [&'static Metric] = {
+                static RUNS: Metric =
+                    Metric::gauge(concat!("pg_", stringify!($name)), &["answer"], "Runs.");
+                &[&RUNS]
+            };
+            async fn fetch(&self, session: &Session, _: &f64) -> Result<String, CollectError> {
+                session.read($sql).await?[0].at::<String>(0)
+            }
+            fn derive(&self, state: &mut f64, rows: String, sink: &mut Sink) {
+                *state += 1.0;
+                #[allow(clippy::redundant_closure_call, reason = "one shape for all")]
+                ($derive)(*state);
+                sink.number(Self::METRICS[0], &[&rows], *state);
+            }
+        }
+    };
+}
+
+collector!(good, Scope::Server, "SELECT 'fine'::text", |_| ());
+collector!(slow, Scope::Server, "SELECT pg_catalog.pg_sleep(60)::text", |_| ());
+collector!(faulty, Scope::Server, "SELECT 'x'::text", |runs| assert!(runs < 3.0, "on purpose"));
+collector!(denied, Scope::Database, "SELECT rolpassword::text FROM pg_catalog.pg_authid", |_| ());
+collector!(inside, Scope::Database, "SELECT pg_catalog.current_database()::text", |_| ());
+collector!(
+    killed,
+    Scope::Database,
+    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text",
+    |_| ()
+);
+
+fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Target {
+    Target {
+        connect: common::connect(cluster, "mon"),
+        databases: DatabaseFilter::default(),
+        settings: Arc::new(common::settings()),
+        collectors,
+    }
+}
+
+/// Waits until a snapshot satisfies `want`; its last state is in the message if none does.
+async fn wait(poller: &Poller, what: &str, want: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    let snapshots = poller.snapshots();
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let snapshot = snapshots.borrow().clone();
+        if want(&snapshot) {
+            return snapshot;
+        }
+        assert!(Instant::now() < end, "{what}: {snapshot:#?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn outcome<'a>(s: &'a Snapshot, collector: &str, datname: &str) -> Option<&'a Outcome> {
+    s.outcomes
+        .iter()
+        .find(|o| o.collector == collector && o.datname.as_deref().unwrap_or("") == datname)
+}
+
+fn runs(s: &Snapshot, collector: &str, answer: &str) -> f64 {
+    let name = format!("pg_{collector}");
+    let families = s.families.iter().filter(|f| f.metric.name == name);
+    families.flat_map(|f| &f.samples).find(|s| &*s.labels[0] == answer).map_or(0.0, |s| {
+        match s.value {
+            Value::Number(n) => n,
+            Value::Histogram(_) => f64::NAN,
+        }
+    })
+}
+
+#[tokio::test]
+async fn what_fails_fails_alone() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let all: Vec<&'static dyn AnyCollector> =
+        vec![&good, &slow, &faulty, &denied, &killed, &inside];
+    let poller = Poller::start(target(&cluster, all));
+    let snapshot = wait(&poller, "all have run", |s| {
+        runs(s, "good", "fine") >= 4.0
+            && runs(s, "inside", "shop") >= 2.0
+            && outcome(s, "faulty", "").is_some_and(|o| o.errors.contains_key("defect"))
+            && outcome(s, "slow", "").is_some_and(|o| o.errors.contains_key("server_timeout"))
+    })
+    .await;
+    assert!(snapshot.up);
+    assert!(outcome(&snapshot, "good", "").unwrap().errors.is_empty());
+    // After the panic it starts afresh, from a new state.
+    wait(&poller, "faulty starts afresh", |s| runs(s, "faulty", "x") == 1.0).await;
+    for datname in ["postgres", "shop"] {
+        let refused = outcome(&snapshot, "denied", datname).unwrap();
+        assert_eq!(refused.errors.keys().copied().collect::<Vec<_>>(), ["permission"]);
+        assert_eq!(refused.last_success, None);
+    }
+    // The slow one holds the kept connection for its timeout: the ticks it cost are counted.
+    assert!(outcome(&snapshot, "good", "").unwrap().skipped > 0);
+}
+
+#[tokio::test]
+async fn at_most_two_connections_whatever_the_number_of_databases() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    for i in 0..5 {
+        admin.batch_execute(&format!("CREATE DATABASE d{i}")).await.unwrap();
+    }
+    let poller = Poller::start(target(&cluster, vec![&good, &inside]));
+    let mut most = 0;
+    for _ in 0..100 {
+        let row = admin
+            .query_one(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgrunway'",
+                &[],
+            )
+            .await
+            .unwrap();
+        most = most.max(row.get::<_, i64>(0));
+        sleep(Duration::from_millis(20)).await;
+    }
+    wait(&poller, "all were visited", |s| {
+        (0..5).all(|i| runs(s, "inside", &format!("d{i}")) > 2.0)
+    })
+    .await;
+    assert!((1..=2).contains(&most), "{most} connections");
+}
+
+#[tokio::test]
+async fn databases_come_go_and_forbid() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let hostile = "we\"ird\n\\schön-ünïcödé";
+    let quoted = hostile.replace('"', "\"\"");
+    admin.batch_execute("CREATE DATABASE dark").await.unwrap();
+    admin.batch_execute("REVOKE CONNECT ON DATABASE dark FROM PUBLIC").await.unwrap();
+    let poller = Poller::start(target(&cluster, vec![&inside]));
+    let up = |s: &Snapshot, d: &str| s.databases.iter().find(|(n, _)| &**n == d).map(|(_, up)| *up);
+    wait(&poller, "dark is seen as forbidden", |s| up(s, "dark") == Some(false)).await;
+    admin.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")).await.unwrap();
+    wait(&poller, "the hostile name is a label", |s| runs(s, "inside", hostile) > 0.0).await;
+    admin.batch_execute(&format!("DROP DATABASE \"{quoted}\" WITH (FORCE)")).await.unwrap();
+    wait(&poller, "the dropped one is forgotten", |s| {
+        up(s, hostile).is_none() && runs(s, "inside", hostile) == 0.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_down_at_once_and_comes_back() {
+    let mut cluster = common::server().await;
+    let poller = Poller::start(target(&cluster, vec![&good, &inside]));
+    let before = wait(&poller, "up", |s| s.up && runs(s, "good", "fine") > 1.0).await;
+    assert_eq!(before.databases, [("postgres".into(), true)]);
+    cluster.stop().await.unwrap();
+    let stopped = Instant::now();
+    let down = wait(&poller, "down", |s| !s.up).await;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "{:?}", stopped.elapsed());
+    assert!(runs(&down, "good", "fine") > 1.0, "what was true a moment ago is still served");
+    cluster.restart().await.unwrap();
+    let seen = runs(&down, "good", "fine");
+    wait(&poller, "up again, its state kept", |s| s.up && runs(s, "good", "fine") > seen).await;
+}
+
+#[tokio::test]
+async fn the_users_interval_wins() {
+    let cluster = common::server().await;
+    let mut target = target(&cluster, vec![&good]);
+    let mut settings = common::settings();
+    let hourly = CollectorSetting { enabled: true, interval: Some(Duration::from_secs(60)) };
+    settings.collectors.insert("good".to_owned(), hourly);
+    target.settings = Arc::new(settings);
+    let poller = Poller::start(target);
+    wait(&poller, "ran once", |s| runs(s, "good", "fine") == 1.0).await;
+    sleep(Duration::from_secs(2)).await;
+    let snapshot = poller.snapshots().borrow().clone();
+    assert_eq!(runs(&snapshot, "good", "fine"), 1.0);
+    assert_eq!(outcome(&snapshot, "good", "").unwrap().interval, Duration::from_secs(60));
+}
