@@ -10,12 +10,14 @@ mod golden;
 pub mod indexes;
 mod relations;
 pub mod sizes;
+pub mod statements;
 pub mod tables;
 
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
-pub static ALL: &[&dyn AnyCollector] = &[&connections::Connections, &cache::Cache];
+pub static ALL: &[&dyn AnyCollector] =
+    &[&statements::Statements, &connections::Connections, &cache::Cache];
 
 /// The collector of a name.
 pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {
