@@ -468,3 +468,6 @@ fn leaves(levels: &[Level], root: usize, mut visit: impl FnMut(&Child)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
