@@ -347,6 +347,27 @@ async fn a_slice_list_says_what_is_ahead_and_behind() {
 }
 
 #[tokio::test]
+async fn the_configured_zone_goes_before_that_of_the_database() {
+    let cluster = common::server().await;
+    let admin = database(&cluster, "shop", "America/New_York").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE d (day date) PARTITION BY RANGE (day);
+             CREATE TABLE d_1 PARTITION OF d FOR VALUES FROM (MINVALUE) TO ('2100-07-01');",
+        )
+        .await
+        .unwrap();
+    let midnight = 4_118_083_200.0;
+    for (zone, east) in [(None, -4.0), (Some("Asia/Tokyo"), 9.0), (Some("No/Where"), -4.0)] {
+        let poll = Poll::of(&session(&cluster, "shop", zone).await).await;
+        let until = poll.value("pg_partition_covered_until_timestamp_seconds", "d");
+        assert_eq!(until, Some(midnight - east * 3600.0), "{zone:?}");
+    }
+    let poll = Poll::of(&session(&cluster, "postgres", None).await).await;
+    assert!(poll.families.is_empty(), "a database without partitioned tables has no series");
+}
+
+#[tokio::test]
 async fn names_of_any_kind_come_out_as_labels() {
     let cluster = common::server().await;
     let admin = common::admin(&cluster, "postgres").await;
@@ -457,6 +478,14 @@ async fn churn_costs_no_poll_and_moves_no_figure() {
                 .unwrap();
             admin.batch_execute("ALTER TABLE t DETACH PARTITION loose").await.unwrap();
             admin.batch_execute("DROP TABLE t_b").await.unwrap();
+            admin
+                .batch_execute(
+                    "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE m (k mood) PARTITION BY \
+                     LIST (k); CREATE TABLE m_a PARTITION OF m FOR VALUES IN ('a', 'b')",
+                )
+                .await
+                .unwrap();
+            admin.batch_execute("DROP TABLE m; DROP TYPE mood").await.unwrap();
             rounds += 1;
         }
         rounds

@@ -149,6 +149,12 @@ SELECT c.oid::int8, p.partrelid::int8, pg_catalog.pg_get_expr(c.relpartbound, 0)
 const RELATIONS: &[(i32, &str)] =
     &[(140_000, relations!(" AND NOT i.inhdetachpending")), (0, relations!(""))];
 
+/// SQLSTATEs of `cache lookup failed for type` and `invalid internal value for enum`.
+const VANISHED: &[&str] = &["XX000", "22P03"];
+/// Tries to read a catalogue that changes under us. In a loop that does nothing but create and drop
+/// types, about one try in twenty fails.
+const TRIES: u32 = 5;
+
 /// One partitioned table.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -246,7 +252,7 @@ impl Collector for Partitions {
             .iter()
             .find(|(since, _)| server.version_num >= *since)
             .map_or(relations!(""), |(_, sql)| sql);
-        let answers = session.read_all(&[Query::new(NOW), Query::new(relations)]).await?;
+        let answers = read(session, relations).await?;
         let [now, relations] = answers.as_slice() else { return Err(no_answer()) };
         let now = now.first().ok_or_else(no_answer)?;
         let settings = &session.settings().partitions;
@@ -312,6 +318,23 @@ impl Collector for Partitions {
             sink.number(&FUTURE, &labels, runway.future as f64);
             sink.number(&OLDEST, &labels, runway.oldest.map(|m| m.seconds()));
             sink.number(&INTERVAL, &labels, runway.interval.map(|us| us as f64 / 1e6));
+        }
+    }
+}
+
+/// Where a type is dropped between the statement's snapshot and the deparsing of a bound that holds
+/// its values, the server fails the statement; at the next try the table is gone too.
+async fn read(session: &Session, relations: &str) -> Result<Vec<Vec<Row>>, CollectError> {
+    let mut tries = 1;
+    loop {
+        let answers = session.read_all(&[Query::new(NOW), Query::new(relations)]).await;
+        match answers {
+            Err(CollectError::Query { sqlstate, .. })
+                if VANISHED.contains(&sqlstate.as_str()) && tries < TRIES =>
+            {
+                tries += 1;
+            }
+            answers => return answers,
         }
     }
 }

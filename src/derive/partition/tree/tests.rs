@@ -62,8 +62,10 @@ fn taken(levels: &[Level], t: i64) -> Vec<u8> {
     (0..5).filter(|k| takes(levels, 0, t, *k)).collect()
 }
 
-/// Slices in days: the width of each, whether it is there, and the values it lists (`None`: a leaf).
-fn slices() -> impl Generator<Value = Vec<(i64, bool, Option<(Vec<u8>, bool)>)>> {
+/// Width in days, whether it is there, and the values it lists, DEFAULT or not (`None`: a leaf).
+type Slice = (i64, bool, Option<(Vec<u8>, bool)>);
+
+fn slices() -> impl Generator<Value = Vec<Slice>> {
     let values = prop::collection::btree_set(0..4_u8, 0..4);
     let below = prop_oneof![
         2 => Just(None),
@@ -72,7 +74,7 @@ fn slices() -> impl Generator<Value = Vec<(i64, bool, Option<(Vec<u8>, bool)>)>>
     prop::collection::vec((1..5_i64, prop::bool::weighted(0.85), below), 0..9)
 }
 
-fn time_over_list(start: i64, slices: &[(i64, bool, Option<(Vec<u8>, bool)>)]) -> Vec<Level> {
+fn time_over_list(start: i64, slices: &[Slice]) -> Vec<Level> {
     let mut levels = vec![by_time(vec![leaf(Bound::Default)])];
     let mut from = start;
     for (width, there, below) in slices {
