@@ -146,6 +146,7 @@ fn golden_rows() -> Rows {
             name: Some(("public".to_owned(), relname.to_owned())),
             strategy: strategy.to_owned(),
             keys: keys.iter().map(|k| (*k).to_owned()).collect(),
+            zone: None,
         });
         for bound in bounds {
             oid += 1;
