@@ -24,7 +24,8 @@ fn main() -> ExitCode {
         }
     };
     // Two workers: one may render or derive while the other answers.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(invocation)),
         Err(e) => Err(e.into()),
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let code = if e.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
+            let code =
+                if e.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
             let _ = writeln!(io::stderr(), "pgrunway: {e:#}");
             code
         }
