@@ -72,8 +72,8 @@ pub struct MetricsArgs {
 /// Options of `demo`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct DemoArgs {
-    /// Queries per second over all five queries; 0 for no load
-    #[arg(long, value_name = "N", default_value = "20", value_parser = rate)]
+    /// Queries per second over all five queries
+    #[arg(long, value_name = "N", default_value = "50", value_parser = rate)]
     pub rate: f64,
 
     /// Let the partitions of `orders` end 22 days ago, as they did in the incident that the demo
@@ -106,8 +106,8 @@ fn over(text: &str) -> Result<Duration, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if (0.0..=100_000.0).contains(&rate) => Ok(rate),
-        _ => Err("write a number from 0 to 100000".to_owned()),
+        Ok(rate) if (0.1..=10_000.0).contains(&rate) => Ok(rate),
+        _ => Err("write a number from 0.1 to 10000".to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use pgrunway::cli::{self, Command, Invocation};
 use pgrunway::cmd;
+use pgrunway::cmd::demo::{self, Terminal};
 use pgrunway::config::{Config, Process, listen_addresses};
 use pgrunway::error::ConfigError;
 use pgrunway::logging;
@@ -55,7 +56,22 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             start_logging(&config);
             cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
         }
-        Command::Demo(args) => cmd::demo::run(args, flags, &mut io::stdout()).await,
+        Command::Demo(args) => {
+            let config = demo::configure(&flags, &known)?;
+            let terminal = Terminal::detect();
+            // Lines of the log would tear the figures that are refreshed in place.
+            if !terminal.in_place {
+                start_logging(&config);
+            }
+            let options = demo::Options {
+                rate: args.rate,
+                expire_orders: args.expire_orders,
+                config,
+                binaries: args.binaries,
+                seed: 1,
+            };
+            demo::run(options, terminal, io::stdout()).await
+        }
         Command::Healthcheck(args) => {
             let addresses = listen_addresses(&flags, &Process, &known)?;
             cmd::healthcheck::run(&addresses, args.timeout).await

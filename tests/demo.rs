@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pgrunway::cmd::cluster::{self, Cluster};
 use pgrunway::cmd::demo::{self, Exporter, Load, QUERIES, Terminal, setup};
+use pgrunway::config::{Config, Flags};
 use pgrunway::pg::Admin;
 use tokio::io::AsyncBufReadExt;
 use tokio::time::sleep;
@@ -411,19 +412,25 @@ impl Write for Shared {
 }
 
 fn options() -> demo::Options {
-    demo::Options { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Default::default() }
+    options_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn options_at(listen: SocketAddr) -> demo::Options {
+    let config = demo::configure(&Flags::default(), &pgrunway::cmd::known()).unwrap();
+    let config = config.with_listen(vec![listen]);
+    demo::Options { rate: 50.0, expire_orders: false, config, binaries: None, seed: 1 }
 }
 
 /// An exporter that only listens; what is tested here comes before the first scrape.
-async fn listening(dsn: String, listen: SocketAddr) -> anyhow::Result<Exporter> {
-    assert!(dsn.ends_with("&user=pgrunway"), "{dsn}");
-    let listener = TcpListener::bind(listen)?;
+async fn listening(config: Config) -> anyhow::Result<Exporter> {
+    assert_eq!(config.connect().user, "pgrunway");
+    let listener = TcpListener::bind(config.listen()[0])?;
     Ok(Exporter { addr: listener.local_addr()?, stop: Box::pin(async move { drop(listener) }) })
 }
 
 async fn run(
     options: demo::Options,
-    start: impl AsyncFnOnce(String, SocketAddr) -> anyhow::Result<Exporter>,
+    start: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
     stop: impl Future<Output = ()>,
 ) -> (anyhow::Result<()>, String) {
     let out = Shared::default();
@@ -466,7 +473,7 @@ async fn a_start_that_fails_or_is_stopped_leaves_nothing() {
     let never = std::future::pending::<()>;
 
     // At the last step.
-    let failing = async |_: String, _: SocketAddr| anyhow::bail!("no exporter today");
+    let failing = async |_: Config| anyhow::bail!("no exporter today");
     let (result, _) = run(options(), failing, never()).await;
     assert_eq!(format!("{:#}", result.unwrap_err()), "no exporter today");
     assert_eq!(leftovers(std::process::id()), [""; 0]);
@@ -487,7 +494,7 @@ async fn a_start_that_fails_or_is_stopped_leaves_nothing() {
     }
 
     // In a panic.
-    let panicking = async |_: String, _: SocketAddr| panic!("a defect");
+    let panicking = async |_: Config| panic!("a defect");
     let task = tokio::task::LocalSet::new();
     let joined = task.run_until(async {
         tokio::task::spawn_local(async move { run(options(), panicking, never()).await }).await
@@ -502,7 +509,7 @@ async fn mistakes_are_named_before_anything_is_made() {
     let never = std::future::pending::<()>;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
-    let (result, text) = run(demo::Options { listen: addr, ..options() }, listening, never()).await;
+    let (result, text) = run(options_at(addr), listening, never()).await;
     let error = format!("{:#}", result.unwrap_err());
     assert!(error.starts_with(&format!("--web.listen-address={addr}: cannot listen")), "{error}");
     assert_eq!(text, "\nstopped\n");
@@ -545,9 +552,8 @@ async fn sweeps_orphans_and_nothing_else() {
     nothing_left(std::process::id()).await;
 }
 
-/// The real binary, ended by each signal, SIGKILL included. Enable it when `demo` is a subcommand.
+/// The real binary, ended by each signal, SIGKILL included.
 #[tokio::test]
-#[ignore = "the demo subcommand is not connected yet"]
 async fn the_binary_cleans_up_on_every_signal() {
     use nix::sys::signal::{Signal, kill};
     let _alone = ALONE.lock().await;

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use pgrunway::config::Password;
+use pgrunway::config::{Endpoint, Password};
 use pgrunway::error::{CollectError, ConnectError};
 use pgrunway::pg::{Clock, Session};
 
@@ -51,12 +51,10 @@ async fn the_passfile_is_read_at_every_connect_and_must_be_private() {
     let cluster = common::server().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pgpass");
-    let connect = Connect {
-        endpoints: vec![Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: cluster.port() }],
-        password: Password::Passfile(path.clone()),
-        ..connect(&cluster)
-    };
-    let open = || Session::connect(&connect, None, Arc::new(settings()), Clock::start());
+    let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: cluster.port() };
+    let mut connect = common::connect_to(endpoint, "mon");
+    connect.password = Password::Passfile(path.clone());
+    let open = || Session::connect(&connect, None, Arc::new(common::settings()), Clock::start());
     let write = |text: &str, mode: u32| {
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -18,7 +18,7 @@ pub mod suggest;
 pub mod surroundings;
 mod target;
 
-pub use resolve::{Flags, listen_addresses};
+pub use resolve::{Flags, default_listen, listen_addresses};
 pub use surroundings::{Process, Surroundings};
 
 use std::collections::BTreeMap;

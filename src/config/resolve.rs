@@ -243,7 +243,8 @@ fn read_file(world: &dyn Surroundings, path: &Path, place: &str) -> Result<Strin
     })
 }
 
-fn default_listen() -> Vec<SocketAddr> {
+/// Where the exporter listens unless the user says otherwise: `:9187` on all addresses.
+pub fn default_listen() -> Vec<SocketAddr> {
     vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9187))]
 }
 

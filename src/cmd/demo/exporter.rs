@@ -5,6 +5,11 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 
+use anyhow::Context;
+
+use crate::cmd::serve;
+use crate::config::Config;
+
 /// A running exporter.
 pub struct Exporter {
     /// Where it listens.
@@ -13,11 +18,12 @@ pub struct Exporter {
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// Starts `serve` on `dsn`, listening on `listen`; returns when it listens.
+/// Starts `serve`; returns when it listens.
 ///
 /// # Errors
-/// When the configuration is refused or the address cannot be bound.
-pub async fn start(dsn: String, listen: SocketAddr) -> anyhow::Result<Exporter> {
-    // SEAM: replace with `serve::start`.
-    anyhow::bail!("no exporter to serve {dsn} on {listen} in this build")
+/// An address cannot be bound.
+pub async fn start(config: Config) -> anyhow::Result<Exporter> {
+    let exporter = serve::Exporter::start(&config).await?;
+    let addr = *exporter.addresses().first().context("no address to listen on")?;
+    Ok(Exporter { addr, stop: Box::pin(exporter.stop()) })
 }

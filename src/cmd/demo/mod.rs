@@ -11,7 +11,7 @@ mod screen;
 pub mod setup;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub use load::{Load, QUERIES};
 pub use screen::Terminal;
 
 use super::cluster::{self, Cluster};
+use crate::config::{Config, Flags, KnownCollector, Process, default_listen};
+use crate::error::ConfigError;
 use crate::pg::Admin;
 use figures::{Figures, QueryIds};
 use screen::{Report, Screen};
@@ -36,25 +38,32 @@ const FIRST_FIGURES: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the user may choose.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Queries per second, all five together.
     pub rate: f64,
     /// Let the partitions of orders end 22 days ago, so that inserts fail.
     pub expire_orders: bool,
-    /// Where the exporter listens; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// The exporter's configuration, but for the server: the demo fills that in.
+    pub config: Config,
     /// Folder of `initdb` and `postgres`; found if not given.
     pub binaries: Option<PathBuf>,
     /// Seed of the data and the load.
     pub seed: u64,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 9187));
-        Self { rate: 50.0, expire_orders: false, listen, binaries: None, seed: 1 }
-    }
+/// Where the exporter listens unless the user says otherwise: a demo is nobody else's business.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9187);
+
+/// The exporter's configuration from flags, environment and file; the server comes later.
+///
+/// # Errors
+/// A setting is wrong.
+pub fn configure(flags: &Flags, known: &[KnownCollector]) -> Result<Config, ConfigError> {
+    let nowhere = setup::connect_to(Vec::new(), setup::EXPORTER, setup::DATABASE);
+    let config = Config::resolve_for(nowhere, flags, &Process, known)?;
+    let chosen = config.listen() != default_listen();
+    Ok(if chosen { config } else { config.with_listen(vec![LISTEN]) })
 }
 
 /// Runs the demo until SIGINT, SIGTERM or SIGHUP, then removes everything it made.
@@ -85,7 +94,7 @@ pub async fn run_until(
     options: Options,
     terminal: Terminal,
     out: impl Write,
-    start_exporter: impl AsyncFnOnce(String, SocketAddr) -> anyhow::Result<Exporter>,
+    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut screen = Screen::new(out, terminal);
@@ -135,14 +144,16 @@ async fn demonstrate<W: Write>(
     options: &Options,
     screen: &mut Screen<W>,
     running: &mut Running,
-    start_exporter: impl AsyncFnOnce(String, SocketAddr) -> anyhow::Result<Exporter>,
+    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
 ) -> anyhow::Result<()> {
     ensure!(
         options.rate.is_finite() && (0.1..=10_000.0).contains(&options.rate),
         "--rate={}: must be between 0.1 and 10000 queries per second",
         options.rate
     );
-    can_listen(options.listen)?;
+    for address in options.config.listen() {
+        can_listen(*address)?;
+    }
     for folder in cluster::sweep()? {
         screen.line(&format!("removed {}, left by a demo that was killed", folder.display()))?;
     }
@@ -167,8 +178,9 @@ async fn demonstrate<W: Write>(
     screen.done(&format!("{} orders, {} trades", setup::ORDERS, setup::TRADES))?;
 
     screen.step("exporter")?;
-    let dsn = cluster.uri(setup::EXPORTER, setup::DATABASE);
-    let exporter = running.exporter.insert(start_exporter(dsn, options.listen).await?);
+    let connect = setup::connect(cluster, setup::EXPORTER, setup::DATABASE);
+    let config = options.config.clone().with_connect(connect);
+    let exporter = running.exporter.insert(start_exporter(config).await?);
     let addr = exporter.addr;
     screen.done(&format!("listens on {addr}"))?;
 

@@ -54,18 +54,21 @@ pub fn cluster_options(binaries: std::path::PathBuf) -> cluster::Options {
 
 /// How to reach a database of the cluster as a role, over the Unix socket.
 pub fn connect(cluster: &Cluster, user: &str, dbname: &str) -> Connect {
+    let directory = cluster.socket_dir().to_owned();
+    connect_to(vec![Endpoint::Unix { directory, port: cluster.port() }], user, dbname)
+}
+
+/// As [`connect`], for endpoints that are known or not yet.
+pub(super) fn connect_to(endpoints: Vec<Endpoint>, user: &str, dbname: &str) -> Connect {
     Connect {
-        endpoints: vec![Endpoint::Unix {
-            directory: cluster.socket_dir().to_owned(),
-            port: cluster.port(),
-        }],
+        endpoints,
         user: user.to_owned(),
         dbname: dbname.to_owned(),
         password: Password::None,
         sslmode: SslMode::Disable,
         root_cert: RootCert::None,
         client_cert: None,
-        application_name: "pgrunway-demo".to_owned(),
+        application_name: if user == EXPORTER { "pgrunway" } else { "pgrunway-demo" }.to_owned(),
     }
 }
 
