@@ -57,25 +57,42 @@ fn text(families: &[Family]) -> String {
         let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
         writeln!(out, "# HELP {} {help}\n# TYPE {0} {kind}", metric.name).unwrap();
         for sample in &family.samples {
-            let Value::Number(number) = sample.value else {
-                unimplemented!("no collector that uses this emits a histogram")
-            };
             let labels: Vec<String> = metric
                 .labels
                 .iter()
                 .zip(&sample.labels)
                 .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
                 .collect();
-            let labels = if labels.is_empty() { String::new() } else { braces(&labels) };
-            let number = if number == f64::INFINITY { "+Inf".into() } else { number.to_string() };
-            writeln!(out, "{}{labels} {number}", metric.name).unwrap();
+            match &sample.value {
+                Value::Number(value) => {
+                    line(&mut out, metric.name, &labels, None, &number(*value));
+                }
+                Value::Histogram(h) => {
+                    let bucket = format!("{}_bucket", metric.name);
+                    let bounds = h.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+                    for (le, count) in bounds.zip(h.cumulative.iter().chain([&h.count])) {
+                        line(&mut out, &bucket, &labels, Some(le), &count.to_string());
+                    }
+                    line(&mut out, &format!("{}_sum", metric.name), &labels, None, &number(h.sum));
+                    let count = h.count.to_string();
+                    line(&mut out, &format!("{}_count", metric.name), &labels, None, &count);
+                }
+            }
         }
     }
     out
 }
 
-fn braces(labels: &[String]) -> String {
-    format!("{{{}}}", labels.join(","))
+fn number(value: f64) -> String {
+    if value == f64::INFINITY { "+Inf".into() } else { value.to_string() }
+}
+
+fn line(out: &mut String, name: &str, labels: &[String], le: Option<String>, value: &str) {
+    let mut labels = labels.to_vec();
+    labels.extend(le.map(|le| format!("le=\"{le}\"")));
+    let labels =
+        if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+    writeln!(out, "{name}{labels} {value}").unwrap();
 }
 
 fn escape(value: &str) -> String {

@@ -11,12 +11,14 @@ pub mod indexes;
 pub mod partitions;
 mod relations;
 pub mod sizes;
+pub mod statements;
 pub mod tables;
 
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
 pub static ALL: &[&dyn AnyCollector] = &[
+    &statements::Statements,
     &connections::Connections,
     &cache::Cache,
     &tables::Tables,

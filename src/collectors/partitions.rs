@@ -62,12 +62,12 @@ static SUPPORTED: Metric = Metric::gauge(
     "Whether the table's runway is known, from pg_partitioned_table.partstrat and partclass; \
      reason says why not, and with 1 that naive times were taken as UTC (zone_unknown).",
 );
-static COUNT: Metric = Metric::gauge(
+static COUNT: Metric = Metric::untyped(
     "pg_partition_count",
     TABLE,
     "Direct partitions, the DEFAULT included and pending detaches excluded, from pg_inherits.",
 );
-static FUTURE: Metric = Metric::gauge(
+static FUTURE: Metric = Metric::untyped(
     "pg_partition_future_count",
     TABLE,
     "Distinct time ranges of leaf partitions that begin after now, from pg_class.relpartbound; no \

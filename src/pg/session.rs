@@ -210,7 +210,7 @@ impl Session {
             let (begun, rows, ended) = tokio::join!(
                 self.client.batch_execute(&self.begin),
                 self.rows(&query),
-                self.client.batch_execute("COMMIT"),
+                self.client.batch_execute(COMMIT),
             );
             begun.and(ended).map_err(collect_error).and(rows)
         })
@@ -226,7 +226,7 @@ impl Session {
             let (begun, rows, ended) = tokio::join!(
                 self.client.batch_execute(&self.begin),
                 futures_util::future::join_all(queries.iter().map(|q| self.rows(q))),
-                self.client.batch_execute("COMMIT"),
+                self.client.batch_execute(COMMIT),
             );
             begun.and(ended).map_err(collect_error)?;
             rows.into_iter().collect()
@@ -259,8 +259,7 @@ impl Session {
                 Ok((once, [first, second]))
             }
             .await;
-            // A COMMIT of a failed transaction is a ROLLBACK.
-            let ended = self.client.batch_execute("COMMIT").await.map_err(collect_error);
+            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
             result.and_then(|rows| ended.map(|()| rows))
         })
         .await
@@ -273,8 +272,8 @@ impl Session {
     }
 
     async fn rows(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
-        let rows =
-            self.client.query_typed(query.sql, &query.params).await.map_err(collect_error)?;
+        let sql = format!("{}{OWN}", query.sql);
+        let rows = self.client.query_typed(&sql, &query.params).await.map_err(collect_error)?;
         Ok(rows.into_iter().map(Row::new).collect())
     }
 
@@ -303,17 +302,25 @@ pub struct Timed {
     pub took: Duration,
 }
 
-/// Opens every transaction. `pg_temp` last, or a temporary table could shadow a catalog.
+/// Marks every statement of ours, so that they can be told from the users' in `pg_stat_statements`.
+const OWN: &str = " /* pgrunway */";
+/// Ends a transaction; of a failed one this is a ROLLBACK.
+const COMMIT: &str = "COMMIT /* pgrunway */";
+
+/// Opens every transaction, in two statements that `pg_stat_statements` counts. `pg_temp` last, or a
+/// temporary table could shadow a catalog.
 fn begin(settings: &Settings) -> String {
     let statement = settings.timeouts.statement.as_millis();
     let lock = settings.timeouts.lock.as_millis();
     format!(
-        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY; \
-         SET LOCAL search_path = pg_catalog, pg_temp; \
-         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
-         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL jit = off; \
-         SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
-         SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1"
+        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY{OWN}; \
+         SELECT {set}('search_path', 'pg_catalog, pg_temp', true), \
+         {set}('statement_timeout', '{statement}', true), {set}('lock_timeout', '{lock}', true), \
+         {set}('idle_in_transaction_session_timeout', '{statement}', true), \
+         {set}('jit', 'off', true), {set}('timezone', 'UTC', true), \
+         {set}('datestyle', 'ISO, YMD', true), {set}('intervalstyle', 'postgres', true), \
+         {set}('extra_float_digits', '1', true){OWN}",
+        set = "pg_catalog.set_config"
     )
 }
 

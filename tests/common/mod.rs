@@ -1,7 +1,12 @@
 //! What the tests share: a real PostgreSQL of their own, and a way to run SQL on it.
 //!
 //! Must not: fall back to a fake where a part is missing; it panics and says what to install.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::field_reassign_with_default, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::field_reassign_with_default,
+    reason = "a test may panic"
+)]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod http;

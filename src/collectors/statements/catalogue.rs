@@ -1,0 +1,172 @@
+//! Everything that the statements collector may emit.
+//!
+//! Must not: hold logic.
+
+use crate::metric::Metric;
+
+const STATEMENT: &[&str] = &["datname", "usename", "queryid"];
+/// postgres_exporter's labels.
+const ENTRY: &[&str] = &["user", "datname", "queryid"];
+
+pub(super) static OBJECTIVE: Metric = Metric::gauge(
+    "pg_latency_objective_seconds",
+    &[],
+    "Highest acceptable 95th percentile of pg_query_latency_seconds, from the configuration.",
+);
+
+pub(super) static QUERY_DURATION: Metric = Metric::histogram(
+    "pg_query_duration_seconds",
+    &["datname"],
+    "Executor time of all top-level statements of a database that ended, from increments of \
+     pg_stat_statements.calls, total_exec_time and stddev_exec_time: count and sum are exact, the \
+     buckets partly estimated.",
+);
+// Gauges, but promtool takes a `quantile` label for a fault in anything that has a type.
+pub(super) static QUERY_LATENCY: Metric = Metric::untyped(
+    "pg_query_latency_seconds",
+    &["datname", "window", "quantile"],
+    "Estimated quantile of the executor time of a database's top-level statements that ended within \
+     the window, from pg_stat_statements; absent without calls.",
+);
+pub(super) static QUERY_EXACT: Metric = Metric::counter(
+    "pg_query_exact_calls_total",
+    &["datname"],
+    "Calls in pg_query_duration_seconds whose executor time was observed, not estimated: an interval \
+     of one or two calls, or a new extreme in pg_stat_statements.min_exec_time or max_exec_time.",
+);
+pub(super) static QUERY_EXACT_RATIO: Metric = Metric::gauge(
+    "pg_query_latency_exact_ratio",
+    &["datname"],
+    "Share of the calls of the last 5 minutes in pg_query_duration_seconds whose executor time was \
+     observed in pg_stat_statements, not estimated; absent without calls.",
+);
+
+pub(super) static DURATION: Metric = Metric::histogram(
+    "pg_statement_duration_seconds",
+    STATEMENT,
+    "Executor time of the calls of a statement since it was first exposed, at any nesting level, from \
+     increments of pg_stat_statements: count and sum are exact, the buckets partly estimated; \
+     queryid=\"other\" is every statement that was not exposed at the time.",
+);
+pub(super) static LATENCY: Metric = Metric::untyped(
+    "pg_statement_latency_seconds",
+    &["datname", "usename", "queryid", "window", "quantile"],
+    "Estimated quantile of the executor time of a statement's calls that ended within the window, from \
+     pg_stat_statements; absent without calls.",
+);
+pub(super) static INFO: Metric = Metric::gauge(
+    "pg_statement_info",
+    &["datname", "usename", "queryid", "query"],
+    "Constant 1 with the normalised text of an exposed statement, truncated, from \
+     pg_stat_statements.query; only where the configuration asks for it.",
+);
+
+macro_rules! counters {
+    ($($ident:ident $name:literal $help:literal;)*) => {
+        $(pub(super) static $ident: Metric = Metric::counter(
+            concat!("pg_stat_statements_", $name, "_total"),
+            ENTRY,
+            concat!($help, ", counted by increments since the statement was first exposed; \
+                    queryid=\"other\" is every statement that was not exposed at the time."),
+        );)*
+    };
+}
+
+counters! {
+    CALLS "calls" "Calls of a statement, pg_stat_statements.calls";
+    SECONDS "seconds" "Executor time of a statement in seconds, pg_stat_statements.total_exec_time";
+    ROWS "rows" "Rows retrieved or affected by a statement, pg_stat_statements.rows";
+    BLOCK_READ_SECONDS "block_read_seconds" "Seconds a statement spent reading blocks (0 unless track_io_timing is on), pg_stat_statements.blk_read_time or shared_blk_read_time";
+    BLOCK_WRITE_SECONDS "block_write_seconds" "Seconds a statement spent writing blocks (0 unless track_io_timing is on), pg_stat_statements.blk_write_time or shared_blk_write_time";
+    BLOCKS_HIT "shared_blocks_hit" "Blocks a statement found in shared buffers, pg_stat_statements.shared_blks_hit";
+    BLOCKS_READ "shared_blocks_read" "Blocks a statement read from outside shared buffers, pg_stat_statements.shared_blks_read";
+    TEMP_BLOCKS_WRITTEN "temp_blocks_written" "Temporary blocks a statement wrote, pg_stat_statements.temp_blks_written";
+    PLANS "plans" "Times a statement was planned (only where pg_stat_statements.track_planning is on), pg_stat_statements.plans";
+    PLAN_SECONDS "plan_seconds" "Planning time of a statement in seconds (only where pg_stat_statements.track_planning is on), pg_stat_statements.total_plan_time";
+}
+
+/// In the order of [`super::scan::Entry::counters`], planning last.
+pub(super) static COUNTERS: [&Metric; super::scan::COUNTERS] = [
+    &ROWS,
+    &BLOCKS_HIT,
+    &BLOCKS_READ,
+    &TEMP_BLOCKS_WRITTEN,
+    &BLOCK_READ_SECONDS,
+    &BLOCK_WRITE_SECONDS,
+    &PLANS,
+    &PLAN_SECONDS,
+];
+
+pub(super) static ENTRIES: Metric =
+    Metric::gauge("pg_stat_statements_entries", &[], "Rows in pg_stat_statements.");
+pub(super) static MAX_ENTRIES: Metric = Metric::gauge(
+    "pg_stat_statements_max_entries",
+    &[],
+    "Rows that pg_stat_statements can hold before it evicts some, the setting pg_stat_statements.max.",
+);
+pub(super) static HIDDEN: Metric = Metric::gauge(
+    "pg_stat_statements_hidden_entries",
+    &[],
+    "Rows of pg_stat_statements left out because their queryid is hidden from the role, which lacks \
+     pg_read_all_stats.",
+);
+pub(super) static DEALLOC: Metric = Metric::counter(
+    "pg_stat_statements_dealloc_total",
+    &[],
+    "Evictions of the least used rows since pgrunway started, increments of \
+     pg_stat_statements_info.dealloc (PostgreSQL 14 and later); calls of evicted rows may be missing \
+     everywhere.",
+);
+pub(super) static RESETS: Metric = Metric::counter(
+    "pg_stat_statements_resets_total",
+    &[],
+    "Resets of all of pg_stat_statements seen since pgrunway started, changes of \
+     pg_stat_statements_info.stats_reset (PostgreSQL 14 and later).",
+);
+pub(super) static RESTARTED: Metric = Metric::counter(
+    "pg_stat_statements_restarted_entries_total",
+    &[],
+    "Rows of pg_stat_statements seen to begin anew since pgrunway started: reset, or evicted and back.",
+);
+pub(super) static UNRELIABLE: Metric = Metric::counter(
+    "pg_stat_statements_unreliable_intervals_total",
+    &["reason"],
+    "Intervals between two readings of a row of pg_stat_statements whose calls are right but whose \
+     estimated shape is not: inconsistent (the row seems to have begun anew and overtaken its old \
+     count) or imprecise (stddev_exec_time lost the variance to rounding).",
+);
+pub(super) static SCAN_SECONDS: Metric = Metric::gauge(
+    "pgrunway_statements_scan_seconds",
+    &[],
+    "Duration of one scan of pg_stat_statements by the server's clock, smoothed; the poll interval \
+     follows from it.",
+);
+
+pub(super) static METRICS: &[&Metric] = &[
+    &OBJECTIVE,
+    &QUERY_DURATION,
+    &QUERY_LATENCY,
+    &QUERY_EXACT,
+    &QUERY_EXACT_RATIO,
+    &DURATION,
+    &LATENCY,
+    &INFO,
+    &CALLS,
+    &SECONDS,
+    &ROWS,
+    &BLOCKS_HIT,
+    &BLOCKS_READ,
+    &TEMP_BLOCKS_WRITTEN,
+    &BLOCK_READ_SECONDS,
+    &BLOCK_WRITE_SECONDS,
+    &PLANS,
+    &PLAN_SECONDS,
+    &ENTRIES,
+    &MAX_ENTRIES,
+    &HIDDEN,
+    &DEALLOC,
+    &RESETS,
+    &RESTARTED,
+    &UNRELIABLE,
+    &SCAN_SECONDS,
+];

@@ -1,0 +1,177 @@
+//! `pg_stat_statements`: what each statement and each database did, by increments, and how long its
+//! calls took, as histograms and quantiles that are estimated from the view's moments
+//! ([`crate::derive::latency`]).
+//!
+//! Must not: fetch a statement's text in the scan, count what happened before the first poll, or let
+//! a counter fall when the view is reset, evicts, restarts or becomes another server's.
+
+mod catalogue;
+mod scan;
+mod series;
+mod track;
+
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::derive::delta::increment;
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::Session;
+use catalogue as m;
+pub use scan::{Entry, EntryKey, Facts, Options, Rows, Scan, Text};
+use series::Exposition;
+use track::{Relation, Tracker};
+
+/// Both scans of a poll together may take this part of the interval on the server.
+const SHARE: f64 = 0.02;
+/// A shorter interval is gone back to only well below the limit, so that it does not flap.
+const COMFORTABLE: f64 = 0.015;
+/// Intervals to choose from, in seconds.
+const INTERVALS: [u64; 3] = [1, 2, 5];
+/// Weight of a new measurement in the smoothed duration of a scan.
+const SMOOTHING: f64 = 0.2;
+/// Seconds between two fetches of texts.
+const TEXT_PAUSE: f64 = 60.0;
+
+/// The collector of `pg_stat_statements`.
+pub struct Statements;
+
+/// What lives on between polls.
+#[derive(Default)]
+pub struct State {
+    tracker: Tracker,
+    exposition: Exposition,
+    /// Facts and end (server's clock) of the last poll.
+    last: Option<Last>,
+    dealloc: f64,
+    resets: u64,
+    /// Smoothed seconds of one scan.
+    scan: Option<f64>,
+    /// Index into [`INTERVALS`].
+    interval: usize,
+    /// Monotonic seconds before which no texts are asked for.
+    texts_after: f64,
+}
+
+struct Last {
+    started: f64,
+    stats_reset: Option<f64>,
+    dealloc: Option<f64>,
+    clock: f64,
+}
+
+impl Collector for Statements {
+    type Rows = Rows;
+    type State = State;
+
+    const NAME: &'static str = "statements";
+    const HELP: &'static str =
+        "Calls, time and latency percentiles of statements, from pg_stat_statements.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(INTERVALS[0]);
+    const METRICS: &'static [&'static Metric] = m::METRICS;
+
+    async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
+        scan::read(session, state.exposition.wanted()).await
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        state.take(&rows);
+        state.emit(&rows, sink);
+    }
+
+    fn interval(&self, state: &State) -> Duration {
+        Duration::from_secs(INTERVALS[state.interval])
+    }
+}
+
+impl State {
+    fn take(&mut self, rows: &Rows) {
+        let facts = &rows.facts;
+        let mut relation = self.relation(facts);
+        for scan in &rows.scans {
+            let exposition = &mut self.exposition;
+            self.tracker.read(scan, relation, |new| exposition.add(scan.at, facts, &new));
+            relation = Relation::Continues;
+            self.measure(scan);
+        }
+        self.tracker.forget_gone();
+        self.choose_interval();
+
+        let [_, last] = &rows.scans;
+        let heaviest = self.tracker.heaviest(last.at, rows.options.top);
+        self.exposition.choose(last.at, facts, rows.options.top, heaviest);
+        if let Some(texts) = &rows.texts {
+            self.exposition.take_texts(facts, texts);
+            self.texts_after = last.at + TEXT_PAUSE;
+        }
+        let due = rows.options.include_text && last.at >= self.texts_after;
+        self.exposition.want_texts(due);
+        self.last = Some(Last {
+            started: facts.started,
+            stats_reset: facts.stats_reset,
+            dealloc: facts.dealloc,
+            clock: last.clock.1,
+        });
+    }
+
+    /// How the first scan of this poll relates to the last one of the poll before.
+    fn relation(&mut self, facts: &Facts) -> Relation {
+        let Some(last) = self.last.as_ref().filter(|last| last.started == facts.started) else {
+            return Relation::Baseline;
+        };
+        if let (Some(before), Some(now)) = (last.dealloc, facts.dealloc) {
+            self.dealloc += increment(before, now).by;
+        }
+        let (Some(before), Some(now)) = (last.stats_reset, facts.stats_reset) else {
+            return Relation::Continues;
+        };
+        if now == before {
+            return Relation::Continues;
+        }
+        self.resets += 1;
+        // A reset between the reading of the facts and the scans of the poll before was met by
+        // those scans already; the rows they saw were new ones.
+        if now > last.clock { Relation::Reset } else { Relation::Continues }
+    }
+
+    fn measure(&mut self, scan: &Scan) {
+        if let Some(took) = scan.took() {
+            let took = took.as_secs_f64();
+            let before = self.scan.unwrap_or(took);
+            self.scan = Some(before + SMOOTHING * (took - before));
+        }
+    }
+
+    fn choose_interval(&mut self) {
+        let Some(scan) = self.scan else { return };
+        let share = |i: usize| 2.0 * scan / INTERVALS[i] as f64;
+        let last = INTERVALS.len() - 1;
+        while self.interval < last && share(self.interval) > SHARE {
+            self.interval += 1;
+        }
+        while self.interval > 0 && share(self.interval - 1) < COMFORTABLE {
+            self.interval -= 1;
+        }
+    }
+
+    fn emit(&mut self, rows: &Rows, sink: &mut Sink) {
+        let [_, scan] = &rows.scans;
+        let facts = &rows.facts;
+        sink.number(&m::OBJECTIVE, &[], rows.options.objective);
+        sink.number(&m::ENTRIES, &[], (scan.entries.len() + scan.hidden.len()) as f64);
+        sink.number(&m::MAX_ENTRIES, &[], facts.max_entries);
+        sink.number(&m::HIDDEN, &[], scan.hidden.len() as f64);
+        sink.number(&m::DEALLOC, &[], facts.dealloc.map(|_| self.dealloc));
+        sink.number(&m::RESETS, &[], facts.stats_reset.map(|_| self.resets as f64));
+        sink.number(&m::SCAN_SECONDS, &[], self.scan);
+        let faults = self.tracker.faults;
+        sink.number(&m::RESTARTED, &[], faults.restarted as f64);
+        sink.number(&m::UNRELIABLE, &["inconsistent"], faults.inconsistent as f64);
+        sink.number(&m::UNRELIABLE, &["imprecise"], faults.imprecise as f64);
+        self.exposition.emit(scan.at, facts.track_planning, sink);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! What is exposed of the calls that were found: a distribution per database, one per statement of
+//! the exposed set, and one per database for all others.
+//!
+//! Must not: take anything back that was counted, or move a call from one series to another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::catalogue as m;
+use super::scan::{COUNTERS, EntryKey, Facts, TEXTS, Text};
+use super::track::New;
+use crate::derive::latency::grid::CLASSIC_BOUNDS;
+use crate::derive::latency::{Latencies, Recent};
+use crate::metric::{Histogram, Metric, Sink};
+
+/// A statement that was silent for so long leaves the exposed set; so does a dropped database.
+const SILENCE: f64 = 3600.0;
+/// The exposed set may grow to so many times the configured number, so that a heavy newcomer need
+/// not wait for an hour's silence.
+const ROOM: usize = 2;
+/// In a full set, a newcomer takes the place of whoever was not among the heaviest for so long.
+const OUTRANKED: f64 = 600.0;
+/// Windows of the quantile gauges.
+const WINDOWS: [(&str, f64); 2] = [("1m", 60.0), ("5m", 300.0)];
+const LONGEST: f64 = WINDOWS[1].1;
+const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
+/// Label of the statements that are not exposed.
+const OTHER: &str = "other";
+
+/// A statement as it is labelled. Rows of the view that differ only in what no label tells (nesting
+/// level) are one statement.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Statement {
+    datname: Arc<str>,
+    usename: Arc<str>,
+    queryid: i64,
+}
+
+/// Calls of one database, statement or rest.
+struct Series {
+    latencies: Latencies,
+    recent: Recent,
+    exact: u64,
+    counters: [f64; COUNTERS],
+    /// Monotonic seconds of the last call.
+    active: f64,
+    /// Monotonic seconds when it was last among the heaviest.
+    ranked: f64,
+    text: Option<Arc<str>>,
+}
+
+/// All series of a target.
+#[derive(Default)]
+pub(super) struct Exposition {
+    databases: BTreeMap<Arc<str>, Series>,
+    statements: BTreeMap<Statement, Series>,
+    others: BTreeMap<Arc<str>, Series>,
+    /// Texts to ask for in the next poll: queryids.
+    wanted: Vec<i64>,
+    bounds: Option<Arc<[f64]>>,
+}
+
+impl Series {
+    fn new(at: f64) -> Self {
+        Self {
+            latencies: Latencies::default(),
+            recent: Recent::new(LONGEST),
+            exact: 0,
+            counters: [0.0; COUNTERS],
+            active: at,
+            ranked: at,
+            text: None,
+        }
+    }
+
+    fn add(&mut self, at: f64, new: &New<'_>) {
+        self.latencies.add(new.mass, new.calls, new.seconds);
+        self.recent.add(at, new.mass, new.calls, new.exact);
+        self.exact += new.exact;
+        for (sum, by) in self.counters.iter_mut().zip(new.counters) {
+            *sum += by;
+        }
+        self.active = at;
+    }
+
+    fn latency(&mut self, at: f64, metric: &'static Metric, labels: &[&str], sink: &mut Sink) {
+        self.recent.expire(at);
+        let mut all: Vec<&str> = labels.to_vec();
+        all.extend(["", ""]);
+        let own = labels.len();
+        for (window, span) in WINDOWS {
+            let distribution = self.recent.over(at, span);
+            all[own] = window;
+            for (quantile, q) in QUANTILES {
+                all[own + 1] = quantile;
+                sink.number(metric, &all, distribution.quantile(q));
+            }
+        }
+    }
+
+    fn histogram(&self, bounds: &Arc<[f64]>) -> Arc<Histogram> {
+        Arc::new(Histogram {
+            bounds: bounds.clone(),
+            cumulative: self.latencies.cumulative().into(),
+            count: self.latencies.count(),
+            sum: self.latencies.sum(),
+        })
+    }
+}
+
+impl Facts {
+    /// The statement of a row. What was dropped since goes by PostgreSQL's own name for it.
+    fn statement(&self, key: EntryKey) -> Statement {
+        let unknown = |oid| Arc::from(format!("unknown (OID={oid})"));
+        let name = |names: &std::collections::HashMap<i64, Arc<str>>, oid: i64| {
+            names.get(&oid).cloned().unwrap_or_else(|| unknown(oid))
+        };
+        Statement {
+            datname: name(&self.databases, key.dbid),
+            usename: name(&self.roles, key.userid),
+            queryid: key.queryid,
+        }
+    }
+}
+
+impl Exposition {
+    /// Counts new calls where they belong now.
+    pub(super) fn add(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
+        let statement = facts.statement(new.key);
+        if new.key.toplevel {
+            let datname = statement.datname.clone();
+            self.databases.entry(datname).or_insert_with(|| Series::new(at)).add(at, new);
+        }
+        let series = match self.statements.get_mut(&statement) {
+            Some(series) => series,
+            None => self.others.entry(statement.datname).or_insert_with(|| Series::new(at)),
+        };
+        series.add(at, new);
+    }
+
+    /// Lets the heaviest in, and those out that fell silent.
+    pub(super) fn choose(
+        &mut self,
+        at: f64,
+        facts: &Facts,
+        top: usize,
+        heaviest: impl Iterator<Item = EntryKey>,
+    ) {
+        self.statements.retain(|_, series| at - series.active < SILENCE);
+        let gone = |datname: &Arc<str>, series: &Series| {
+            at - series.active >= SILENCE && !facts.databases.values().any(|name| name == datname)
+        };
+        // Only then can one be gone; a server may have thousands.
+        if self.databases.len() > facts.databases.len() {
+            self.databases.retain(|datname, series| !gone(datname, series));
+        }
+        if self.others.len() > facts.databases.len() {
+            self.others.retain(|datname, series| !gone(datname, series));
+        }
+        for key in heaviest {
+            let statement = facts.statement(key);
+            if let Some(series) = self.statements.get_mut(&statement) {
+                series.ranked = at;
+            } else if self.statements.len() < top.saturating_mul(ROOM) || self.make_room(at) {
+                self.statements.insert(statement, Series::new(at));
+            }
+        }
+    }
+
+    fn make_room(&mut self, at: f64) -> bool {
+        let outranked = self
+            .statements
+            .iter()
+            .filter(|(_, series)| at - series.ranked >= OUTRANKED)
+            .min_by(|a, b| a.1.ranked.total_cmp(&b.1.ranked))
+            .map(|(statement, _)| statement.clone());
+        outranked.is_some_and(|statement| self.statements.remove(&statement).is_some())
+    }
+
+    /// Keeps the texts that came for exposed statements.
+    pub(super) fn take_texts(&mut self, facts: &Facts, texts: &[Text]) {
+        for text in texts {
+            let (dbid, userid, queryid) = text.id;
+            let statement = facts.statement(EntryKey { dbid, userid, queryid, toplevel: true });
+            if let Some(series) = self.statements.get_mut(&statement) {
+                series.text = Some(text.query.clone());
+            }
+        }
+    }
+
+    /// Queryids of exposed statements whose text is not known.
+    pub(super) fn wanted(&self) -> &Vec<i64> {
+        &self.wanted
+    }
+
+    /// Notes the texts to ask for next, or none.
+    pub(super) fn want_texts(&mut self, yes: bool) {
+        self.wanted.clear();
+        if yes {
+            let missing = self.statements.iter().filter(|(_, series)| series.text.is_none());
+            self.wanted.extend(missing.map(|(statement, _)| statement.queryid).take(TEXTS));
+        }
+    }
+
+    /// Emits everything.
+    pub(super) fn emit(&mut self, at: f64, track_planning: bool, sink: &mut Sink) {
+        let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();
+        for (datname, series) in &mut self.databases {
+            let labels: [&str; 1] = [datname];
+            sink.histogram(&m::QUERY_DURATION, &labels, series.histogram(&bounds));
+            sink.number(&m::QUERY_EXACT, &labels, series.exact as f64);
+            sink.number(
+                &m::QUERY_EXACT_RATIO,
+                &labels,
+                series.recent.over(at, LONGEST).exact_ratio(),
+            );
+            series.latency(at, &m::QUERY_LATENCY, &labels, sink);
+        }
+        for (datname, series) in &mut self.others {
+            emit_statement(at, track_planning, [datname, OTHER, OTHER], series, &bounds, sink);
+        }
+        for (statement, series) in &mut self.statements {
+            let queryid = statement.queryid.to_string();
+            let labels: [&str; 3] = [&statement.datname, &statement.usename, &queryid];
+            emit_statement(at, track_planning, labels, series, &bounds, sink);
+            if let Some(text) = &series.text {
+                sink.number(&m::INFO, &[labels[0], labels[1], labels[2], text], 1.0);
+            }
+        }
+    }
+}
+
+fn emit_statement(
+    at: f64,
+    track_planning: bool,
+    labels: [&str; 3],
+    series: &mut Series,
+    bounds: &Arc<[f64]>,
+    sink: &mut Sink,
+) {
+    sink.histogram(&m::DURATION, &labels, series.histogram(bounds));
+    series.latency(at, &m::LATENCY, &labels, sink);
+    let [datname, usename, queryid] = labels;
+    let entry = [usename, datname, queryid];
+    sink.number(&m::CALLS, &entry, series.latencies.count() as f64);
+    sink.number(&m::SECONDS, &entry, series.latencies.sum());
+    let planning = [&m::PLANS, &m::PLAN_SECONDS];
+    for (metric, value) in m::COUNTERS.into_iter().zip(series.counters) {
+        if track_planning || !planning.iter().any(|p| std::ptr::eq(*p, metric)) {
+            sink.number(metric, &entry, value);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Every row of the view from scan to scan: which calls are new, and how their latencies lie.
+//!
+//! Must not: count a call twice, take a row's history for something that just happened, or remember
+//! rows that are gone.
+
+use std::collections::{HashMap, HashSet};
+
+use super::scan::{COUNTERS, Entry, EntryKey, Scan};
+use crate::derive::delta::increment;
+use crate::derive::latency::grid::SLOTS;
+use crate::derive::latency::{Cumulative, Estimator, Scratch, Step};
+
+/// Time constant in seconds over which a statement's total time ranks it.
+const RANKING: f64 = 300.0;
+
+/// New calls of one row.
+pub(super) struct New<'a> {
+    pub key: EntryKey,
+    pub calls: u64,
+    pub seconds: f64,
+    /// Of these calls, by slot.
+    pub mass: &'a [f64; SLOTS],
+    pub exact: u64,
+    pub counters: [f64; COUNTERS],
+}
+
+/// What was met on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Faults {
+    /// Rows that began anew.
+    pub restarted: u64,
+    /// Intervals that their rows contradict.
+    pub inconsistent: u64,
+    /// Intervals whose variance was lost to rounding.
+    pub imprecise: u64,
+}
+
+/// How a scan relates to the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// None before, or another server: whatever is there is history.
+    Baseline,
+    /// All rows were reset in between: whatever is there is new.
+    Reset,
+    /// The same server, going on.
+    Continues,
+}
+
+/// One row as last seen: 200 bytes, and 1.1 KiB more once it was seen to be called.
+struct Tracked {
+    time: Cumulative,
+    since: f64,
+    counters: [f64; COUNTERS],
+    /// Number of the scan that saw it last.
+    scan: u64,
+    /// When calls were last observed.
+    observed: f64,
+    /// Decayed seconds of execution, as of `observed`.
+    heat: f64,
+    estimator: Option<Box<Estimator>>,
+}
+
+/// All rows of the view.
+#[derive(Default)]
+pub(super) struct Tracker {
+    rows: HashMap<EntryKey, Tracked>,
+    scan: u64,
+    /// Databases and roles that had hidden rows in the last scan.
+    hidden: HashSet<(i64, i64)>,
+    scratch: Scratch,
+    ranked: Vec<(f64, EntryKey)>,
+    pub faults: Faults,
+}
+
+impl Tracker {
+    /// Compares a scan with the one before and hands every row with new calls to `found`.
+    pub(super) fn read(&mut self, scan: &Scan, relation: Relation, mut found: impl FnMut(New<'_>)) {
+        self.scan += 1;
+        for entry in &scan.entries {
+            let step = self.step(entry, relation);
+            let Some(row) = self.rows.get_mut(&entry.key) else { continue };
+            if matches!(step, Step::Restarted(_)) {
+                self.faults.restarted += 1;
+            }
+            let (Step::Progress(interval)
+            | Step::Inconsistent(interval)
+            | Step::Restarted(Some(interval))) = step
+            else {
+                continue;
+            };
+            let estimator = row.estimator.get_or_insert_default();
+            let observed = estimator.observe(scan.at - row.observed, &interval, &mut self.scratch);
+            self.faults.inconsistent += u64::from(matches!(step, Step::Inconsistent(_)));
+            self.faults.imprecise += u64::from(observed.imprecise);
+            row.heat = row.heat_at(scan.at) + finite(interval.total);
+            row.observed = scan.at;
+            let anew = matches!(step, Step::Restarted(_));
+            let counters = std::array::from_fn(|i| {
+                let before = if anew { 0.0 } else { row.counters[i] };
+                // A part of the row never falls alone: a fall would be an overtaken restart, whose
+                // history is not told from what is new.
+                let step = increment(before, entry.counters[i]);
+                if step.reset { 0.0 } else { finite(step.by) }
+            });
+            row.counters = entry.counters;
+            found(New {
+                key: entry.key,
+                calls: interval.calls,
+                seconds: finite(interval.total),
+                mass: self.scratch.mass(),
+                exact: observed.exact,
+                counters,
+            });
+        }
+        self.hidden.clear();
+        self.hidden.extend(&scan.hidden);
+    }
+
+    /// Replaces what is known of a row, and says what happened to it since. The counters stay until
+    /// calls are found, so that an increment of theirs without a call is not lost.
+    fn step(&mut self, entry: &Entry, relation: Relation) -> Step {
+        let fresh = Tracked {
+            time: entry.time,
+            since: entry.since,
+            counters: entry.counters,
+            scan: self.scan,
+            observed: f64::NEG_INFINITY,
+            heat: 0.0,
+            estimator: None,
+        };
+        let Some(row) = self.rows.get_mut(&entry.key) else {
+            // Rows come out of hiding when the role is granted more: that is history too.
+            let history = relation == Relation::Baseline
+                || self.hidden.contains(&(entry.key.dbid, entry.key.userid));
+            let counters = if history { entry.counters } else { [0.0; COUNTERS] };
+            self.rows.insert(entry.key, Tracked { counters, ..fresh });
+            let new = entry.time.from_zero().filter(|_| !history);
+            return new.map_or(Step::Idle, Step::Progress);
+        };
+        let missed = row.scan + 1 < self.scan;
+        let made_anew = missed || entry.since != row.since || relation == Relation::Reset;
+        let before = std::mem::replace(&mut row.time, entry.time);
+        row.since = entry.since;
+        row.scan = self.scan;
+        match relation {
+            Relation::Baseline => {
+                row.counters = entry.counters;
+                Step::Idle
+            }
+            _ if made_anew => Step::Restarted(entry.time.from_zero()),
+            _ => entry.time.since(&before),
+        }
+    }
+
+    /// Forgets the rows that the last scan did not see.
+    pub(super) fn forget_gone(&mut self) {
+        let scan = self.scan;
+        self.rows.retain(|_, row| row.scan == scan);
+        if self.rows.capacity() > 4 * self.rows.len() + 1024 {
+            self.rows.shrink_to(2 * self.rows.len());
+        }
+    }
+
+    /// The `top` rows with the most execution time of late, the heaviest first.
+    pub(super) fn heaviest(&mut self, at: f64, top: usize) -> impl Iterator<Item = EntryKey> + '_ {
+        self.ranked.clear();
+        let hot = self.rows.iter().filter(|(_, row)| row.heat > 0.0);
+        self.ranked.extend(hot.map(|(key, row)| (row.heat_at(at), *key)));
+        let heavier = |a: &(f64, EntryKey), b: &(f64, EntryKey)| {
+            b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1))
+        };
+        if top < self.ranked.len() && top > 0 {
+            self.ranked.select_nth_unstable_by(top - 1, heavier);
+        }
+        self.ranked.truncate(top);
+        self.ranked.sort_unstable_by(heavier);
+        self.ranked.iter().map(|(_, key)| *key)
+    }
+}
+
+impl Tracked {
+    fn heat_at(&self, at: f64) -> f64 {
+        if self.heat > 0.0 { self.heat * ((self.observed - at) / RANKING).exp() } else { 0.0 }
+    }
+}
+
+/// Seconds that can be added up.
+fn finite(x: f64) -> f64 {
+    if x.is_finite() { x.max(0.0) } else { 0.0 }
+}
