@@ -1,9 +1,10 @@
 //! pgrunway: a Prometheus exporter for PostgreSQL. The data flow is one straight line:
 //!
-//! [`config`] → [`pg`] session → [`collector`] fetch → [`derive`] → [`snapshot`] → `render` →
+//! [`config`] → [`pg`] session → [`collector`] fetch → [`mod@derive`] → [`snapshot`] → `render` →
 //! `http`; `poller` turns the crank, and `cmd` holds one file per subcommand.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod cmd;
 pub mod collector;
 pub mod collectors;

@@ -1,3 +1,87 @@
-//! Entry point: parse, start logging, map the result to an exit code.
+//! Entry point: parse, resolve the configuration, start logging, dispatch, and map the result to an
+//! exit code: 0 done, 1 failed, 2 wrong flags, environment or file.
 
-fn main() {}
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use pgrunway::cli::{self, Command, Invocation};
+use pgrunway::cmd;
+use pgrunway::cmd::demo::{self, Terminal};
+use pgrunway::config::{Config, Process, listen_addresses};
+use pgrunway::error::ConfigError;
+use pgrunway::logging;
+
+/// Wrong flags, environment or file, as clap has it too.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let known = cmd::known();
+    let invocation = match cli::parse(std::env::args_os(), &known) {
+        Ok(invocation) => invocation,
+        Err(e) => {
+            // Help and version are errors of this kind too, with code 0.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    // Two workers: one may render or derive while the other answers.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(invocation)),
+        Err(e) => Err(e.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let code =
+                if e.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
+            let _ = writeln!(io::stderr(), "pgrunway: {e:#}");
+            code
+        }
+    }
+}
+
+async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
+    let Invocation { command, flags } = invocation;
+    let known = cmd::known();
+    match command {
+        Command::Serve => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            cmd::serve::run(&config, cmd::serve::shutdown_signal()?).await
+        }
+        Command::Metrics(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
+        }
+        Command::Demo(args) => {
+            let config = demo::configure(&flags, &known)?;
+            let terminal = Terminal::detect();
+            // Lines of the log would tear the figures that are refreshed in place.
+            if !terminal.in_place {
+                start_logging(&config);
+            }
+            let options = demo::Options {
+                rate: args.rate,
+                expire_orders: args.expire_orders,
+                config,
+                binaries: args.binaries,
+                seed: 1,
+            };
+            demo::run(options, terminal, io::stdout()).await
+        }
+        Command::Healthcheck(args) => {
+            let addresses = listen_addresses(&flags, &Process, &known)?;
+            cmd::healthcheck::run(&addresses, args.timeout).await
+        }
+    }
+}
+
+fn start_logging(config: &Config) {
+    logging::init(config);
+    for note in config.notes() {
+        tracing::warn!("{note}");
+    }
+}

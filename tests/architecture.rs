@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metric", &[]),
     ("derive", &[]),
     ("config", &["error"]),
+    ("cli", &["config"]),
     ("pg", &["config", "error"]),
     ("collector", &["error", "metric", "pg"]),
     ("collectors", &["collector", "derive", "error", "metric", "pg"]),

@@ -4,7 +4,8 @@ mod common;
 
 use std::sync::Arc;
 
-use pgrunway::error::CollectError;
+use pgrunway::config::{Endpoint, Password};
+use pgrunway::error::{CollectError, ConnectError};
 use pgrunway::pg::{Clock, Session};
 
 #[tokio::test]
@@ -41,4 +42,36 @@ async fn facts_timeouts_and_pins_hold_in_every_transaction() {
 
     let wrong = session.read("SELECT 1 AS one").await.unwrap()[0].get::<String>("two").unwrap_err();
     assert!(wrong.to_string().contains("two"), "{wrong}");
+}
+
+/// Over TCP the server asks `mon` for a password, which only the passfile knows.
+#[tokio::test]
+async fn the_passfile_is_read_at_every_connect_and_must_be_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let cluster = common::server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pgpass");
+    let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: cluster.port() };
+    let mut connect = common::connect_to(endpoint, "mon");
+    connect.password = Password::Passfile(path.clone());
+    let open = || Session::connect(&connect, None, Arc::new(common::settings()), Clock::start());
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+
+    write("127.0.0.1:*:postgres:mon:wrong\n", 0o600);
+    let wrong = open().await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(&wrong, ConnectError::Refused { sqlstate, .. } if sqlstate == "28P01"),
+        "{wrong}"
+    );
+
+    write("other:*:*:*:wrong\n127.0.0.1:*:postgres:mon:mon\n", 0o600);
+    assert!(open().await.is_ok());
+
+    write("*:*:*:*:mon\n", 0o640);
+    let refused = open().await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.kind(), "credentials");
+    assert!(refused.to_string().contains("(mode 0640); run `chmod 600`"), "{refused}");
 }

@@ -2,13 +2,15 @@
 //!
 //! Must not: touch a server that it did not start, listen beyond loopback, or leave anything behind.
 
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, User, geteuid};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +21,31 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// Below the ephemeral ports, so that no outgoing connection holds one by chance.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// `sockaddr_un.sun_path` less its NUL, on Linux; other systems have a little less.
+const SOCKET_PATH_MAX: usize = 107;
+/// What every folder of ours is called, followed by our pid and the port.
+const PREFIX: &str = "pgrunway-";
+/// Locked by its owner for as long as that lives, so that a later run can tell what is orphaned.
+const OWNER: &str = "owner.lock";
+/// Outlives us when we are killed without a chance to clean up, and does so in our place: its
+/// standard input ends when we do. The pid file is believed only if that process works in our
+/// folder (its pid could be somebody else's by now); where `/proc` cannot tell, the postmaster is
+/// left to notice that its folder is gone, which it does within a minute.
+const GUARDIAN: &str = r#"
+trap '' HUP INT TERM
+read -r word
+[ "$word" = done ] && exit 0
+pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ]; then
+  kill -QUIT "$pid"
+  for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+fi
+rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }
+"#;
 
 /// What to start.
 #[derive(Debug, Clone, Default)]
@@ -32,20 +59,27 @@ pub struct Options {
     pub hba: Vec<String>,
 }
 
-/// A running server, owned by this process. Dropping it kills the server and removes its folder.
+/// A running server, owned by this process. Dropping it kills the server and removes its folder;
+/// if this process is killed first, a small shell that waits for its end does so.
 #[derive(Debug)]
 pub struct Cluster {
     binaries: PathBuf,
     dir: PathBuf,
     port: u16,
     owner: Option<User>,
-    postmaster: Option<Child>,
+    /// `initdb`, then the postmaster; leads its own process group.
+    child: Option<Child>,
+    guardian: Option<std::process::Child>,
+    _lock: std::fs::File,
+}
+
+fn complete(dir: &Path) -> bool {
+    dir.join("initdb").is_file() && dir.join("postgres").is_file()
 }
 
 /// Finds a folder with PostgreSQL's server programs: `PGRUNWAY_PG_BINDIR`, PATH, `pg_config`, then
 /// where Debian, Red Hat and others put them, the newest major first.
 pub fn find_binaries() -> anyhow::Result<PathBuf> {
-    let complete = |dir: &Path| dir.join("initdb").is_file() && dir.join("postgres").is_file();
     if let Some(dir) = std::env::var_os("PGRUNWAY_PG_BINDIR") {
         let dir = PathBuf::from(dir);
         if complete(&dir) {
@@ -90,39 +124,102 @@ pub fn find_binaries() -> anyhow::Result<PathBuf> {
 
 impl Cluster {
     /// Creates a cluster in a new temporary folder and waits until it answers. Nothing is left
-    /// behind when this fails.
+    /// behind when this fails or is dropped half-way.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
-        let binaries = match &options.binaries {
-            Some(dir) => dir.clone(),
-            None => find_binaries()?,
-        };
-        let owner = unprivileged()?;
-        let port = free_port()?;
-        let dir = std::env::temp_dir().join(format!("pgrunway-{}-{port}", std::process::id()));
-        std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        // From here on Drop cleans up, whatever fails.
-        let mut cluster = Self { binaries, dir, port, owner, postmaster: None };
+        let mut cluster = Self::claim(options)?;
         cluster.create(options).await?;
         cluster.launch().await?;
         Ok(cluster)
     }
 
-    async fn create(&self, options: &Options) -> anyhow::Result<()> {
-        std::fs::set_permissions(&self.dir, std::fs::Permissions::from_mode(0o700))?;
-        if let Some(owner) = &self.owner {
-            chown(&self.dir, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
+    /// Makes the folder and everything that will see to its removal.
+    fn claim(options: &Options) -> anyhow::Result<Self> {
+        let binaries = match &options.binaries {
+            Some(dir) if complete(dir) => dir.clone(),
+            Some(dir) => bail!("{} holds no initdb and postgres", dir.display()),
+            None => find_binaries()?,
+        };
+        let owner = unprivileged()?;
+        let port = free_port()?;
+        // Resolved, because the guardian compares it with what the system says of a process.
+        let parent = temp_dir()?;
+        let dir = parent.join(format!("{PREFIX}{}-{port}", std::process::id()));
+        let socket = dir.join(format!(".s.PGSQL.{port}"));
+        if socket.as_os_str().len() > SOCKET_PATH_MAX {
+            bail!(
+                "the path of a Unix socket may have {SOCKET_PATH_MAX} bytes, and {} has more; set \
+                 TMPDIR to a folder with a shorter path",
+                socket.display()
+            );
         }
-        let out = self
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .with_context(|| format!("cannot create {}", dir.display()))?;
+        // Locked before it has its name, or another run could take the folder for an orphan.
+        let claimed = (|| {
+            let unnamed = dir.join("owner.new");
+            let lock = std::fs::File::create(&unnamed)?;
+            lock.lock()?;
+            std::fs::rename(&unnamed, dir.join(OWNER))?;
+            if let Some(owner) = &owner {
+                chown(&dir, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
+            }
+            std::io::Result::Ok(lock)
+        })();
+        let lock = match claimed {
+            Ok(lock) => lock,
+            Err(e) => {
+                let _ = std::fs::remove_dir_all(&dir);
+                return Err(e).with_context(|| format!("cannot prepare {}", dir.display()));
+            }
+        };
+        // From here on Drop cleans up, whatever fails.
+        let mut cluster =
+            Self { binaries, dir, port, owner, child: None, guardian: None, _lock: lock };
+        cluster.guardian = Some(cluster.guard()?);
+        Ok(cluster)
+    }
+
+    fn guard(&self) -> anyhow::Result<std::process::Child> {
+        use std::os::unix::process::CommandExt;
+        std::process::Command::new("sh")
+            .args(["-c", GUARDIAN, "pgrunway-guardian"])
+            .arg(&self.dir)
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("cannot run sh")
+    }
+
+    async fn create(&mut self, options: &Options) -> anyhow::Result<()> {
+        let output = self.dir.join("initdb.log");
+        let log = std::fs::File::create(&output)?;
+        let data = self.data();
+        let child = self
             .command("initdb")
             .arg("--pgdata")
-            .arg(self.data())
+            .arg(&data)
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .args(["--no-sync", "--no-instructions"])
-            .output()
-            .await
+            .arg("--no-sync")
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
             .context("cannot run initdb")?;
-        if !out.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&out.stderr).trim());
+        let status = self.child.insert(child).wait().await?;
+        self.child = None;
+        if !status.success() {
+            let said = tail(&output);
+            let remedy = match &self.owner {
+                Some(owner) if said.contains("Permission denied") => {
+                    format!("; set TMPDIR to a folder that the user {} can enter", owner.name)
+                }
+                _ => String::new(),
+            };
+            bail!("initdb ended with {status}: {said}{remedy}");
         }
         let mut conf = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
@@ -152,13 +249,18 @@ impl Cluster {
             .stderr(log)
             .spawn()
             .context("cannot run postgres")?;
-        self.postmaster = Some(child);
+        self.child = Some(child);
         let limit = Instant::now() + START_LIMIT;
         loop {
-            if let Some(status) =
-                self.postmaster.as_mut().map(Child::try_wait).transpose()?.flatten()
-            {
-                bail!("postgres ended with {status}: {}", self.log_tail());
+            if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
+                self.child = None;
+                let said = self.log_tail();
+                // The extension is a package of its own on some systems.
+                let remedy = match said.contains("could not access file") {
+                    true => "; install PostgreSQL's contrib package (postgresql-contrib)",
+                    false => "",
+                };
+                bail!("postgres ended with {status}: {said}{remedy}");
             }
             // The postmaster writes `ready` into its pid file when it accepts connections.
             let pid_file = std::fs::read_to_string(self.data().join("postmaster.pid"));
@@ -194,9 +296,7 @@ impl Cluster {
     }
 
     fn log_tail(&self) -> String {
-        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        tail(&self.log_path())
     }
 
     /// Port on 127.0.0.1 and in the socket's name.
@@ -217,12 +317,24 @@ impl Cluster {
     /// A connection URI over the Unix socket (no password needed).
     pub fn uri(&self, user: &str, dbname: &str) -> String {
         // A `/` must be escaped in the host part of a URI, not in its query.
-        format!("postgresql:///{dbname}?host={}&port={}&user={user}", self.dir.display(), self.port)
+        let host: String = self
+            .dir
+            .as_os_str()
+            .as_bytes()
+            .iter()
+            .map(|&byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                    char::from(byte).to_string()
+                }
+                _ => format!("%{byte:02X}"),
+            })
+            .collect();
+        format!("postgresql:///{dbname}?host={host}&port={}&user={user}", self.port)
     }
 
     /// Pid of the postmaster, while it runs.
     pub fn pid(&self) -> Option<i32> {
-        self.postmaster.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok())
+        self.child.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok())
     }
 
     /// Fast shutdown; the folder stays, so that [`Cluster::restart`] can follow.
@@ -230,7 +342,7 @@ impl Cluster {
         if let Some(pid) = self.pid() {
             kill(Pid::from_raw(pid), Signal::SIGINT)?;
         }
-        if let Some(mut child) = self.postmaster.take()
+        if let Some(mut child) = self.child.take()
             && timeout(STOP_LIMIT, child.wait()).await.is_err()
         {
             if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
@@ -250,20 +362,91 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let (Some(pid), Some(child)) = (self.pid(), self.postmaster.as_mut()) {
-            // Immediate shutdown: the data is about to go, and Drop may not wait long.
-            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
-            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
-            for _ in 0..100 {
-                if !matches!(child.try_wait(), Ok(None)) {
-                    break;
-                }
-                #[expect(clippy::disallowed_methods, reason = "Drop cannot await; at most 2 s")]
-                std::thread::sleep(Duration::from_millis(20));
+        if let (Some(pid), Some(child)) = (self.pid(), self.child.as_mut()) {
+            // Immediate shutdown: the data is about to go, and Drop may not wait long. The group,
+            // because initdb has children of its own.
+            let group = Pid::from_raw(pid);
+            let _ = killpg(group, Signal::SIGCONT);
+            let _ = killpg(group, Signal::SIGQUIT);
+            if !patiently(|| !matches!(child.try_wait(), Ok(None))) {
+                let _ = killpg(group, Signal::SIGKILL);
             }
         }
-        let _ = std::fs::remove_dir_all(&self.dir);
+        // A process on its way out may still write.
+        patiently(|| !self.dir.exists() || std::fs::remove_dir_all(&self.dir).is_ok());
+        if let Some(mut guardian) = self.guardian.take() {
+            if let Some(mut stdin) = guardian.stdin.take() {
+                let _ = stdin.write_all(b"done\n");
+            }
+            let _ = guardian.wait();
+        }
     }
+}
+
+/// Tries for at most 2 s.
+fn patiently(mut done: impl FnMut() -> bool) -> bool {
+    for _ in 0..100 {
+        if done() {
+            return true;
+        }
+        #[expect(clippy::disallowed_methods, reason = "Drop cannot await; at most 2 s")]
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    done()
+}
+
+/// Removes what earlier runs left because they and their guardians were killed together: folders
+/// in the temporary folder with our name, a lock file of ours that nobody holds, and an owner that
+/// a server of ours could have. Returns them.
+pub fn sweep() -> anyhow::Result<Vec<PathBuf>> {
+    let server = unprivileged()?.map_or(geteuid(), |user| user.uid).as_raw();
+    let mut removed = Vec::new();
+    for entry in std::fs::read_dir(temp_dir()?)?.flatten() {
+        let dir = entry.path();
+        let ours = |uid: u32| uid == geteuid().as_raw() || uid == server;
+        if !entry.file_name().as_bytes().starts_with(PREFIX.as_bytes())
+            || !dir.symlink_metadata().is_ok_and(|meta| meta.is_dir() && ours(meta.uid()))
+        {
+            continue;
+        }
+        let lock = dir.join(OWNER);
+        let mine = |meta: std::fs::Metadata| meta.is_file() && meta.uid() == geteuid().as_raw();
+        if !lock.symlink_metadata().is_ok_and(mine) {
+            continue;
+        }
+        let Ok(lock) = std::fs::File::open(lock) else { continue };
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        // A postmaster that is left is stopped if it is certain that it is that folder's;
+        // otherwise it stops by itself within a minute, when it finds its folder gone.
+        let data = dir.join("data");
+        let pid = std::fs::read_to_string(data.join("postmaster.pid"))
+            .ok()
+            .and_then(|text| text.lines().next().and_then(|line| line.trim().parse().ok()));
+        if let Some(pid) = pid.filter(|pid: &i32| *pid > 1)
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
+            patiently(|| kill(Pid::from_raw(pid), None).is_err());
+        }
+        if std::fs::remove_dir_all(&dir).is_ok() {
+            removed.push(dir);
+        }
+    }
+    Ok(removed)
+}
+
+fn temp_dir() -> anyhow::Result<PathBuf> {
+    let dir = std::env::temp_dir();
+    dir.canonicalize().with_context(|| format!("no temporary folder {}", dir.display()))
+}
+
+/// The last lines of a log, on one line.
+fn tail(path: &Path) -> String {
+    let log = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().filter(|l| !l.trim().is_empty()).rev().take(5).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
 }
 
 /// The user that is to own the server: `None` for ourselves, somebody else where we are root.
@@ -290,7 +473,6 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 fn append(path: &Path, text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
     let mut file = std::fs::OpenOptions::new().append(true).open(path)?;
     file.write_all(text.as_bytes())?;
     Ok(())

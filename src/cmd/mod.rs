@@ -3,5 +3,22 @@
 //! Must not: be imported by anything but `main` and tests.
 
 pub mod cluster;
+pub mod demo;
+pub mod healthcheck;
 pub mod metrics;
 pub mod serve;
+
+use crate::collectors::ALL;
+use crate::config::KnownCollector;
+
+/// What the configuration and the command line need to know of the collectors.
+pub fn known() -> Vec<KnownCollector> {
+    ALL.iter()
+        .map(|c| KnownCollector {
+            name: c.name(),
+            help: c.help(),
+            default_on: c.default_on(),
+            interval: c.default_interval(),
+        })
+        .collect()
+}

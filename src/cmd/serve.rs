@@ -3,7 +3,8 @@
 //! Must not: exit because the database is away.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -51,13 +52,7 @@ impl Exporter {
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
         let mut listeners = Vec::new();
         for address in config.listen() {
-            let listener = TcpListener::bind(address).await.with_context(|| {
-                format!(
-                    "cannot listen on {address}; is another exporter running? Choose another \
-                     address with --web.listen-address"
-                )
-            })?;
-            listeners.push(listener);
+            listeners.push(bind(*address).await?);
         }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
@@ -106,6 +101,22 @@ impl Drop for Exporter {
         self.http.abort();
         self.render.abort();
     }
+}
+
+/// Binds an address. A machine without IPv6 has no `[::]`; `0.0.0.0` is what was meant then.
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = match TcpListener::bind(address).await {
+        Err(e) if e.kind() != ErrorKind::AddrInUse && address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    };
+    bound.with_context(|| {
+        format!(
+            "cannot listen on {address}; is another exporter running? Choose another address with \
+             --web.listen-address"
+        )
+    })
 }
 
 /// Renders every snapshot once, off the threads that answer scrapes.

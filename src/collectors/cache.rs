@@ -44,11 +44,10 @@ static ACTIVE_TIME: Metric = Metric::counter(
      (PostgreSQL 14 and later).",
 );
 
-/// postgres_exporter's names have no `_total`, which a counter must have to pass the linter; so
-/// these are typed as gauges. `rate()` and `increase()` do not look at the type.
+/// Counters by nature, under postgres_exporter's names.
 macro_rules! cumulative {
     ($($ident:ident $column:literal $what:literal;)*) => {
-        $(static $ident: Metric = Metric::gauge(
+        $(static $ident: Metric = Metric::untyped(
             concat!("pg_stat_database_", $column),
             LABELS,
             concat!($what, ", pg_stat_database.", $column, "; cumulative, never falling."),

@@ -11,9 +11,9 @@ use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Session};
+use crate::pg::{Query, Row, Session};
 
-static COUNT: Metric = Metric::gauge(
+static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
     &["datname", "state"],
     "Client backends by pg_stat_activity.state, without this exporter's own; absent where there is \
@@ -201,7 +201,7 @@ impl Collector for Connections {
         let answers = session.read_all(&queries).await?;
         let [limits, activity, databases] = answers.as_slice() else { return Err(no_answer()) };
         let limits = limits.first().ok_or_else(no_answer)?;
-        let group = |row: &crate::pg::Row| {
+        let group = |row: &Row| {
             Ok(Group {
                 datname: row.at(0)?,
                 state: row.at(1)?,
@@ -213,7 +213,7 @@ impl Collector for Connections {
                 change: row.at(7)?,
             })
         };
-        let database = |row: &crate::pg::Row| {
+        let database = |row: &Row| {
             Ok(Database {
                 datid: row.at(0)?,
                 datname: row.at(1)?,

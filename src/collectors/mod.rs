@@ -8,6 +8,7 @@ pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
+pub mod partitions;
 mod relations;
 pub mod sizes;
 pub mod statements;
@@ -16,8 +17,16 @@ pub mod tables;
 use crate::collector::AnyCollector;
 
 /// Every collector, in the order in which they run when several are due.
-pub static ALL: &[&dyn AnyCollector] =
-    &[&statements::Statements, &connections::Connections, &cache::Cache];
+pub static ALL: &[&dyn AnyCollector] = &[
+    &statements::Statements,
+    &connections::Connections,
+    &cache::Cache,
+    &tables::Tables,
+    &indexes::Indexes,
+    &partitions::Partitions,
+    &databases::Databases,
+    &sizes::Sizes,
+];
 
 /// The collector of a name.
 pub fn by_name(name: &str) -> Option<&'static dyn AnyCollector> {

@@ -1,15 +1,53 @@
 //! Everything a run needs, resolved once from flags, environment and `pgrunway.yml` and validated.
 //!
-//! Must not: connect anywhere, know a collector by name (the names come in as data), or let a
-//! secret be printed.
+//! Flag > environment > file > default. [`schema`] is the one table of settings; [`params`] is that of
+//! libpq's connection parameters.
+//!
+//! Must not: connect anywhere, know the list of collectors (it comes in as data), or let a secret be
+//! printed.
 
+mod dsn;
+pub mod duration;
+mod file;
+pub mod params;
 pub mod passfile;
+mod resolve;
+pub mod schema;
+mod service;
+pub mod suggest;
+pub mod surroundings;
+mod target;
+
+pub use resolve::{Flags, default_listen, listen_addresses};
+pub use surroundings::{Process, Surroundings};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// Where Debian and most packages put the server's Unix socket.
+pub const DEFAULT_SOCKET_DIR: &str = "/var/run/postgresql";
+
+/// What is wrong with a value, and what to do; whoever knows the place makes an error of it.
+#[derive(Debug, PartialEq, Eq)]
+struct Fault {
+    problem: String,
+    remedy: String,
+}
+
+impl Fault {
+    fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { problem: problem.into(), remedy: remedy.into() }
+    }
+
+    fn at(self, place: impl Into<String>) -> ConfigError {
+        ConfigError::new(place, self.problem, self.remedy)
+    }
+}
 
 /// A password. It has no `Display`, and its `Debug` shows only that it is there.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,10 +153,10 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// `user@host:port/dbname` of the first endpoint, without secrets, for logs.
+    /// The target in one line for logs, without a secret: `user@host:port/dbname`.
     pub fn describe(&self) -> String {
-        let endpoint = self.endpoints.first().map(ToString::to_string).unwrap_or_default();
-        format!("{}@{endpoint}/{}", self.user, self.dbname)
+        let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        format!("{}@{}/{}", self.user, endpoints.join(","), self.dbname)
     }
 }
 
@@ -196,6 +234,44 @@ pub struct Settings {
     pub collectors: BTreeMap<String, CollectorSetting>,
 }
 
+impl Default for Settings {
+    /// The documented defaults, without an entry for any collector.
+    fn default() -> Self {
+        Self {
+            objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
+            timeouts: Timeouts {
+                connect: Duration::from_secs(3),
+                handshake: Duration::from_secs(3),
+                statement: Duration::from_secs(5),
+                lock: Duration::from_millis(100),
+            },
+            ratio_window: Duration::from_secs(300),
+            series_limit: 20_000,
+            statements: StatementSettings {
+                top: 100,
+                include_text: false,
+                text_length: 120,
+                scan_spacing: Duration::from_millis(10),
+            },
+            partitions: PartitionSettings { required: 7.0 * 86_400.0, zone: None },
+            collectors: BTreeMap::new(),
+        }
+    }
+}
+
+/// What the configuration needs to know of a collector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownCollector {
+    /// Name in flags, the file and labels.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Whether it runs unless the user says otherwise.
+    pub default_on: bool,
+    /// Interval unless the user sets one.
+    pub interval: Duration,
+}
+
 /// Which databases of a server are visited by the collectors that need to be inside one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DatabaseFilter {
@@ -232,6 +308,7 @@ pub struct Config {
     pub(crate) connect: Connect,
     pub(crate) databases: DatabaseFilter,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Config {
@@ -262,5 +339,10 @@ impl Config {
     /// What the collectors read.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+    /// What was accepted but has no effect or another one than the user may expect; one line each,
+    /// to be logged once at the start.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }

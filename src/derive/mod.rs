@@ -4,4 +4,5 @@
 
 pub mod delta;
 pub mod latency;
+pub mod partition;
 pub mod rollup;

@@ -2,11 +2,13 @@
 //!
 //! Must not: know a collector or a metric. Nothing outside this module names `tokio_postgres`.
 
+mod admin;
 mod row;
 mod server;
 mod session;
 mod tls;
 
+pub use admin::{Admin, Prepared, ToSql};
 pub use row::Row;
 pub use server::{Extension, Server};
 pub use session::{Clock, Query, Session};

@@ -19,11 +19,11 @@ use tokio_postgres::types::{ToSql, Type};
 use super::row::Row;
 use super::server::{FACTS, Server};
 use super::tls::{HandshakeError, Tls};
-use crate::config::{Connect, Endpoint, Password, Settings, SslMode, passfile};
+use crate::config::{Connect, Endpoint, Password, Settings, SslMode, Timeouts, passfile};
 use crate::error::{CollectError, ConnectError, Source};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection may take to say goodbye before it is cut.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Keepalives: a peer that went silent is noticed within idle + 3 intervals even when we only read.
@@ -65,6 +65,14 @@ impl<'a> Query<'a> {
         Self { sql, params: Vec::new() }
     }
 
+    pub(super) fn sql(&self) -> &str {
+        self.sql
+    }
+
+    pub(super) fn params(&self) -> &[Param<'a>] {
+        &self.params
+    }
+
     /// Adds an `int8[]` parameter.
     pub fn int8_array(mut self, value: &'a Vec<i64>) -> Self {
         self.params.push((value, Type::INT8_ARRAY));
@@ -91,7 +99,7 @@ impl<'a> From<&'a str> for Query<'a> {
 }
 
 /// The task that moves the bytes. Dropping `closing` makes it say goodbye and end.
-struct Connection {
+pub(super) struct Connection {
     closing: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -113,28 +121,15 @@ impl Session {
     ///
     /// # Errors
     /// Each endpoint is tried in turn; the error is that of the last one, except that a refused
-    /// login is final at once, as in libpq.
+    /// login is final at once, as in libpq. The facts cannot be read.
     pub async fn connect(
         connect: &Connect,
         datname: Option<&str>,
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
-        let tls = Tls::new(connect, settings.timeouts.handshake)?;
-        let mut last = None;
-        for endpoint in &connect.endpoints {
-            match open(connect, endpoint, datname, &settings, tls.clone()).await {
-                Ok((client, connection)) => {
-                    return Self::set_up(client, connection, endpoint, settings, clock).await;
-                }
-                Err(refused @ ConnectError::Refused { .. }) => return Err(refused),
-                Err(e) => last = Some(e),
-            }
-        }
-        Err(last.unwrap_or_else(|| ConnectError::Unreachable {
-            endpoint: "the server".to_owned(),
-            source: "no host is configured".into(),
-        }))
+        let (client, connection, endpoint) = open(connect, datname, &settings.timeouts).await?;
+        Self::set_up(client, connection, endpoint, settings, clock).await
     }
 
     async fn set_up(
@@ -322,11 +317,35 @@ fn begin(settings: &Settings) -> String {
     )
 }
 
-async fn open(
+/// Opens a connection to the first endpoint that lets us in.
+///
+/// # Errors
+/// That of the last endpoint, except that a refused login is final at once, as in libpq.
+pub(super) async fn open<'c>(
+    connect: &'c Connect,
+    datname: Option<&str>,
+    timeouts: &Timeouts,
+) -> Result<(tokio_postgres::Client, Connection, &'c Endpoint), ConnectError> {
+    let tls = Tls::new(connect, timeouts.handshake)?;
+    let mut last = None;
+    for endpoint in &connect.endpoints {
+        match open_at(connect, endpoint, datname, timeouts, tls.clone()).await {
+            Ok((client, connection)) => return Ok((client, connection, endpoint)),
+            Err(refused @ ConnectError::Refused { .. }) => return Err(refused),
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::Unreachable {
+        endpoint: "the server".to_owned(),
+        source: "no host is configured".into(),
+    }))
+}
+
+async fn open_at(
     connect: &Connect,
     endpoint: &Endpoint,
     datname: Option<&str>,
-    settings: &Settings,
+    timeouts: &Timeouts,
     tls: Tls,
 ) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
     let mut driver = tokio_postgres::Config::new();
@@ -335,7 +354,7 @@ async fn open(
         .user(&connect.user)
         .dbname(datname)
         .application_name(&connect.application_name)
-        .connect_timeout(settings.timeouts.connect)
+        .connect_timeout(timeouts.connect)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(KEEPALIVE_IDLE)
         .keepalives_interval(KEEPALIVE_INTERVAL)
@@ -357,10 +376,10 @@ async fn open(
     }
     // TCP has the driver's connect_timeout, the handshake that of `Tls`; this one ends an
     // authentication that never answers.
-    let limit = settings.timeouts.connect + settings.timeouts.handshake * 2;
+    let limit = timeouts.connect + timeouts.handshake * 2;
     let (client, connection) = match timeout(limit, driver.connect(tls)).await {
         Ok(Ok(pair)) => pair,
-        Ok(Err(e)) => return Err(connect_error(e, endpoint, settings)),
+        Ok(Err(e)) => return Err(connect_error(e, endpoint, timeouts)),
         Err(_) => {
             return Err(ConnectError::Timeout {
                 endpoint: endpoint.to_string(),
@@ -398,7 +417,7 @@ fn password(
             let line = text.strip_suffix('\n').unwrap_or(&text);
             Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
         }
-        Password::Passfile(path) => match std::fs::read_to_string(path) {
+        Password::Passfile(path) => match read_private(path) {
             Ok(text) => Ok(passfile::lookup(&text, endpoint, datname, &connect.user)
                 .map(|secret| secret.expose().to_owned())),
             // libpq goes on without a password where the file is not there.
@@ -408,10 +427,28 @@ fn password(
     }
 }
 
+/// A file that nobody but its owner may read, as libpq demands of a passfile. libpq warns and goes
+/// on without a password; we say why the login would fail.
+fn read_private(path: &std::path::Path) -> std::io::Result<String> {
+    use std::os::unix::fs::PermissionsExt;
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a plain file"));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(std::io::Error::other(format!(
+            "group or others may use it (mode {mode:04o}); run `chmod 600` on it"
+        )));
+    }
+    std::io::read_to_string(file)
+}
+
 fn connect_error(
     e: tokio_postgres::Error,
     endpoint: &Endpoint,
-    settings: &Settings,
+    timeouts: &Timeouts,
 ) -> ConnectError {
     use std::error::Error as _;
     let endpoint = endpoint.to_string();
@@ -425,7 +462,7 @@ fn connect_error(
             HandshakeError::Timeout => ConnectError::Timeout {
                 endpoint,
                 stage: "the TLS handshake",
-                limit: settings.timeouts.handshake,
+                limit: timeouts.handshake,
             },
             HandshakeError::Failed(inner) => {
                 ConnectError::Tls { endpoint, source: inner.to_string().into() }
@@ -434,7 +471,7 @@ fn connect_error(
     }
     if let Some(io) = source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
         if io.kind() == std::io::ErrorKind::TimedOut {
-            let limit = settings.timeouts.connect;
+            let limit = timeouts.connect;
             return ConnectError::Timeout { endpoint, stage: "connecting", limit };
         }
         return ConnectError::Unreachable { endpoint, source: io.to_string().into() };
@@ -463,7 +500,7 @@ fn chain(e: &dyn std::error::Error) -> String {
     text
 }
 
-fn collect_error(e: tokio_postgres::Error) -> CollectError {
+pub(super) fn collect_error(e: tokio_postgres::Error) -> CollectError {
     let Some(db) = e.as_db_error() else {
         return CollectError::Lost(Source::from(chain(&e)));
     };

@@ -1,17 +1,23 @@
 //! What the tests share: a real PostgreSQL of their own, and a way to run SQL on it.
 //!
 //! Must not: fall back to a fake where a part is missing; it panics and says what to install.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::field_reassign_with_default,
+    reason = "a test may panic"
+)]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod http;
+pub mod process;
+pub mod prometheus;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use pgrunway::cmd::cluster::{Cluster, Options};
-use pgrunway::config::{
-    Connect, Endpoint, Objectives, PartitionSettings, Password, RootCert, Settings, SslMode,
-    StatementSettings, Timeouts,
-};
+use pgrunway::config::{Connect, Endpoint, Password, RootCert, Settings, SslMode, Timeouts};
 use tokio_postgres::{Client, NoTls};
 
 /// Starts a server with `pg_stat_statements` loaded and a login role `mon` that has only
@@ -65,25 +71,14 @@ pub async fn client(cluster: &Cluster, user: &str, dbname: &str) -> Client {
 
 /// Settings with short timeouts, so that a test of one need not wait long.
 pub fn settings() -> Settings {
-    Settings {
-        objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
-        timeouts: Timeouts {
-            connect: Duration::from_secs(1),
-            handshake: Duration::from_secs(1),
-            statement: Duration::from_millis(500),
-            lock: Duration::from_millis(100),
-        },
-        ratio_window: Duration::from_secs(300),
-        series_limit: 10_000,
-        statements: StatementSettings {
-            top: 20,
-            include_text: false,
-            text_length: 120,
-            scan_spacing: Duration::from_millis(10),
-        },
-        partitions: PartitionSettings { required: 604_800.0, zone: None },
-        collectors: Default::default(),
-    }
+    let mut settings = Settings::default();
+    settings.timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        handshake: Duration::from_secs(1),
+        statement: Duration::from_millis(500),
+        lock: Duration::from_millis(100),
+    };
+    settings
 }
 
 /// How to reach the cluster over its Unix socket.

@@ -1,0 +1,197 @@
+//! What a scrape costs: `cargo bench --bench scrape` (needs nginx and wrk: `scripts/deps bench`).
+//!
+//! A real PostgreSQL with enough tables for 10,000 series, the exporter polling it all the while, and
+//! then: one scraper's latencies, and the throughput of 50 scrapers beside nginx serving the same
+//! bytes as a file, in pairs, plain and gzip'd. Last, the statements that reached the database while
+//! nobody scraped and while 50 did.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and prints")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::http;
+use common::process::Process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const TABLES: usize = 520;
+const SERIES: usize = 10_000;
+const SCRAPERS: &str = "50";
+const ROUND: Duration = Duration::from_secs(5);
+const ROUNDS: usize = 3;
+
+#[tokio::main]
+async fn main() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    for n in 0..TABLES {
+        let sql = format!(
+            "CREATE TABLE t{n} (id bigint PRIMARY KEY, symbol text, at timestamptz); \
+             CREATE INDEX ON t{n} (symbol, at); INSERT INTO t{n} VALUES ({n}, 'BTC/USDT', now())"
+        );
+        admin.batch_execute(&sql).await.unwrap();
+    }
+    let intervals: Vec<String> = pgrunway::collectors::ALL
+        .iter()
+        .map(|c| format!("--collector.{}.interval=1s", c.name()))
+        .collect();
+    let intervals: Vec<&str> = intervals.iter().map(String::as_str).collect();
+    let dsn = cluster.uri("mon", "postgres");
+    let process = Process::serve(&dsn, &intervals).await;
+    let series = |t: &str| t.lines().filter(|l| !l.starts_with('#')).count();
+    let text = process.wait("enough series", |t| series(t) >= SERIES).await;
+    println!("series: {}, {} bytes plain", series(&text), text.len());
+
+    for (name, coding) in [("plain", "identity"), ("gzip", "gzip")] {
+        let took = one_scraper(process.address, coding, Duration::from_secs(10));
+        let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e3;
+        println!(
+            "one scraper, {name}: {} scrapes, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+            took.len(),
+            at(50),
+            at(99),
+            at(100)
+        );
+    }
+
+    let gzip = [("Accept-Encoding", "gzip")];
+    let page = http::request(process.address, "GET", "/metrics", &[]).await;
+    let zipped = http::request(process.address, "GET", "/metrics", &gzip).await;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("metrics"), &page.body).unwrap();
+    std::fs::write(dir.path().join("metrics.gz"), &zipped.body).unwrap();
+    let nginx = Nginx::start(dir.path());
+    let ours = format!("http://{}/metrics", process.address);
+    for (name, coding, file) in [("plain", "identity", "metrics"), ("gzip", "gzip", "metrics.gz")] {
+        let theirs = format!("http://{}/{file}", nginx.address);
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let (a, b) = (wrk(&ours, coding), wrk(&theirs, coding));
+            println!("{SCRAPERS} scrapers, {name}: {a:.0} scrapes/s, nginx {b:.0}/s");
+            ratios.push(a / b);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("{SCRAPERS} scrapers, {name}: median ratio to nginx {:.2}", ratios[ROUNDS / 2]);
+    }
+
+    let calls = || async {
+        let sql = "SELECT sum(calls)::float8 FROM pg_stat_statements s JOIN pg_roles r ON r.oid = \
+                   s.userid WHERE r.rolname = 'mon'";
+        admin.query_one(sql, &[]).await.unwrap().get::<_, f64>(0)
+    };
+    for scrape in [false, true] {
+        let before = calls().await;
+        let scrapes = if scrape {
+            wrk(&ours, "gzip") * ROUND.as_secs_f64()
+        } else {
+            tokio::time::sleep(ROUND).await;
+            0.0
+        };
+        let made = calls().await - before;
+        println!("{scrapes:.0} scrapes in {ROUND:?}: {made:.0} statements by the exporter's role");
+    }
+}
+
+/// Scrapes over one kept connection; the sorted durations.
+fn one_scraper(address: SocketAddr, coding: &str, over: Duration) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let request =
+        format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {coding}\r\n\r\n");
+    let mut buffer = vec![0; 4 << 20];
+    let mut took = Vec::new();
+    let end = Instant::now() + over;
+    while Instant::now() < end {
+        let start = Instant::now();
+        stream.write_all(request.as_bytes()).unwrap();
+        let (mut filled, mut whole) = (0, None);
+        while whole.is_none_or(|w| filled < w) {
+            filled += stream.read(&mut buffer[filled..]).unwrap();
+            if whole.is_none() {
+                let head = buffer[..filled].windows(4).position(|w| w == b"\r\n\r\n");
+                whole = head.map(|head| {
+                    let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
+                    let length = text.split("content-length: ").nth(1).unwrap();
+                    head + 4 + length.lines().next().unwrap().parse::<usize>().unwrap()
+                });
+            }
+        }
+        took.push(start.elapsed());
+    }
+    took.sort();
+    took
+}
+
+/// Requests a second that wrk gets.
+fn wrk(url: &str, coding: &str) -> f64 {
+    let out = Command::new("wrk")
+        .args(["-t1", "-c", SCRAPERS, "-d", &format!("{}s", ROUND.as_secs()), "-H"])
+        .arg(format!("Accept-Encoding: {coding}"))
+        .arg(url)
+        .output()
+        .expect("wrk is needed: scripts/deps bench installs it");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(!text.contains("Non-2xx"), "{text}");
+    let rate = text.lines().find_map(|l| l.trim().strip_prefix("Requests/sec:"));
+    rate.unwrap_or_else(|| panic!("{text}")).trim().parse().unwrap()
+}
+
+/// nginx on a free port of loopback, serving a folder; stopped when dropped.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Nginx {
+    fn start(root: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let dir = root.display();
+        // Workers that may read the private folder.
+        let user = if nix::unistd::geteuid().is_root() { "user root;" } else { "" };
+        let conf = format!(
+            "{user} daemon off; worker_processes auto; pid {dir}/pid; error_log {dir}/error.log; \
+             events {{ worker_connections 512; }} http {{ access_log off; sendfile on; \
+             tcp_nopush on; keepalive_requests 1000000; default_type text/plain; \
+             client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; \
+             uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s; \
+             server {{ listen {address}; root {dir}; \
+             location = /metrics.gz {{ add_header Content-Encoding gzip; }} }} }}"
+        );
+        let file = root.join("nginx.conf");
+        std::fs::write(&file, conf).unwrap();
+        let debian = Path::new("/usr/sbin/nginx");
+        let child = Command::new(if debian.exists() { debian } else { Path::new("nginx") })
+            .arg("-p")
+            .arg(root)
+            .arg("-c")
+            .arg(&file)
+            .arg("-e")
+            .arg(root.join("error.log"))
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("nginx is needed: scripts/deps bench installs it");
+        let end = Instant::now() + Duration::from_secs(5);
+        while TcpStream::connect(address).is_err() {
+            let log = std::fs::read_to_string(root.join("error.log")).unwrap_or_default();
+            assert!(Instant::now() < end, "nginx does not listen: {log}");
+            std::thread::yield_now();
+        }
+        Self { child, address }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = kill(pid, Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,7 @@
+/* 5 order book depth */
+SELECT side, price, SUM(quantity - filled_quantity), COUNT(*)
+FROM orders
+WHERE symbol = $1 AND status = 'OPEN'
+GROUP BY side, price
+ORDER BY side, price DESC
+LIMIT 20

@@ -1,0 +1,280 @@
+//! `pgrunway.yml`: every value with the line and column at which it stands.
+//!
+//! Must not: repeat a value in a message (it may be a secret), or know what a setting is for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
+
+use super::schema::{Key, Kind};
+use super::suggest;
+use crate::error::ConfigError;
+
+/// A setting as the file has it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct FileValue {
+    /// `pgrunway.yml:3:5`.
+    pub(super) place: String,
+    /// One text, or the items of a list.
+    pub(super) texts: Vec<String>,
+}
+
+/// Reads a file's text into settings by path.
+///
+/// # Errors
+/// Not YAML, a key that no setting has, or a value that is not of its setting's type; the place is
+/// file, line and column.
+pub(super) fn parse(
+    name: &str,
+    text: &str,
+    keys: &[Key],
+) -> Result<BTreeMap<String, FileValue>, ConfigError> {
+    // A snippet would show what stands around the fault, and that may be a password.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let root: Spanned<Node> =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))?;
+    let mut reader = Reader { name, keys, found: BTreeMap::new() };
+    reader.node("", &root)?;
+    Ok(reader.found)
+}
+
+fn syntax(name: &str, e: &serde_saphyr::Error) -> ConfigError {
+    let place = e.location().map_or_else(|| name.to_owned(), |at| place(name, &at));
+    let text = e.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    let (problem, remedy) = if text.starts_with("duplicate mapping key") {
+        ("the key is there twice", "keep one of the two")
+    } else if text.starts_with("multiple YAML documents") {
+        ("a second document starts here", "keep one document in the file")
+    } else if text.starts_with("non-finite float") {
+        ("the number is not finite", "write a finite number")
+    } else {
+        (text, "mend the YAML; a value with special characters goes into quotes")
+    };
+    ConfigError::new(place, problem, remedy)
+}
+
+fn place(name: &str, at: &Location) -> String {
+    format!("{name}:{}:{}", at.line(), at.column())
+}
+
+struct Reader<'a> {
+    name: &'a str,
+    keys: &'a [Key],
+    found: BTreeMap<String, FileValue>,
+}
+
+impl Reader<'_> {
+    fn node(&mut self, path: &str, node: &Spanned<Node>) -> Result<(), ConfigError> {
+        let entries = match &node.value {
+            // A section whose every line is commented out.
+            Node::Null => return Ok(()),
+            Node::Map(entries) => entries,
+            other => {
+                let what =
+                    if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
+                return Err(ConfigError::new(
+                    place(self.name, &node.referenced),
+                    format!("{what} must hold keys, not {}", other.describe()),
+                    format!("keys here: {}", children(self.keys, path).join(", ")),
+                ));
+            }
+        };
+        for (key, value) in entries {
+            let child = match path {
+                "" => key.value.clone(),
+                path => format!("{path}.{}", key.value),
+            };
+            // `web.listen_address: x` would be a second way to write the same.
+            if key.value.is_empty() || key.value.contains('.') {
+                return Err(self.unknown(path, key));
+            } else if let Some(setting) = self.keys.iter().find(|k| k.path == child) {
+                self.leaf(setting, value)?;
+            } else if !children(self.keys, &child).is_empty() {
+                self.node(&child, value)?;
+            } else {
+                return Err(self.unknown(path, key));
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&self, path: &str, key: &Spanned<String>) -> ConfigError {
+        let typed = key.value.as_str();
+        let siblings = children(self.keys, path);
+        let elsewhere = || {
+            self.keys
+                .iter()
+                .map(|k| k.path.as_str())
+                .find(|p| *p == typed || p.rsplit('.').next() == Some(typed))
+        };
+        let remedy = match suggest::nearest(typed, siblings.iter().copied()) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => match elsewhere() {
+                Some(p) if suggest::printable(typed) => {
+                    format!("did you mean `{}`, each part a key of its own?", p.replace('.', ": "))
+                }
+                _ => format!("keys here: {}", siblings.join(", ")),
+            },
+        };
+        // A key that is no identifier may be a value that slipped.
+        let problem = if suggest::printable(typed) {
+            format!("unknown key `{typed}`")
+        } else {
+            "unknown key".to_owned()
+        };
+        ConfigError::new(place(self.name, &key.referenced), problem, remedy)
+    }
+
+    fn leaf(&mut self, key: &Key, node: &Spanned<Node>) -> Result<(), ConfigError> {
+        let at = place(self.name, &node.referenced);
+        let refuse = |node: &Node| {
+            ConfigError::new(
+                at.clone(),
+                format!("`{}` cannot be {}", key.path, node.describe()),
+                format!("write {}", wanted(key)),
+            )
+        };
+        let texts = match (&key.kind, &node.value) {
+            // As if the key were not there.
+            (_, Node::Null) => return Ok(()),
+            (Kind::List | Kind::Addresses, Node::Seq(items)) => {
+                let mut texts = Vec::new();
+                for item in items {
+                    match &item.value {
+                        Node::Text(text) => texts.push(text.clone()),
+                        other => {
+                            return Err(ConfigError::new(
+                                place(self.name, &item.referenced),
+                                format!("an item of `{}` cannot be {}", key.path, other.describe()),
+                                "write it as text, in quotes where need be".to_owned(),
+                            ));
+                        }
+                    }
+                }
+                texts
+            }
+            (Kind::Boolean, Node::Boolean(value)) => vec![value.to_string()],
+            (Kind::Integer { .. }, Node::Integer(value)) => vec![value.to_string()],
+            (Kind::Ratio, Node::Integer(value)) => vec![value.to_string()],
+            (Kind::Ratio, Node::Float(value)) => vec![value.to_string()],
+            // `0` is a duration; the other numbers get told that they lack a unit.
+            (Kind::Duration { .. }, Node::Integer(value)) => vec![value.to_string()],
+            (Kind::Boolean | Kind::Integer { .. } | Kind::Ratio, other) => {
+                return Err(refuse(other));
+            }
+            (_, Node::Text(text)) => vec![text.clone()],
+            (_, other) => return Err(refuse(other)),
+        };
+        self.found.insert(key.path.clone(), FileValue { place: at, texts });
+        Ok(())
+    }
+}
+
+fn wanted(key: &Key) -> String {
+    match key.kind {
+        Kind::Boolean => "`true` or `false`, without quotes".to_owned(),
+        Kind::Duration { .. } => "a duration such as 500ms, 30s, 1h30m or 7d".to_owned(),
+        kind => format!("it as {}", kind.describe()),
+    }
+}
+
+/// The names that may follow `path`, in the order of the table.
+fn children<'a>(keys: &'a [Key], path: &str) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    for key in keys {
+        let rest = match path {
+            "" => Some(key.path.as_str()),
+            path => key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
+        };
+        if let Some(name) = rest.and_then(|rest| rest.split('.').next())
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// YAML as it stands, with a location at every node.
+enum Node {
+    Null,
+    Boolean(bool),
+    Integer(i128),
+    Float(f64),
+    Text(String),
+    Seq(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl Node {
+    fn describe(&self) -> &'static str {
+        match self {
+            Self::Null => "empty",
+            Self::Boolean(_) => "true or false",
+            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::Seq(_) => "a list",
+            Self::Map(_) => "a section",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value, a list or a section")
+    }
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Boolean(value))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Integer(value.into()))
+    }
+    fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
+        Ok(Node::Integer(value))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Float(value))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::Seq(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Node::Map(map))
+    }
+}

@@ -1,0 +1,370 @@
+//! Precedence, the file's faults, and that every row of the table has its effect.
+
+use super::super::schema::Kind;
+use super::super::surroundings::Fixed;
+use super::super::{Password, Secret};
+use super::*;
+
+const KNOWN: [KnownCollector; 3] = [
+    KnownCollector {
+        name: "cache",
+        help: "Cache hit ratios.",
+        default_on: true,
+        interval: Duration::from_secs(15),
+    },
+    KnownCollector {
+        name: "partitions",
+        help: "Runway.",
+        default_on: true,
+        interval: Duration::from_secs(30),
+    },
+    KnownCollector {
+        name: "statements",
+        help: "Latency.",
+        default_on: false,
+        interval: Duration::from_secs(1),
+    },
+];
+
+fn flags(pairs: &[(&str, &str)]) -> Flags {
+    let mut flags = Flags::default();
+    for (path, text) in pairs {
+        flags.set(*path, vec![(*text).to_owned()]);
+    }
+    flags
+}
+
+fn with_file(text: &str) -> Fixed {
+    Fixed::new().env("PGRUNWAY_CONFIG_FILE", "pgrunway.yml").file("pgrunway.yml", text)
+}
+
+fn from_file(text: &str) -> Result<Config, ConfigError> {
+    Config::resolve(&Flags::default(), &with_file(text), &KNOWN)
+}
+
+const WHOLE: &str = "\
+dsn: postgresql://mon:hunter2@db/trade
+web:
+  listen_address: [':9188', '127.0.0.1:9189']
+  telemetry_path: /m
+log: {level: debug, format: json}
+databases:
+  include: [trade, 'a,b']
+  exclude: template1, postgres
+timeouts:
+  connect: 1s
+  handshake: 2s
+  statement: 4s
+  lock: 50ms
+objectives:
+  latency: 20ms
+  cache_hit_ratio: 1
+  index_scan_ratio: 0.5
+ratio_window: 10m
+series_limit: 500
+collectors:
+  cache:
+    enabled: false
+    interval: 1m
+  statements:
+    enabled: true
+    top: 7
+    include_text: true
+    text_length: 60
+    scan_spacing: 20ms
+  partitions:
+    runway_required: 14d
+    zone: Europe/Zurich
+";
+
+#[test]
+fn a_whole_file_is_read() {
+    let config = from_file(WHOLE).unwrap();
+    assert_eq!(config.connect().describe(), "mon@db:5432/trade");
+    assert_eq!(config.connect().password, Password::Literal(Secret::new("hunter2")));
+    let listen: Vec<_> = config.listen().iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["[::]:9188", "127.0.0.1:9189"]);
+    assert_eq!(config.telemetry_path(), "/m");
+    assert_eq!(config.log_level(), tracing::Level::DEBUG);
+    assert_eq!(config.log_format(), LogFormat::Json);
+    assert_eq!(config.databases().include, ["trade", "a,b"]);
+    assert_eq!(config.databases().exclude, ["template1", "postgres"]);
+    let s = config.settings();
+    let millis = |d: Duration| d.as_millis();
+    assert_eq!(
+        [s.timeouts.connect, s.timeouts.handshake, s.timeouts.statement, s.timeouts.lock]
+            .map(millis),
+        [1000, 2000, 4000, 50]
+    );
+    assert_eq!(s.objectives.latency, 0.02);
+    assert_eq!((s.objectives.cache_hit_ratio, s.objectives.index_scan_ratio), (1.0, 0.5));
+    assert_eq!((millis(s.ratio_window), s.series_limit), (600_000, 500));
+    let st = &s.statements;
+    assert_eq!((st.top, st.include_text, st.text_length), (7, true, 60));
+    assert_eq!(millis(st.scan_spacing), 20);
+    assert_eq!(s.partitions.required, 1_209_600.0);
+    assert_eq!(s.partitions.zone.as_deref(), Some("Europe/Zurich"));
+    let minute = Some(Duration::from_secs(60));
+    let setting = |enabled, interval| CollectorSetting { enabled, interval };
+    assert_eq!(s.collectors["cache"], setting(false, minute));
+    assert_eq!(s.collectors["partitions"], setting(true, None));
+    assert_eq!(s.collectors["statements"], setting(true, None));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn defaults_without_anything() {
+    for text in ["", "# nothing\n", "web:\n  # listen_address: x\nlog: ~\n"] {
+        let config = from_file(text).unwrap();
+        assert_eq!(config.listen()[0].to_string(), "[::]:9187");
+        assert_eq!(config.telemetry_path(), "/metrics");
+        assert_eq!(**config.settings(), Settings::for_collectors(&KNOWN));
+        assert!(!config.settings().collectors["statements"].enabled);
+    }
+}
+
+/// The defaults that the table documents are those that hold: given explicitly, nothing changes.
+#[test]
+fn documented_defaults_are_the_defaults() {
+    let keys = schema::keys(&KNOWN);
+    let mut flags = Flags::default();
+    for key in keys.iter().filter(|key| !key.default.is_empty()) {
+        flags.set(key.path.clone(), vec![key.default.clone()]);
+    }
+    let explicit = Config::resolve(&flags, &Fixed::new(), &KNOWN).unwrap();
+    let implicit = Config::resolve(&Flags::default(), &Fixed::new(), &KNOWN).unwrap();
+    let mut expected = (**implicit.settings()).clone();
+    for known in &KNOWN {
+        expected.collectors.get_mut(known.name).unwrap().interval = Some(known.interval);
+    }
+    assert_eq!(**explicit.settings(), expected);
+    assert_eq!(explicit.listen(), implicit.listen());
+    assert_eq!(explicit.telemetry_path(), implicit.telemetry_path());
+    assert_eq!(explicit.log_level(), implicit.log_level());
+    assert_eq!(explicit.log_format(), implicit.log_format());
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let level = |flag: &[(&str, &str)], world: &Fixed| {
+        Config::resolve(&flags(flag), world, &KNOWN).unwrap().log_level()
+    };
+    let file = with_file("log: {level: error}");
+    let env = file.clone().env("PGRUNWAY_LOG_LEVEL", "warn");
+    assert_eq!(level(&[], &Fixed::new()), tracing::Level::INFO);
+    assert_eq!(level(&[], &file), tracing::Level::ERROR);
+    assert_eq!(level(&[], &env), tracing::Level::WARN);
+    assert_eq!(level(&[("log.level", "trace")], &env), tracing::Level::TRACE);
+
+    // The other exporter's variables come after our own, and empty ones do not count.
+    let path = |world: &Fixed| {
+        Config::resolve(&Flags::default(), world, &KNOWN).unwrap().telemetry_path().to_owned()
+    };
+    let theirs = Fixed::new().env("PG_EXPORTER_WEB_TELEMETRY_PATH", "/theirs");
+    assert_eq!(path(&theirs), "/theirs");
+    assert_eq!(path(&theirs.clone().env("PGRUNWAY_WEB_TELEMETRY_PATH", "")), "/theirs");
+    assert_eq!(path(&theirs.env("PGRUNWAY_WEB_TELEMETRY_PATH", "/ours")), "/ours");
+    let switched = Fixed::new().env("PGRUNWAY_COLLECTOR_CACHE", "no");
+    let config = Config::resolve(&Flags::default(), &switched, &KNOWN).unwrap();
+    assert!(!config.settings().collectors["cache"].enabled);
+}
+
+#[test]
+fn connection_strings_have_the_same_order() {
+    let host = |flag: &[(&str, &str)], world: &Fixed| {
+        Config::resolve(&flags(flag), world, &KNOWN).unwrap().connect().describe()
+    };
+    let file = with_file("dsn: postgres://u@file/d").env("PGHOST", "never");
+    let uri = file.clone().env("DATA_SOURCE_URI", "uri/d").env("DATA_SOURCE_USER", "u");
+    let name = uri.clone().env("DATA_SOURCE_NAME", "postgres://u@name/d");
+    assert_eq!(host(&[], &file), "u@file:5432/d");
+    assert_eq!(host(&[], &uri), "u@uri:5432/d");
+    assert_eq!(host(&[], &name), "u@name:5432/d");
+    assert_eq!(host(&[("dsn", "postgres://u@flag/d")], &name), "u@flag:5432/d");
+}
+
+#[test]
+fn connect_timeout_of_the_dsn_gives_way_to_our_own_setting() {
+    let world = Fixed::new().env("DATA_SOURCE_NAME", "host=h connect_timeout=9");
+    let connect = |flag: &[(&str, &str)]| {
+        let config = Config::resolve(&flags(flag), &world, &KNOWN).unwrap();
+        config.settings().timeouts.connect.as_secs()
+    };
+    assert_eq!(connect(&[]), 9);
+    assert_eq!(connect(&[("timeouts.connect", "3s")]), 3);
+}
+
+#[test]
+fn file_faults_name_line_column_and_remedy() {
+    for (text, said) in [
+        ("log:\n  levl: info", "pgrunway.yml:2:3: unknown key `levl`; did you mean `level`?"),
+        (
+            "collectors:\n  cache:\n    intervall: 5s",
+            "pgrunway.yml:3:5: unknown key `intervall`; did you mean `interval`?",
+        ),
+        ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
+        (
+            "collectors: {indexes: {}}",
+            "pgrunway.yml:1:14: unknown key `indexes`; keys here: statements, partitions, cache",
+        ),
+        (
+            "listen_address: ':1'",
+            "pgrunway.yml:1:1: unknown key `listen_address`; did you mean `web: listen_address`, \
+             each part a key of its own?",
+        ),
+        (
+            "web.listen_address: ':1'",
+            "pgrunway.yml:1:1: unknown key `web.listen_address`; did you mean `web: \
+             listen_address`, each part a key of its own?",
+        ),
+        ("collectors:\n  cache:\n    top: 5", "pgrunway.yml:3:5: unknown key `top`; "),
+        ("postgres://u:hunter2@h: x", "pgrunway.yml:1:1: unknown key; keys here: dsn, web"),
+        ("log: info", "pgrunway.yml:1:6: `log` must hold keys, not text; keys here: level, format"),
+        ("- a", "pgrunway.yml:1:1: the file must hold keys, not a list; keys here: dsn, web"),
+        ("timeouts:\n  lock: 5", "pgrunway.yml:2:9: `timeouts.lock` has a number without a unit"),
+        (
+            "timeouts: {lock: 0}",
+            "pgrunway.yml:1:18: `timeouts.lock` is below the limit of 1ms; choose from 1ms to 10m",
+        ),
+        (
+            "timeouts: {lock: 10s}",
+            "pgrunway.yml:1:18: `timeouts.lock` is not below `timeouts.statement`; lower it",
+        ),
+        ("timeouts: {lock: [1s]}", "pgrunway.yml:1:18: `timeouts.lock` cannot be a list; write a"),
+        (
+            "series_limit: '5'",
+            "pgrunway.yml:1:15: `series_limit` cannot be text; write it as whole",
+        ),
+        ("series_limit: 0", "pgrunway.yml:1:15: `series_limit` is below the limit of 1"),
+        ("series_limit: 1.5", "pgrunway.yml:1:15: `series_limit` cannot be a number; write it"),
+        (
+            "objectives: {cache_hit_ratio: 95}",
+            "pgrunway.yml:1:31: `objectives.cache_hit_ratio` is above the limit of 1; for 95 % \
+             write 0.95",
+        ),
+        ("objectives: {cache_hit_ratio: .nan}", "pgrunway.yml:1:31: the number is not finite"),
+        (
+            "collectors: {cache: {enabled: 'yes'}}",
+            "pgrunway.yml:1:31: `collectors.cache.enabled` cannot be text; write `true` or `false`",
+        ),
+        (
+            "collectors: {cache: {interval: 99ms}}",
+            "pgrunway.yml:1:32: `collectors.cache.interval` is below the limit of 100ms",
+        ),
+        (
+            "collectors: {partitions: {zone: Europe/Zuerich}}",
+            "pgrunway.yml:1:33: `collectors.partitions.zone` is not a time zone",
+        ),
+        ("log: {level: loud}", "pgrunway.yml:1:14: `log.level` is not one of `trace`, `debug`"),
+        ("log: {format: jsom}", "`log.format` is not one of `text`, `json`; did you mean `json`?"),
+        ("databases: {include: [1]}", "1:23: an item of `databases.include` cannot be a number"),
+        ("web: {listen_address: []}", "`web.listen_address` names no address"),
+        ("web: {listen_address: 9187}", "`web.listen_address` cannot be a number; write it as"),
+        ("web: {telemetry_path: metrics}", "`web.telemetry_path` is not a plain path"),
+        ("dsn: {hunter2: x}", "pgrunway.yml:1:6: `dsn` cannot be a section; write it as conn"),
+        ("dsn: host=h password=hunter2 x", "pgrunway.yml:1:6: a word without `=` after parameter"),
+        ("log: {}\nlog: {}", "pgrunway.yml:2:1: the key is there twice; keep one of the two"),
+        ("log: {}\n---\nlog: {}", "pgrunway.yml:3:1: a second document starts here"),
+        ("dsn: \"hunter2\n", "pgrunway.yml:1:6: unclosed quote; mend the YAML"),
+        ("dsn: hunter2: x\n", "pgrunway.yml:1:13: mapping values are not allowed"),
+        ("dsn: *hunter2\n", "pgrunway.yml:1:6: alias references unknown anchor"),
+        ("dsn: !!int hunter2\n", "pgrunway.yml:1:12: invalid"),
+    ] {
+        let e = match from_file(text) {
+            Ok(config) => panic!("{text}: {config:?}"),
+            Err(e) => e,
+        };
+        let message = e.to_string();
+        assert!(message.contains(said), "{text}\n{message}");
+        assert!(message.starts_with("pgrunway.yml:"), "{message}");
+        assert!(!format!("{e:?}").contains("hunter2"), "{e:?}");
+    }
+}
+
+#[test]
+fn other_faults_name_the_flag_or_variable() {
+    let level = flags(&[("log.level", "loud")]);
+    let e = Config::resolve(&level, &Fixed::new(), &KNOWN).unwrap_err().to_string();
+    assert!(e.starts_with("--log.level: the value is not one of `trace`"), "{e}");
+    let world = Fixed::new().env("PGRUNWAY_SERIES_LIMIT", "many");
+    let e = Config::resolve(&Flags::default(), &world, &KNOWN).unwrap_err().to_string();
+    assert!(e.starts_with("PGRUNWAY_SERIES_LIMIT: the value is not a whole number"), "{e}");
+    let dsn = flags(&[("dsn", "host=h pasword=hunter2")]);
+    let e = Config::resolve(&dsn, &Fixed::new(), &KNOWN).unwrap_err().to_string();
+    assert_eq!(e, "--dsn: unknown parameter `pasword`; did you mean `password`?");
+    let mut named = Flags::default();
+    named.set_config_file(Some("absent.yml".into()));
+    let e = Config::resolve(&named, &Fixed::new(), &KNOWN).unwrap_err().to_string();
+    assert!(e.starts_with("--config.file: cannot read absent.yml: "), "{e}");
+}
+
+/// A row that nobody reads would be a setting without effect.
+#[test]
+fn every_row_of_the_table_is_read() {
+    for key in schema::keys(&KNOWN) {
+        // A list of names takes anything; it must show.
+        let bad = if key.kind == Kind::List { "seen" } else { "?" };
+        let world = Fixed::new().env(&key.env(), bad);
+        let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
+            Ok(config) => format!("{:?}", config.databases()),
+            Err(e) => e.place,
+        };
+        let expected = if key.kind == Kind::List { "seen".to_owned() } else { key.env() };
+        assert!(said.contains(&expected), "{}: {said}", key.path);
+        let mut flags = Flags::default();
+        flags.set(key.path.clone(), vec![bad.to_owned()]);
+        if let Err(e) = Config::resolve(&flags, &Fixed::new(), &KNOWN) {
+            assert_eq!(e.place, format!("--{}", key.flag()));
+        }
+    }
+}
+
+#[test]
+fn names_of_flags_and_variables_follow_from_the_path() {
+    let keys = schema::keys(&KNOWN);
+    for (path, flag, env) in [
+        ("web.listen_address", "web.listen-address", "PGRUNWAY_WEB_LISTEN_ADDRESS"),
+        ("collectors.cache.enabled", "collector.cache", "PGRUNWAY_COLLECTOR_CACHE"),
+        (
+            "collectors.statements.include_text",
+            "collector.statements.include-text",
+            "PGRUNWAY_COLLECTOR_STATEMENTS_INCLUDE_TEXT",
+        ),
+    ] {
+        let key = keys.iter().find(|key| key.path == path).unwrap();
+        assert_eq!((key.flag().as_str(), key.env().as_str()), (flag, env));
+    }
+    let mut names: Vec<_> = keys.iter().map(Key::env).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), keys.len());
+    assert!(keys.iter().all(|key| key.help.ends_with('.') && !key.help.ends_with("..")));
+}
+
+#[test]
+fn a_known_target_needs_no_connection_string() {
+    let world = Fixed::new().env("DATA_SOURCE_NAME", "broken").env("PGPORT", "broken");
+    assert!(Config::resolve(&Flags::default(), &world, &KNOWN).is_err());
+    let connect =
+        Config::resolve(&Flags::default(), &Fixed::new(), &KNOWN).unwrap().connect().clone();
+    let settings = flags(&[("series_limit", "9"), ("web.listen_address", "127.0.0.1:0")]);
+    let config = Config::resolve_for(connect, &settings, &world, &KNOWN).unwrap();
+    assert_eq!(config.settings().series_limit, 9);
+    assert_eq!(listen_addresses(&settings, &world, &KNOWN).unwrap(), config.listen());
+    assert_eq!(config.with_listen(default_listen()).listen(), default_listen());
+}
+
+proptest::proptest! {
+    #[test]
+    fn files_never_panic(text in proptest::prelude::any::<String>()) {
+        let _ = from_file(&text);
+    }
+
+    #[test]
+    fn files_like_ours_never_panic(line in 0usize..30, text in "[a-z:\\[\\]{}'\"*&!|>% \n-]{0,20}") {
+        let mut lines: Vec<&str> = WHOLE.lines().collect();
+        lines.insert(line.min(lines.len()), &text);
+        let e = from_file(&lines.join("\n")).err().map(|e| format!("{e} {e:?}"));
+        assert!(!e.is_some_and(|e| e.contains("hunter2")));
+    }
+}

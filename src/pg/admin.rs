@@ -1,0 +1,139 @@
+//! An unrestricted connection, for what must write or prepare: the demo's schema and load.
+//!
+//! Must not: be used by a collector (those read through a [`Session`](super::Session)).
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::SinkExt;
+use tokio::time::timeout;
+pub use tokio_postgres::types::ToSql;
+
+use super::row::Row;
+use super::session::{Connection, GRACE, Query, collect_error, open};
+use crate::config::{Connect, Timeouts};
+use crate::error::{CollectError, ConnectError};
+
+/// A statement prepared on one [`Admin`] connection.
+#[derive(Clone)]
+pub struct Prepared(tokio_postgres::Statement);
+
+/// A connection with session-wide timeouts and no other restriction.
+pub struct Admin {
+    client: tokio_postgres::Client,
+    /// Dropped with the connection; tells its task to say goodbye and stop.
+    _connection: Connection,
+    deadline: Duration,
+    broken: AtomicBool,
+}
+
+impl Admin {
+    /// Connects to the configured database. `timeouts.statement` and `timeouts.lock` hold on the
+    /// server; our own deadline for one call lies one second above the first.
+    ///
+    /// # Errors
+    /// Each endpoint is tried in turn; the error is that of the last one.
+    pub async fn connect(connect: &Connect, timeouts: &Timeouts) -> Result<Self, ConnectError> {
+        let (client, connection, endpoint) = open(connect, None, timeouts).await?;
+        let admin = Self {
+            client,
+            _connection: connection,
+            deadline: timeouts.statement + GRACE,
+            broken: AtomicBool::new(false),
+        };
+        let set = format!(
+            "SET statement_timeout = {}; SET lock_timeout = {}",
+            timeouts.statement.as_millis(),
+            timeouts.lock.as_millis()
+        );
+        let facts = |source: CollectError| ConnectError::Facts {
+            endpoint: endpoint.to_string(),
+            source: source.into(),
+        };
+        admin.batch(&set).await.map_err(facts)?;
+        Ok(admin)
+    }
+
+    /// Runs statements separated by semicolons, in one implicit transaction.
+    ///
+    /// # Errors
+    /// [`CollectError`], that of the first statement that failed.
+    pub async fn batch(&self, sql: &str) -> Result<(), CollectError> {
+        self.within_deadline(async { self.client.batch_execute(sql).await.map_err(collect_error) })
+            .await
+    }
+
+    /// The rows of one query.
+    ///
+    /// # Errors
+    /// [`CollectError`].
+    pub async fn rows<'q>(&self, query: impl Into<Query<'q>>) -> Result<Vec<Row>, CollectError> {
+        let query = query.into();
+        self.within_deadline(async {
+            let rows = self.client.query_typed(query.sql(), query.params()).await;
+            Ok(rows.map_err(collect_error)?.into_iter().map(Row::new).collect())
+        })
+        .await
+    }
+
+    /// Feeds `COPY ... FROM STDIN`; returns the rows it added.
+    ///
+    /// # Errors
+    /// [`CollectError`].
+    pub async fn copy_in(&self, sql: &str, data: impl Into<Bytes>) -> Result<u64, CollectError> {
+        let data = data.into();
+        self.within_deadline(async {
+            let mut sink = pin!(self.client.copy_in(sql).await.map_err(collect_error)?);
+            sink.send(data).await.map_err(collect_error)?;
+            sink.finish().await.map_err(collect_error)
+        })
+        .await
+    }
+
+    /// Prepares a named statement that lives as long as this connection.
+    ///
+    /// # Errors
+    /// [`CollectError`].
+    pub async fn prepare(&self, sql: &str) -> Result<Prepared, CollectError> {
+        self.within_deadline(async {
+            self.client.prepare(sql).await.map(Prepared).map_err(collect_error)
+        })
+        .await
+    }
+
+    /// Executes a prepared statement and reads its answer to the end.
+    ///
+    /// # Errors
+    /// [`CollectError`].
+    pub async fn execute(
+        &self,
+        statement: &Prepared,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<(), CollectError> {
+        self.within_deadline(async {
+            self.client.execute(&statement.0, params).await.map(drop).map_err(collect_error)
+        })
+        .await
+    }
+
+    /// Whether the connection is of no more use.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed) || self.client.is_closed()
+    }
+
+    async fn within_deadline<T>(
+        &self,
+        work: impl Future<Output = Result<T, CollectError>>,
+    ) -> Result<T, CollectError> {
+        let result = timeout(self.deadline, work)
+            .await
+            .unwrap_or(Err(CollectError::Deadline(self.deadline)));
+        if result.as_ref().is_err_and(CollectError::is_fatal) {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}

@@ -1,0 +1,142 @@
+//! The shipped rules and examples are valid, every alert is tested to fire and to stay silent, and
+//! leads to a runbook.
+//!
+//! Must not: pass where promtool or amtool is missing.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod promql;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use promql::{metrics, repo, tool};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct RuleFile {
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Rule {
+    alert: String,
+    expr: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct TestFile {
+    tests: Vec<RuleTest>,
+}
+
+#[derive(Deserialize)]
+struct RuleTest {
+    #[serde(default)]
+    alert_rule_test: Vec<AlertTest>,
+}
+
+#[derive(Deserialize)]
+struct AlertTest {
+    alertname: String,
+    exp_alerts: Vec<serde_json::Value>,
+}
+
+fn rules() -> Vec<Rule> {
+    let text = std::fs::read_to_string(repo("alerts/pgrunway.rules.yml")).unwrap();
+    let file: RuleFile = serde_saphyr::from_str(&text).unwrap();
+    file.groups.into_iter().flat_map(|g| g.rules).collect()
+}
+
+/// Rule test files, relative to the checkout.
+fn test_files() -> Vec<String> {
+    let mut files: Vec<String> = std::fs::read_dir(repo("alerts/tests"))
+        .unwrap()
+        .map(|e| format!("alerts/tests/{}", e.unwrap().file_name().to_string_lossy()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn promtool_and_amtool_accept_the_rules_and_the_examples() {
+    for (name, args) in [
+        ("promtool", ["check", "rules", "alerts/pgrunway.rules.yml"].as_slice()),
+        ("promtool", &["check", "config", "alerts/prometheus.example.yml"]),
+        ("amtool", &["check-config", "alerts/alertmanager.example.yml"]),
+    ] {
+        let checked = tool(name, args);
+        assert!(checked.is_ok(), "{args:?}: {checked:?}");
+    }
+}
+
+#[test]
+fn every_rule_test_passes() {
+    for file in test_files() {
+        let tested = tool("promtool", &["test", "rules", &file]);
+        assert!(tested.is_ok(), "{file}: {}", tested.unwrap_err());
+    }
+}
+
+#[test]
+fn every_alert_has_a_case_that_fires_and_one_that_must_not() {
+    let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
+    for file in test_files() {
+        let text = std::fs::read_to_string(repo(&file)).unwrap();
+        let parsed: TestFile =
+            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
+        for case in parsed.tests.into_iter().flat_map(|t| t.alert_rule_test) {
+            if case.exp_alerts.is_empty() { &mut silent } else { &mut fires }
+                .insert(case.alertname);
+        }
+    }
+    let all: BTreeSet<String> = rules().into_iter().map(|r| r.alert).collect();
+    assert_eq!(fires, all);
+    assert_eq!(silent, all);
+}
+
+#[test]
+fn every_alert_says_what_how_bad_and_what_to_do() {
+    for rule in rules() {
+        let at = &rule.alert;
+        assert!(["page", "warning"].contains(&rule.labels["severity"].as_str()), "{at}");
+        for key in ["summary", "description"] {
+            assert!(rule.annotations[key].len() > 20, "{at}: {key}");
+        }
+        let page = format!("docs/runbooks/{at}.md");
+        assert!(rule.annotations["runbook_url"].ends_with(&format!("/{page}")), "{at}");
+        let text = std::fs::read_to_string(repo(&page)).unwrap_or_else(|e| panic!("{page}: {e}"));
+        assert!(text.starts_with(&format!("# {at}\n")), "{page}");
+        for part in ["## Meaning", "## Urgency", "## Confirm", "## Mend", "## Silence", "## Tune"] {
+            assert!(text.contains(&format!("\n{part}\n")), "{page} has no {part}");
+        }
+    }
+}
+
+#[test]
+fn every_runbook_belongs_to_an_alert() {
+    let all: BTreeSet<String> = rules().into_iter().map(|r| format!("{}.md", r.alert)).collect();
+    for entry in std::fs::read_dir(repo("docs/runbooks")).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        assert!(all.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn every_metric_is_one_that_we_export() {
+    for rule in rules() {
+        let used = metrics(&rule.expr);
+        assert!(!used.is_empty(), "{}", rule.alert);
+        for metric in used {
+            // `up` is Prometheus' own.
+            let ours =
+                metric == "up" || metric.starts_with("pg_") || metric.starts_with("pgrunway_");
+            assert!(ours, "{}: {metric}", rule.alert);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a wrong flag, DSN or file gets: one error that names the place and the remedy, exit code 2.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use common::process::run;
+
+const DSN: (&str, &str) = ("DATA_SOURCE_NAME", "postgresql://mon@127.0.0.1:1/postgres");
+
+async fn refused(args: &[&str], env: &[(&str, &str)], words: &[&str]) {
+    let (code, out, err) = run(args, env).await;
+    assert_eq!(code, 2, "{args:?}: {err}");
+    assert!(out.is_empty(), "{out}");
+    for word in words {
+        assert!(err.contains(word), "{word:?} is not in: {err}");
+    }
+    assert!(!err.contains("hunter2"), "{err}");
+    assert!(!err.contains("panicked"), "{err}");
+}
+
+#[tokio::test]
+async fn wrong_input_names_the_place_and_the_remedy() {
+    refused(&["--web.listn-address=:1"], &[DSN], &["--web.listn-address", "--web.listen-address"])
+        .await;
+    refused(&["--web.listen-address=nowhere"], &[DSN], &["--web.listen-address", "nowhere"]).await;
+    refused(&["--no-collector.statments"], &[DSN], &["statments", "statements"]).await;
+    let env = [("DATA_SOURCE_NAME", "postgresql://mon:hunter2@h/db?sslmod=require")];
+    refused(&[], &env, &["DATA_SOURCE_NAME", "sslmod", "sslmode"]).await;
+    let env = [("DATA_SOURCE_NAME", "host=h password='hunter2")];
+    refused(&[], &env, &["DATA_SOURCE_NAME"]).await;
+    refused(&["--config.file=/nonexistent/pgrunway.yml"], &[DSN], &["/nonexistent/pgrunway.yml"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_wrong_file_is_named_with_line_and_nearest_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pgrunway.yml");
+    let flag = format!("--config.file={}", path.display());
+    let case = |text: &str| std::fs::write(&path, text).unwrap();
+
+    case("objectives:\n  latency: 50ms\n  cache_hit_rato: 0.95\n");
+    refused(&[&flag], &[DSN], &["pgrunway.yml:3", "cache_hit_rato", "cache_hit_ratio"]).await;
+    case("objectives:\n  cache_hit_ratio: 95\n");
+    refused(&[&flag], &[DSN], &["pgrunway.yml:2", "cache_hit_ratio", "95"]).await;
+    case("collectors:\n  statements:\n    intervall: 1s\n");
+    refused(&[&flag], &[DSN], &["pgrunway.yml:3", "intervall", "interval"]).await;
+    case("dsn: [unclosed\n");
+    refused(&[&flag], &[DSN], &["pgrunway.yml"]).await;
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_stdout() {
+    let (code, out, _) = run(&["--version"], &[]).await;
+    assert_eq!((code, out.trim()), (0, concat!("pgrunway ", env!("CARGO_PKG_VERSION"))));
+    let (code, out, _) = run(&["--help"], &[]).await;
+    assert_eq!(code, 0);
+    for word in ["serve", "demo", "metrics", "--web.listen-address", "--collector.statements"] {
+        assert!(out.contains(word), "{word} is not in the help:\n{out}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_prints_the_exposition_once() {
+    let cluster = common::server().await;
+    let dsn = cluster.uri("mon", "postgres");
+    let env = [("DATA_SOURCE_NAME", dsn.as_str())];
+    let (code, out, err) = run(&["metrics", "--over=1s"], &env).await;
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("\npg_up 1\n") && out.contains("\npg_database_size_bytes{"), "{out}");
+
+    let (code, out, err) = run(&["metrics", "--over=1s"], &[DSN]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(out.contains("\npg_up 0\n") && err.contains("127.0.0.1:1"), "{err}");
+}
+
+#[tokio::test]
+async fn healthcheck_asks_the_running_exporter() {
+    let process = common::process::Process::serve(DSN.1, &[]).await;
+    let flag = format!("--web.listen-address={}", process.address);
+    let (code, _, err) = run(&["healthcheck", &flag], &[]).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = run(&["healthcheck", "--web.listen-address=127.0.0.1:1"], &[]).await;
+    assert_eq!(code, 1, "{err}");
+}

@@ -1,0 +1,578 @@
+//! The collectors against a real server, as a role that has only `pg_monitor`: values held to the
+//! database's own answers, hostile names, locked tables, resets, restarts.
+//!
+//! Must not: assert that a sample is there without asserting its value.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgrunway::cmd::cluster::Cluster;
+use pgrunway::collector::{AnyCollector, AnyState};
+use pgrunway::collectors::by_name;
+use pgrunway::config::Settings;
+use pgrunway::metric::{Family, Kind, Refused, Sink, Value};
+use pgrunway::pg::{Clock, Session};
+use tokio_postgres::Client;
+
+/// One collector on a session of its own.
+struct Run {
+    collector: &'static dyn AnyCollector,
+    state: AnyState,
+    session: Session,
+}
+
+/// What one poll gave, and how long it took.
+struct Poll(Vec<Family>, Duration);
+
+impl Run {
+    async fn new(cluster: &Cluster, user: &str, dbname: &str, name: &str) -> Self {
+        Self::with(cluster, user, dbname, name, common::settings()).await
+    }
+
+    async fn with(
+        cluster: &Cluster,
+        user: &str,
+        dbname: &str,
+        name: &str,
+        settings: Settings,
+    ) -> Self {
+        let collector = by_name(name).unwrap();
+        let connect = common::connect(cluster, user);
+        let session =
+            Session::connect(&connect, Some(dbname), Arc::new(settings), Clock::start()).await;
+        Self { collector, state: collector.new_state(), session: session.unwrap() }
+    }
+
+    /// A refused sample or an error fails the test.
+    async fn poll(&mut self) -> Poll {
+        let start = Instant::now();
+        let rows = self.collector.fetch(&self.session, &self.state).await.unwrap();
+        let mut sink = Sink::new(self.collector.metrics(), 10_000);
+        self.collector.derive(&mut self.state, rows, &mut sink);
+        let (families, refused) = sink.finish();
+        assert_eq!(refused, Refused::default());
+        Poll(families, start.elapsed())
+    }
+}
+
+impl Poll {
+    fn get(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        self.series(name).into_iter().find(|(l, _)| l.iter().eq(labels)).map(|(_, v)| v)
+    }
+
+    fn series(&self, name: &str) -> Vec<(Vec<String>, f64)> {
+        let family = self.0.iter().find(|f| f.metric.name == name);
+        let samples = family.map(|f| f.samples.as_slice()).unwrap_or_default();
+        samples
+            .iter()
+            .map(|s| {
+                let Value::Number(n) = s.value else { panic!("{name} is a histogram") };
+                (s.labels.iter().map(|l| l.to_string()).collect(), n)
+            })
+            .collect()
+    }
+
+    /// No counter, declared or inherited, is lower than in `earlier`.
+    fn assert_not_below(&self, earlier: &Self) {
+        let mut compared = 0;
+        for family in &earlier.0 {
+            let metric = family.metric;
+            if metric.kind != Kind::Counter && metric.kind != Kind::Untyped {
+                continue;
+            }
+            for (labels, before) in earlier.series(metric.name) {
+                let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+                let now = self.get(metric.name, &labels).unwrap();
+                assert!(now >= before, "{} {labels:?} fell from {before} to {now}", metric.name);
+                compared += 1;
+            }
+        }
+        assert!(compared > 0);
+    }
+}
+
+async fn number(client: &Client, sql: &str) -> f64 {
+    client.query_one(&format!("SELECT ({sql})::float8"), &[]).await.unwrap().get(0)
+}
+
+/// Runs statements on a connection of its own: ending it hands its statistics over.
+async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
+    let client = common::admin(cluster, dbname).await;
+    client.batch_execute(sql).await.unwrap();
+}
+
+/// Nothing but the test may read a table.
+async fn server() -> Cluster {
+    common::server_with(&[("autovacuum", "off")], &[]).await
+}
+
+/// Waits until the server's own statistics say so (they arrive late, very late before 15).
+async fn until(cluster: &Cluster, dbname: &str, condition: &str) {
+    let client = common::admin(cluster, dbname).await;
+    let limit = Instant::now() + Duration::from_secs(10);
+    loop {
+        let row = client.query_one(&format!("SELECT ({condition})"), &[]).await.unwrap();
+        if row.get::<_, Option<bool>>(0) == Some(true) {
+            return;
+        }
+        assert!(Instant::now() < limit, "never true: {condition}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// `trades`: two levels of partitions with an index each, one index on a single partition; `plain`
+/// with a primary key.
+const SCHEMA: &str = "\
+CREATE TABLE plain (id int PRIMARY KEY, note text);
+INSERT INTO plain SELECT i, 'x' FROM generate_series(1, 1000) i;
+CREATE TABLE trades (id int, at date) PARTITION BY RANGE (at);
+CREATE TABLE trades_1 PARTITION OF trades FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+CREATE TABLE trades_2 PARTITION OF trades FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')
+  PARTITION BY RANGE (at);
+CREATE TABLE trades_2a PARTITION OF trades_2 FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+CREATE INDEX trades_at ON trades (at);
+CREATE INDEX trades_1_local ON trades_1 (id);
+INSERT INTO trades SELECT i, date '2026-01-01' + i % 59 FROM generate_series(1, 2000) i;
+ANALYZE;";
+
+/// Leaves' sum of a column of `pg_stat_user_indexes` for a partitioned index.
+fn leaves(index: &str, column: &str) -> String {
+    format!(
+        "SELECT sum({column}) FROM pg_stat_user_indexes \
+         WHERE indexrelid IN (SELECT relid FROM pg_partition_tree('{index}'))"
+    )
+}
+
+const INDEX_SCANS: &str = "pg_stat_user_indexes_idx_scan_total";
+const TRADES_AT: [&str; 4] = ["postgres", "public", "trades", "trades_at"];
+const TRADES: &[&str] = &["postgres", "public", "trades"];
+const PLAIN: &[&str] = &["postgres", "public", "plain"];
+
+/// Each of the two leaves of `trades` once by its index, `times` over.
+fn index_scans(times: usize) -> String {
+    let both = "SELECT count(*) FROM trades WHERE at = '2026-01-05'; \
+                SELECT count(*) FROM trades WHERE at = '2026-02-05';";
+    format!("SET enable_seqscan = off; {}", both.repeat(times))
+}
+
+#[tokio::test]
+async fn index_counters_roll_up_and_never_fall() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    work(&cluster, "postgres", &index_scans(3)).await;
+    work(&cluster, "postgres", "SET enable_seqscan = off; SELECT * FROM plain WHERE id = 7").await;
+    until(&cluster, "postgres", &format!("({}) = 6", leaves("trades_at", "idx_scan"))).await;
+    until(
+        &cluster,
+        "postgres",
+        "(SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'plain') = 1",
+    )
+    .await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let mut run = Run::new(&cluster, "mon", "postgres", "indexes").await;
+
+    // On a fresh start the counters are what the views say.
+    let first = run.poll().await;
+    for (metric, column) in [
+        (INDEX_SCANS, "idx_scan"),
+        ("pg_stat_user_indexes_idx_tup_read_total", "idx_tup_read"),
+        ("pg_stat_user_indexes_idx_tup_fetch_total", "idx_tup_fetch"),
+    ] {
+        let view = number(&admin, &leaves("trades_at", column)).await;
+        assert_eq!(first.get(metric, &TRADES_AT), Some(view), "{metric}");
+    }
+    let scans = first.get(INDEX_SCANS, &TRADES_AT).unwrap();
+    assert_eq!(scans, 6.0);
+    let plain = ["postgres", "public", "plain", "plain_pkey"];
+    assert_eq!(first.get(INDEX_SCANS, &plain), Some(1.0));
+    assert_eq!(first.series(INDEX_SCANS).len(), 2, "one series per index of a root table");
+    assert_eq!(first.get("pg_index_scan_ratio", TRADES), None, "nothing was scanned since");
+
+    // Four scans by the index and one of each leaf without: 4 queries x 2 leaves against 2.
+    work(&cluster, "postgres", &index_scans(4)).await;
+    work(
+        &cluster,
+        "postgres",
+        "SET enable_indexscan = off; SET enable_bitmapscan = off; \
+         SET enable_indexonlyscan = off; SELECT count(*) FROM trades",
+    )
+    .await;
+    let now = format!("({}) = {scans} + 8", leaves("trades_at", "idx_scan"));
+    until(&cluster, "postgres", &now).await;
+    let second = run.poll().await;
+    assert_eq!(second.get(INDEX_SCANS, &TRADES_AT), Some(scans + 8.0));
+    assert_eq!(second.get("pg_index_scan_ratio", TRADES), Some(0.8));
+    assert_eq!(second.get("pg_index_scan_ratio", PLAIN), None);
+
+    // A dropped partition keeps its history.
+    admin.batch_execute("DROP TABLE trades_2").await.unwrap();
+    let third = run.poll().await;
+    third.assert_not_below(&second);
+    assert_eq!(third.get(INDEX_SCANS, &TRADES_AT), Some(scans + 8.0));
+    assert_eq!(third.get(INDEX_SCANS, &plain), Some(1.0));
+
+    // A reset, then two scans of the one leaf that is left.
+    admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
+    until(&cluster, "postgres", &format!("({}) = 0", leaves("trades_at", "idx_scan"))).await;
+    let reset = run.poll().await;
+    reset.assert_not_below(&third);
+    let one = "SELECT count(*) FROM trades WHERE at = '2026-01-05';";
+    let two = format!("SET enable_seqscan = off; {}", one.repeat(2));
+    work(&cluster, "postgres", &two).await;
+    until(&cluster, "postgres", &format!("({}) = 2", leaves("trades_at", "idx_scan"))).await;
+    let last = run.poll().await;
+    last.assert_not_below(&reset);
+    assert_eq!(last.get(INDEX_SCANS, &TRADES_AT), Some(scans + 10.0));
+    assert_eq!(last.get("pg_index_scan_ratio", TRADES), Some(10.0 / 12.0));
+
+    // A rebuilt index has another oid and a copy of the counters: neither a fall nor a jump.
+    admin.batch_execute("REINDEX INDEX CONCURRENTLY plain_pkey").await.unwrap();
+    admin.batch_execute("REINDEX INDEX CONCURRENTLY trades_1_at_idx").await.unwrap();
+    let rebuilt = run.poll().await;
+    assert_eq!(rebuilt.get(INDEX_SCANS, &TRADES_AT), Some(scans + 10.0));
+    assert_eq!(rebuilt.get(INDEX_SCANS, &plain), Some(1.0));
+}
+
+#[tokio::test]
+async fn an_invalid_index_shows_on_its_root_or_under_its_own_name() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    work(&cluster, "postgres", "CREATE INDEX trades_id ON ONLY trades (id)").await;
+    // Duplicates make a unique index fail half-way.
+    work(&cluster, "postgres", "INSERT INTO trades_1 SELECT 1, '2026-01-01'").await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin
+        .execute("CREATE UNIQUE INDEX CONCURRENTLY twice ON trades_1 (id)", &[])
+        .await
+        .unwrap_err();
+    let invalid = Run::new(&cluster, "mon", "postgres", "indexes").await.poll().await;
+    let mut series = invalid.series("pg_index_invalid");
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    let short: Vec<_> = series.iter().map(|(l, v)| (&*l[2], &*l[3], *v)).collect();
+    let expected = [
+        ("plain", "plain_pkey", 0.0),
+        ("trades", "trades_at", 0.0),
+        ("trades", "trades_id", 1.0),
+        ("trades_1", "twice", 1.0),
+    ];
+    assert_eq!(short, expected);
+}
+
+#[tokio::test]
+async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    let column = |prefix: &str, column: &str| {
+        format!(
+            "SELECT COALESCE(sum({prefix}_blks_{column}), 0) FROM pg_statio_user_tables \
+             WHERE relname LIKE 'trades%'"
+        )
+    };
+    until(&cluster, "postgres", &format!("({}) > 0", column("heap", "hit"))).await;
+    until(&cluster, "postgres", &format!("({}) > 0", column("idx", "hit"))).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let mut run = Run::new(&cluster, "mon", "postgres", "tables").await;
+    let first = run.poll().await;
+    let mut before = Vec::new();
+    for (prefix, what) in [("heap", "hit"), ("heap", "read"), ("idx", "hit"), ("idx", "read")] {
+        let view = number(&admin, &column(prefix, what)).await;
+        let name = format!("pg_statio_user_tables_{prefix}_blocks_{what}");
+        assert_eq!(first.get(&name, TRADES), Some(view), "{name}");
+        before.push(view);
+    }
+    assert_eq!(first.get("pg_table_cache_hit_ratio", TRADES), None);
+    assert_eq!(first.series("pg_statio_user_tables_heap_blocks_hit").len(), 2, "the roots");
+
+    work(&cluster, "postgres", "SELECT count(*) FROM trades; SELECT count(*) FROM trades").await;
+    until(&cluster, "postgres", &format!("({}) > {}", column("heap", "hit"), before[0])).await;
+    let second = run.poll().await;
+    second.assert_not_below(&first);
+    let mut after = Vec::new();
+    for (prefix, what) in [("heap", "hit"), ("heap", "read"), ("idx", "hit"), ("idx", "read")] {
+        after.push(number(&admin, &column(prefix, what)).await);
+    }
+    let hit = (after[0] - before[0]) + (after[2] - before[2]);
+    let read = (after[1] - before[1]) + (after[3] - before[3]);
+    assert_eq!(second.get("pg_table_cache_hit_ratio", TRADES), Some(hit / (hit + read)));
+    assert_eq!(second.get("pg_table_cache_hit_ratio", PLAIN), None, "plain was not read");
+
+    admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
+    until(&cluster, "postgres", &format!("({}) = 0", column("heap", "hit"))).await;
+    run.poll().await.assert_not_below(&second);
+}
+
+#[tokio::test]
+async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart() {
+    let mut cluster = server().await;
+    work(&cluster, "postgres", "CREATE DATABASE \"sh\"\"o\\p\n\" CONNECTION LIMIT 7").await;
+    let hostile = "sh\"o\\p\n";
+    work(&cluster, hostile, "CREATE TABLE t AS SELECT generate_series(1, 5000)").await;
+    let of = |column: &str| {
+        format!("SELECT {column} FROM pg_stat_database WHERE datname = E'sh\"o\\\\p\\n'")
+    };
+    until(&cluster, "postgres", &format!("({}) >= 5000", of("tup_inserted"))).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let datid = number(&admin, &of("datid::int8")).await.to_string();
+    let labels = [datid.as_str(), hostile];
+    let mut run = Run::new(&cluster, "mon", "postgres", "cache").await;
+    let first = run.poll().await;
+    for column in ["xact_commit", "tup_inserted", "blks_hit", "blks_read", "temp_bytes"] {
+        let view = number(&admin, &of(column)).await;
+        assert_eq!(first.get(&format!("pg_stat_database_{column}"), &labels), Some(view));
+    }
+    assert_eq!(first.get("pg_cache_hit_ratio_objective", &[]), Some(0.95));
+    assert_eq!(first.get("pg_index_scan_ratio_objective", &[]), Some(0.9));
+    assert_eq!(first.get("pg_cache_hit_ratio", &[hostile]), None);
+    let active = first.get("pg_stat_database_active_time_seconds_total", &labels);
+    assert_eq!(active.is_some(), run.session.server().major() >= 14);
+    let (hit, read) =
+        (number(&admin, &of("blks_hit")).await, number(&admin, &of("blks_read")).await);
+
+    work(&cluster, hostile, "SELECT count(*) FROM t").await;
+    until(&cluster, "postgres", &format!("({}) > {hit}", of("blks_hit"))).await;
+    let second = run.poll().await;
+    let hits = number(&admin, &of("blks_hit")).await - hit;
+    let reads = number(&admin, &of("blks_read")).await - read;
+    let ratio = second.get("pg_cache_hit_ratio", &[hostile]).unwrap();
+    assert!((ratio - hits / (hits + reads)).abs() < 1e-9, "{ratio} {hits} {reads}");
+
+    work(&cluster, hostile, "SELECT pg_stat_reset()").await;
+    until(&cluster, "postgres", &format!("({}) = 0", of("tup_inserted"))).await;
+    let reset = run.poll().await;
+    reset.assert_not_below(&second);
+    let at = reset.get("pg_stat_database_stats_reset", &labels).unwrap();
+    let view = number(&admin, &of("extract(epoch FROM stats_reset)")).await;
+    assert!((at - view).abs() < 1e-3);
+
+    // The state outlives the session, as it does in the poller. After a restart nothing is added.
+    drop((admin, run.session));
+    cluster.restart().await.unwrap();
+    let again = Run::new(&cluster, "mon", "postgres", "cache").await;
+    let mut run = Run { state: run.state, ..again };
+    let restarted = run.poll().await;
+    restarted.assert_not_below(&reset);
+    let commits = "pg_stat_database_xact_commit";
+    assert_eq!(restarted.get(commits, &labels), reset.get(commits, &labels));
+}
+
+#[tokio::test]
+async fn connections_by_state_age_wait_and_limit() {
+    let cluster = server().await;
+    work(&cluster, "postgres", "CREATE DATABASE app CONNECTION LIMIT 40").await;
+    let idle = common::admin(&cluster, "app").await;
+    idle.batch_execute("CREATE TABLE t (i int)").await.unwrap();
+    let holder = common::admin(&cluster, "app").await;
+    holder.batch_execute("BEGIN; LOCK t").await.unwrap();
+    let aborted = common::admin(&cluster, "app").await;
+    aborted.batch_execute("BEGIN").await.unwrap();
+    aborted.batch_execute("SELECT 1/0").await.unwrap_err();
+    let waiter = common::admin(&cluster, "app").await;
+    let waits = tokio::spawn(async move { waiter.batch_execute("SELECT * FROM t").await });
+    let sleeper = common::admin(&cluster, "app").await;
+    let sleeps = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_sleep(60)").await });
+    let active = "(SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' \
+                   AND wait_event_type IN ('Lock', 'Timeout')) = 2";
+    until(&cluster, "postgres", active).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+
+    let admin = common::admin(&cluster, "postgres").await;
+    let mut run = Run::new(&cluster, "mon", "app", "connections").await;
+    let poll = run.poll().await;
+    let mut states = poll.series("pg_stat_activity_count");
+    states.retain(|(labels, _)| labels[0] == "app");
+    let states: Vec<_> = states.iter().map(|(l, v)| (&*l[1], *v)).collect();
+    let expected = [
+        ("active", 2.0),
+        ("idle", 1.0),
+        ("idle in transaction", 1.0),
+        ("idle in transaction (aborted)", 1.0),
+    ];
+    assert_eq!(states, expected, "without the exporter's own");
+    for kind in ["Lock", "Timeout"] {
+        assert_eq!(poll.get("pg_stat_activity_waiting_backends", &["app", kind]), Some(1.0));
+    }
+    for (name, floor) in [
+        ("pg_longest_running_query_seconds", 1.2),
+        ("pg_oldest_transaction_seconds", 1.2),
+        ("pg_oldest_idle_in_transaction_seconds", 1.2),
+    ] {
+        let age = poll.get(name, &["app"]).unwrap();
+        assert!((floor..10.0).contains(&age), "{name} {age}");
+        assert_eq!(poll.get(name, &["postgres"]), None, "{name}: nothing runs there but we");
+    }
+    let used = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+    let used = number(&admin, used).await;
+    assert_eq!(poll.get("pg_connections_used", &[]), Some(used));
+    assert_eq!(poll.get("pg_settings_max_connections", &[]), Some(50.0));
+    assert_eq!(poll.get("pg_connections_used_ratio", &[]), Some(used / 47.0));
+    let reserved = (run.session.server().major() >= 16).then_some(0.0);
+    assert_eq!(poll.get("pg_settings_reserved_connections", &[]), reserved);
+    let limits = poll.series("pg_database_connection_limit");
+    assert_eq!(limits, [(vec!["app".to_owned()], 40.0)]);
+    let oid =
+        number(&admin, "SELECT oid::int8 FROM pg_database WHERE datname = 'app'").await.to_string();
+    let backends = "SELECT numbackends FROM pg_stat_database WHERE datname = 'app'";
+    let backends = number(&admin, backends).await;
+    assert_eq!(poll.get("pg_stat_database_numbackends", &[&oid, "app"]), Some(backends));
+
+    // A role that sees nobody else's state still counts everybody.
+    admin.batch_execute("CREATE ROLE blind LOGIN").await.unwrap();
+    let blind = Run::new(&cluster, "blind", "app", "connections").await.poll().await;
+    assert_eq!(blind.get("pg_stat_activity_count", &["app", "unknown"]), Some(6.0));
+    assert_eq!(blind.get("pg_longest_running_query_seconds", &["app"]), None);
+    drop(holder);
+    waits.await.unwrap().unwrap();
+    sleeps.abort();
+}
+
+fn hostile_schema() -> (String, [String; 3]) {
+    // 63 bytes: PostgreSQL's longest name.
+    let long = format!("{}z", "é".repeat(31));
+    let names = ["s\"c\\h\n".to_owned(), format!("t'{}", &long[..60]), long];
+    let quoted = names.clone().map(|n| format!("\"{}\"", n.replace('"', "\"\"")));
+    let [schema, table, index] = quoted;
+    let sql = format!(
+        "CREATE SCHEMA {schema}; CREATE TABLE {schema}.{table} (i int); \
+         CREATE INDEX {index} ON {schema}.{table} (i); \
+         INSERT INTO {schema}.{table} SELECT generate_series(1, 3000)"
+    );
+    (sql, names)
+}
+
+#[tokio::test]
+async fn hostile_names_come_out_whole_and_system_and_temporary_tables_do_not() {
+    let cluster = server().await;
+    let (sql, [schema, table, index]) = hostile_schema();
+    work(&cluster, "postgres", &sql).await;
+    let temporary = common::admin(&cluster, "postgres").await;
+    temporary.batch_execute("CREATE TEMP TABLE mine (i int PRIMARY KEY)").await.unwrap();
+    let labels = ["postgres", schema.as_str(), table.as_str(), index.as_str()];
+    for (name, metric, depth) in [
+        ("indexes", INDEX_SCANS, 4),
+        ("indexes", "pg_index_invalid", 4),
+        ("tables", "pg_statio_user_tables_heap_blocks_hit", 3),
+        ("sizes", "pg_stat_user_tables_table_size_bytes", 3),
+        ("sizes", "pg_index_size_bytes", 4),
+    ] {
+        let poll = Run::new(&cluster, "mon", "postgres", name).await.poll().await;
+        let series: Vec<_> = poll.series(metric).into_iter().map(|(l, _)| l).collect();
+        assert_eq!(series, [labels[..depth].to_vec()], "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn sizes_are_the_servers_own() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    // A TOAST table with something in it.
+    let random = "string_agg(md5(random()::text), '')";
+    let toast = format!(
+        "UPDATE plain SET note = (SELECT {random} FROM generate_series(1, 500)) WHERE id < 9"
+    );
+    work(&cluster, "postgres", &toast).await;
+    work(&cluster, "postgres", "VACUUM").await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let poll = Run::new(&cluster, "mon", "postgres", "sizes").await.poll().await;
+    let over = |f: &str, of: &str| format!("SELECT sum({f}(relid)) FROM pg_partition_tree('{of}')");
+    for (metric, labels, sql) in [
+        ("pg_stat_user_tables_table_size_bytes", PLAIN, "SELECT pg_table_size('plain')".to_owned()),
+        (
+            "pg_stat_user_tables_index_size_bytes",
+            PLAIN,
+            "SELECT pg_indexes_size('plain')".to_owned(),
+        ),
+        ("pg_stat_user_tables_table_size_bytes", TRADES, over("pg_table_size", "trades")),
+        ("pg_stat_user_tables_index_size_bytes", TRADES, over("pg_indexes_size", "trades")),
+        ("pg_index_size_bytes", &TRADES_AT, over("pg_table_size", "trades_at")),
+    ] {
+        let own = number(&admin, &sql).await;
+        assert!(own > 0.0, "{sql}");
+        assert_eq!(poll.get(metric, labels), Some(own), "{metric} {labels:?}");
+    }
+    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(0.0));
+    assert_eq!(poll.series("pg_index_size_bytes").len(), 2, "trades_1_local has no series");
+}
+
+#[tokio::test]
+async fn a_locked_table_costs_nobody_a_sample_or_a_second() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    work(&cluster, "postgres", "CREATE TABLE free AS SELECT generate_series(1, 9000) i").await;
+    work(&cluster, "postgres", "VACUUM ANALYZE").await;
+    let holder = common::admin(&cluster, "postgres").await;
+    holder.batch_execute("BEGIN; LOCK trades").await.unwrap();
+    // ACCESS EXCLUSIVE that is only awaited blocks whoever comes later.
+    let reader = common::admin(&cluster, "postgres").await;
+    reader.batch_execute("BEGIN; SELECT * FROM plain LIMIT 1").await.unwrap();
+    let queued = common::admin(&cluster, "postgres").await;
+    let waits = tokio::spawn(async move { queued.batch_execute("BEGIN; LOCK plain").await });
+    until(&cluster, "postgres", "EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)").await;
+
+    let admin = common::admin(&cluster, "postgres").await;
+    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases"] {
+        let poll = Run::new(&cluster, "mon", "postgres", name).await.poll().await;
+        assert!(poll.1 < Duration::from_secs(1), "{name} took {:?}", poll.1);
+        if name != "sizes" {
+            continue;
+        }
+        let size =
+            |t: &str| poll.get("pg_stat_user_tables_table_size_bytes", &["postgres", "public", t]);
+        assert_eq!(size("free"), Some(number(&admin, "SELECT pg_table_size('free')").await));
+        let pages =
+            "SELECT sum(relpages) * 8192 FROM pg_class WHERE relkind = 'r' AND relname LIKE";
+        let trades = number(&admin, &format!("{pages} 'trades%'")).await;
+        assert!(trades > 0.0);
+        assert_eq!(size("trades"), Some(trades));
+        let toast =
+            "COALESCE((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)";
+        let plain =
+            format!("SELECT (relpages + {toast}) * 8192 FROM pg_class c WHERE relname = 'plain'");
+        assert_eq!(size("plain"), Some(number(&admin, &plain).await));
+        // trades_1, trades_2a and plain; LOCK TABLE does not lock the indexes.
+        assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(3.0));
+    }
+    drop((holder, reader));
+    waits.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_was_not_foreseen_ends_in_estimates_within_a_second() {
+    let cluster = server().await;
+    work(&cluster, "postgres", SCHEMA).await;
+    let holder = common::admin(&cluster, "postgres").await;
+    // The index of a TOAST table is opened with its table, but is not looked up among the locks.
+    let index = "SELECT indexrelid::regclass::text FROM pg_index i JOIN pg_class c \
+                 ON c.reltoastrelid = i.indrelid WHERE c.relname = 'plain'";
+    let index: String = holder.query_one(index, &[]).await.unwrap().get(0);
+    holder.batch_execute(&format!("BEGIN; REINDEX INDEX {index}")).await.unwrap();
+    let poll = Run::new(&cluster, "mon", "postgres", "sizes").await.poll().await;
+    assert!(poll.1 < Duration::from_secs(1), "{:?}", poll.1);
+    let pages =
+        number(&holder, "SELECT relpages * 8192 FROM pg_class WHERE relname = 'plain'").await;
+    assert_eq!(poll.get("pg_stat_user_tables_table_size_bytes", PLAIN), Some(pages));
+    // Three tables and four indexes have storage.
+    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(7.0));
+}
+
+#[tokio::test]
+async fn one_database_that_may_not_be_measured_does_not_lose_the_others() {
+    let cluster = server().await;
+    work(&cluster, "postgres", "CREATE ROLE plain LOGIN; CREATE ROLE nobody").await;
+    work(&cluster, "postgres", "CREATE DATABASE closed").await;
+    work(&cluster, "postgres", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC").await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let size = |d: &str| format!("SELECT pg_database_size('{d}')");
+    let mon = Run::new(&cluster, "mon", "postgres", "databases").await.poll().await;
+    let plain = Run::new(&cluster, "plain", "postgres", "databases").await.poll().await;
+    let template = number(&admin, &size("template1")).await;
+    let closed = number(&admin, &size("closed")).await;
+    let metric = "pg_database_size_bytes";
+    assert_eq!(mon.get(metric, &["template1"]), Some(template));
+    assert_eq!(mon.get(metric, &["closed"]), Some(closed));
+    assert_eq!(plain.get(metric, &["template1"]), Some(template));
+    assert_eq!(plain.get(metric, &["closed"]), None);
+}

@@ -1,0 +1,92 @@
+//! A real Prometheus, started on loopback with a configuration of the test's own.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use super::http;
+
+/// A running Prometheus; killed when dropped, its folder removed.
+pub struct Prometheus {
+    pub address: SocketAddr,
+    _child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Scrapes `targets` as job `pgrunway` every second, with the rule files given.
+    pub async fn start(targets: &[SocketAddr], rules: &[&Path]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let list = |items: Vec<String>| items.join(", ");
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+             rule_files: [{}]\nscrape_configs:\n- job_name: pgrunway\n  static_configs:\n  \
+             - targets: [{}]\n",
+            list(rules.iter().map(|p| format!("'{}'", p.display())).collect()),
+            list(targets.iter().map(|a| format!("'{a}'")).collect()),
+        );
+        let file = dir.path().join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("Prometheus is needed: scripts/deps test installs it");
+        let this = Self { address, _child: child, dir };
+        let end = Instant::now() + Duration::from_secs(30);
+        while !this.ready().await {
+            assert!(Instant::now() < end, "Prometheus is not ready: {}", this.log());
+            sleep(Duration::from_millis(100)).await;
+        }
+        this
+    }
+
+    async fn ready(&self) -> bool {
+        tokio::net::TcpStream::connect(self.address).await.is_ok()
+            && http::get(self.address, "/-/ready").await.status == 200
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The vector of an instant query: label sets and values.
+    pub async fn query(&self, expr: &str) -> Vec<(Value, f64)> {
+        let encoded: String = expr.bytes().map(|b| format!("%{b:02X}")).collect();
+        let answer = http::get(self.address, &format!("/api/v1/query?query={encoded}")).await;
+        let json: Value = serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", answer.text()));
+        assert_eq!(json["status"], "success", "{expr}: {json}");
+        let result = json["data"]["result"].as_array().unwrap_or_else(|| panic!("{json}"));
+        result
+            .iter()
+            .map(|r| (r["metric"].clone(), r["value"][1].as_str().unwrap().parse::<f64>().unwrap()))
+            .collect()
+    }
+
+    /// Waits until a query gives something.
+    pub async fn wait(&self, expr: &str) -> Vec<(Value, f64)> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let result = self.query(expr).await;
+            if !result.is_empty() {
+                return result;
+            }
+            assert!(Instant::now() < end, "nothing for {expr}: {}", self.log());
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+}

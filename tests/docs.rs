@@ -1,0 +1,76 @@
+//! The generated documentation is current, and the catalogue keeps the rules of naming.
+//! `UPDATE_DOCS=1 cargo test --test docs` rewrites the files.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use pgrunway::metric::{Kind, valid_label_name, valid_metric_name};
+use pgrunway::{collectors, docgen};
+
+/// Compares a file, or the part between two marker lines of it, with what the code says.
+fn check(path: &str, part: Option<&str>, want: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let now = std::fs::read_to_string(&path).unwrap_or_default();
+    let whole = match part {
+        None => want.to_owned(),
+        Some(part) => {
+            let (begin, end) = (format!("<!-- begin {part} -->\n"), format!("<!-- end {part} -->"));
+            let start = now.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
+            let stop = now.find(&end).unwrap_or_else(|| panic!("no {end}"));
+            format!("{}{want}{}", &now[..start], &now[stop..])
+        }
+    };
+    if now == whole {
+        return;
+    }
+    assert!(
+        std::env::var_os("UPDATE_DOCS").is_some(),
+        "{} is stale: UPDATE_DOCS=1 cargo test --test docs",
+        path.display()
+    );
+    std::fs::write(path, whole).unwrap();
+}
+
+#[test]
+fn generated_documentation_is_current() {
+    check("docs/metrics.md", None, &docgen::metrics());
+    check("README.md", Some("collectors"), &docgen::collectors());
+}
+
+#[test]
+fn every_metric_has_one_home_and_a_proper_name() {
+    let mut homes: HashMap<&str, usize> = HashMap::new();
+    for metric in docgen::catalogue() {
+        let name = metric.name;
+        *homes.entry(name).or_default() += 1;
+        assert!(valid_metric_name(name) && !name.contains(':'), "{name}");
+        assert!(name.starts_with("pg_") || name.starts_with("pgrunway_"), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+        let reserved = ["_count", "_sum", "_bucket"].iter().any(|s| name.ends_with(s));
+        assert!(!reserved || metric.kind == Kind::Untyped, "{name} is reserved for histograms");
+        assert!(metric.help.ends_with('.') && metric.help.len() > 20, "{name}: {}", metric.help);
+        assert!(!metric.help.contains('\n'), "{name}");
+        for label in metric.labels {
+            assert!(valid_label_name(label), "{name}: {label}");
+            assert!(!["job", "instance", "le", "type"].contains(label), "{name}: {label}");
+        }
+    }
+    let twice: Vec<_> = homes.iter().filter(|(_, n)| **n > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}
+
+#[test]
+fn every_collector_has_a_name_of_its_own_and_a_golden_file() {
+    let mut names: Vec<&str> = collectors::ALL.iter().map(|c| c.name()).collect();
+    for c in collectors::ALL {
+        assert!(c.name().bytes().all(|b| b.is_ascii_lowercase()), "{}", c.name());
+        assert!(c.help().ends_with('.'), "{}", c.name());
+        let golden = format!("{}/tests/golden/{}.prom", env!("CARGO_MANIFEST_DIR"), c.name());
+        assert!(Path::new(&golden).is_file(), "{golden} is missing");
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), collectors::ALL.len());
+}

@@ -1,0 +1,210 @@
+//! The demo as its user sees it, scraped by a real Prometheus with the shipped rules: what
+//! `/metrics` says agrees with the database, is clean, and pages where the report's own fault is
+//! planted.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use common::http::{self, value};
+use common::process::command;
+use common::prometheus::Prometheus;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgrunway::docgen;
+use pgrunway::render::PROCESS_METRICS;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Child;
+use tokio::time::{Instant, sleep, timeout};
+
+/// `pgrunway demo`, its output, where it serves and how to reach its database.
+struct Demo {
+    child: Child,
+    address: SocketAddr,
+    uri: String,
+}
+
+impl Demo {
+    async fn start(args: &[&str]) -> Self {
+        let mut all = vec!["demo", "--web.listen-address=127.0.0.1:0"];
+        all.extend(args);
+        let mut child =
+            command(&all, &[]).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut address, mut uri, mut seen) = (None, None, String::new());
+        let start = async {
+            while address.is_none() || uri.is_none() {
+                let line = lines.next_line().await.unwrap();
+                let Some(line) = line else { panic!("the demo ended: {seen}") };
+                if let Some(rest) = line.trim().strip_prefix("metrics") {
+                    let url = rest.trim().strip_prefix("http://").unwrap();
+                    address = Some(url.strip_suffix("/metrics").unwrap().parse().unwrap());
+                }
+                if line.trim().starts_with("psql") {
+                    uri = Some(line.split('\'').nth(1).unwrap().to_owned());
+                }
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+        };
+        timeout(Duration::from_secs(60), start).await.expect("the demo starts");
+        // Whoever stops reading must not stop the demo.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { child, address: address.unwrap(), uri: uri.unwrap() }
+    }
+
+    async fn metrics(&self) -> String {
+        http::get(self.address, "/metrics").await.text()
+    }
+
+    async fn wait(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let text = self.metrics().await;
+            if want(&text) {
+                return text;
+            }
+            assert!(Instant::now() < end, "{what}:\n{text}");
+            sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    async fn database(&self) -> tokio_postgres::Client {
+        // The driver wants the socket's folder as a host, which it takes from `host=` too.
+        let (client, connection) = self
+            .uri
+            .parse::<tokio_postgres::Config>()
+            .unwrap()
+            .connect(tokio_postgres::NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn stop(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        let status = timeout(Duration::from_secs(15), self.child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+        let folder = self.uri.split("host=").nth(1).unwrap().split('&').next().unwrap();
+        assert!(!Path::new(folder).exists(), "{folder} is left behind");
+    }
+}
+
+const RUNWAY: &str = "pg_partition_runway_seconds";
+
+fn table(relname: &str) -> [(&'static str, &str); 2] {
+    [("schemaname", "public"), ("relname", relname)]
+}
+
+fn rules() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/pgrunway.rules.yml")
+}
+
+/// Every series name of an exposition, `_bucket`, `_sum` and `_count` of histograms folded.
+fn names(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|l| l.strip_prefix("# TYPE "))
+        .map(|l| l.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_demo_tells_the_truth_and_prometheus_stores_it() {
+    let demo = Demo::start(&[]).await;
+    let text = demo
+        .wait("runway and latencies", |t| {
+            value(t, RUNWAY, &table("trades")).is_some()
+                && t.lines()
+                    .filter(|l| {
+                        l.starts_with("pg_statement_latency_seconds{")
+                            && l.contains("quantile=\"0.95\"")
+                            && l.contains("window=\"1m\"")
+                    })
+                    .count()
+                    >= 5
+        })
+        .await;
+
+    // The database's own answer: the last bound less now().
+    let db = demo.database().await;
+    for relname in ["orders", "trades"] {
+        let sql = format!(
+            "SELECT extract(epoch FROM max((regexp_match(pg_get_expr(c.relpartbound, c.oid), \
+             'TO \\(''(.*?)''\\)'))[1]::timestamptz) - now())::float8 FROM pg_class c \
+             JOIN pg_inherits i ON i.inhrelid = c.oid WHERE i.inhparent = '{relname}'::regclass"
+        );
+        let truth: f64 = db.query_one(&sql, &[]).await.unwrap().get(0);
+        let ours = value(&text, RUNWAY, &table(relname)).unwrap();
+        assert!((ours - truth).abs() < 60.0, "{relname}: {ours} is not {truth}");
+    }
+    let trades = value(&text, RUNWAY, &table("trades")).unwrap() / 86_400.0;
+    assert!((29.0..=30.0).contains(&trades), "{trades} days");
+    let indexes = text.lines().filter(|l| {
+        l.starts_with("pg_index_size_bytes{")
+            && (l.contains("relname=\"orders\"") || l.contains("relname=\"trades\""))
+    });
+    assert_eq!(indexes.count(), 19, "the report says 18");
+
+    // Clean, and nothing that is not in the catalogue.
+    let mut promtool = std::process::Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is needed: scripts/deps test installs it");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let out = promtool.wait_with_output().unwrap();
+    let findings = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success() && findings.is_empty(), "{findings}");
+    let catalogue: BTreeSet<String> = docgen::catalogue()
+        .iter()
+        .map(|m| m.name.to_owned())
+        .chain(PROCESS_METRICS.iter().map(|n| (*n).to_owned()))
+        .collect();
+    let unknown: Vec<_> = names(&text).difference(&catalogue).cloned().collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+
+    let prometheus = Prometheus::start(&[demo.address], &[&rules()]).await;
+    assert_eq!(prometheus.wait("up == 1").await.len(), 1);
+    let stored = prometheus.wait("pg_partition_runway_seconds / 86400").await;
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|(_, days)| *days > 7.0), "{stored:?}");
+    let rate = prometheus.wait("sum(rate(pg_query_duration_seconds_count[10s])) > 10").await;
+    assert!(rate[0].1 < 500.0, "{rate:?}");
+    let p95 = prometheus
+        .wait("histogram_quantile(0.95, sum by (le) (rate(pg_query_duration_seconds_bucket[10s])))")
+        .await;
+    assert!(p95[0].1 > 0.0 && p95[0].1 < 1.0, "{p95:?}");
+    let firing = prometheus.query("ALERTS{severity=\"page\"}").await;
+    assert!(firing.is_empty(), "a healthy demo pages: {firing:?}");
+    demo.stop().await;
+}
+
+#[tokio::test]
+async fn the_reports_own_fault_is_paged() {
+    let demo = Demo::start(&["--expire-orders"]).await;
+    let text = demo.wait("runway", |t| value(t, RUNWAY, &table("orders")).is_some()).await;
+    let days = value(&text, RUNWAY, &table("orders")).unwrap() / 86_400.0;
+    assert!((-23.0..=-22.0).contains(&days), "{days} days");
+    assert_eq!(value(&text, "pg_partition_covered", &table("orders")), Some(0.0));
+
+    let prometheus = Prometheus::start(&[demo.address], &[&rules()]).await;
+    let alerts = prometheus.wait("ALERTS{alertname=\"PostgresPartitionNotCovered\"}").await;
+    assert_eq!(alerts.len(), 1);
+    assert_eq!(alerts[0].0["relname"], "orders");
+    assert_eq!(alerts[0].0["severity"], "page");
+    let short = prometheus.wait("ALERTS{alertname=\"PostgresPartitionRunwayShort\"}").await;
+    assert_eq!(short.len(), 1, "{short:?}");
+    assert_eq!(short[0].0["relname"], "orders");
+    demo.stop().await;
+}
