@@ -71,6 +71,7 @@ async fn http_answers_as_it_should() {
 
     assert_eq!(http::get(at, "/-/healthy").await.status, 200);
     assert_eq!(http::get(at, "/-/ready").await.status, 200);
+    process.wait("statements ran", |t| t.contains("collector=\"statements\"")).await;
     let page = http::get(at, "/").await;
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
     assert!(page.text().contains("href=\"/metrics\"") && page.text().contains("statements"));

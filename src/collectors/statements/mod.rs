@@ -30,8 +30,8 @@ const COMFORTABLE: f64 = 0.015;
 const INTERVALS: [u64; 3] = [1, 2, 5];
 /// Weight of a new measurement in the smoothed duration of a scan.
 const SMOOTHING: f64 = 0.2;
-/// Seconds between two fetches of texts.
-const TEXT_PAUSE: f64 = 60.0;
+/// Seconds between two fetches of texts, each of which reads all texts on the server.
+const TEXT_PAUSE: f64 = 5.0;
 
 /// The collector of `pg_stat_statements`.
 pub struct Statements;

@@ -24,6 +24,8 @@ const OUTRANKED: f64 = 600.0;
 const WINDOWS: [(&str, f64); 2] = [("1m", 60.0), ("5m", 300.0)];
 const LONGEST: f64 = WINDOWS[1].1;
 const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
+/// A text that was asked for so often in vain is not to be had.
+const ASKS: u32 = 5;
 /// Label of the statements that are not exposed.
 const OTHER: &str = "other";
 
@@ -47,6 +49,8 @@ struct Series {
     /// Monotonic seconds when it was last among the heaviest.
     ranked: f64,
     text: Option<Arc<str>>,
+    /// How often its text was asked for.
+    asked: u32,
 }
 
 /// All series of a target.
@@ -70,6 +74,7 @@ impl Series {
             active: at,
             ranked: at,
             text: None,
+            asked: 0,
         }
     }
 
@@ -96,6 +101,10 @@ impl Series {
                 sink.number(metric, &all, distribution.quantile(q));
             }
         }
+    }
+
+    fn lacks_text(&self) -> bool {
+        self.text.is_none() && self.asked < ASKS
     }
 
     fn histogram(&self, bounds: &Arc<[f64]>) -> Arc<Histogram> {
@@ -197,8 +206,11 @@ impl Exposition {
     pub(super) fn want_texts(&mut self, yes: bool) {
         self.wanted.clear();
         if yes {
-            let missing = self.statements.iter().filter(|(_, series)| series.text.is_none());
-            self.wanted.extend(missing.map(|(statement, _)| statement.queryid).take(TEXTS));
+            let missing = self.statements.iter_mut().filter(|(_, series)| series.lacks_text());
+            for (statement, series) in missing.take(TEXTS) {
+                series.asked += 1;
+                self.wanted.push(statement.queryid);
+            }
         }
     }
 

@@ -371,7 +371,7 @@ fn what_has_no_name_any_more_does_not_collide() {
 }
 
 #[test]
-fn texts_are_asked_for_once_a_minute_and_only_where_missing() {
+fn texts_are_asked_for_now_and_then_and_only_where_missing() {
     let mut state = State::default();
     let mut view = View::new(10);
     view.include_text = true;
@@ -387,11 +387,14 @@ fn texts_are_asked_for_once_a_minute_and_only_where_missing() {
     view.call(key(APP, ALICE, 2), &[0.1]);
     run(&mut state, view.rows(3.0));
     assert!(state.exposition.wanted().is_empty(), "too soon");
-    run(&mut state, view.rows(62.5));
+    run(&mut state, view.rows(7.5));
     assert_eq!(state.exposition.wanted(), &[2]);
-    view.include_text = false;
-    run(&mut state, view.rows(63.0));
-    assert!(state.exposition.wanted().is_empty());
+    for poll in 0..10 {
+        let mut rows = view.rows(10.0 * f64::from(poll + 1));
+        rows.texts = Some(Vec::new());
+        run(&mut state, rows);
+    }
+    assert!(state.exposition.wanted().is_empty(), "it is not to be had");
 }
 
 #[test]
