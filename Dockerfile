@@ -4,6 +4,7 @@
 #   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -p 9187:9187 \
 #     -e DATA_SOURCE_NAME=postgresql://pgrunway@db.internal/postgres pgrunway
 #
+# Podman and Buildah keep the HEALTHCHECK only with `--format docker`.
 # `demo` is not for this image: it needs PostgreSQL's server programs.
 
 FROM rust:1.95-bookworm AS build

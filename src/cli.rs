@@ -336,7 +336,7 @@ mod tests {
             ("metrics --over 5", "without a unit"),
             ("metrics --over 0", "100ms to 1h"),
             ("demo --rate -1", "unexpected argument '-1'"),
-            ("demo --rate=NaN", "0 to 100000"),
+            ("demo --rate=NaN", "0.1 to 10000"),
             ("demo --port 70000", "70000"),
         ] {
             let error = run(line).unwrap_err();

@@ -158,18 +158,33 @@ impl Families {
             if family.get_metric().is_empty() {
                 continue;
             }
+            let infinite =
+                family.get_metric().iter().any(|m| m.get_gauge().get_value().is_infinite());
             let start = text.len();
-            encoder.encode(&[family], &mut text)?;
+            encoder.encode(std::slice::from_ref(&family), &mut text)?;
             if untyped {
-                let line = format!("# TYPE {name} gauge\n");
-                let at = text[start..].windows(line.len()).position(|w| w == line.as_bytes());
-                if let Some(at) = at.map(|at| start + at) {
-                    let correct = format!("# TYPE {name} untyped\n");
-                    text.splice(at..at + line.len(), correct.into_bytes());
-                }
+                let (wrong, right) =
+                    (format!("# TYPE {name} gauge\n"), format!("# TYPE {name} untyped\n"));
+                replace(&mut text, start, &wrong, &right);
+            }
+            if infinite {
+                // The crate writes Rust's `inf`; the format's own spelling is `+Inf`. Nothing but a
+                // value can stand before a line end, since labels have theirs escaped.
+                replace(&mut text, start, " inf\n", " +Inf\n");
+                replace(&mut text, start, " -inf\n", " -Inf\n");
             }
         }
         Ok(text)
+    }
+}
+
+/// Replaces each occurrence from `start` on.
+fn replace(text: &mut Vec<u8>, start: usize, wrong: &str, right: &str) {
+    let mut from = start;
+    while let Some(at) = text[from..].windows(wrong.len()).position(|w| w == wrong.as_bytes()) {
+        let at = from + at;
+        text.splice(at..at + wrong.len(), right.bytes());
+        from = at + right.len();
     }
 }
 
@@ -248,7 +263,7 @@ mod tests {
         let text = std::str::from_utf8(&page.text).unwrap();
         assert_eq!(text.matches("# TYPE pg_g gauge").count(), 1);
         assert!(text.contains(r#"pg_g{datname="one",relname="a\"b\\c\nd"} 1.5"#), "{text}");
-        assert!(text.contains(r#"pg_g{datname="two",relname="a\"b\\c\nd"} inf"#), "{text}");
+        assert!(text.contains(r#"pg_g{datname="two",relname="a\"b\\c\nd"} +Inf"#), "{text}");
         assert!(text.contains("process_resident_memory_bytes"));
         let mut unzipped = String::new();
         flate2::read::GzDecoder::new(&page.gzip[..]).read_to_string(&mut unzipped).unwrap();

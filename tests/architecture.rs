@@ -53,10 +53,15 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             rust_files(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        } else if path.extension().is_some_and(|e| e == "rs") && !is_test_code(&path) {
             found.push(path);
         }
     }
+}
+
+/// Files that are compiled for unit tests only.
+fn is_test_code(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "tests.rs" || name == "golden.rs")
 }
 
 /// Module name to the code of its files, tests and comments left out.

@@ -23,7 +23,7 @@ async fn refused(args: &[&str], env: &[(&str, &str)], words: &[&str]) {
 async fn wrong_input_names_the_place_and_the_remedy() {
     refused(&["--web.listn-address=:1"], &[DSN], &["--web.listn-address", "--web.listen-address"])
         .await;
-    refused(&["--web.listen-address=nowhere"], &[DSN], &["--web.listen-address", "nowhere"]).await;
+    refused(&["--web.listen-address=nowhere"], &[DSN], &["--web.listen-address", "no port"]).await;
     refused(&["--no-collector.statments"], &[DSN], &["statments", "statements"]).await;
     let env = [("DATA_SOURCE_NAME", "postgresql://mon:hunter2@h/db?sslmod=require")];
     refused(&[], &env, &["DATA_SOURCE_NAME", "sslmod", "sslmode"]).await;

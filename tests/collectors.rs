@@ -576,3 +576,18 @@ async fn one_database_that_may_not_be_measured_does_not_lose_the_others() {
     assert_eq!(plain.get(metric, &["template1"]), Some(template));
     assert_eq!(plain.get(metric, &["closed"]), None);
 }
+
+#[test]
+fn the_golden_files_pass_the_linter() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases"] {
+        let file = std::fs::File::open(golden.join(format!("{name}.prom"))).unwrap();
+        let out = std::process::Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(file)
+            .output()
+            .expect("promtool is needed: apt-get install prometheus");
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && said.is_empty(), "{name}: {said}");
+    }
+}

@@ -16,7 +16,7 @@ fn check(path: &str, part: Option<&str>, want: &str) {
     let whole = match part {
         None => want.to_owned(),
         Some(part) => {
-            let (begin, end) = (format!("<!-- begin {part} -->\n"), format!("<!-- end {part} -->"));
+            let (begin, end) = (format!("<!-- {part}:begin -->\n"), format!("<!-- {part}:end -->"));
             let start = now.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
             let stop = now.find(&end).unwrap_or_else(|| panic!("no {end}"));
             format!("{}{want}{}", &now[..start], &now[stop..])

@@ -102,30 +102,6 @@ fn derive(rows: Rows) -> Vec<Family> {
     families
 }
 
-/// The exposition text of some families, with escapes as the format has them.
-fn exposition(families: &[Family]) -> String {
-    let escape = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let mut text = String::new();
-    for family in families {
-        let metric = family.metric;
-        let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
-        text += &format!("# HELP {} {help}\n# TYPE {} gauge\n", metric.name, metric.name);
-        for sample in &family.samples {
-            let labels: Vec<String> = metric
-                .labels
-                .iter()
-                .zip(&sample.labels)
-                .map(|(name, value)| format!("{name}=\"{}\"", escape(value)))
-                .collect();
-            let Value::Number(number) = sample.value else { panic!("a gauge") };
-            let number = number.to_string().replace("inf", "Inf");
-            let number = if number == "Inf" { "+Inf".to_owned() } else { number };
-            text += &format!("{}{{{}}} {number}\n", metric.name, labels.join(","));
-        }
-    }
-    text
-}
-
 /// Rows of a poll at 2026-11-22 12:00 UTC: one root of each kind.
 fn golden_rows() -> Rows {
     let mut rows = Rows {
@@ -146,6 +122,7 @@ fn golden_rows() -> Rows {
             name: Some(("public".to_owned(), relname.to_owned())),
             strategy: strategy.to_owned(),
             keys: keys.iter().map(|k| (*k).to_owned()).collect(),
+            zone: None,
         });
         for bound in bounds {
             oid += 1;
@@ -177,7 +154,7 @@ fn golden_rows() -> Rows {
 
 #[test]
 fn fixed_rows_give_the_golden_text() {
-    let text = exposition(&derive(golden_rows()));
+    let text = pgrunway::render::text_of(&derive(golden_rows())).unwrap();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/partitions.prom");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -335,6 +312,8 @@ async fn a_slice_list_says_what_is_ahead_and_behind() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Poll::of(&session).await.value("pg_partition_default_rows", "t") != Some(40.0) {
         assert!(Instant::now() < deadline, "live tuples of the DEFAULT");
+        // Up to 14 a backend sends its counts only at the end of a later statement.
+        admin.batch_execute("SELECT 1").await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     admin
@@ -342,6 +321,27 @@ async fn a_slice_list_says_what_is_ahead_and_behind() {
         .await
         .unwrap();
     assert_eq!(Poll::of(&session).await.value("pg_partition_default_rows", "t"), Some(1.0));
+}
+
+#[tokio::test]
+async fn the_configured_zone_goes_before_that_of_the_database() {
+    let cluster = common::server().await;
+    let admin = database(&cluster, "shop", "America/New_York").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE d (day date) PARTITION BY RANGE (day);
+             CREATE TABLE d_1 PARTITION OF d FOR VALUES FROM (MINVALUE) TO ('2100-07-01');",
+        )
+        .await
+        .unwrap();
+    let midnight = 4_118_083_200.0;
+    for (zone, east) in [(None, -4.0), (Some("Asia/Tokyo"), 9.0), (Some("No/Where"), -4.0)] {
+        let poll = Poll::of(&session(&cluster, "shop", zone).await).await;
+        let until = poll.value("pg_partition_covered_until_timestamp_seconds", "d");
+        assert_eq!(until, Some(midnight - east * 3600.0), "{zone:?}");
+    }
+    let poll = Poll::of(&session(&cluster, "postgres", None).await).await;
+    assert!(poll.families.is_empty(), "a database without partitioned tables has no series");
 }
 
 #[tokio::test]
@@ -405,14 +405,16 @@ async fn no_lock_on_a_table_holds_it_up() {
     tokio::spawn(async move { blocked.batch_execute("LOCK TABLE t, t_a, t_d").await });
     let session = session(&cluster, "postgres", None).await;
     Poll::of(&session).await;
+    // A poll that waited for a lock would fail; the fastest shows that none waits for another reason.
+    let mut fastest = Duration::MAX;
     for _ in 0..5 {
         let start = Instant::now();
         let poll = Poll::of(&session).await;
-        let took = start.elapsed();
-        assert!(took < LOCK_TIMEOUT, "{took:?}");
+        fastest = fastest.min(start.elapsed());
         let runway = poll.value("pg_partition_runway_seconds", "t").unwrap();
         assert!((3_500.0..3_600.0).contains(&runway), "{runway}");
     }
+    assert!(fastest < LOCK_TIMEOUT / 2, "{fastest:?}");
     // What it would be with the partition's own OID: this is the lock that must not be taken.
     let own = "SELECT pg_catalog.pg_get_partition_constraintdef(c.oid) AS x FROM \
                pg_catalog.pg_class c WHERE c.relname = 't_a'";
@@ -453,6 +455,14 @@ async fn churn_costs_no_poll_and_moves_no_figure() {
                 .unwrap();
             admin.batch_execute("ALTER TABLE t DETACH PARTITION loose").await.unwrap();
             admin.batch_execute("DROP TABLE t_b").await.unwrap();
+            admin
+                .batch_execute(
+                    "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE m (k mood) PARTITION BY \
+                     LIST (k); CREATE TABLE m_a PARTITION OF m FOR VALUES IN ('a', 'b')",
+                )
+                .await
+                .unwrap();
+            admin.batch_execute("DROP TABLE m; DROP TYPE mood").await.unwrap();
             rounds += 1;
         }
         rounds

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::collector::{Collector, Scope};
-use crate::derive::partition::{Bound, Child, Key, Level, Strategy, assess};
+use crate::derive::partition::{Bound, Child, Key, Level, Strategy, assess, fixed_zone};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Query, Row, Session};
@@ -25,7 +25,8 @@ static RUNWAY: Metric = Metric::gauge(
     TABLE,
     "Seconds from the server's now() until the first insert of a current row fails or falls into a \
      DEFAULT partition, from pg_class.relpartbound over the tree of leaves; negative: seconds since \
-     it began to fail; 0: never covered; +Inf: no end.",
+     it began to fail; 0: never covered; +Inf: no end; timestamp and date keys are taken as local \
+     time in the configured zone, else in the database's TimeZone.",
 );
 static COVERED_UNTIL: Metric = Metric::gauge(
     "pg_partition_covered_until_timestamp_seconds",
@@ -62,12 +63,12 @@ static SUPPORTED: Metric = Metric::gauge(
     "Whether the table's runway is known, from pg_partitioned_table.partstrat and partclass; \
      reason says why not, and with 1 that naive times were taken as UTC (zone_unknown).",
 );
-static COUNT: Metric = Metric::gauge(
+static COUNT: Metric = Metric::untyped(
     "pg_partition_count",
     TABLE,
     "Direct partitions, the DEFAULT included and pending detaches excluded, from pg_inherits.",
 );
-static FUTURE: Metric = Metric::gauge(
+static FUTURE: Metric = Metric::untyped(
     "pg_partition_future_count",
     TABLE,
     "Distinct time ranges of leaf partitions that begin after now, from pg_class.relpartbound; no \
@@ -124,7 +125,8 @@ SELECT p.partrelid::int8 AS oid, NULL::int8 AS parent, NULL::text AS bound,
                JOIN pg_catalog.pg_opclass o ON o.oid = k.opc
                JOIN pg_catalog.pg_type t ON t.oid = o.opcintype
               ORDER BY k.nr) AS keys,
-       NULL::int8 AS pages, NULL::float8 AS rows
+       NULL::int8 AS pages, NULL::float8 AS rows,
+       CASE WHEN p.partattrs[0] = 0 THEN p.partexprs::text END AS exprs
   FROM pg_catalog.pg_partitioned_table p
   JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -135,7 +137,7 @@ SELECT c.oid::int8, p.partrelid::int8, pg_catalog.pg_get_expr(c.relpartbound, 0)
        CASE WHEN c.oid = p.partdefid
                  OR p.partrelid IN (SELECT d.partdefid FROM pg_catalog.pg_partitioned_table d)
             THEN CASE WHEN c.reltuples > 0 THEN c.reltuples::float8
-                      ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END END
+                      ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END END, NULL
   FROM pg_catalog.pg_partitioned_table p
   JOIN pg_catalog.pg_inherits i ON i.inhparent = p.partrelid
   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
@@ -149,6 +151,12 @@ SELECT c.oid::int8, p.partrelid::int8, pg_catalog.pg_get_expr(c.relpartbound, 0)
 const RELATIONS: &[(i32, &str)] =
     &[(140_000, relations!(" AND NOT i.inhdetachpending")), (0, relations!(""))];
 
+/// SQLSTATEs of `cache lookup failed for type` and `invalid internal value for enum`.
+const VANISHED: &[&str] = &["XX000", "22P03"];
+/// Tries to read a catalogue that changes under us. In a loop that does nothing but create and drop
+/// types, about one try in twenty fails.
+const TRIES: u32 = 5;
+
 /// One partitioned table.
 #[derive(Debug, Clone)]
 pub struct Table {
@@ -160,6 +168,8 @@ pub struct Table {
     pub strategy: String,
     /// Key types by operator class, in order.
     pub keys: Vec<String>,
+    /// The zone that the leading key's expression fixes, if it does.
+    pub zone: Option<Zone>,
 }
 
 /// One partition.
@@ -191,7 +201,11 @@ impl Zone {
     pub fn find<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         names
             .into_iter()
-            .find_map(|name| TimeZone::get(name).or_else(|_| TimeZone::posix(name)).ok())
+            .find_map(|name| match name {
+                // Found even where there is no zone table.
+                "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT" => Some(TimeZone::UTC),
+                name => TimeZone::get(name).or_else(|_| TimeZone::posix(name)).ok(),
+            })
             .map_or(Self::Unknown, Self::Known)
     }
 }
@@ -246,7 +260,7 @@ impl Collector for Partitions {
             .iter()
             .find(|(since, _)| server.version_num >= *since)
             .map_or(relations!(""), |(_, sql)| sql);
-        let answers = session.read_all(&[Query::new(NOW), Query::new(relations)]).await?;
+        let answers = read(session, relations).await?;
         let [now, relations] = answers.as_slice() else { return Err(no_answer()) };
         let now = now.first().ok_or_else(no_answer)?;
         let settings = &session.settings().partitions;
@@ -316,6 +330,23 @@ impl Collector for Partitions {
     }
 }
 
+/// Where a type is dropped between the statement's snapshot and the deparsing of a bound that holds
+/// its values, the server fails the statement; at the next try the table is gone too.
+async fn read(session: &Session, relations: &str) -> Result<Vec<Vec<Row>>, CollectError> {
+    let mut tries = 1;
+    loop {
+        let answers = session.read_all(&[Query::new(NOW), Query::new(relations)]).await;
+        match answers {
+            Err(CollectError::Query { sqlstate, .. })
+                if VANISHED.contains(&sqlstate.as_str()) && tries < TRIES =>
+            {
+                tries += 1;
+            }
+            answers => return answers,
+        }
+    }
+}
+
 impl Rows {
     fn read(&mut self, row: &Row) -> Result<(), CollectError> {
         // By position: there may be tens of thousands of them.
@@ -330,7 +361,14 @@ impl Rows {
             }),
             None => {
                 let name = row.at::<Option<String>>(3)?.zip(row.at::<Option<String>>(4)?);
-                self.tables.push(Table { oid, name, strategy: row.at(5)?, keys: row.at(6)? });
+                let zone = row.at::<Option<&str>>(9)?.and_then(fixed_zone);
+                self.tables.push(Table {
+                    oid,
+                    name,
+                    strategy: row.at(5)?,
+                    keys: row.at(6)?,
+                    zone: zone.map(|zone| Zone::find([zone.as_str()])),
+                });
             }
         }
         Ok(())
@@ -345,7 +383,12 @@ fn forest(rows: &Rows) -> (Vec<Level>, HashMap<i64, usize>) {
         let Some(strategy) = Strategy::from_code(&table.strategy) else { continue };
         let keys = table.keys.iter().map(|k| Key::of(k)).collect();
         index.insert(table.oid, levels.len());
-        levels.push(Level { strategy, keys, children: Vec::new() });
+        // An abbreviation that only the server knows leaves the zone of the writers.
+        let zone = match &table.zone {
+            Some(Zone::Known(zone)) => Some(zone.clone()),
+            Some(Zone::Unknown) | None => None,
+        };
+        levels.push(Level { strategy, keys, zone, children: Vec::new() });
     }
     for partition in &rows.partitions {
         let level = index.get(&partition.oid).copied();

@@ -6,6 +6,7 @@ mod admin;
 mod row;
 mod server;
 mod session;
+mod socket;
 mod tls;
 
 pub use admin::{Admin, Prepared, ToSql};

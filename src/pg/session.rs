@@ -5,6 +5,7 @@
 //! transaction open across collections.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,10 +15,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::row::Row;
 use super::server::{FACTS, Server};
+use super::socket::Socket;
 use super::tls::{HandshakeError, Tls};
 use crate::config::{Connect, Endpoint, Password, Settings, SslMode, Timeouts, passfile};
 use crate::error::{CollectError, ConnectError, Source};
@@ -26,13 +29,6 @@ use crate::error::{CollectError, ConnectError, Source};
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection may take to say goodbye before it is cut.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// Keepalives: a peer that went silent is noticed within idle + 3 intervals even when we only read.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const KEEPALIVE_RETRIES: u32 = 3;
-/// Unacknowledged data (a blackholed network) ends the connection after this.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
-
 /// Seconds since a target was set up: monotonic, and shared by all its sessions, so that rows of
 /// two connections can be compared.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +206,7 @@ impl Session {
             let (begun, rows, ended) = tokio::join!(
                 self.client.batch_execute(&self.begin),
                 self.rows(&query),
-                self.client.batch_execute("COMMIT"),
+                self.client.batch_execute(COMMIT),
             );
             begun.and(ended).map_err(collect_error).and(rows)
         })
@@ -226,7 +222,7 @@ impl Session {
             let (begun, rows, ended) = tokio::join!(
                 self.client.batch_execute(&self.begin),
                 futures_util::future::join_all(queries.iter().map(|q| self.rows(q))),
-                self.client.batch_execute("COMMIT"),
+                self.client.batch_execute(COMMIT),
             );
             begun.and(ended).map_err(collect_error)?;
             rows.into_iter().collect()
@@ -259,8 +255,7 @@ impl Session {
                 Ok((once, [first, second]))
             }
             .await;
-            // A COMMIT of a failed transaction is a ROLLBACK.
-            let ended = self.client.batch_execute("COMMIT").await.map_err(collect_error);
+            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
             result.and_then(|rows| ended.map(|()| rows))
         })
         .await
@@ -273,8 +268,8 @@ impl Session {
     }
 
     async fn rows(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
-        let rows =
-            self.client.query_typed(query.sql, &query.params).await.map_err(collect_error)?;
+        let sql = format!("{}{OWN}", query.sql);
+        let rows = self.client.query_typed(&sql, &query.params).await.map_err(collect_error)?;
         Ok(rows.into_iter().map(Row::new).collect())
     }
 
@@ -303,17 +298,25 @@ pub struct Timed {
     pub took: Duration,
 }
 
-/// Opens every transaction. `pg_temp` last, or a temporary table could shadow a catalog.
+/// Marks every statement of ours, so that they can be told from the users' in `pg_stat_statements`.
+const OWN: &str = " /* pgrunway */";
+/// Ends a transaction; of a failed one this is a ROLLBACK.
+const COMMIT: &str = "COMMIT /* pgrunway */";
+
+/// Opens every transaction, in two statements that `pg_stat_statements` counts. `pg_temp` last, or a
+/// temporary table could shadow a catalog.
 fn begin(settings: &Settings) -> String {
     let statement = settings.timeouts.statement.as_millis();
     let lock = settings.timeouts.lock.as_millis();
     format!(
-        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY; \
-         SET LOCAL search_path = pg_catalog, pg_temp; \
-         SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
-         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL jit = off; \
-         SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; \
-         SET LOCAL intervalstyle = 'postgres'; SET LOCAL extra_float_digits = 1"
+        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY{OWN}; \
+         SELECT {set}('search_path', 'pg_catalog, pg_temp', true), \
+         {set}('statement_timeout', '{statement}', true), {set}('lock_timeout', '{lock}', true), \
+         {set}('idle_in_transaction_session_timeout', '{statement}', true), \
+         {set}('jit', 'off', true), {set}('timezone', 'UTC', true), \
+         {set}('datestyle', 'ISO, YMD', true), {set}('intervalstyle', 'postgres', true), \
+         {set}('extra_float_digits', '1', true){OWN}",
+        set = "pg_catalog.set_config"
     )
 }
 
@@ -346,7 +349,7 @@ async fn open_at(
     endpoint: &Endpoint,
     datname: Option<&str>,
     timeouts: &Timeouts,
-    tls: Tls,
+    mut tls: Tls,
 ) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
     let mut driver = tokio_postgres::Config::new();
     let datname = datname.unwrap_or(&connect.dbname);
@@ -354,39 +357,40 @@ async fn open_at(
         .user(&connect.user)
         .dbname(datname)
         .application_name(&connect.application_name)
-        .connect_timeout(timeouts.connect)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .keepalives_idle(KEEPALIVE_IDLE)
-        .keepalives_interval(KEEPALIVE_INTERVAL)
-        .keepalives_retries(KEEPALIVE_RETRIES)
         .ssl_mode(match connect.sslmode {
             SslMode::Disable => DriverSslMode::Disable,
             SslMode::Prefer => DriverSslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
         });
-    match endpoint {
-        Endpoint::Tcp { host, port } => driver.host(host).port(*port),
+    let host = match endpoint {
+        Endpoint::Tcp { host, .. } => host.as_str(),
         // libpq ignores sslmode on Unix sockets.
-        Endpoint::Unix { directory, port } => {
-            driver.host_path(directory).port(*port).ssl_mode(DriverSslMode::Disable)
+        Endpoint::Unix { .. } => {
+            driver.ssl_mode(DriverSslMode::Disable);
+            ""
         }
     };
     if let Some(password) = password(connect, endpoint, datname)? {
         driver.password(password);
     }
-    // TCP has the driver's connect_timeout, the handshake that of `Tls`; this one ends an
-    // authentication that never answers.
-    let limit = timeouts.connect + timeouts.handshake * 2;
-    let (client, connection) = match timeout(limit, driver.connect(tls)).await {
+    let late =
+        |stage, limit| ConnectError::Timeout { endpoint: endpoint.to_string(), stage, limit };
+    let unreachable =
+        |e: Source| ConnectError::Unreachable { endpoint: endpoint.to_string(), source: e };
+    let socket = match Socket::open(endpoint, timeouts.connect).await {
+        Ok(socket) => socket,
+        Err(e) if e.kind() == ErrorKind::TimedOut => {
+            return Err(late("connecting", timeouts.connect));
+        }
+        Err(e) => return Err(unreachable(e.into())),
+    };
+    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
+    // The handshake has a deadline of its own; this one ends an authentication that never answers.
+    let limit = timeouts.handshake * 2;
+    let (client, connection) = match timeout(limit, driver.connect_raw(socket, tls)).await {
         Ok(Ok(pair)) => pair,
         Ok(Err(e)) => return Err(connect_error(e, endpoint, timeouts)),
-        Err(_) => {
-            return Err(ConnectError::Timeout {
-                endpoint: endpoint.to_string(),
-                stage: "start-up",
-                limit,
-            });
-        }
+        Err(_) => return Err(late("start-up", limit)),
     };
     let (closing, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
@@ -470,10 +474,6 @@ fn connect_error(
         };
     }
     if let Some(io) = source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
-        if io.kind() == std::io::ErrorKind::TimedOut {
-            let limit = timeouts.connect;
-            return ConnectError::Timeout { endpoint, stage: "connecting", limit };
-        }
         return ConnectError::Unreachable { endpoint, source: io.to_string().into() };
     }
     // The driver does not publish the kind of its errors; what is left is about TLS being refused,

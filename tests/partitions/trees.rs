@@ -203,6 +203,16 @@ fn simple() -> Vec<Tree> {
              CREATE TABLE domains (ts instant) PARTITION BY RANGE (ts); CALL daily('domains', -2, 7)",
         ),
         tree(
+            "fixed_zone",
+            "CREATE TABLE fixed_zone (ts timestamptz) PARTITION BY RANGE (((ts AT TIME ZONE 'Asia/Tokyo')::date));
+             CALL daily('fixed_zone', -2, 6)",
+        ),
+        tree(
+            "fixed_utc",
+            "CREATE TABLE fixed_utc (ts timestamptz) PARTITION BY RANGE ((ts AT TIME ZONE 'UTC'));
+             CALL daily('fixed_utc', -2, 6)",
+        ),
+        tree(
             "day_list",
             "CREATE TABLE day_list (ts date) PARTITION BY LIST (ts);
              CREATE TABLE day_list_1 PARTITION OF day_list FOR VALUES IN (current_date - 1, current_date, NULL);

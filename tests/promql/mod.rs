@@ -113,8 +113,28 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
     found
 }
 
+/// Fails unless we export every metric of an expression; `others` are Prometheus' own.
+pub fn assert_exported(at: &str, expression: &str, others: &[&str]) {
+    let known = catalogue();
+    let used = metrics(expression);
+    assert!(!used.is_empty(), "{at}: no metric in {expression}");
+    for series in used {
+        let exported = known.contains(family(&series, &known));
+        assert!(
+            exported || others.contains(&series.as_str()),
+            "{at}: nothing exports {series}, in {expression}"
+        );
+    }
+}
+
+/// Names of everything that may be on `/metrics`.
+fn catalogue() -> BTreeSet<String> {
+    let declared = pgrunway::docgen::catalogue().into_iter().map(|m| m.name);
+    declared.chain(pgrunway::render::PROCESS_METRICS.iter().copied()).map(str::to_owned).collect()
+}
+
 /// The family that a series name belongs to: a histogram's parts are named after it.
-pub fn family<'a>(series: &'a str, known: &BTreeSet<String>) -> &'a str {
+fn family<'a>(series: &'a str, known: &BTreeSet<String>) -> &'a str {
     ["_bucket", "_count", "_sum"]
         .iter()
         .filter_map(|suffix| series.strip_suffix(suffix))

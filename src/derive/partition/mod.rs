@@ -1,16 +1,18 @@
 //! Partition runway: from the catalogue's bounds to the instant of the first insert that fails.
 //!
 //! [`bound`] parses what `pg_get_expr(relpartbound, 0)` prints, [`moment`] turns key values into
-//! instants, [`accept`] compares which other key values two slices take, and [`tree`] walks a
+//! instants, [`expression`] finds the zone that a key fixes, [`accept`] compares which other key values two slices take, and [`tree`] walks a
 //! partition tree and says until when it is covered.
 //!
 //! Must not: look up a time zone by name, ask a clock, or trust a partition's name.
 
 pub mod accept;
 pub mod bound;
+pub mod expression;
 pub mod moment;
 pub mod tree;
 
 pub use bound::{Bound, Datum};
+pub use expression::fixed_zone;
 pub use moment::{Moment, Span, TimeKey};
 pub use tree::{Child, Key, Level, Outlook, Reason, Strategy, assess};

@@ -80,8 +80,22 @@ pub struct Level {
     pub strategy: Strategy,
     /// By what, in order.
     pub keys: Box<[Key]>,
+    /// The zone of its leading key, where its expression fixes one; else that of the writers.
+    pub zone: Option<TimeZone>,
     /// Its partitions.
     pub children: Vec<Child>,
+}
+
+impl Level {
+    /// The type of its leading key, where its partitions are slices of time. A list of timestamps is
+    /// not: each takes a microsecond.
+    pub fn time_key(&self) -> Option<TimeKey> {
+        match (self.strategy, self.keys.first()?) {
+            (Strategy::Range, Key::Time(key)) => Some(*key),
+            (Strategy::List, Key::Time(TimeKey::Date)) => Some(TimeKey::Date),
+            _ => None,
+        }
+    }
 }
 
 /// One partition.
@@ -252,25 +266,23 @@ impl<'a> Walk<'a> {
             self.too_deep = true;
             return Vec::new();
         }
-        match (level.strategy, level.keys.first()) {
-            (Strategy::Range, Some(Key::Time(key))) => self.by_time(level, *key, path, depth),
-            (Strategy::List, Some(Key::Time(TimeKey::Date))) => {
-                self.by_time(level, TimeKey::Date, path, depth)
-            }
-            _ => self.by_other(level, path, sliced, depth),
+        match level.time_key() {
+            Some(key) => self.by_time(level, key, path, depth),
+            None => self.by_other(level, path, sliced, depth),
         }
     }
 
     fn by_time(&mut self, level: &Level, key: TimeKey, path: Span, depth: usize) -> Vec<Piece> {
         self.timed = true;
-        self.local |= key != TimeKey::Timestamptz;
+        self.local |= key != TimeKey::Timestamptz && level.zone.is_none();
+        let zone = level.zone.as_ref().unwrap_or(self.zone);
         let mut pieces = Vec::new();
         for child in &level.children {
             if child.bound == Some(Bound::Default) {
                 self.swallow(child);
                 continue;
             }
-            let Some(spans) = child.bound.as_ref().and_then(|b| self.spans(b, key)) else {
+            let Some(spans) = child.bound.as_ref().and_then(|b| spans(b, key, zone)) else {
                 self.unreadable = true;
                 continue;
             };
@@ -286,42 +298,6 @@ impl<'a> Walk<'a> {
         }
         pieces.sort_by_key(|p| p.span);
         pieces
-    }
-
-    /// The spans of a bound on a time. The leading column decides; a bound that goes on inside a
-    /// value of it (`TO ('2026-12-01', 5)`) still takes rows of that value, and so includes it.
-    fn spans(&self, bound: &Bound, key: TimeKey) -> Option<Vec<Span>> {
-        let begin = |text: &str| key.begin(text, self.zone);
-        let end = |text: &str| key.end(text, self.zone);
-        match bound {
-            Bound::Range { from, to } => {
-                let from = match (from.first()?, from.get(1)) {
-                    (Datum::MinValue, _) => Moment::Past,
-                    (Datum::MaxValue, _) => Moment::Future,
-                    (Datum::Value(text), Some(Datum::MaxValue)) => end(text)?,
-                    (Datum::Value(text), _) => begin(text)?,
-                    (Datum::Null, _) => return None,
-                };
-                let to = match (to.first()?, to.get(1)) {
-                    (Datum::MinValue, _) => Moment::Past,
-                    (Datum::MaxValue, _) => Moment::Future,
-                    (Datum::Value(text), None | Some(Datum::MinValue)) => begin(text)?,
-                    (Datum::Value(text), _) => end(text)?,
-                    (Datum::Null, _) => return None,
-                };
-                Some(vec![Span { from, to }])
-            }
-            Bound::List(values) => {
-                let days = values.iter().filter_map(|value| match value {
-                    Datum::Value(text) => {
-                        Some(begin(text).zip(end(text)).map(|(from, to)| Span { from, to }))
-                    }
-                    _ => None,
-                });
-                days.collect()
-            }
-            Bound::Default | Bound::Hash { .. } => None,
-        }
     }
 
     fn by_other(&mut self, level: &Level, path: Span, sliced: bool, depth: usize) -> Vec<Piece> {
@@ -343,12 +319,7 @@ impl<'a> Walk<'a> {
 
     /// What a level takes of the keys that hold no time. Time levels below compare their own slices.
     fn accept(&self, level: &Level, depth: usize) -> Accept {
-        let time = match level.keys.first() {
-            Some(Key::Time(TimeKey::Date)) => level.strategy != Strategy::Hash,
-            Some(Key::Time(_)) => level.strategy == Strategy::Range,
-            _ => false,
-        };
-        if time || depth > DEEPEST {
+        if level.time_key().is_some() || depth > DEEPEST {
             return Accept::All;
         }
         let mut values = BTreeMap::new();
@@ -437,6 +408,42 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The spans of a bound on a time. The leading column decides; a bound that goes on inside a
+/// value of it (`TO ('2026-12-01', 5)`) still takes rows of that value, and so includes it.
+fn spans(bound: &Bound, key: TimeKey, zone: &TimeZone) -> Option<Vec<Span>> {
+    let begin = |text: &str| key.begin(text, zone);
+    let end = |text: &str| key.end(text, zone);
+    match bound {
+        Bound::Range { from, to } => {
+            let from = match (from.first()?, from.get(1)) {
+                (Datum::MinValue, _) => Moment::Past,
+                (Datum::MaxValue, _) => Moment::Future,
+                (Datum::Value(text), Some(Datum::MaxValue)) => end(text)?,
+                (Datum::Value(text), _) => begin(text)?,
+                (Datum::Null, _) => return None,
+            };
+            let to = match (to.first()?, to.get(1)) {
+                (Datum::MinValue, _) => Moment::Past,
+                (Datum::MaxValue, _) => Moment::Future,
+                (Datum::Value(text), None | Some(Datum::MinValue)) => begin(text)?,
+                (Datum::Value(text), _) => end(text)?,
+                (Datum::Null, _) => return None,
+            };
+            Some(vec![Span { from, to }])
+        }
+        Bound::List(values) => {
+            let days = values.iter().filter_map(|value| match value {
+                Datum::Value(text) => {
+                    Some(begin(text).zip(end(text)).map(|(from, to)| Span { from, to }))
+                }
+                _ => None,
+            });
+            days.collect()
+        }
+        Bound::Default | Bound::Hash { .. } => None,
+    }
+}
+
 /// Whether rows of some hash value have no partition. Moduli divide the largest one.
 fn has_hole(level: &Level) -> bool {
     if level.strategy != Strategy::Hash {
@@ -464,3 +471,6 @@ fn leaves(levels: &[Level], root: usize, mut visit: impl FnMut(&Child)) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
