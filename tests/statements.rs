@@ -238,9 +238,12 @@ async fn resets_and_an_eviction_storm_lower_nothing_and_add_nothing() {
     // Beside ours there are a handful of its own statements in each poll.
     let counted = calls_in(&before, "postgres") - base;
     assert!((500..=sent + 12 * 20).contains(&counted), "{counted} of {sent}");
-    let dealloc = number(&before, "pg_stat_statements_dealloc_total", &[]).unwrap();
-    assert!(dealloc >= 20.0, "{dealloc}");
-    assert_eq!(number(&before, "pg_stat_statements_resets_total", &[]), Some(1.0));
+    // Before PostgreSQL 14 the view does not tell.
+    if probe.session.server().major() >= 14 {
+        let dealloc = number(&before, "pg_stat_statements_dealloc_total", &[]).unwrap();
+        assert!(dealloc >= 20.0, "{dealloc}");
+        assert_eq!(number(&before, "pg_stat_statements_resets_total", &[]), Some(1.0));
+    }
     assert_eq!(number(&before, "pg_stat_statements_max_entries", &[]), Some(100.0));
     let entries = number(&before, "pg_stat_statements_entries", &[]).unwrap();
     assert!((50.0..=110.0).contains(&entries), "{entries}");
