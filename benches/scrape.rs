@@ -21,7 +21,7 @@ use common::process::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-const TABLES: usize = 520;
+const TABLES: usize = 800;
 const SERIES: usize = 10_000;
 const SCRAPERS: &str = "50";
 const ROUND: Duration = Duration::from_secs(5);

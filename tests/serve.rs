@@ -329,6 +329,32 @@ async fn a_scrape_sends_no_query() {
 }
 
 #[tokio::test]
+async fn our_own_statements_are_not_taken_for_the_users() {
+    let cluster = common::server().await;
+    let process = Process::serve(&dsn(&cluster), &[]).await;
+    let own = "pgrunway_own_statements_total";
+    let text = process.wait("a while", |t| value(t, own, &[]).is_some_and(|n| n > 40.0)).await;
+    assert!(value(&text, "pgrunway_own_statements_seconds_total", &[]).unwrap() > 0.0);
+    // Nobody else is there: whatever is counted was taken for a user's.
+    assert_eq!(sum(&text, "pg_query_duration_seconds_count"), 0.0, "{text}");
+    let admin = common::admin(&cluster, "postgres").await;
+    for _ in 0..5 {
+        admin.batch_execute("SELECT 'a user was here'").await.unwrap();
+    }
+    process
+        .wait("the user is seen", |t| sum(t, "pg_query_duration_seconds_count") == 5.0)
+        .await;
+    // The same role, used by an application: told by the text, not by the role.
+    let shared = common::client(&cluster, "mon", "postgres").await;
+    for _ in 0..7 {
+        shared.batch_execute("SELECT 'an application with our role'").await.unwrap();
+    }
+    process
+        .wait("so is the application", |t| sum(t, "pg_query_duration_seconds_count") == 12.0)
+        .await;
+}
+
+#[tokio::test]
 async fn sigterm_drains_and_ends_within_five_seconds() {
     let cluster = common::server().await;
     let mut process = Process::serve(&dsn(&cluster), &[]).await;

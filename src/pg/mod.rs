@@ -12,4 +12,4 @@ mod tls;
 pub use admin::{Admin, Prepared, ToSql};
 pub use row::Row;
 pub use server::{Extension, Server};
-pub use session::{Clock, Query, Session};
+pub use session::{Clock, OWN_MARK, Query, Session};

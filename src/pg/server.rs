@@ -27,6 +27,8 @@ pub struct Server {
     pub datname: String,
     /// The role of this session.
     pub role: String,
+    /// Its OID.
+    pub role_oid: i64,
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
     /// Unix seconds of `pg_postmaster_start_time()`.
@@ -49,6 +51,7 @@ SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
        pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_database()::text AS datname,
        current_user::text AS role,
+       (SELECT r.oid::int8 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) AS role_oid,
        pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) AS started,
        pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_all_stats,
@@ -78,6 +81,7 @@ impl Server {
             version: first.get("version")?,
             datname: first.get("datname")?,
             role: first.get("role")?,
+            role_oid: first.get("role_oid")?,
             in_recovery: first.get("in_recovery")?,
             started: first.get("started")?,
             reads_all_stats: first.get("reads_all_stats")?,

@@ -268,7 +268,7 @@ impl Session {
     }
 
     async fn rows(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
-        let sql = format!("{}{OWN}", query.sql);
+        let sql = format!("{} {OWN_MARK}", query.sql);
         let rows = self.client.query_typed(&sql, &query.params).await.map_err(collect_error)?;
         Ok(rows.into_iter().map(Row::new).collect())
     }
@@ -298,8 +298,9 @@ pub struct Timed {
     pub took: Duration,
 }
 
-/// Marks every statement of ours, so that they can be told from the users' in `pg_stat_statements`.
-const OWN: &str = " /* pgrunway */";
+/// Every statement of ours carries this, so that they can be told from the users' in
+/// `pg_stat_statements`.
+pub const OWN_MARK: &str = "/* pgrunway */";
 /// Ends a transaction; of a failed one this is a ROLLBACK.
 const COMMIT: &str = "COMMIT /* pgrunway */";
 
@@ -309,13 +310,13 @@ fn begin(settings: &Settings) -> String {
     let statement = settings.timeouts.statement.as_millis();
     let lock = settings.timeouts.lock.as_millis();
     format!(
-        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY{OWN}; \
+        "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY {OWN_MARK}; \
          SELECT {set}('search_path', 'pg_catalog, pg_temp', true), \
          {set}('statement_timeout', '{statement}', true), {set}('lock_timeout', '{lock}', true), \
          {set}('idle_in_transaction_session_timeout', '{statement}', true), \
          {set}('jit', 'off', true), {set}('timezone', 'UTC', true), \
          {set}('datestyle', 'ISO, YMD', true), {set}('intervalstyle', 'postgres', true), \
-         {set}('extra_float_digits', '1', true){OWN}",
+         {set}('extra_float_digits', '1', true) {OWN_MARK}",
         set = "pg_catalog.set_config"
     )
 }

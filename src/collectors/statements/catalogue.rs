@@ -17,9 +17,9 @@ pub(super) static OBJECTIVE: Metric = Metric::gauge(
 pub(super) static QUERY_DURATION: Metric = Metric::histogram(
     "pg_query_duration_seconds",
     &["datname"],
-    "Executor time of all top-level statements of a database that ended, from increments of \
-     pg_stat_statements.calls, total_exec_time and stddev_exec_time: count and sum are exact, the \
-     buckets partly estimated.",
+    "Executor time of all top-level statements of a database that ended, pgrunway's own left out, from \
+     increments of pg_stat_statements.calls, total_exec_time and stddev_exec_time: count and sum are \
+     exact, the buckets partly estimated.",
 );
 // Gauges, but promtool takes a `quantile` label for a fault in anything that has a type.
 pub(super) static QUERY_LATENCY: Metric = Metric::untyped(
@@ -142,6 +142,19 @@ pub(super) static SCAN_SECONDS: Metric = Metric::gauge(
      follows from it.",
 );
 
+pub(super) static OWN_CALLS: Metric = Metric::counter(
+    "pgrunway_own_statements_total",
+    &[],
+    "Calls of pgrunway's own statements, which no other metric of pg_stat_statements counts: those of \
+     its role whose text carries its comment, from pg_stat_statements.calls.",
+);
+pub(super) static OWN_SECONDS: Metric = Metric::counter(
+    "pgrunway_own_statements_seconds_total",
+    &[],
+    "Executor time of pgrunway's own statements, from pg_stat_statements.total_exec_time: what \
+     watching costs the server.",
+);
+
 pub(super) static METRICS: &[&Metric] = &[
     &OBJECTIVE,
     &QUERY_DURATION,
@@ -169,4 +182,6 @@ pub(super) static METRICS: &[&Metric] = &[
     &RESTARTED,
     &UNRELIABLE,
     &SCAN_SECONDS,
+    &OWN_CALLS,
+    &OWN_SECONDS,
 ];

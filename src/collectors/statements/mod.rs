@@ -6,6 +6,7 @@
 //! a counter fall when the view is reset, evicts, restarts or becomes another server's.
 
 mod catalogue;
+mod own;
 mod scan;
 mod series;
 mod track;
@@ -18,6 +19,7 @@ use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
+use own::Own;
 pub use scan::{Entry, EntryKey, Facts, Options, Rows, Scan, Text};
 use series::Exposition;
 use track::{Relation, Tracker};
@@ -41,6 +43,7 @@ pub struct Statements;
 pub struct State {
     tracker: Tracker,
     exposition: Exposition,
+    own: Own,
     /// Facts and end (server's clock) of the last poll.
     last: Option<Last>,
     dealloc: f64,
@@ -72,7 +75,7 @@ impl Collector for Statements {
     const METRICS: &'static [&'static Metric] = m::METRICS;
 
     async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
-        scan::read(session, state.exposition.wanted()).await
+        scan::read(session, &state.own, state.exposition.wanted()).await
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
@@ -89,9 +92,14 @@ impl State {
     fn take(&mut self, rows: &Rows) {
         let facts = &rows.facts;
         let mut relation = self.relation(facts);
+        self.own.take(&rows.scans[1], rows.own.as_deref());
         for scan in &rows.scans {
-            let exposition = &mut self.exposition;
-            self.tracker.read(scan, relation, |new| exposition.add(scan.at, facts, &new));
+            let (exposition, own) = (&mut self.exposition, &mut self.own);
+            self.tracker.read(scan, relation, |new| {
+                if !own.takes(&new) {
+                    exposition.add(scan.at, facts, &new);
+                }
+            });
             relation = Relation::Continues;
             self.measure(scan);
         }
@@ -99,7 +107,7 @@ impl State {
         self.choose_interval();
 
         let [_, last] = &rows.scans;
-        let heaviest = self.tracker.heaviest(last.at, rows.options.top);
+        let heaviest = self.tracker.heaviest(last.at, rows.options.top, |key| self.own.is_own(key));
         self.exposition.choose(last.at, facts, rows.options.top, heaviest);
         if let Some(texts) = &rows.texts {
             self.exposition.take_texts(facts, texts);
@@ -169,6 +177,8 @@ impl State {
         sink.number(&m::RESTARTED, &[], faults.restarted as f64);
         sink.number(&m::UNRELIABLE, &["inconsistent"], faults.inconsistent as f64);
         sink.number(&m::UNRELIABLE, &["imprecise"], faults.imprecise as f64);
+        sink.number(&m::OWN_CALLS, &[], self.own.calls as f64);
+        sink.number(&m::OWN_SECONDS, &[], self.own.seconds);
         self.exposition.emit(scan.at, facts.track_planning, sink);
     }
 }

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::own::{Id, Own};
 use crate::derive::latency::Cumulative;
 use crate::error::CollectError;
-use crate::pg::{Extension, Query, Row, Session};
+use crate::pg::{Extension, OWN_MARK, Query, Row, Session};
 
 /// Counters of an [`Entry`] beside calls and times.
 pub(super) const COUNTERS: usize = 8;
@@ -106,12 +107,18 @@ pub struct Rows {
     pub scans: [Scan; 2],
     /// Texts, where this poll asked for some.
     pub texts: Option<Vec<Text>>,
+    /// Whether statements of our role are ours (`dbid`, `userid`, `queryid`), where this poll asked.
+    pub own: Option<Vec<(Id, bool)>>,
     /// Settings.
     pub options: Options,
 }
 
 /// Reads the view twice, `scan_spacing` apart, and the texts of `wanted` queryids.
-pub(super) async fn read(session: &Session, wanted: &Vec<i64>) -> Result<Rows, CollectError> {
+pub(super) async fn read(
+    session: &Session,
+    own: &Own,
+    wanted: &Vec<i64>,
+) -> Result<Rows, CollectError> {
     let extension = extension(session)?;
     let settings = &session.settings().statements;
     let options = Options {
@@ -126,20 +133,50 @@ pub(super) async fn read(session: &Session, wanted: &Vec<i64>) -> Result<Rows, C
         .await
         .map_err(not_loaded)?;
     let [first, second] = twice;
-    let rows = Rows {
+    let mut rows = Rows {
         facts: facts_of(&once)?,
         scans: [scan_of(&first.rows, first.at)?, scan_of(&second.rows, second.at)?],
         texts: None,
+        own: None,
         options,
     };
+    let unknown = own.unknown(&rows.scans[1], session.server().role_oid);
+    if !unknown.is_empty() {
+        rows.own = optional(whether_own(session, extension, &unknown).await)?;
+    }
     if wanted.is_empty() || !settings.include_text {
         return Ok(rows);
     }
-    // A text that cannot be read (converted from another encoding, say) must not cost the poll.
-    match texts(session, extension, wanted, settings.text_length).await {
+    let texts = optional(texts(session, extension, wanted, settings.text_length).await)?;
+    Ok(Rows { texts: Some(texts.unwrap_or_default()), ..rows })
+}
+
+/// A text that cannot be read (converted from another encoding, say) must not cost the poll.
+fn optional<T>(result: Result<T, CollectError>) -> Result<Option<T>, CollectError> {
+    match result {
         Err(e) if e.is_fatal() => Err(e),
-        texts => Ok(Rows { texts: Some(texts.unwrap_or_default()), ..rows }),
+        result => Ok(result.ok()),
     }
+}
+
+/// Whether the statements of our role carry our comment. Compared as bytes: a text may be in
+/// another database's encoding.
+async fn whether_own(
+    session: &Session,
+    extension: &Extension,
+    queryids: &Vec<i64>,
+) -> Result<Vec<(Id, bool)>, CollectError> {
+    let sql = format!(
+        "SELECT s.dbid::int8, s.userid::int8, s.queryid,
+                pg_catalog.position(pg_catalog.textsend(s.query), pg_catalog.textsend($2::text)) > 0
+           FROM {}.pg_stat_statements(true) s
+          WHERE s.userid = $3::int8::oid AND s.queryid = ANY ($1) AND s.query IS NOT NULL",
+        extension.schema
+    );
+    let (mark, role) = (OWN_MARK.to_owned(), session.server().role_oid);
+    let query = Query::new(&sql).int8_array(queryids).text(&mark).int8(&role);
+    let rows = session.read(query).await?;
+    rows.iter().map(|row| Ok(((row.at(0)?, row.at(1)?, row.at(2)?), row.at(3)?))).collect()
 }
 
 fn extension(session: &Session) -> Result<&Extension, CollectError> {

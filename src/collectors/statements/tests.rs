@@ -102,6 +102,7 @@ impl View {
             facts: self.facts.clone(),
             scans: [self.scan(at), second.scan(at + 0.01)],
             texts: None,
+            own: None,
             options: Options { top: self.top, include_text: self.include_text, objective: 0.05 },
         }
     }

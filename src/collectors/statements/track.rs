@@ -161,10 +161,16 @@ impl Tracker {
         }
     }
 
-    /// The `top` rows with the most execution time of late, the heaviest first.
-    pub(super) fn heaviest(&mut self, at: f64, top: usize) -> impl Iterator<Item = EntryKey> + '_ {
+    /// The `top` rows with the most execution time of late, the heaviest first, without those that
+    /// are left out.
+    pub(super) fn heaviest(
+        &mut self,
+        at: f64,
+        top: usize,
+        left_out: impl Fn(&EntryKey) -> bool,
+    ) -> impl Iterator<Item = EntryKey> + '_ {
         self.ranked.clear();
-        let hot = self.rows.iter().filter(|(_, row)| row.heat > 0.0);
+        let hot = self.rows.iter().filter(|(key, row)| row.heat > 0.0 && !left_out(key));
         self.ranked.extend(hot.map(|(key, row)| (row.heat_at(at), *key)));
         let heavier = |a: &(f64, EntryKey), b: &(f64, EntryKey)| {
             b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1))
