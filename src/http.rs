@@ -5,7 +5,6 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -250,28 +249,6 @@ fn outcome_row(outcome: &Outcome) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// Asks `/-/healthy` of an address over plain HTTP, for the container's health check.
-///
-/// # Errors
-/// What went wrong, in words.
-pub async fn check_health(address: SocketAddr) -> Result<(), String> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let ask = async {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let request =
-            format!("GET /-/healthy HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await?;
-        std::io::Result::Ok(head)
-    };
-    match ask.await {
-        Err(e) => Err(format!("{address}: {e}")),
-        Ok(head) if head == *b"HTTP/1.1 200" => Ok(()),
-        Ok(head) => Err(format!("{address} answered {}", String::from_utf8_lossy(&head))),
-    }
 }
 
 #[cfg(test)]

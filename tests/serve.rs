@@ -341,9 +341,7 @@ async fn our_own_statements_are_not_taken_for_the_users() {
     for _ in 0..5 {
         admin.batch_execute("SELECT 'a user was here'").await.unwrap();
     }
-    process
-        .wait("the user is seen", |t| sum(t, "pg_query_duration_seconds_count") == 5.0)
-        .await;
+    process.wait("the user is seen", |t| sum(t, "pg_query_duration_seconds_count") == 5.0).await;
     // The same role, used by an application: told by the text, not by the role.
     let shared = common::client(&cluster, "mon", "postgres").await;
     for _ in 0..7 {

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod demo;
+pub mod fetch;
 pub mod healthcheck;
 pub mod metrics;
 pub mod serve;

@@ -2,16 +2,15 @@
 //!
 //! Must not: compute a figure that the exporter does not publish.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use anyhow::Context;
 use tokio::time::timeout;
 
 use super::load::QUERIES;
 use super::setup::DATABASE;
+use crate::cmd::fetch;
 use crate::pg::{Admin, Query};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -77,7 +76,8 @@ pub async fn find_query_ids(admin: &Admin, ids: &mut QueryIds) -> anyhow::Result
 /// # Errors
 /// When the exporter does not answer, or not with 200.
 pub async fn read(addr: SocketAddr, ids: &QueryIds) -> anyhow::Result<Figures> {
-    let body = timeout(LIMIT, get(addr, "/metrics")).await.context("no answer in time")??;
+    let body =
+        timeout(LIMIT, fetch::get(addr, "/metrics")).await.context("no answer in time")??;
     Ok(pick(&body, ids))
 }
 
@@ -156,29 +156,6 @@ fn quoted(text: &str) -> Option<(String, &str)> {
         }
     }
     None
-}
-
-/// The body of a page. HTTP/1.0, so that it comes in one piece and the connection ends with it.
-async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(reachable(addr)).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\nAccept: text/plain\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    ensure!(status == "200", "{path} answered {status}");
-    Ok(body.to_owned())
-}
-
-/// An address at which something that listens on `addr` can be reached from here.
-pub fn reachable(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip, addr.port())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub use load::{Load, QUERIES};
 pub use screen::Terminal;
 
 use super::cluster::{self, Cluster};
+use super::fetch;
 use crate::config::{Config, Flags, KnownCollector, Process, default_listen};
 use crate::error::ConfigError;
 use crate::pg::Admin;
@@ -189,7 +190,7 @@ async fn demonstrate<W: Write>(
     screen.line(&format!(
         "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes \
          everything it made.",
-        figures::reachable(addr),
+        fetch::reachable(addr)[0],
         psql(cluster)
     ))?;
     watch(options, screen, addr, Admins::new(cluster, admin), load).await

@@ -1,5 +1,5 @@
 //! Latency distributions from cumulative counters: two readings of a `pg_stat_statements` row give
-//! an interval's calls, mean and variance ([`moments`]); an [`Estimator`] per statement places what
+//! an interval's calls, mean and variance (`moments`); an [`Estimator`] per statement places what
 //! is exact and spreads the rest by a learnt shape ([`shapes`], [`tilt`]) over a log grid ([`grid`]);
 //! [`Latencies`] accumulates for exposition and [`Recent`] keeps windows for quantiles.
 //!
