@@ -5,10 +5,13 @@
 
 use std::fmt::Write;
 
+use crate::cmd;
 use crate::collector::Scope;
 use crate::collectors::ALL;
+use crate::config::{params, schema};
 use crate::metric::{Kind, Metric};
 use crate::{render, snapshot};
+use params::Treatment;
 
 /// Every metric that pgrunway may emit, except the process collector's.
 pub fn catalogue() -> Vec<&'static Metric> {
@@ -77,6 +80,57 @@ pub fn collectors() -> String {
             c.default_interval().as_secs_f64(),
             c.help().replace('|', "\\|")
         );
+    }
+    out
+}
+
+/// `docs/config.md`.
+pub fn configuration() -> String {
+    let mut out = String::from(
+        "# Configuration\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites \
+         it.\n\nEvery setting is a flag, an environment variable and a key of the YAML file that \
+         `--config.file` names; a flag wins over the environment, and that over the file. Durations are \
+         written as Prometheus writes them: `500ms`, `1h30m`, `7d`. An unknown key is refused with its \
+         file, line and column and the nearest key there is.\n\n\
+         | key in the file | flag | environment | what it may hold | default | what it means |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for key in schema::keys(&cmd::known()) {
+        let env = std::iter::once(key.env()).chain(key.aliases.iter().map(|a| (*a).to_owned()));
+        let env: Vec<String> = env.map(|e| format!("`{e}`")).collect();
+        let default =
+            if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        let cells = [
+            format!("`{}`", key.path),
+            format!("`--{}`", key.flag()),
+            env.join(", "),
+            key.kind.describe(),
+            default,
+            key.help.clone(),
+        ];
+        let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
+        let _ = writeln!(out, "| {} |", cells.join(" | "));
+    }
+    out.push_str(
+        "\nA collector that is on is switched off by `--no-collector.NAME`.\n\n## The server\n\n\
+         `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \
+         them. Or `DATA_SOURCE_URI`, `DATA_SOURCE_USER` and `DATA_SOURCE_PASS`, each also as \
+         `..._FILE`; the password file is read again at every connect, so that a rotated password needs \
+         no restart. What is left out comes from the variables below, the service file and `.pgpass`, \
+         as in psql.\n\n| parameter | environment | what becomes of it |\n|---|---|---|\n",
+    );
+    for parameter in params::PARAMETERS {
+        let env = parameter.env.map(|e| format!("`{e}`")).unwrap_or_default();
+        let treatment = match parameter.treatment {
+            Treatment::Used => "used".to_owned(),
+            Treatment::Ignored(why) => format!("ignored: {why}"),
+            Treatment::Only([], why) => format!("refused: {why}"),
+            Treatment::Only(values, why) => {
+                let values: Vec<String> = values.iter().map(|v| format!("`{v}`")).collect();
+                format!("only {}: {why}", values.join(", "))
+            }
+        };
+        let _ = writeln!(out, "| `{}` | {env} | {treatment} |", parameter.name);
     }
     out
 }

@@ -36,6 +36,7 @@ fn check(path: &str, part: Option<&str>, want: &str) {
 #[test]
 fn generated_documentation_is_current() {
     check("docs/metrics.md", None, &docgen::metrics());
+    check("docs/config.md", None, &docgen::configuration());
     check("README.md", Some("collectors"), &docgen::collectors());
 }
 
