@@ -12,10 +12,7 @@ use std::time::{Duration, Instant};
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::collector::Collector;
 use pgrunway::collectors::partitions::{Partition, Partitions, Rows, Table, Zone};
-use pgrunway::config::{
-    Connect, Endpoint, Objectives, PartitionSettings, Password, RootCert, Settings, SslMode,
-    StatementSettings, Timeouts,
-};
+use pgrunway::config::{Connect, Endpoint, Password, RootCert, Settings, SslMode};
 use pgrunway::metric::{Family, Refused, Sink, Value};
 use pgrunway::pg::{Clock, Session};
 use tokio_postgres::Client;
@@ -23,25 +20,10 @@ use tokio_postgres::Client;
 const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn settings(zone: Option<&str>) -> Settings {
-    Settings {
-        objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
-        timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            handshake: Duration::from_secs(5),
-            statement: Duration::from_secs(5),
-            lock: LOCK_TIMEOUT,
-        },
-        ratio_window: Duration::from_secs(300),
-        series_limit: 10_000,
-        statements: StatementSettings {
-            top: 20,
-            include_text: false,
-            text_length: 120,
-            scan_spacing: Duration::from_millis(10),
-        },
-        partitions: PartitionSettings { required: 604_800.0, zone: zone.map(str::to_owned) },
-        collectors: Default::default(),
-    }
+    let mut settings = Settings::default();
+    settings.timeouts.lock = LOCK_TIMEOUT;
+    settings.partitions.zone = zone.map(str::to_owned);
+    settings
 }
 
 /// A session of the role that has only `pg_monitor`.

@@ -62,6 +62,11 @@ static USED_RATIO: Metric = Metric::gauge(
     "pg_connections_used over the connections open to ordinary roles: max_connections - \
      superuser_reserved_connections - reserved_connections; above 1 where reserved ones are used.",
 );
+static LONGEST_OBJECTIVE: Metric = Metric::gauge(
+    "pg_longest_running_query_objective_seconds",
+    &[],
+    "Longest acceptable pg_longest_running_query_seconds, from the configuration.",
+);
 static MAX: Metric = Metric::gauge(
     "pg_settings_max_connections",
     &[],
@@ -170,6 +175,8 @@ pub struct Rows {
     pub reserved: Option<i32>,
     /// All databases.
     pub databases: Vec<Database>,
+    /// Objective for the longest-running statement in seconds.
+    pub longest_query: f64,
 }
 
 impl Collector for Connections {
@@ -185,6 +192,7 @@ impl Collector for Connections {
         &MAX_TX,
         &OLDEST_TX,
         &LONGEST_QUERY,
+        &LONGEST_OBJECTIVE,
         &OLDEST_IDLE,
         &WAITING,
         &USED,
@@ -227,11 +235,13 @@ impl Collector for Connections {
             superuser_reserved: limits.at(1)?,
             reserved: limits.at(2)?,
             databases: databases.iter().map(database).collect::<Result<_, CollectError>>()?,
+            longest_query: session.settings().objectives.longest_query,
         })
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
         limits(&rows, sink);
+        sink.number(&LONGEST_OBJECTIVE, &[], rows.longest_query);
         let mut states: BTreeMap<(&str, &str), (i64, Oldest)> = BTreeMap::new();
         let mut waits: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let mut oldest: BTreeMap<&str, [Oldest; 3]> = BTreeMap::new();
@@ -338,6 +348,7 @@ mod tests {
             max: 100,
             superuser_reserved: 3,
             reserved: Some(5),
+            longest_query: 300.0,
             databases: vec![database(1, "app", None), database(2, "shop\n\"x\"", Some(7))],
         }
     }

@@ -178,6 +178,8 @@ pub struct Timeouts {
 pub struct Objectives {
     /// Seconds; a p95 above it pages.
     pub latency: f64,
+    /// Seconds; a statement that has run for longer pages before it ends.
+    pub longest_query: f64,
     /// 0 to 1.
     pub cache_hit_ratio: f64,
     /// 0 to 1.
@@ -238,7 +240,12 @@ impl Default for Settings {
     /// The documented defaults, without an entry for any collector.
     fn default() -> Self {
         Self {
-            objectives: Objectives { latency: 0.05, cache_hit_ratio: 0.95, index_scan_ratio: 0.9 },
+            objectives: Objectives {
+                latency: 0.05,
+                longest_query: 300.0,
+                cache_hit_ratio: 0.95,
+                index_scan_ratio: 0.9,
+            },
             timeouts: Timeouts {
                 connect: Duration::from_secs(3),
                 handshake: Duration::from_secs(3),

@@ -206,6 +206,7 @@ impl<'a> Sources<'a> {
         self.put("timeouts.statement", &mut s.timeouts.statement)?;
         self.put("timeouts.lock", &mut s.timeouts.lock)?;
         self.put("objectives.latency", &mut s.objectives.latency)?;
+        self.put("objectives.longest_query", &mut s.objectives.longest_query)?;
         self.put("objectives.cache_hit_ratio", &mut s.objectives.cache_hit_ratio)?;
         self.put("objectives.index_scan_ratio", &mut s.objectives.index_scan_ratio)?;
         self.put("ratio_window", &mut s.ratio_window)?;

@@ -357,6 +357,12 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "95th percentile of query latency that the alerts hold each database to.",
         ),
         Key::new(
+            "objectives.longest_query",
+            Kind::Duration { min: MS, max: DAY },
+            time(Duration::from_secs_f64(d.objectives.longest_query)),
+            "For how long the longest-running statement of a database may run before it pages.",
+        ),
+        Key::new(
             "objectives.cache_hit_ratio",
             Kind::Ratio,
             format!("{:.2}", d.objectives.cache_hit_ratio),
