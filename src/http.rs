@@ -24,6 +24,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceBuilder;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -36,6 +37,8 @@ use crate::snapshot::{Outcome, Snapshot};
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// A client must send its request's head within this, on a new and on a kept connection.
 const HEADER_LIMIT: Duration = Duration::from_secs(30);
+/// A client that does not read for so long is cut, and with it the page that it holds in memory.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// No request of ours has a body.
 const BODY_LIMIT: usize = 1024;
 /// Connections at a time; more wait in the kernel's queue.
@@ -115,7 +118,9 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_LIMIT));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(e) = connection.await {
@@ -271,6 +276,27 @@ mod tests {
         assert!(!gzip("gzip;q=nonsense"));
         assert!(!gzip("br, zstd"));
         assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_cut() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        // More than the kernel buffers between the two.
+        let text = vec![b'x'; 64 << 20];
+        let page = Page { text: text.into(), ..Page::default() };
+        let (_pages, pages) = watch::channel(Arc::new(page));
+        let (_snapshots, snapshots) = watch::channel(Arc::new(Snapshot::default()));
+        let counters = render::Renderer::new().unwrap().http_counters();
+        let app = App { pages, snapshots, counters, telemetry_path: "/metrics".into() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(vec![listener], router(app), std::future::pending()));
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        sleep(WRITE_LIMIT + Duration::from_secs(3)).await;
+        let mut all = Vec::new();
+        let _ = timeout(Duration::from_secs(5), client.read_to_end(&mut all)).await.unwrap();
+        assert!(all.len() < 64 << 20, "the whole page came after all");
     }
 
     #[test]
