@@ -113,6 +113,8 @@ impl Series {
             cumulative: self.latencies.cumulative().into(),
             count: self.latencies.count(),
             sum: self.latencies.sum(),
+            native: None,
+            created: None,
         })
     }
 }
