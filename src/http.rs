@@ -1,6 +1,6 @@
 //! The HTTP server: `/metrics`, liveness, readiness and a status page. The only user of axum.
 //!
-//! Must not: wait for a database, render an exposition, or hold a connection of a client that sends
+//! Must not: wait for a database, render an exposition on its threads, or hold a connection of a client that sends
 //! nothing.
 
 use std::convert::Infallible;
@@ -12,7 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, VARY,
 };
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -30,7 +31,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::render::{self, HttpCounters, Page};
+use crate::render::{self, HttpCounters, Pages};
 use crate::snapshot::{Outcome, Snapshot};
 
 /// A request is answered from memory; what takes longer is a client that does not read.
@@ -49,8 +50,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// What the handlers answer from.
 #[derive(Clone)]
 pub struct App {
-    /// The latest exposition.
-    pub pages: watch::Receiver<Arc<Page>>,
+    /// The latest exposition in every format.
+    pub pages: Pages,
     /// The latest snapshot, for readiness and the status page.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Counts the answers.
@@ -139,26 +140,36 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
 }
 
 async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    let page = app.pages.borrow().clone();
-    let mut response = if accepts_gzip(&headers) {
-        let mut response = Body::from(page.gzip.clone()).into_response();
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response
-    } else {
-        Body::from(page.text.clone()).into_response()
+    let choice = render::choose(values(&headers, ACCEPT));
+    let gzip = accepts_gzip(&headers);
+    let body = match app.pages.get(choice.format, gzip).await {
+        Ok(body) => body,
+        Err(e) => {
+            tracing::error!("cannot encode the metrics: {e}");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be encoded.\n")
+                .into_response();
+        }
     };
+    let mut response = Body::from(body).into_response();
     let out = response.headers_mut();
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(render::CONTENT_TYPE));
-    out.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        out.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(choice.content_type));
+    out.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
+/// Every value of a header that is text.
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).iter().filter_map(|v| v.to_str().ok())
+}
+
 /// Whether `gzip` (or `*`) is among the accepted codings with a weight above 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     let mut any = None;
-    for coding in codings.flat_map(|v| v.split(',')) {
+    for coding in values(headers, ACCEPT_ENCODING).flat_map(|v| v.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let weight = parts.find_map(|p| p.strip_prefix("q=")).map(str::parse::<f32>);
