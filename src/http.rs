@@ -270,6 +270,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::{Metric, Sink};
 
     fn gzip(value: &'static str) -> bool {
         let mut headers = HeaderMap::new();
@@ -292,12 +293,19 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_is_cut() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        // More than the kernel buffers between the two.
-        let text = vec![b'x'; 64 << 20];
-        let page = Page { text: text.into(), ..Page::default() };
-        let (_pages, pages) = watch::channel(Arc::new(page));
-        let (_snapshots, snapshots) = watch::channel(Arc::new(Snapshot::default()));
-        let counters = render::Renderer::new().unwrap().http_counters();
+        static WIDE: Metric = Metric::gauge("pg_wide", &["label"], "Wide.");
+        static CATALOGUE: &[&Metric] = &[&WIDE];
+        let mut sink = Sink::new(CATALOGUE, 64);
+        for n in 0..64 {
+            // More in all than the kernel buffers between the two.
+            sink.number(&WIDE, &[&format!("{n}{}", "x".repeat(1 << 20))], 1.0);
+        }
+        let families = sink.finish().0.into_iter().map(Arc::new).collect();
+        let snapshot = Arc::new(Snapshot { families, ..Snapshot::default() });
+        let renderer = render::Renderer::new().unwrap();
+        let counters = renderer.http_counters();
+        let (_publisher, pages) = render::Publisher::new(renderer, snapshot.clone());
+        let (_snapshots, snapshots) = watch::channel(snapshot);
         let app = App { pages, snapshots, counters, telemetry_path: "/metrics".into() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
