@@ -74,7 +74,8 @@ pub enum CollectError {
     /// The connection broke, or the peer went silent past our own deadline: the session is lost.
     #[error("connection lost: {0}")]
     Lost(Source),
-    /// The whole collection overran its deadline: the session is lost.
+    /// The whole collection overran its deadline, and a request to cancel it brought no answer: the
+    /// session is lost, and its backend may be left behind.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
     /// `statement_timeout` or `lock_timeout` ended it on the server; the session lives on.

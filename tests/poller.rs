@@ -60,6 +60,14 @@ collector!(
     |_| ()
 );
 
+collector!(
+    fatal,
+    Scope::Server,
+    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text",
+    |_| ()
+);
+collector!(stuck, Scope::Server, "SELECT 'stuck'::text FROM pg_catalog.pg_sleep(60)", |_| ());
+
 fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Target {
     Target {
         connect: common::connect(cluster, "mon"),
@@ -222,4 +230,54 @@ async fn a_role_with_one_connection_keeps_the_server_and_says_what_it_lacks() {
     assert_eq!(snapshot.up, home(&snapshot) == Some(false));
     admin.batch_execute("ALTER ROLE mon CONNECTION LIMIT -1").await.unwrap();
     wait(&poller, "both run", |s| s.up && home(s) == Some(true)).await;
+}
+
+#[tokio::test]
+async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let poller = Poller::start(target(&cluster, vec![&stuck, &good]));
+    let (mut frozen, mut most) = (Vec::new(), 0);
+    let end = Instant::now() + Duration::from_secs(12);
+    while Instant::now() < end {
+        let rows = admin
+            .query(
+                "SELECT pid, query LIKE '%pg_sleep(60)%' AND state = 'active' FROM pg_stat_activity \
+                 WHERE application_name = 'pgrunway'",
+                &[],
+            )
+            .await
+            .unwrap();
+        most = most.max(rows.len());
+        for pid in rows.iter().filter(|r| r.get::<_, Option<bool>>(1) == Some(true)) {
+            let pid = nix::unistd::Pid::from_raw(pid.get(0));
+            if !frozen.contains(&pid) {
+                // As a hung volume does: no signal and no timeout reaches it.
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+                frozen.push(pid);
+            }
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(frozen.len(), 1, "within its first pause it is not tried again");
+    // The one that hangs, the kept one, and for a moment the walker's.
+    assert!(most <= 3, "{most} connections");
+    let snapshot =
+        wait(&poller, "the others go on", |s| s.up && runs(s, "good", "fine") > 3.0).await;
+    assert!(outcome(&snapshot, "stuck", "").unwrap().errors.contains_key("deadline"));
+    for pid in frozen {
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_kills_its_session_is_put_off_and_the_others_go_on() {
+    let cluster = common::server().await;
+    let poller = Poller::start(target(&cluster, vec![&fatal, &good]));
+    wait(&poller, "the others go on", |s| runs(s, "good", "fine") > 10.0).await;
+    sleep(Duration::from_secs(5)).await;
+    let log = std::fs::read_to_string(cluster.log_path()).unwrap();
+    let kills = log.matches("terminating connection due to administrator command").count();
+    assert_eq!(kills, 1, "{log}");
+    assert!(poller.snapshots().borrow().up);
 }

@@ -26,7 +26,7 @@ pub struct Exporter {
     stop: Option<oneshot::Sender<()>>,
     http: JoinHandle<()>,
     render: JoinHandle<()>,
-    _poller: Poller,
+    poller: Option<Poller>,
 }
 
 /// The server and the collectors that a configuration names.
@@ -75,7 +75,7 @@ impl Exporter {
         let http = tokio::spawn(http::serve(listeners, router, async {
             let _ = stopped.await;
         }));
-        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, _poller: poller })
+        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller: Some(poller) })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -92,6 +92,9 @@ impl Exporter {
     pub async fn stop(mut self) {
         self.stop = None;
         let _ = (&mut self.http).await;
+        if let Some(poller) = self.poller.take() {
+            poller.stop().await;
+        }
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Server {
     pub role: String,
     /// Its OID.
     pub role_oid: i64,
+    /// Process of this session's backend, and when it began (`pg_stat_activity.backend_start`, Unix
+    /// seconds): together they name a backend for ever.
+    pub backend: (i32, f64),
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
     /// Unix seconds of `pg_postmaster_start_time()`.
@@ -50,7 +53,9 @@ pub(super) const FACTS: &str = "\
 SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
        pg_catalog.current_setting('server_version') AS version,
        pg_catalog.current_database()::text AS datname,
-       current_user::text AS role,
+       current_user::text AS role, pg_catalog.pg_backend_pid() AS pid,
+       (SELECT pg_catalog.date_part('epoch', a.backend_start)
+          FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a) AS backend_start,
        (SELECT r.oid::int8 FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) AS role_oid,
        pg_catalog.pg_is_in_recovery() AS in_recovery,
        pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) AS started,
@@ -82,6 +87,10 @@ impl Server {
             datname: first.get("datname")?,
             role: first.get("role")?,
             role_oid: first.get("role_oid")?,
+            backend: (
+                first.get("pid")?,
+                first.get::<Option<f64>>("backend_start")?.unwrap_or_default(),
+            ),
             in_recovery: first.get("in_recovery")?,
             started: first.get("started")?,
             reads_all_stats: first.get("reads_all_stats")?,

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -119,6 +120,10 @@ pub struct Session {
     begin: String,
     deadline: Duration,
     broken: AtomicBool,
+    /// Where a request to cancel goes.
+    endpoint: Endpoint,
+    tls: Tls,
+    since: Instant,
 }
 
 impl Session {
@@ -134,13 +139,15 @@ impl Session {
         clock: Clock,
     ) -> Result<Self, ConnectError> {
         let (client, connection, endpoint) = open(connect, datname, &settings.timeouts).await?;
-        Self::set_up(client, connection, endpoint, settings, clock).await
+        let tls = Tls::new(connect, settings.timeouts.handshake)?;
+        Self::set_up(client, connection, endpoint, tls, settings, clock).await
     }
 
     async fn set_up(
         client: tokio_postgres::Client,
         connection: Connection,
         endpoint: &Endpoint,
+        tls: Tls,
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
@@ -155,6 +162,9 @@ impl Session {
             begin,
             deadline,
             broken: AtomicBool::new(false),
+            endpoint: endpoint.clone(),
+            tls,
+            since: Instant::now(),
         };
         let facts = |source: CollectError| ConnectError::Facts {
             endpoint: endpoint.to_string(),
@@ -202,6 +212,11 @@ impl Session {
         let Self { client, connection: Connection { closing, task }, .. } = self;
         drop((client, closing));
         let _ = task.await;
+    }
+
+    /// How long the session has lasted.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// Whether the session is of no more use.
@@ -287,18 +302,41 @@ impl Session {
         Ok(rows.into_iter().map(Row::new).collect())
     }
 
+    /// Gives the work its deadline. Past it the server is asked to cancel; only if even that brings
+    /// no answer is the session given up, since a backend that was left behind still counts.
     async fn within_deadline<T>(
         &self,
         work: impl Future<Output = Result<T, CollectError>>,
     ) -> Result<T, CollectError> {
-        let result = match timeout(self.deadline, work).await {
+        let mut work = pin!(work);
+        let result = match timeout(self.deadline, &mut work).await {
             Ok(result) => result,
-            Err(_) => Err(CollectError::Deadline(self.deadline)),
+            Err(_) => {
+                let cancelled = async {
+                    self.cancel().await;
+                    work.await
+                };
+                match timeout(GRACE, cancelled).await {
+                    Ok(result) => result,
+                    Err(_) => Err(CollectError::Deadline(self.deadline)),
+                }
+            }
         };
         if result.as_ref().is_err_and(CollectError::is_fatal) {
             self.broken.store(true, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Asks the server to cancel what this session runs. That it could be asked is all there is to
+    /// know; whether it helped shows in the work.
+    async fn cancel(&self) {
+        let Ok(socket) = Socket::open(&self.endpoint, GRACE).await else { return };
+        let mut tls = self.tls.clone();
+        let host = host_of(&self.endpoint);
+        if let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host) {
+            let _ = self.client.cancel_token().cancel_query_raw(socket, tls).await;
+        }
     }
 }
 
@@ -377,14 +415,11 @@ async fn open_at(
             SslMode::Prefer => DriverSslMode::Prefer,
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
         });
-    let host = match endpoint {
-        Endpoint::Tcp { host, .. } => host.as_str(),
+    if matches!(endpoint, Endpoint::Unix { .. }) {
         // libpq ignores sslmode on Unix sockets.
-        Endpoint::Unix { .. } => {
-            driver.ssl_mode(DriverSslMode::Disable);
-            ""
-        }
-    };
+        driver.ssl_mode(DriverSslMode::Disable);
+    }
+    let host = host_of(endpoint);
     if let Some(password) = password(connect, endpoint, datname)? {
         driver.password(password);
     }
@@ -409,7 +444,7 @@ async fn open_at(
     };
     let (closing, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = pin!(connection);
         tokio::select! {
             // The error, if any, reaches whoever waits for an answer.
             _ = &mut connection => {}
@@ -417,6 +452,14 @@ async fn open_at(
         }
     });
     Ok((client, Connection { closing, task }))
+}
+
+/// The name that a certificate is verified against.
+fn host_of(endpoint: &Endpoint) -> &str {
+    match endpoint {
+        Endpoint::Tcp { host, .. } => host,
+        Endpoint::Unix { .. } => "",
+    }
 }
 
 fn password(

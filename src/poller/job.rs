@@ -18,6 +18,13 @@ use crate::metric::{Family, Refused, Sink};
 use crate::pg::Session;
 use crate::snapshot::Outcome;
 
+/// First and longest pause of a job that costs sessions.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+
+/// Error of a collector whose session was lost by another.
+const LOST: &str = "the connection to the server is lost";
+
 /// What a run means for the session it ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -25,8 +32,8 @@ pub(super) enum Ended {
     Done,
     /// An extension is missing or a query was refused: what is known of the server may be old.
     FactsDoubted,
-    /// The session is of no more use.
-    SessionBroken,
+    /// The session is of no more use, and its backend may live on.
+    SessionBroken { left_behind: bool },
 }
 
 /// A collector in its place.
@@ -38,6 +45,10 @@ pub(super) struct Job {
     outcome: Outcome,
     /// Whether anything was recorded yet, so that the first failure is logged too.
     seen: bool,
+    /// Runs in a row that cost their session, or databases that refused in a row.
+    strikes: u32,
+    /// Least interval, so that many databases are not walked without a pause.
+    floor: Duration,
 }
 
 impl Job {
@@ -55,6 +66,8 @@ impl Job {
             due: Instant::now(),
             outcome: Outcome::new(collector.name(), datname, interval),
             seen: false,
+            strikes: 0,
+            floor: Duration::ZERO,
         }
     }
 
@@ -73,7 +86,7 @@ impl Job {
             }
         };
         self.outcome.duration = start.elapsed();
-        let mut ended = Ended::Done;
+        let (mut ended, mut left_behind) = (Ended::Done, false);
         let families = match result {
             Ok((families, refused)) => {
                 self.succeed(&families, refused);
@@ -81,16 +94,26 @@ impl Job {
             }
             Err(e) => {
                 self.fail(&e);
-                if matches!(e, CollectError::Missing { .. } | CollectError::Query { .. }) {
-                    ended = Ended::FactsDoubted;
+                match e {
+                    CollectError::Missing { .. } | CollectError::Query { .. } => {
+                        ended = Ended::FactsDoubted;
+                    }
+                    CollectError::Deadline(_) => left_behind = true,
+                    _ => {}
                 }
                 None
             }
         };
-        self.reschedule(Instant::now());
+        let now = Instant::now();
+        self.reschedule(now);
+        if session.is_broken() {
+            self.put_off(now);
+        } else {
+            self.strikes = 0;
+        }
         let place = (self.collector.name(), self.outcome.datname.clone());
         board.record(place, self.outcome.clone(), families);
-        if session.is_broken() { Ended::SessionBroken } else { ended }
+        if session.is_broken() { Ended::SessionBroken { left_behind } } else { ended }
     }
 
     async fn collect(
@@ -105,7 +128,8 @@ impl Job {
     }
 
     fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {
-        let recovered = self.outcome.error.take().is_some();
+        // Of a lost and regained connection the worker tells.
+        let recovered = self.outcome.error.take().is_some_and(|e| &*e != LOST);
         let (collector, datname) = self.names();
         if recovered {
             tracing::info!(collector, datname, "the collector works again");
@@ -150,6 +174,7 @@ impl Job {
     /// The next tick on the old grid; ticks that have passed are counted, not made up for.
     fn reschedule(&mut self, now: Instant) {
         let interval = self.configured.unwrap_or_else(|| self.collector.interval(&self.state));
+        let interval = interval.max(self.floor);
         self.outcome.interval = interval;
         let missed = missed_ticks(now.saturating_duration_since(self.due), interval);
         self.outcome.skipped += u64::from(missed);
@@ -164,9 +189,46 @@ impl Job {
         self.due += interval * missed;
     }
 
-    /// Makes it due at once: after a reconnect there is nothing to wait for.
-    pub(super) fn due_now(&mut self, now: Instant) {
-        self.due = now;
+    /// Least interval from now on.
+    pub(super) fn set_floor(&mut self, floor: Duration) {
+        self.floor = floor;
+    }
+
+    /// After a run that cost its session, or a database that refused: the pause doubles each time,
+    /// so that a query which freezes its backend does not freeze one after another.
+    pub(super) fn put_off(&mut self, now: Instant) {
+        let pause =
+            FIRST_PAUSE.max(self.outcome.interval) * 2u32.saturating_pow(self.strikes.min(10));
+        self.strikes = self.strikes.saturating_add(1);
+        self.due = self.due.max(now + pause.min(LONGEST_PAUSE));
+    }
+
+    /// After a reconnect there is nothing to wait for, except for a job that costs sessions. Ticks
+    /// that passed meanwhile are counted.
+    pub(super) fn resume(&mut self, now: Instant) {
+        if self.strikes == 0 {
+            let missed =
+                missed_ticks(now.saturating_duration_since(self.due), self.outcome.interval);
+            self.outcome.skipped += u64::from(missed);
+            self.due = now;
+        }
+    }
+
+    /// The session is gone, whoever lost it: what this collector said is not known to be true now.
+    pub(super) fn lose(&mut self, board: &Board) {
+        if self.seen && self.outcome.error.is_none() {
+            self.outcome.error = Some(LOST.into());
+            board.record(
+                (self.collector.name(), self.outcome.datname.clone()),
+                self.outcome.clone(),
+                None,
+            );
+        }
+    }
+
+    /// What its last run failed with.
+    pub(super) fn error(&self) -> Option<Arc<str>> {
+        self.outcome.error.clone()
     }
 }
 

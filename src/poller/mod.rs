@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::collector::{AnyCollector, Scope};
 use crate::config::{Connect, DatabaseFilter, Settings};
@@ -46,10 +46,25 @@ impl Target {
     }
 }
 
-/// Polls one target until dropped.
+/// How long the workers may take to end what they are at and to close their sessions.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// Tells a worker to stop.
+struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Resolves when it is told to, or when nobody is left to tell it.
+    async fn asked(&mut self) {
+        let _ = self.0.wait_for(|stop| *stop).await;
+    }
+}
+
+/// Polls one target until stopped or dropped.
 pub struct Poller {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    _tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+    workers: JoinSet<()>,
+    _publisher: JoinSet<()>,
 }
 
 impl Poller {
@@ -57,10 +72,12 @@ impl Poller {
     pub fn start(target: Target) -> Self {
         let (board, mut kept, mut walker) = parts(target);
         let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Instant::now())));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move { kept.run().await });
-        tasks.spawn(async move { walker.run().await });
-        tasks.spawn(async move {
+        let (stop, stopped) = watch::channel(false);
+        let (mut workers, mut publisher) = (JoinSet::new(), JoinSet::new());
+        let for_kept = Stop(stopped.clone());
+        workers.spawn(async move { kept.run(for_kept).await });
+        workers.spawn(async move { walker.run(Stop(stopped)).await });
+        publisher.spawn(async move {
             loop {
                 let at_least = Instant::now() + PUBLISH_AT_LEAST;
                 tokio::select! {
@@ -71,7 +88,15 @@ impl Poller {
                 sleep(PUBLISH_SPACING).await;
             }
         });
-        Self { snapshots, _tasks: tasks }
+        Self { snapshots, stop, workers, _publisher: publisher }
+    }
+
+    /// Lets the workers end what they are at and close their sessions, for a second at the most, so
+    /// that the server's log does not tell of clients that vanished.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let _ =
+            timeout(STOP_LIMIT, async { while self.workers.join_next().await.is_some() {} }).await;
     }
 
     /// The latest snapshot, and a notice of each new one.

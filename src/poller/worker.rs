@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::Stop;
 use super::Target;
 use super::board::Board;
 use super::job::{Ended, Job};
 use crate::collector::Scope;
-use crate::error::{CollectError, ConnectError};
-use crate::pg::{Clock, Session};
+use crate::error::ConnectError;
+use crate::pg::{Clock, Query, Session};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
@@ -24,6 +25,13 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The walker alone is refused (a limit on connections, most likely) if it fails so often in a row
 /// while the kept connection is up; fewer failures are those of a server that has just gone.
 const REFUSALS: u32 = 4;
+/// Backends that a worker may leave behind before it starts nothing more until one of them ends.
+const MOST_LEFTOVERS: usize = 2;
+/// Least interval per database: a walk over a hundred of them takes fifty seconds.
+const PER_DATABASE: Duration = Duration::from_millis(500);
+/// The walking connection is made anew after this, since a backend never forgets a relation that it
+/// has looked at.
+const WALKING_LIFE: Duration = Duration::from_secs(600);
 
 /// Exponential, with jitter of a half, so that a fleet of exporters does not reconnect in step.
 struct Backoff(Duration);
@@ -53,9 +61,18 @@ impl Announcer {
         }
     }
 
-    /// The attempt to reconnect follows at once, and its end is what is told.
-    fn lost(&mut self) {
-        self.0.get_or_insert_default();
+    /// The attempt to reconnect follows at once, and its end is what is told, unless the sessions
+    /// do not last: then the cause is.
+    fn lost(&mut self, what: &str, cause: Option<&str>) {
+        match cause {
+            Some(cause) if self.0.as_deref() != Some(cause) => {
+                tracing::warn!("{what}: sessions do not last: {cause}");
+                self.0 = Some(cause.to_owned());
+            }
+            _ => {
+                self.0.get_or_insert_default();
+            }
+        }
     }
 
     fn works(&mut self, what: &str) {
@@ -65,6 +82,38 @@ impl Announcer {
     }
 }
 
+/// Backends of ours that were given up because they did not even answer a request to cancel, as when
+/// they hang in the kernel. They count as connections until they end.
+#[derive(Default)]
+struct Leftovers(Vec<(i32, f64)>);
+
+impl Leftovers {
+    fn add(&mut self, session: &Session) {
+        self.0.push(session.server().backend);
+    }
+
+    /// Forgets those that have ended. True if so many are left that nothing more may be started.
+    async fn too_many(&mut self, session: &Session) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let pids: Vec<i64> = self.0.iter().map(|(pid, _)| i64::from(*pid)).collect();
+        let Ok(rows) = session.read(Query::new(ALIVE).int8_array(&pids)).await else { return true };
+        let alive: Vec<(i32, f64)> = rows
+            .iter()
+            .filter_map(|row| Some((row.at::<i32>(0).ok()?, row.at::<f64>(1).ok()?)))
+            .collect();
+        self.0.retain(|backend| alive.contains(backend));
+        self.0.len() >= MOST_LEFTOVERS
+    }
+}
+
+/// Of these backends, those that live, with their start.
+const ALIVE: &str = "\
+SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start)
+  FROM pg_catalog.pg_stat_get_activity(NULL) a
+ WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL";
+
 /// The worker on the kept connection.
 pub(super) struct Kept {
     target: Arc<Target>,
@@ -72,6 +121,7 @@ pub(super) struct Kept {
     clock: Clock,
     jobs: Vec<Job>,
     session: Option<Session>,
+    leftovers: Leftovers,
     announcer: Announcer,
 }
 
@@ -82,40 +132,74 @@ impl Kept {
             .into_iter()
             .map(|c| Job::new(c, None, &target.settings))
             .collect();
-        Self { target, board, clock, jobs, session: None, announcer: Announcer::default() }
+        let (leftovers, announcer) = Default::default();
+        Self { target, board, clock, jobs, session: None, leftovers, announcer }
     }
 
-    /// Polls for ever.
-    pub(super) async fn run(&mut self) {
+    /// Polls until it is told to stop.
+    pub(super) async fn run(&mut self, mut stop: Stop) {
         let mut backoff = Backoff::new();
         loop {
-            if !self.connect().await {
-                sleep(backoff.next()).await;
-                continue;
+            if self.connect().await && self.poll(&mut backoff, &mut stop).await {
+                return;
             }
-            backoff = Backoff::new();
-            while let Some(mut session) = self.session.take_if(|s| !s.is_broken()) {
-                let next = self.jobs.iter_mut().min_by_key(|job| job.due());
-                let heartbeat = Instant::now() + HEARTBEAT;
-                match next {
-                    Some(job) if job.due() < heartbeat => {
-                        sleep_until(job.due()).await;
-                        if job.run(&session, &self.board).await == Ended::FactsDoubted {
-                            session.refresh().await;
-                        }
-                    }
-                    _ => {
-                        sleep_until(heartbeat).await;
-                        // A failure shows in the session, which is looked at next.
-                        let _ = session.read("SELECT 1 AS alive").await;
+            let pause = backoff.next();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.asked() => return,
+            }
+        }
+    }
+
+    /// Polls as long as the session lasts. True if it was told to stop.
+    async fn poll(&mut self, backoff: &mut Backoff, stop: &mut Stop) -> bool {
+        let Some(mut session) = self.session.take() else { return false };
+        if self.leftovers.too_many(&session).await {
+            self.announcer.lost("the server", Some("backends that were given up do not end"));
+            session.close().await;
+            *backoff = Backoff(LONGEST_BACKOFF);
+            return false;
+        }
+        let mut settled = false;
+        let mut cause = None;
+        while !session.is_broken() {
+            let next = self.jobs.iter_mut().min_by_key(|job| job.due());
+            let heartbeat = Instant::now() + HEARTBEAT;
+            let job = next.filter(|job| job.due() < heartbeat);
+            let due = job.as_ref().map_or(heartbeat, |job| job.due());
+            if !settled && due > Instant::now() {
+                // Every collector that was due has run: the session can be relied on.
+                settled = true;
+                *backoff = Backoff::new();
+                self.announcer.works("the server");
+            }
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = stop.asked() => {
+                    session.close().await;
+                    return true;
+                }
+            }
+            let Some(job) = job else {
+                // A failure shows in the session, which is looked at next.
+                let _ = session.read("SELECT 1 AS alive").await;
+                continue;
+            };
+            match job.run(&session, &self.board).await {
+                Ended::Done => {}
+                Ended::FactsDoubted => session.refresh().await,
+                Ended::SessionBroken { left_behind } => {
+                    cause = job.error();
+                    if left_behind {
+                        self.leftovers.add(&session);
                     }
                 }
-                self.session = Some(session);
             }
-            self.session = None;
-            self.board.set_up(false, None);
-            self.announcer.lost();
         }
+        self.board.set_up(false, None);
+        self.jobs.iter_mut().for_each(|job| job.lose(&self.board));
+        self.announcer.lost("the server", cause.as_deref().filter(|_| !settled));
+        false
     }
 
     /// Runs every collector once, due or not.
@@ -125,7 +209,7 @@ impl Kept {
         }
         if let Some(session) = &self.session {
             for job in &mut self.jobs {
-                if job.run(session, &self.board).await == Ended::SessionBroken {
+                if matches!(job.run(session, &self.board).await, Ended::SessionBroken { .. }) {
                     break;
                 }
             }
@@ -141,9 +225,8 @@ impl Kept {
         match Session::connect(&target.connect, None, target.settings.clone(), clock).await {
             Ok(session) => {
                 self.board.set_up(true, Some(&session.server().version));
-                self.announcer.works("the server");
                 let now = Instant::now();
-                self.jobs.iter_mut().for_each(|job| job.due_now(now));
+                self.jobs.iter_mut().for_each(|job| job.resume(now));
                 self.session = Some(session);
                 true
             }
@@ -156,21 +239,17 @@ impl Kept {
     }
 }
 
-/// Databases that can be entered at all.
+/// Databases and whether they can be entered. Names as bytes: one that was created from a database in
+/// another encoding need not be UTF-8. A limit of -2 marks a DROP DATABASE that was interrupted.
 const DATABASES: &str = "\
-SELECT d.datname::text AS datname
+SELECT pg_catalog.textsend(d.datname::text),
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT')
   FROM pg_catalog.pg_database d
- WHERE d.datallowconn AND NOT d.datistemplate
-   AND pg_catalog.has_database_privilege(d.oid, 'CONNECT')
+ WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
  ORDER BY d.datname";
 
-/// Databases that the role may not enter are told apart from those that do not exist.
-const FORBIDDEN: &str = "\
-SELECT d.datname::text AS datname
-  FROM pg_catalog.pg_database d
- WHERE d.datallowconn AND NOT d.datistemplate
-   AND NOT pg_catalog.has_database_privilege(d.oid, 'CONNECT')
- ORDER BY d.datname";
+/// The walker's connection in the log.
+const WALK: &str = "the second connection, which walks the databases";
 
 struct Visited {
     jobs: Vec<Job>,
@@ -186,6 +265,7 @@ pub(super) struct Walker {
     session: Option<Session>,
     /// Failures in a row to enter the home database while the server was up.
     refusals: u32,
+    leftovers: Leftovers,
     announcer: Announcer,
 }
 
@@ -198,25 +278,33 @@ impl Walker {
             databases: BTreeMap::new(),
             session: None,
             refusals: 0,
+            leftovers: Leftovers::default(),
             announcer: Announcer::default(),
         }
     }
 
-    /// Walks for ever.
-    pub(super) async fn run(&mut self) {
+    /// Walks until it is told to stop.
+    pub(super) async fn run(&mut self, mut stop: Stop) {
         if self.target.of_scope(Scope::Database).is_empty() {
             return;
         }
         let mut backoff = Backoff::new();
         loop {
-            if !self.walk(false).await {
-                sleep(backoff.next()).await;
-                continue;
+            let until = if self.walk(false).await {
+                backoff = Backoff::new();
+                let next = self.databases.values().flat_map(|d| &d.jobs).map(Job::due).min();
+                // Without a database to visit, look again for new ones after a while.
+                next.unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)
+            } else {
+                Instant::now() + backoff.next()
+            };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = stop.asked() => break,
             }
-            backoff = Backoff::new();
-            let next = self.databases.values().flat_map(|d| &d.jobs).map(Job::due).min();
-            // Without a database to visit, look again for new ones after a while.
-            sleep_until(next.unwrap_or_else(|| Instant::now() + LONGEST_BACKOFF)).await;
+        }
+        if let Some(session) = self.session.take() {
+            session.close().await;
         }
     }
 
@@ -236,6 +324,7 @@ impl Walker {
             }
             return false;
         };
+        self.announcer.works(WALK);
         for datname in list {
             let now = Instant::now();
             let due = |job: &Job| all || job.due() <= now;
@@ -246,9 +335,8 @@ impl Walker {
         }
         // One connection that stays is cheaper than one per walk, but only where there is just one
         // database; otherwise the next walk starts at home again.
-        if self.databases.len() > 1
-            && let Some(session) = self.session.take()
-        {
+        let several = self.databases.len() > 1;
+        if let Some(session) = self.session.take_if(|s| several || s.age() > WALKING_LIFE) {
             session.close().await;
         }
         true
@@ -262,33 +350,37 @@ impl Walker {
             return Err(());
         }
         self.refusals = 0;
-        self.announcer.works("the second connection");
         let Some(session) = &self.session else { return Err(()) };
-        let read = |rows: Vec<crate::pg::Row>| -> Result<Vec<Arc<str>>, CollectError> {
-            rows.iter().map(|r| r.get::<&str>("datname").map(Arc::from)).collect()
-        };
-        let answers = session.read_all(&[DATABASES.into(), FORBIDDEN.into()]).await;
-        let lists = answers.and_then(|answers| {
-            answers.into_iter().map(read).collect::<Result<Vec<_>, CollectError>>()
+        if self.leftovers.too_many(session).await {
+            self.announcer.lost(WALK, Some("backends that were given up do not end"));
+            return Err(());
+        }
+        let listed = session.read(DATABASES).await.and_then(|rows| {
+            rows.iter().map(|row| Ok((row.at::<Vec<u8>>(0)?, row.at::<bool>(1)?))).collect()
         });
-        let mut lists = match lists {
-            Ok(lists) => lists.into_iter(),
+        let listed: Vec<(Vec<u8>, bool)> = match listed {
+            Ok(listed) => listed,
             Err(e) => {
-                tracing::warn!(kind = e.kind(), "cannot list the databases: {e}");
+                self.announcer.lost(WALK, Some(&format!("cannot list the databases: {e}")));
+                self.board.set_database(&home, false);
                 return Err(());
             }
         };
-        let admits = |d: &Arc<str>| self.target.databases.admits(d);
-        let mut open: Vec<Arc<str>> =
-            lists.next().unwrap_or_default().into_iter().filter(admits).collect();
-        let forbidden: Vec<Arc<str>> =
-            lists.next().unwrap_or_default().into_iter().filter(admits).collect();
-        open.sort_by_key(|d| **d != *home);
+        let (mut open, mut closed) = (Vec::<Arc<str>>::new(), Vec::<Arc<str>>::new());
+        for (name, may_enter) in listed {
+            let readable = std::str::from_utf8(&name).is_ok();
+            let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
+            if self.target.databases.admits(&datname) {
+                // The protocol could carry any name; the driver takes UTF-8 only.
+                if may_enter && readable { open.push(datname) } else { closed.push(datname) }
+            }
+        }
+        open.sort_by_key(|d| *d != home);
 
-        let known: Vec<Arc<str>> = open.iter().chain(&forbidden).cloned().collect();
+        let known: Vec<Arc<str>> = open.iter().chain(&closed).cloned().collect();
         self.databases.retain(|d, _| known.contains(d));
         self.board.retain_databases(&known);
-        for datname in forbidden {
+        for datname in closed {
             self.board.set_database(&datname, false);
         }
         for datname in &open {
@@ -303,6 +395,10 @@ impl Walker {
                 self.databases.insert(datname.clone(), visited);
             }
         }
+        let floor = PER_DATABASE * u32::try_from(open.len()).unwrap_or(u32::MAX);
+        for job in self.databases.values_mut().flat_map(|d| &mut d.jobs) {
+            job.set_floor(floor);
+        }
         Ok(open)
     }
 
@@ -310,7 +406,7 @@ impl Walker {
     fn refused(&mut self, home: &Arc<str>, e: &ConnectError) {
         self.refusals = if self.board.is_up() { self.refusals + 1 } else { 0 };
         if self.refusals >= REFUSALS {
-            self.announcer.failed("the second connection, which walks the databases", e);
+            self.announcer.failed(WALK, e);
             self.board.set_database(home, false);
         }
     }
@@ -323,7 +419,10 @@ impl Walker {
         if let Err(e) = entered {
             self.board.set_database(datname, false);
             visited.announcer.failed(&what, &e);
-            visited.jobs.iter_mut().filter(|j| j.due() <= now).for_each(|j| j.postpone(now));
+            for job in visited.jobs.iter_mut().filter(|job| job.due() <= now) {
+                job.postpone(now);
+                job.put_off(now);
+            }
             return;
         }
         visited.announcer.works(&what);
@@ -336,7 +435,12 @@ impl Walker {
             match job.run(session, &self.board).await {
                 Ended::Done => {}
                 Ended::FactsDoubted => session.refresh().await,
-                Ended::SessionBroken => alive = false,
+                Ended::SessionBroken { left_behind } => {
+                    alive = false;
+                    if left_behind {
+                        self.leftovers.add(session);
+                    }
+                }
             }
         }
         self.board.set_database(datname, alive);
