@@ -113,8 +113,13 @@ fn one_poll(entries: usize, active: usize) {
         }
         let second_scan = scan(&rows, at + 0.01);
         let scans = [first, second_scan];
-        let rows =
-            Rows { facts: facts.clone(), scans, texts: None, own: None, options: options.clone() };
+        let rows = Rows {
+            facts: facts.clone(),
+            scans,
+            texts: None,
+            own: Default::default(),
+            options: options.clone(),
+        };
         let mut sink = Sink::new(Statements::METRICS, 10_000);
         let start = Instant::now();
         Statements.derive(&mut state, rows, &mut sink);

@@ -73,7 +73,8 @@ pub(super) static INFO: Metric = Metric::gauge(
     "pg_statement_info",
     &["datname", "usename", "queryid", "query"],
     "Constant 1 with the normalised text of an exposed statement, truncated, from \
-     pg_stat_statements.query; only where the configuration asks for it.",
+     pg_stat_statements.query, of utility statements the first word only, since their constants are \
+     not replaced; only where the configuration asks for it.",
 );
 
 macro_rules! counters {

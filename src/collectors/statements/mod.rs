@@ -19,6 +19,7 @@ use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
+pub use own::Answer;
 use own::Own;
 pub use scan::{Entry, EntryKey, Facts, Options, Rows, Scan, Text};
 use series::Exposition;
@@ -100,7 +101,7 @@ impl State {
         let facts = &rows.facts;
         let mut relation = self.relation(facts);
         let reset = relation == Relation::Reset;
-        self.own.take(&rows.scans[1], rows.own.as_deref());
+        self.own.take(&rows.scans[1], &rows.own);
         for scan in &rows.scans {
             let (exposition, own) = (&mut self.exposition, &mut self.own);
             self.tracker.read(scan, relation, |activity, new| match activity {

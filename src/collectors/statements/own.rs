@@ -9,24 +9,42 @@ use std::collections::HashMap;
 use super::scan::{EntryKey, Scan};
 use super::track::New;
 
-/// For so long after the first poll, texts are read whenever there is something new: each collector
-/// runs for the first time then.
+/// Texts are read at most this often in the first minute, when each collector runs for the first time,
+const EAGER_PAUSE: f64 = 3.0;
 const EAGER: f64 = 60.0;
-/// Later, texts are read at most this often. They are all read on the server, whatever is asked for.
+/// and at most this often later: the server reads all of them, whatever is asked for.
 const PAUSE: f64 = 60.0;
+/// When texts cannot be read (one of another database's encoding is enough), the pause doubles up to
+/// this: each try is an error in the server's log.
+const LONGEST_PAUSE: f64 = 3600.0;
 
 /// `dbid`, `userid`, `queryid`.
-pub(super) type Id = (i64, i64, i64);
+pub type Id = (i64, i64, i64);
 
 /// Which statements of our role are ours, and what they took.
 #[derive(Default)]
 pub(super) struct Own {
     verdicts: HashMap<Id, bool>,
-    /// Monotonic seconds of the first poll and of the last answer.
+    /// Monotonic seconds of the first poll.
     first: Option<f64>,
-    answered: f64,
+    /// Monotonic seconds before which nothing is asked.
+    quiet_until: f64,
+    /// Questions in a row that brought no answer.
+    failures: u32,
     pub calls: u64,
     pub seconds: f64,
+}
+
+/// What was learnt of statements of our role.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Answer {
+    /// Nothing was asked in this poll.
+    #[default]
+    NotAsked,
+    /// The texts could not be read.
+    Failed,
+    /// Whether each is ours.
+    Known(Vec<(Id, bool)>),
 }
 
 fn id(key: &EntryKey) -> Id {
@@ -36,8 +54,7 @@ fn id(key: &EntryKey) -> Id {
 impl Own {
     /// Queryids of `role` whose texts are to be looked at now.
     pub(super) fn unknown(&self, scan: &Scan, role: i64) -> Vec<i64> {
-        let eager = self.first.is_none_or(|first| scan.at < first + EAGER);
-        if !eager && scan.at < self.answered + PAUSE {
+        if scan.at < self.quiet_until {
             return Vec::new();
         }
         let of_role = scan.entries.iter().filter(|e| e.key.userid == role);
@@ -46,11 +63,21 @@ impl Own {
     }
 
     /// Notes what the texts told, and forgets what is not in the view any more.
-    pub(super) fn take(&mut self, scan: &Scan, answers: Option<&[(Id, bool)]>) {
-        self.first.get_or_insert(scan.at);
-        if let Some(answers) = answers {
-            self.verdicts.extend(answers.iter().copied());
-            self.answered = scan.at;
+    pub(super) fn take(&mut self, scan: &Scan, answer: &Answer) {
+        let first = *self.first.get_or_insert(scan.at);
+        match answer {
+            Answer::NotAsked => {}
+            Answer::Known(verdicts) => {
+                self.verdicts.extend(verdicts.iter().copied());
+                self.failures = 0;
+                let eager = scan.at < first + EAGER;
+                self.quiet_until = scan.at + if eager { EAGER_PAUSE } else { PAUSE };
+            }
+            Answer::Failed => {
+                let pause = PAUSE * f64::from(1u32 << self.failures.min(10));
+                self.quiet_until = scan.at + pause.min(LONGEST_PAUSE);
+                self.failures += 1;
+            }
         }
         if self.verdicts.len() > 2 * scan.entries.len() {
             let there: std::collections::HashSet<Id> =
@@ -97,18 +124,34 @@ mod tests {
         let mut own = Own::default();
         assert_eq!(own.unknown(&scan(0.0, &[1, 2]), 10), [1, 2]);
         assert_eq!(own.unknown(&scan(0.0, &[1, 2]), 11), [0; 0], "another role");
-        own.take(&scan(0.0, &[1, 2]), Some(&[((1, 10, 1), true), ((1, 10, 2), false)]));
-        assert_eq!(own.unknown(&scan(1.0, &[1, 2, 3]), 10), [3]);
-        own.take(&scan(59.0, &[1, 2, 3]), Some(&[((1, 10, 3), false)]));
+        let known = Answer::Known(vec![((1, 10, 1), true), ((1, 10, 2), false)]);
+        own.take(&scan(0.0, &[1, 2]), &known);
+        assert_eq!(own.unknown(&scan(1.0, &[1, 2, 3]), 10), [0; 0]);
+        assert_eq!(own.unknown(&scan(3.0, &[1, 2, 3]), 10), [3]);
+        own.take(&scan(60.0, &[1, 2, 3]), &Answer::Known(vec![((1, 10, 3), false)]));
         assert_eq!(own.unknown(&scan(100.0, &[1, 4]), 10), [0; 0]);
-        assert_eq!(own.unknown(&scan(119.0, &[1, 4]), 10), [4]);
+        assert_eq!(own.unknown(&scan(120.0, &[1, 4]), 10), [4]);
+    }
+
+    #[test]
+    fn texts_that_cannot_be_read_are_asked_for_ever_more_seldom() {
+        let mut own = Own::default();
+        let (mut at, mut asked) = (0.0, 0);
+        while at < 86_400.0 {
+            let now = scan(at, &[1]);
+            let failed = !own.unknown(&now, 10).is_empty();
+            own.take(&now, if failed { &Answer::Failed } else { &Answer::NotAsked });
+            asked += u32::from(failed);
+            at += 1.0;
+        }
+        assert!((20..=32).contains(&asked), "{asked} times a day");
     }
 
     #[test]
     fn what_left_the_view_is_forgotten() {
         let mut own = Own::default();
         let answers: Vec<(Id, bool)> = (0..5).map(|q| ((1, 10, q), true)).collect();
-        own.take(&scan(0.0, &[1]), Some(&answers));
+        own.take(&scan(0.0, &[1]), &Answer::Known(answers));
         assert_eq!(own.verdicts.len(), 1);
     }
 }

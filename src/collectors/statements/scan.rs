@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::own::{Id, Own};
+use super::own::{Answer, Id, Own};
 use crate::derive::latency::Cumulative;
 use crate::error::CollectError;
 use crate::pg::{Extension, OWN_MARK, Query, Row, Session};
@@ -111,8 +111,8 @@ pub struct Rows {
     pub scans: [Scan; 2],
     /// Texts, where this poll asked for some.
     pub texts: Option<Vec<Text>>,
-    /// Whether statements of our role are ours (`dbid`, `userid`, `queryid`), where this poll asked.
-    pub own: Option<Vec<(Id, bool)>>,
+    /// Which statements of our role are ours.
+    pub own: Answer,
     /// Settings.
     pub options: Options,
 }
@@ -146,12 +146,13 @@ pub(super) async fn read(
             scan_of(&second.rows, second.at, planning)?,
         ],
         texts: None,
-        own: None,
+        own: Answer::NotAsked,
         options,
     };
     let unknown = own.unknown(&rows.scans[1], session.server().role_oid);
     if !unknown.is_empty() {
-        rows.own = optional(whether_own(session, extension, &unknown).await)?;
+        rows.own = optional(whether_own(session, extension, &unknown).await)?
+            .map_or(Answer::Failed, Answer::Known);
     }
     if wanted.is_empty() || !settings.include_text {
         return Ok(rows);
@@ -184,7 +185,7 @@ async fn whether_own(
     );
     let (mark, role) = (OWN_MARK.to_owned(), session.server().role_oid);
     let query = Query::new(&sql).int8_array(queryids).text(&mark).int8(&role);
-    let rows = session.read(query).await?;
+    let rows = read_texts(session, query).await?;
     rows.iter().map(|row| Ok(((row.at(0)?, row.at(1)?, row.at(2)?), row.at(3)?))).collect()
 }
 
@@ -220,6 +221,18 @@ fn not_loaded(e: CollectError) -> CollectError {
     }
 }
 
+/// Raises work_mem for the transaction: the view, and more so its texts, would spill to disk.
+const WORK_MEM: &str = "\
+pg_catalog.set_config('work_mem', (GREATEST(16777216,
+  pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem'))) / 1024)::text, true)";
+
+/// The rows of a query over the view with its texts.
+async fn read_texts(session: &Session, query: Query<'_>) -> Result<Vec<Row>, CollectError> {
+    let work_mem = format!("SELECT {WORK_MEM}");
+    let mut answers = session.read_all(&[Query::new(&work_mem), query]).await?;
+    Ok(answers.pop().unwrap_or_default())
+}
+
 /// One list of (kind, id, name, value). Sets work_mem for the scans that follow in the transaction:
 /// 10,000 rows of the view would otherwise spill to disk. Names come as bytes, since shared
 /// catalogs may hold names in another database's encoding.
@@ -238,9 +251,10 @@ UNION ALL
 SELECT 'planning', NULL, NULL,
        pg_catalog.current_setting('pg_stat_statements.track_planning', true)::bool::int4::float8
 UNION ALL
-SELECT 'work_mem', NULL, NULL, pg_catalog.length(pg_catalog.set_config('work_mem', (GREATEST(16777216,
-       pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem'))) / 1024)::text, true))::float8"
+SELECT 'work_mem', NULL, NULL, pg_catalog.length("
         .to_owned();
+    sql.push_str(WORK_MEM);
+    sql.push_str(")::float8");
     if extension.version >= (1, 9) {
         let schema = &extension.schema;
         sql.push_str(&format!(
@@ -401,21 +415,101 @@ async fn texts(
     );
     let mut bytes = 0;
     let mut texts = Vec::new();
-    for row in session.read(Query::new(&sql).int8_array(wanted)).await? {
+    for row in read_texts(session, Query::new(&sql).int8_array(wanted)).await? {
         let query: &[u8] = row.at(3)?;
         bytes += query.len();
         if bytes > TEXT_BYTES {
             break;
         }
-        let query = String::from_utf8_lossy(query).as_ref().into();
+        let query = published(&String::from_utf8_lossy(query)).into();
         texts.push(Text { id: (row.at(0)?, row.at(1)?, row.at(2)?), query });
     }
     Ok(texts)
+}
+
+/// What of a text may be published. pg_stat_statements replaces the constants of plannable statements
+/// only; a utility statement keeps them (`ALTER ROLE ... PASSWORD '...'`), so that its first word is
+/// all that is shown of it.
+fn published(text: &str) -> String {
+    const NORMALISED: [&str; 8] =
+        ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
+    let start = text.len() - without_comments(text).len();
+    let statement = text[start..].trim_start_matches(|c: char| c == '(' || c.is_whitespace());
+    let word: String = statement.chars().take_while(char::is_ascii_alphabetic).collect();
+    let word = word.to_ascii_uppercase();
+    if NORMALISED.contains(&word.as_str()) { text.to_owned() } else { format!("{word} ...") }
+}
+
+/// The text from its first word on.
+fn without_comments(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        let rest = if let Some(line) = text.strip_prefix("--") {
+            line.find('\n').map(|end| &line[end..])
+        } else if text.starts_with("/*") {
+            end_of_comment(text).map(|end| &text[end..])
+        } else {
+            return text;
+        };
+        // A comment that does not end was cut off: there is no word.
+        let Some(rest) = rest else { return "" };
+        text = rest;
+    }
+}
+
+/// Where a comment ends that the text starts with; they nest in PostgreSQL.
+fn end_of_comment(text: &str) -> Option<usize> {
+    let (mut depth, mut at) = (0, 0);
+    while let Some(two) = text.as_bytes().get(at..at + 2) {
+        match two {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        at += 2;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
 }
 
 impl Scan {
     /// How long the scan took on the server.
     pub(super) fn took(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.clock.1 - self.clock.0).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::published;
+
+    #[test]
+    fn only_statements_without_constants_are_published_whole() {
+        for whole in [
+            "SELECT $1",
+            "  with x as (select $1) select * from x",
+            "/* app=shop */ INSERT INTO t VALUES ($1)",
+            "-- a comment\n(SELECT 1)",
+            "/* nested /* one */ two */ select $1",
+        ] {
+            assert_eq!(published(whole), whole);
+        }
+        for (text, tag) in [
+            ("ALTER ROLE mon PASSWORD 'hunter2'", "ALTER ..."),
+            ("/* x */ create user u password 'hunter2'", "CREATE ..."),
+            ("COPY (SELECT 1) TO PROGRAM 'curl -u a:hunter2'", "COPY ..."),
+            ("/* SELECT 1 */ SET x = 'hunter2'", "SET ..."),
+            ("/* cut off SELECT hunter2", " ..."),
+            ("-- hunter2", " ..."),
+            ("DO $$ hunter2 $$", "DO ..."),
+            ("", " ..."),
+        ] {
+            assert_eq!(published(text), tag, "{text}");
+        }
     }
 }

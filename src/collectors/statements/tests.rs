@@ -120,7 +120,7 @@ impl View {
             facts: self.facts.clone(),
             scans: [self.scan(at), second.scan(at + 0.01)],
             texts: None,
-            own: None,
+            own: Default::default(),
             options: Options { top: self.top, include_text: self.include_text, objective: 0.05 },
         }
     }
