@@ -166,11 +166,10 @@ async fn the_schema_is_the_reports() {
     // Eight months back and this one, which may be a minute old.
     let filled = number(&db, "SELECT count(DISTINCT tableoid) FROM orders").await;
     assert!((8..=9).contains(&filled), "{filled}");
-    assert_eq!(
-        number(&db, "SELECT reltuples::int8 FROM pg_class WHERE relname = 'trades'").await,
-        5_000,
-        "not analysed"
-    );
+    // Of the partitions: before 14 the parent has no estimate of its own.
+    let estimate = "SELECT sum(c.reltuples)::int8 FROM pg_partition_tree('trades') t \
+                    JOIN pg_class c ON c.oid = t.relid WHERE t.isleaf";
+    assert_eq!(number(&db, estimate).await, 5_000, "not analysed");
 
     // The ends, as plain SQL sees them.
     assert_eq!(
@@ -375,7 +374,7 @@ async fn the_load_keeps_its_rate_and_outlives_a_restart() {
     for query in &QUERIES {
         let found = format!(
             "SELECT count(*) FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid \
-             WHERE r.rolname = 'app' AND calls > 5 AND starts_with(query, '{}')",
+             WHERE r.rolname = 'app' AND calls > 5 AND position('{}' IN query) > 0",
             query.marker()
         );
         assert_eq!(number(&db, &found).await, 1, "{}", query.title());

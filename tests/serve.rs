@@ -242,9 +242,18 @@ async fn a_statistics_reset_lowers_no_counter() {
         .unwrap();
     let fast = ["--collector.indexes.interval=1s", "--collector.cache.interval=1s"];
     let process = Process::serve(&dsn(&cluster), &fast).await;
+    // What ran before a collector's first look is not counted.
+    process
+        .wait("statements ran", |t| {
+            let statements = [("collector", "statements"), ("datname", "")];
+            value(t, "pgrunway_collector_success", &statements) == Some(1.0)
+        })
+        .await;
+    // On a connection of its own: before 15 an idle one keeps what it did in its last half second.
     let work = || async {
+        let client = common::admin(&cluster, "postgres").await;
         for id in 0..200 {
-            admin.execute("SELECT * FROM t WHERE id = $1", &[&id]).await.unwrap();
+            client.execute("SELECT * FROM t WHERE id = $1", &[&id]).await.unwrap();
         }
     };
     work().await;

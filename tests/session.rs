@@ -20,6 +20,11 @@ async fn facts_timeouts_and_pins_hold_in_every_transaction() {
     .await
     .unwrap();
     let server = session.server();
+    // Of the programs that were asked for, or scripts/test-versions would prove nothing.
+    let binary = cluster.binaries().join("postgres");
+    let out = std::process::Command::new(binary).arg("--version").output().unwrap();
+    let version = format!("postgres (PostgreSQL) {}", server.version);
+    assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), version);
     assert!(server.major() >= 13 && server.reads_all_stats && !server.in_recovery);
     assert_eq!(server.extensions["pg_stat_statements"].schema, "public");
 

@@ -221,10 +221,12 @@ impl Cluster {
             };
             bail!("initdb ended with {status}: {said}{remedy}");
         }
+        // Before 14 a password would be kept as MD5, and pg_hba.conf below asks for SCRAM.
         let mut conf = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
              unix_socket_permissions = 0700\nfsync = off\nsynchronous_commit = off\n\
-             full_page_writes = off\nlogging_collector = off\n",
+             full_page_writes = off\nlogging_collector = off\n\
+             password_encryption = 'scram-sha-256'\n",
             self.port,
             self.dir.display()
         );

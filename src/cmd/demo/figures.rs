@@ -64,7 +64,7 @@ pub async fn find_query_ids(admin: &Admin, ids: &mut QueryIds) -> anyhow::Result
     );
     for row in admin.rows(sql.text(&app)).await? {
         let (id, text): (Option<String>, &str) = (row.get("queryid")?, row.get("query")?);
-        if let Some(index) = QUERIES.iter().position(|q| text.starts_with(q.marker())) {
+        if let Some(index) = QUERIES.iter().position(|q| text.contains(q.marker())) {
             ids[index] = id;
         }
     }

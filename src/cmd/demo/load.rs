@@ -21,7 +21,8 @@ use crate::pg::{Admin, Prepared, ToSql};
 /// One of the report's queries.
 #[derive(Debug)]
 pub struct NamedQuery {
-    /// Begins with [`NamedQuery::marker`], by which `pg_stat_statements` shows it again.
+    /// Holds [`NamedQuery::marker`], by which `pg_stat_statements` shows it again: after the first
+    /// word, since from 18 on what stands before it is cut off.
     pub sql: &'static str,
     /// Share of the calls.
     share: f64,
@@ -30,9 +31,10 @@ pub struct NamedQuery {
 }
 
 impl NamedQuery {
-    /// The comment at its start.
+    /// The comment in it.
     pub fn marker(&self) -> &'static str {
-        self.sql.find("*/").map_or("", |end| &self.sql[..end + 2])
+        let marker = self.sql.find("/*").zip(self.sql.find("*/"));
+        marker.and_then(|(start, end)| self.sql.get(start..end + 2)).unwrap_or_default()
     }
 
     /// The comment's text.
@@ -291,7 +293,9 @@ mod tests {
         let sum: f64 = QUERIES.iter().map(|q| q.share).sum();
         assert!((sum - 1.0).abs() < 1e-9, "{sum}");
         assert!(
-            QUERIES.iter().all(|q| q.sql.starts_with("/* ") && q.by_symbol == q.sql.contains("$1"))
+            QUERIES
+                .iter()
+                .all(|q| q.sql.starts_with("SELECT /* ") && q.by_symbol == q.sql.contains("$1"))
         );
     }
 }
