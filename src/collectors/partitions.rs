@@ -388,7 +388,7 @@ fn forest(rows: &Rows) -> (Vec<Level>, HashMap<i64, usize>) {
             Some(Zone::Known(zone)) => Some(zone.clone()),
             Some(Zone::Unknown) | None => None,
         };
-        levels.push(Level { strategy, keys, zone, children: Vec::new() });
+        levels.push(Level { strategy, keys, column: None, zone, children: Vec::new() });
     }
     for partition in &rows.partitions {
         let level = index.get(&partition.oid).copied();
