@@ -421,13 +421,14 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "collectors.partitions.runway_required",
             Kind::Duration { min: SECOND, max: 36_500 * DAY },
             time(Duration::from_secs_f64(d.partitions.required)),
-            "Runway that every partitioned table must have.",
+            "Runway that every partitioned table must have, unless a rule says otherwise.",
         ),
         Key::new(
             "collectors.partitions.zone",
             Kind::Zone,
             "",
-            "Time zone in which naive timestamps and dates are written; else the database's own.",
+            "Time zone in which naive times and days are written, unless a rule says otherwise; else the \
+             database's own.",
         ),
         Key::new(
             "collectors.partitions.per_partition",

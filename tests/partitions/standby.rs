@@ -75,18 +75,29 @@ async fn churn_costs_no_poll_on_a_hot_standby() {
     let cluster = common::server_with(&[("max_standby_streaming_delay", "3s")], &[]).await;
     let admin = common::admin(&cluster, "postgres").await;
     prepare(&admin).await;
+    admin
+        .batch_execute(
+            "CREATE TABLE ids (id bigserial, x int) PARTITION BY RANGE (id);
+             CREATE TABLE ids_0 PARTITION OF ids FOR VALUES FROM (0) TO (1000);
+             INSERT INTO ids (x) VALUES (1); GRANT SELECT ON SEQUENCE ids_id_seq TO mon",
+        )
+        .await
+        .unwrap();
     let standby = cluster.standby().await.unwrap();
     let there = common::admin(&standby, "postgres").await;
     let deadline = Instant::now() + Duration::from_secs(30);
-    while there.simple_query("SELECT 't'::regclass").await.is_err() {
+    while there.simple_query("SELECT 'ids'::regclass").await.is_err() {
         assert!(Instant::now() < deadline, "the standby follows");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let row = there.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap();
     assert!(row.get::<_, bool>(0));
+    let poll = Poll::of(&session(&standby, "postgres", None).await).await;
+    let left = poll.value("pg_partition_keys_remaining", "ids").unwrap();
+    assert!((966.0..=998.0).contains(&left), "a standby is told up to 32 keys ahead: {left}");
     polls_during(&standby, churn(admin, true)).await;
     // It did follow all the while.
-    let xmin = "SELECT pg_last_wal_replay_lsn() > '0/0'::pg_lsn AND EXISTS (SELECT FROM \
+    let follows = "SELECT pg_last_wal_replay_lsn() > '0/0'::pg_lsn AND EXISTS (SELECT FROM \
                 pg_stat_wal_receiver WHERE status = 'streaming')";
-    assert!(there.query_one(xmin, &[]).await.unwrap().get::<_, bool>(0));
+    assert!(there.query_one(follows, &[]).await.unwrap().get::<_, bool>(0));
 }

@@ -1,7 +1,7 @@
 //! Partition runway: from the catalogue's bounds to the instant of the first insert that fails.
 //!
 //! [`bound`] parses what `pg_get_expr(relpartbound, 0)` prints, [`moment`] turns key values into
-//! instants, [`expression`] finds the zone that a key fixes, [`unit`] what an integer or UUID key holds,
+//! instants, [`expression`] finds the zone that a key fixes, [`mod@unit`] what an integer or UUID key holds,
 //! [`accept`] compares which other key values two slices take, and [`tree`] walks a partition tree and
 //! says until when it is covered.
 //!
