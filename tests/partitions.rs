@@ -276,6 +276,15 @@ async fn what_has_no_time_says_why() {
              ANALYZE by_list;
              CREATE TABLE by_id (id int8) PARTITION BY RANGE (id);
              CREATE TABLE by_id_0 PARTITION OF by_id FOR VALUES FROM (-5) TO (1000000000);
+             CREATE TABLE by_day_id (id int) PARTITION BY LIST (id);
+             CREATE TABLE by_day_id_0 PARTITION OF by_day_id FOR VALUES IN (20260101, 20260230);
+             CREATE TABLE by_text (k text) PARTITION BY RANGE (k);
+             CREATE TABLE by_text_0 PARTITION OF by_text FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+             CREATE TABLE by_numeric (k numeric) PARTITION BY RANGE (k);
+             CREATE TABLE by_numeric_0 PARTITION OF by_numeric FOR VALUES FROM (1795305600) TO (1795392000);
+             CREATE TABLE by_uuid (id uuid) PARTITION BY RANGE (id);
+             CREATE TABLE by_uuid_0 PARTITION OF by_uuid FOR VALUES FROM (MINVALUE) TO ('80000000-0000-0000-0000-000000000000');
+             CREATE TABLE by_uuid_1 PARTITION OF by_uuid FOR VALUES FROM ('80000000-0000-0000-0000-000000000000') TO (MAXVALUE);
              CREATE TABLE late (id uuid, ts timestamptz) PARTITION BY RANGE (id, ts);
              CREATE OPERATOR CLASS backwards FOR TYPE date USING btree AS OPERATOR 1 >,
                OPERATOR 2 >=, OPERATOR 3 =, OPERATOR 4 <=, OPERATOR 5 <, FUNCTION 1 date_cmp(date, date);
@@ -290,13 +299,18 @@ async fn what_has_no_time_says_why() {
     assert_eq!(poll.support("by_hash"), ("hash", "int8", "no_time_level", false));
     assert_eq!(poll.support("by_list"), ("list", "text", "no_time_level", false));
     assert_eq!(poll.support("by_id"), ("range", "int8", "unit_unknown", false));
+    assert_eq!(poll.support("by_day_id"), ("list", "int4", "no_time_level", false));
+    assert_eq!(poll.support("by_text"), ("range", "text", "key_type", false));
+    assert_eq!(poll.support("by_numeric"), ("range", "numeric", "key_type", false));
+    assert_eq!(poll.support("by_uuid"), ("range", "uuid", "uuid_not_v7", false));
     assert_eq!(poll.support("late"), ("range", "uuid", "time_not_leading", false));
     assert_eq!(poll.support("own"), ("range", "user_defined", "key_type", false));
     assert_eq!(poll.support("inner_only"), ("range", "timestamptz", "", true));
     let supported =
         poll.families.iter().find(|f| f.metric.name == "pg_partition_supported").unwrap();
-    assert_eq!(supported.samples.len(), 6, "neither temporary nor inner tables");
-    for table in ["by_hash", "by_list", "by_id", "late", "own"] {
+    assert_eq!(supported.samples.len(), 10, "neither temporary nor inner tables");
+    let none = ["by_hash", "by_list", "by_id", "by_day_id", "by_text", "by_numeric", "by_uuid"];
+    for table in none.into_iter().chain(["late", "own"]) {
         assert_eq!(poll.value("pg_partition_runway_seconds", table), None);
         assert_eq!(poll.value("pg_partition_covered_until_timestamp_seconds", table), None);
     }
