@@ -86,6 +86,7 @@ fn one_poll(entries: usize, active: usize) {
             },
             since: 0.0,
             time: Cumulative::default(),
+            planning: None,
             counters: [0.0; 8],
         })
         .collect();

@@ -1,6 +1,6 @@
 //! The HTTP server: `/metrics`, liveness, readiness and a status page. The only user of axum.
 //!
-//! Must not: wait for a database, render an exposition, or hold a connection of a client that sends
+//! Must not: wait for a database, render an exposition on its threads, or hold a connection of a client that sends
 //! nothing.
 
 use std::convert::Infallible;
@@ -12,7 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
+    HeaderValue, VARY,
 };
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
@@ -24,18 +25,21 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceBuilder;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::render::{self, HttpCounters, Page};
+use crate::render::{self, HttpCounters, Pages};
 use crate::snapshot::{Outcome, Snapshot};
 
 /// A request is answered from memory; what takes longer is a client that does not read.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// A client must send its request's head within this, on a new and on a kept connection.
 const HEADER_LIMIT: Duration = Duration::from_secs(30);
+/// A client that does not read for so long is cut, and with it the page that it holds in memory.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// No request of ours has a body.
 const BODY_LIMIT: usize = 1024;
 /// Connections at a time; more wait in the kernel's queue.
@@ -46,8 +50,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 /// What the handlers answer from.
 #[derive(Clone)]
 pub struct App {
-    /// The latest exposition.
-    pub pages: watch::Receiver<Arc<Page>>,
+    /// The latest exposition in every format.
+    pub pages: Pages,
     /// The latest snapshot, for readiness and the status page.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Counts the answers.
@@ -115,7 +119,9 @@ async fn accept(
         };
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_LIMIT));
+        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(e) = connection.await {
@@ -134,26 +140,36 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
 }
 
 async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    let page = app.pages.borrow().clone();
-    let mut response = if accepts_gzip(&headers) {
-        let mut response = Body::from(page.gzip.clone()).into_response();
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        response
-    } else {
-        Body::from(page.text.clone()).into_response()
+    let choice = render::choose(values(&headers, ACCEPT));
+    let gzip = accepts_gzip(&headers);
+    let body = match app.pages.get(choice.format, gzip).await {
+        Ok(body) => body,
+        Err(e) => {
+            tracing::error!("cannot encode the metrics: {e}");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be encoded.\n")
+                .into_response();
+        }
     };
+    let mut response = Body::from(body).into_response();
     let out = response.headers_mut();
-    out.insert(CONTENT_TYPE, HeaderValue::from_static(render::CONTENT_TYPE));
-    out.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        out.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    out.insert(CONTENT_TYPE, HeaderValue::from_static(choice.content_type));
+    out.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
+/// Every value of a header that is text.
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).iter().filter_map(|v| v.to_str().ok())
+}
+
 /// Whether `gzip` (or `*`) is among the accepted codings with a weight above 0.
 fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok());
     let mut any = None;
-    for coding in codings.flat_map(|v| v.split(',')) {
+    for coding in values(headers, ACCEPT_ENCODING).flat_map(|v| v.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let weight = parts.find_map(|p| p.strip_prefix("q=")).map(str::parse::<f32>);
@@ -254,6 +270,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::{Metric, Sink};
 
     fn gzip(value: &'static str) -> bool {
         let mut headers = HeaderMap::new();
@@ -271,6 +288,34 @@ mod tests {
         assert!(!gzip("gzip;q=nonsense"));
         assert!(!gzip("br, zstd"));
         assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_cut() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        static WIDE: Metric = Metric::gauge("pg_wide", &["label"], "Wide.");
+        static CATALOGUE: &[&Metric] = &[&WIDE];
+        let mut sink = Sink::new(CATALOGUE, 64);
+        for n in 0..64 {
+            // More in all than the kernel buffers between the two.
+            sink.number(&WIDE, &[&format!("{n}{}", "x".repeat(1 << 20))], 1.0);
+        }
+        let families = sink.finish().0.into_iter().map(Arc::new).collect();
+        let snapshot = Arc::new(Snapshot { families, ..Snapshot::default() });
+        let renderer = render::Renderer::new().unwrap();
+        let counters = renderer.http_counters();
+        let (_publisher, pages) = render::Publisher::new(renderer, snapshot.clone());
+        let (_snapshots, snapshots) = watch::channel(snapshot);
+        let app = App { pages, snapshots, counters, telemetry_path: "/metrics".into() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(vec![listener], router(app), std::future::pending()));
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        sleep(WRITE_LIMIT + Duration::from_secs(3)).await;
+        let mut all = Vec::new();
+        let _ = timeout(Duration::from_secs(5), client.read_to_end(&mut all)).await.unwrap();
+        assert!(all.len() < 64 << 20, "the whole page came after all");
     }
 
     #[test]

@@ -84,6 +84,40 @@ pub struct Histogram {
     pub count: u64,
     /// Sum of all observations in base units.
     pub sum: f64,
+    /// The same observations by finer buckets, for scrapers that take native histograms.
+    pub native: Option<Native>,
+    /// When counting began, in Unix seconds, where that is known.
+    pub created: Option<f64>,
+}
+
+/// Buckets of a native histogram of non-negative observations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Native {
+    /// There are `2^schema` buckets per factor of two: bucket `i` is
+    /// `(2^((i-1)/2^schema), 2^(i/2^schema)]` in base units.
+    pub schema: i32,
+    /// Upper bound of the zero bucket in base units.
+    pub zero_threshold: f64,
+    /// Observations in the zero bucket.
+    pub zero_count: u64,
+    /// Index and observations of each other bucket, by ascending index, empty ones left out. With
+    /// the zero bucket they add up to [`Histogram::count`].
+    pub buckets: Box<[(i32, u64)]>,
+}
+
+impl Histogram {
+    /// Whether the buckets rise, agree with the count, and the sum is a number.
+    fn is_sound(&self) -> bool {
+        let native = self.native.as_ref().is_none_or(|native| {
+            let all = native.buckets.iter().try_fold(native.zero_count, |s, b| s.checked_add(b.1));
+            all == Some(self.count) && native.buckets.windows(2).all(|w| w[0].0 < w[1].0)
+        });
+        native
+            && self.cumulative.windows(2).all(|w| w[0] <= w[1])
+            && self.cumulative.last().is_none_or(|&last| last <= self.count)
+            && self.cumulative.len() == self.bounds.len()
+            && self.sum.is_finite()
+    }
 }
 
 /// The value of one sample.
@@ -120,7 +154,7 @@ pub struct Refused {
     pub duplicate: u64,
     /// Not in the catalogue, wrong type, or wrong number of labels.
     pub undeclared: u64,
-    /// NaN, a negative counter, or a histogram that is not monotone.
+    /// NaN, a negative counter, or a histogram whose buckets fall or do not add up.
     pub value: u64,
     /// Beyond the collector's series limit.
     pub over_limit: u64,
@@ -171,10 +205,7 @@ impl Sink {
 
     /// Adds a histogram sample.
     pub fn histogram(&mut self, metric: &'static Metric, labels: &[&str], value: Arc<Histogram>) {
-        let monotone = value.cumulative.windows(2).all(|w| w[0] <= w[1])
-            && value.cumulative.last().is_none_or(|&last| last <= value.count)
-            && value.cumulative.len() == value.bounds.len();
-        let bad_value = !monotone || !value.sum.is_finite();
+        let bad_value = !value.is_sound();
         let bad_kind = metric.kind != Kind::Histogram;
         self.add(metric, labels, Value::Histogram(value), bad_kind, bad_value);
     }
@@ -244,7 +275,14 @@ mod tests {
 
     fn histogram(cumulative: &[u64], count: u64) -> Arc<Histogram> {
         let bounds = (0..cumulative.len()).map(|i| i as f64).collect();
-        Arc::new(Histogram { bounds, cumulative: cumulative.into(), count, sum: 1.0 })
+        let cumulative = cumulative.into();
+        Arc::new(Histogram { bounds, cumulative, count, sum: 1.0, native: None, created: None })
+    }
+
+    fn native(buckets: &[(i32, u64)], zero_count: u64, count: u64) -> Arc<Histogram> {
+        let native =
+            Native { schema: 3, zero_threshold: 1e-6, zero_count, buckets: buckets.into() };
+        Arc::new(Histogram { native: Some(native), ..(*histogram(&[1], count)).clone() })
     }
 
     #[test]
@@ -278,6 +316,17 @@ mod tests {
         let (families, refused) = sink.finish();
         assert_eq!(refused, Refused { duplicate: 1, undeclared: 3, value: 4, over_limit: 1 });
         assert_eq!(families[0].samples.len(), 3);
+    }
+
+    #[test]
+    fn native_buckets_must_add_up_to_the_count_in_order() {
+        let mut sink = Sink::new(CATALOGUE, 10);
+        sink.histogram(&HISTOGRAM, &[], native(&[(-3, 2), (4, 1)], 1, 3));
+        sink.histogram(&HISTOGRAM, &[], native(&[(4, 1), (-3, 2)], 1, 4));
+        sink.histogram(&HISTOGRAM, &[], native(&[(-3, u64::MAX)], 2, 1));
+        sink.histogram(&HISTOGRAM, &[], native(&[(-3, 2), (4, 1)], 1, 4));
+        let (families, refused) = sink.finish();
+        assert_eq!((refused.value, refused.duplicate, families[0].samples.len()), (3, 0, 1));
     }
 
     #[test]

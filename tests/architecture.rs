@@ -29,6 +29,8 @@ const SOLE_USER: &[(&str, &str)] = &[
     ("tokio_postgres_rustls", "pg"),
     ("rustls", "pg"),
     ("prometheus", "render"),
+    ("prost", "render"),
+    ("prost_types", "render"),
     ("axum", "http"),
     ("tower_http", "http"),
     ("hyper_util", "http"),

@@ -62,6 +62,24 @@ fn every_metric_has_one_home_and_a_proper_name() {
     assert!(twice.is_empty(), "{twice:?}");
 }
 
+/// OpenMetrics calls a counter by its name without `_total`, and takes these names for samples.
+#[test]
+fn no_name_clashes_with_anothers_samples_in_openmetrics() {
+    let names: HashMap<&str, Kind> = docgen::catalogue().iter().map(|m| (m.name, m.kind)).collect();
+    for (name, kind) in &names {
+        let base = name.strip_suffix("_total").unwrap_or(name);
+        let suffixes: &[&str] = match kind {
+            Kind::Counter => &["", "_created"],
+            Kind::Histogram => &["_bucket", "_count", "_sum", "_created"],
+            Kind::Gauge | Kind::Untyped => &[],
+        };
+        for suffix in suffixes {
+            let taken = format!("{base}{suffix}");
+            assert!(!names.contains_key(&*taken), "{name} takes the name {taken}");
+        }
+    }
+}
+
 #[test]
 fn every_collector_has_a_name_of_its_own_and_a_golden_file() {
     let mut names: Vec<&str> = collectors::ALL.iter().map(|c| c.name()).collect();

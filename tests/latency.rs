@@ -153,6 +153,8 @@ proptest! {
         for (dt, interval) in intervals {
             estimator.observe(dt, &interval, &mut scratch);
             latencies.add(scratch.mass(), interval.calls, interval.total);
+            let native: u64 = latencies.native_buckets().map(|(_, count)| count).sum();
+            prop_assert_eq!(native + latencies.native_zero(), latencies.count());
             let now = latencies.cumulative();
             prop_assert!(now.iter().zip(before).all(|(now, before)| *now >= before));
             prop_assert!(now.windows(2).all(|w| w[0] <= w[1]));

@@ -206,3 +206,20 @@ async fn the_users_interval_wins() {
     assert_eq!(runs(&snapshot, "good", "fine"), 1.0);
     assert_eq!(outcome(&snapshot, "good", "").unwrap().interval, Duration::from_secs(60));
 }
+
+#[tokio::test]
+async fn a_role_with_one_connection_keeps_the_server_and_says_what_it_lacks() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("ALTER ROLE mon CONNECTION LIMIT 1").await.unwrap();
+    let poller = Poller::start(target(&cluster, vec![&good, &inside]));
+    let home = |s: &Snapshot| s.databases.iter().find(|(d, _)| &**d == "postgres").map(|d| d.1);
+    let snapshot = wait(&poller, "one of the two is refused", |s| {
+        home(s) == Some(false) || runs(s, "inside", "postgres") > 0.0
+    })
+    .await;
+    // Whichever came first has the connection.
+    assert_eq!(snapshot.up, home(&snapshot) == Some(false));
+    admin.batch_execute("ALTER ROLE mon CONNECTION LIMIT -1").await.unwrap();
+    wait(&poller, "both run", |s| s.up && home(s) == Some(true)).await;
+}

@@ -213,6 +213,43 @@ async fn a_known_load_is_counted_exactly_and_its_quantiles_lie_where_they_must()
 }
 
 #[tokio::test]
+async fn plans_are_counted_as_the_view_counts_them() {
+    let cluster = common::server_with(&[("pg_stat_statements.track_planning", "on")], &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("CREATE ROLE app LOGIN").await.unwrap();
+    admin.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let mut probe = Probe::new(&cluster, "mon", common::settings()).await;
+    // One poll to see that planning is tracked, one to read it.
+    probe.poll().await;
+    probe.poll().await;
+    let client = common::client(&cluster, "app", "shop").await;
+    for round in 0..30 {
+        client.simple_query("SELECT count(*) FROM pg_class a, pg_class b").await.unwrap();
+        client.simple_query(&format!("SELECT {round}")).await.unwrap();
+        if round % 5 == 0 {
+            probe.poll().await;
+        }
+    }
+    let families = probe.poll().await;
+    let view = admin
+        .query_one(
+            "SELECT sum(plans)::int8, sum(total_plan_time) / 1e3, max(max_plan_time) / 1e3 \
+             FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid WHERE datname = 'shop'",
+            &[],
+        )
+        .await
+        .unwrap();
+    let (plans, seconds, longest): (i64, f64, f64) = (view.get(0), view.get(1), view.get(2));
+    assert!(plans >= 60, "{plans}");
+    let got = histogram(&families, "pg_query_planning_duration_seconds", &["shop"]).unwrap();
+    assert_eq!(got.count, u64::try_from(plans).unwrap());
+    assert!((got.sum - seconds).abs() < 1e-9, "{} for {seconds}", got.sum);
+    let p99 = number(&families, "pg_query_planning_latency_seconds", &["shop", "1m", "0.99"]);
+    let p99 = p99.unwrap();
+    assert!((longest / 2.0..longest * 1.1).contains(&p99), "{p99}, the longest is {longest}");
+}
+
+#[tokio::test]
 async fn resets_and_an_eviction_storm_lower_nothing_and_add_nothing() {
     // 100 is the least that pg_stat_statements.max can be.
     let cluster = common::server_with(&[("pg_stat_statements.max", "100")], &[]).await;
@@ -242,6 +279,9 @@ async fn resets_and_an_eviction_storm_lower_nothing_and_add_nothing() {
     if probe.session.server().major() >= 14 {
         let dealloc = number(&before, "pg_stat_statements_dealloc_total", &[]).unwrap();
         assert!(dealloc >= 20.0, "{dealloc}");
+        // Each takes ten rows or more; most came and went between two readings.
+        let evicted = number(&before, "pg_stat_statements_evicted_entries_total", &[]).unwrap();
+        assert!((200.0..=12.0 * 110.0).contains(&evicted), "{evicted}");
         assert_eq!(number(&before, "pg_stat_statements_resets_total", &[]), Some(1.0));
     }
     assert_eq!(number(&before, "pg_stat_statements_max_entries", &[]), Some(100.0));
@@ -342,6 +382,10 @@ async fn an_old_extension_is_asked_to_update_and_1_8_works() {
     let calls = calls_in(&families, "postgres");
     assert!((10..30).contains(&calls), "{calls}");
     assert_eq!(number(&families, "pg_stat_statements_dealloc_total", &[]), None);
+    assert_eq!(number(&families, "pg_stat_statements_evicted_entries_total", &[]), None);
+    // Not tracked unless the server is told to.
+    let planning = histogram(&families, "pg_query_planning_duration_seconds", &["postgres"]);
+    assert_eq!(planning, None);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use anyhow::bail;
 
 use crate::config::Config;
 use crate::poller;
-use crate::render::Renderer;
+use crate::render::{Format, Renderer};
 
 /// Writes the exposition to `out`.
 ///
@@ -18,8 +18,8 @@ use crate::render::Renderer;
 /// cannot be written.
 pub async fn run(config: &Config, over: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
     let snapshot = poller::collect_twice(super::serve::target(config), over).await;
-    let page = Renderer::new()?.render(&snapshot)?;
-    out.write_all(&page.text)?;
+    let text = Renderer::new()?.render(&snapshot, Format::Text)?;
+    out.write_all(&text)?;
     out.flush()?;
     if !snapshot.up {
         bail!("{} cannot be reached", snapshot.target);

@@ -16,7 +16,7 @@ use crate::collectors;
 use crate::config::Config;
 use crate::http::{self, App};
 use crate::poller::{Poller, Target};
-use crate::render::{Page, Renderer};
+use crate::render::{Publisher, Renderer};
 use crate::snapshot::Snapshot;
 
 /// A running exporter. Dropping it stops it at once; [`Exporter::stop`] drains first.
@@ -61,9 +61,8 @@ impl Exporter {
         let counters = renderer.http_counters();
         let poller = Poller::start(target(config));
         let snapshots = poller.snapshots();
-        let first = renderer.render(&snapshots.borrow())?;
-        let (pages_tx, pages) = watch::channel(Arc::new(first));
-        let render = tokio::spawn(render_each(renderer, snapshots.clone(), pages_tx));
+        let (publisher, pages) = Publisher::new(renderer, snapshots.borrow().clone());
+        let render = tokio::spawn(publish_each(publisher, snapshots.clone()));
 
         let app = App {
             pages,
@@ -119,23 +118,11 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Renders every snapshot once, off the threads that answer scrapes.
-async fn render_each(
-    renderer: Renderer,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    pages: watch::Sender<Arc<Page>>,
-) {
-    let renderer = Arc::new(renderer);
+/// Publishes every snapshot, off the threads that answer scrapes.
+async fn publish_each(publisher: Publisher, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     while snapshots.changed().await.is_ok() {
         let snapshot = snapshots.borrow_and_update().clone();
-        let renderer = renderer.clone();
-        match tokio::task::spawn_blocking(move || renderer.render(&snapshot)).await {
-            Ok(Ok(page)) => {
-                pages.send_replace(Arc::new(page));
-            }
-            Ok(Err(e)) => tracing::error!("cannot encode the metrics: {e}"),
-            Err(e) => tracing::error!("rendering failed: {e}"),
-        }
+        publisher.publish(snapshot).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,17 +32,26 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Seconds since a target was set up: monotonic, and shared by all its sessions, so that rows of
 /// two connections can be compared.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+pub struct Clock {
+    start: Instant,
+    epoch: f64,
+}
 
 impl Clock {
     /// Starts at 0 now.
     pub fn start() -> Self {
-        Self(Instant::now())
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), epoch: unix.as_secs_f64() }
+    }
+
+    /// Unix seconds at [`Clock::start`].
+    pub fn epoch(&self) -> f64 {
+        self.epoch
     }
 
     /// Seconds since [`Clock::start`].
     pub fn seconds(&self) -> f64 {
-        self.0.elapsed().as_secs_f64()
+        self.start.elapsed().as_secs_f64()
     }
 }
 
@@ -175,6 +184,11 @@ impl Session {
     /// What the user configured for the collectors.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The clock that the target's sessions share.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Monotonic seconds, comparable across the sessions of one target.

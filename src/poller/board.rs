@@ -68,6 +68,11 @@ impl Board {
         self.changed.notify_one();
     }
 
+    /// Whether the server answered last.
+    pub(super) fn is_up(&self) -> bool {
+        self.lock().up
+    }
+
     /// A database could be entered, or not.
     pub(super) fn set_database(&self, datname: &Arc<str>, up: bool) {
         self.lock().databases.insert(datname.clone(), up);

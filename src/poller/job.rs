@@ -135,7 +135,7 @@ impl Job {
         let message: Arc<str> = e.to_string().into();
         // One line per change of state, not per try; of a lost connection the worker tells.
         let changed = !self.seen || self.outcome.error.as_ref() != Some(&message);
-        if changed && !e.is_fatal() {
+        if changed && !matches!(e, CollectError::Lost(_)) {
             tracing::warn!(collector, datname, kind = e.kind(), "{message}");
         }
         *self.outcome.errors.entry(e.kind()).or_default() += 1;

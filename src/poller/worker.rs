@@ -21,6 +21,9 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// The kept connection is tried at least this often, so that `pg_up` is true even when every
 /// collector of the server is switched off or slow.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The walker alone is refused (a limit on connections, most likely) if it fails so often in a row
+/// while the kept connection is up; fewer failures are those of a server that has just gone.
+const REFUSALS: u32 = 4;
 
 /// Exponential, with jitter of a half, so that a fleet of exporters does not reconnect in step.
 struct Backoff(Duration);
@@ -181,11 +184,22 @@ pub(super) struct Walker {
     clock: Clock,
     databases: BTreeMap<Arc<str>, Visited>,
     session: Option<Session>,
+    /// Failures in a row to enter the home database while the server was up.
+    refusals: u32,
+    announcer: Announcer,
 }
 
 impl Walker {
     pub(super) fn new(target: Arc<Target>, board: Arc<Board>, clock: Clock) -> Self {
-        Self { target, board, clock, databases: BTreeMap::new(), session: None }
+        Self {
+            target,
+            board,
+            clock,
+            databases: BTreeMap::new(),
+            session: None,
+            refusals: 0,
+            announcer: Announcer::default(),
+        }
     }
 
     /// Walks for ever.
@@ -242,11 +256,13 @@ impl Walker {
 
     /// The databases to visit, the home database first; the board and the jobs follow the list.
     async fn list(&mut self) -> Result<Vec<Arc<str>>, ()> {
-        let home = self.target.connect.dbname.clone();
-        if self.enter(&home).await.is_err() {
-            // The kept worker tells about the server; here it would be said twice.
+        let home: Arc<str> = self.target.connect.dbname.as_str().into();
+        if let Err(e) = self.enter(&home).await {
+            self.refused(&home, &e);
             return Err(());
         }
+        self.refusals = 0;
+        self.announcer.works("the second connection");
         let Some(session) = &self.session else { return Err(()) };
         let read = |rows: Vec<crate::pg::Row>| -> Result<Vec<Arc<str>>, CollectError> {
             rows.iter().map(|r| r.get::<&str>("datname").map(Arc::from)).collect()
@@ -290,6 +306,15 @@ impl Walker {
         Ok(open)
     }
 
+    /// Where the server is away the kept worker says so; here it would be said twice.
+    fn refused(&mut self, home: &Arc<str>, e: &ConnectError) {
+        self.refusals = if self.board.is_up() { self.refusals + 1 } else { 0 };
+        if self.refusals >= REFUSALS {
+            self.announcer.failed("the second connection, which walks the databases", e);
+            self.board.set_database(home, false);
+        }
+    }
+
     async fn visit(&mut self, datname: &Arc<str>, all: bool) {
         let entered = self.enter(datname).await;
         let now = Instant::now();
@@ -316,7 +341,6 @@ impl Walker {
         }
         self.board.set_database(datname, alive);
         if !alive {
-            visited.announcer.lost();
             self.session = None;
         }
     }

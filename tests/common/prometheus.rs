@@ -21,6 +21,11 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes `targets` as job `pgrunway` every second, with the rule files given.
     pub async fn start(targets: &[SocketAddr], rules: &[&Path]) -> Self {
+        Self::start_with(targets, rules, &[]).await
+    }
+
+    /// As [`Prometheus::start`], with arguments of the test's own.
+    pub async fn start_with(targets: &[SocketAddr], rules: &[&Path], args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let list = |items: Vec<String>| items.join(", ");
         let config = format!(
@@ -39,6 +44,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -63,14 +69,20 @@ impl Prometheus {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// What a path of the API gives.
+    pub async fn api(&self, path: &str) -> Value {
+        let answer = http::get(self.address, &format!("/api/v1/{path}")).await;
+        let mut json: Value = serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", answer.text()));
+        assert_eq!(json["status"], "success", "{path}: {json}");
+        json["data"].take()
+    }
+
     /// The vector of an instant query: label sets and values.
     pub async fn query(&self, expr: &str) -> Vec<(Value, f64)> {
         let encoded: String = expr.bytes().map(|b| format!("%{b:02X}")).collect();
-        let answer = http::get(self.address, &format!("/api/v1/query?query={encoded}")).await;
-        let json: Value = serde_json::from_slice(&answer.body)
-            .unwrap_or_else(|e| panic!("{e}: {}", answer.text()));
-        assert_eq!(json["status"], "success", "{expr}: {json}");
-        let result = json["data"]["result"].as_array().unwrap_or_else(|| panic!("{json}"));
+        let data = self.api(&format!("query?query={encoded}")).await;
+        let result = data["result"].as_array().unwrap_or_else(|| panic!("{data}"));
         result
             .iter()
             .map(|r| (r["metric"].clone(), r["value"][1].as_str().unwrap().parse::<f64>().unwrap()))

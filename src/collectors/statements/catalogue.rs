@@ -41,6 +41,21 @@ pub(super) static QUERY_EXACT_RATIO: Metric = Metric::gauge(
      observed in pg_stat_statements, not estimated; absent without calls.",
 );
 
+pub(super) static PLANNING_DURATION: Metric = Metric::histogram(
+    "pg_query_planning_duration_seconds",
+    &["datname"],
+    "Planning time of all plans of a database's top-level statements, pgrunway's own left out, from \
+     increments of pg_stat_statements.plans, total_plan_time and stddev_plan_time: count and sum are \
+     exact, the buckets partly estimated; only where pg_stat_statements.track_planning is on.",
+);
+pub(super) static PLANNING_LATENCY: Metric = Metric::untyped(
+    "pg_query_planning_latency_seconds",
+    &["datname", "window", "quantile"],
+    "Estimated quantile of the planning time of a database's top-level statements within the window, \
+     from pg_stat_statements; absent without plans, and unless pg_stat_statements.track_planning is \
+     on.",
+);
+
 pub(super) static DURATION: Metric = Metric::histogram(
     "pg_statement_duration_seconds",
     STATEMENT,
@@ -117,6 +132,14 @@ pub(super) static DEALLOC: Metric = Metric::counter(
      pg_stat_statements_info.dealloc (PostgreSQL 14 and later); calls of evicted rows may be missing \
      everywhere.",
 );
+pub(super) static EVICTED: Metric = Metric::counter(
+    "pg_stat_statements_evicted_entries_total",
+    &[],
+    "Rows of pg_stat_statements that were seen and then evicted, since pgrunway started, told by \
+     pg_stat_statements_info.dealloc (PostgreSQL 14 and later): each may have lost the calls after \
+     its last reading; how many these were, and rows that came and went between two readings, nobody \
+     can tell.",
+);
 pub(super) static RESETS: Metric = Metric::counter(
     "pg_stat_statements_resets_total",
     &[],
@@ -161,6 +184,8 @@ pub(super) static METRICS: &[&Metric] = &[
     &QUERY_LATENCY,
     &QUERY_EXACT,
     &QUERY_EXACT_RATIO,
+    &PLANNING_DURATION,
+    &PLANNING_LATENCY,
     &DURATION,
     &LATENCY,
     &INFO,
@@ -178,6 +203,7 @@ pub(super) static METRICS: &[&Metric] = &[
     &MAX_ENTRIES,
     &HIDDEN,
     &DEALLOC,
+    &EVICTED,
     &RESETS,
     &RESTARTED,
     &UNRELIABLE,

@@ -22,7 +22,7 @@ use catalogue as m;
 use own::Own;
 pub use scan::{Entry, EntryKey, Facts, Options, Rows, Scan, Text};
 use series::Exposition;
-use track::{Relation, Tracker};
+use track::{Activity, Relation, Tracker};
 
 /// Both scans of a poll together may take this part of the interval on the server.
 const SHARE: f64 = 0.02;
@@ -48,6 +48,11 @@ pub struct State {
     last: Option<Last>,
     dealloc: f64,
     resets: u64,
+    /// Rows that were evicted, and those that went in the last poll, before it is known why.
+    evicted: u64,
+    gone: u64,
+    /// Whether the last poll saw evictions.
+    evicting: bool,
     /// Smoothed seconds of one scan.
     scan: Option<f64>,
     /// Index into [`INTERVALS`].
@@ -61,6 +66,7 @@ struct Last {
     stats_reset: Option<f64>,
     dealloc: Option<f64>,
     clock: f64,
+    track_planning: bool,
 }
 
 impl Collector for Statements {
@@ -75,7 +81,8 @@ impl Collector for Statements {
     const METRICS: &'static [&'static Metric] = m::METRICS;
 
     async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
-        scan::read(session, &state.own, state.exposition.wanted()).await
+        let planning = state.last.as_ref().is_some_and(|last| last.track_planning);
+        scan::read(session, &state.own, state.exposition.wanted(), planning).await
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
@@ -92,18 +99,22 @@ impl State {
     fn take(&mut self, rows: &Rows) {
         let facts = &rows.facts;
         let mut relation = self.relation(facts);
+        let reset = relation == Relation::Reset;
         self.own.take(&rows.scans[1], rows.own.as_deref());
         for scan in &rows.scans {
             let (exposition, own) = (&mut self.exposition, &mut self.own);
-            self.tracker.read(scan, relation, |new| {
-                if !own.takes(&new) {
-                    exposition.add(scan.at, facts, &new);
-                }
+            self.tracker.read(scan, relation, |activity, new| match activity {
+                Activity::Execution if own.takes(&new) => {}
+                Activity::Execution => exposition.add(scan.at, facts, &new),
+                Activity::Planning if own.is_own(&new.key) => {}
+                Activity::Planning => exposition.add_plans(scan.at, facts, &new),
             });
+            self.exposition.read_until(scan.at);
             relation = Relation::Continues;
             self.measure(scan);
         }
-        self.tracker.forget_gone();
+        let gone = self.tracker.forget_gone();
+        self.gone = if reset { 0 } else { gone };
         self.choose_interval();
 
         let [_, last] = &rows.scans;
@@ -120,6 +131,7 @@ impl State {
             stats_reset: facts.stats_reset,
             dealloc: facts.dealloc,
             clock: last.clock.1,
+            track_planning: facts.track_planning,
         });
     }
 
@@ -128,19 +140,25 @@ impl State {
         let Some(last) = self.last.as_ref().filter(|last| last.started == facts.started) else {
             return Relation::Baseline;
         };
-        if let (Some(before), Some(now)) = (last.dealloc, facts.dealloc) {
-            self.dealloc += increment(before, now).by;
-        }
-        let (Some(before), Some(now)) = (last.stats_reset, facts.stats_reset) else {
-            return Relation::Continues;
+        let evictions = match (last.dealloc, facts.dealloc) {
+            (Some(before), Some(now)) => increment(before, now).by,
+            _ => 0.0,
         };
-        if now == before {
-            return Relation::Continues;
-        }
-        self.resets += 1;
+        self.dealloc += evictions;
+        let reset = match (last.stats_reset, facts.stats_reset) {
+            (Some(before), Some(now)) if before != now => Some(now),
+            _ => None,
+        };
+        self.resets += u64::from(reset.is_some());
         // A reset between the reading of the facts and the scans of the poll before was met by
-        // those scans already; the rows they saw were new ones.
-        if now > last.clock { Relation::Reset } else { Relation::Continues }
+        // those scans already; the rows they saw were new ones, those they missed were reset.
+        let met = reset.is_some_and(|at| at <= last.clock);
+        // What those scans missed was evicted before the facts were read or after.
+        if (self.evicting || evictions > 0.0) && !met {
+            self.evicted += self.gone;
+        }
+        self.evicting = evictions > 0.0;
+        if reset.is_some() && !met { Relation::Reset } else { Relation::Continues }
     }
 
     fn measure(&mut self, scan: &Scan) {
@@ -171,6 +189,7 @@ impl State {
         sink.number(&m::MAX_ENTRIES, &[], facts.max_entries);
         sink.number(&m::HIDDEN, &[], scan.hidden.len() as f64);
         sink.number(&m::DEALLOC, &[], facts.dealloc.map(|_| self.dealloc));
+        sink.number(&m::EVICTED, &[], facts.dealloc.map(|_| self.evicted as f64));
         sink.number(&m::RESETS, &[], facts.stats_reset.map(|_| self.resets as f64));
         sink.number(&m::SCAN_SECONDS, &[], self.scan);
         let faults = self.tracker.faults;

@@ -87,6 +87,7 @@ mod tests {
             since: 0.0,
             time: Cumulative::default(),
             counters: Default::default(),
+            planning: None,
         };
         Scan { at, entries: queryids.iter().map(entry).collect(), ..Scan::default() }
     }

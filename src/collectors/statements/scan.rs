@@ -44,6 +44,8 @@ pub struct Entry {
     /// rows, shared blocks hit, shared blocks read, temporary blocks written, block read seconds,
     /// block write seconds, plans, plan seconds.
     pub counters: [f64; COUNTERS],
+    /// Plans and planning times, where they were read.
+    pub planning: Option<Cumulative>,
 }
 
 /// The view at one instant.
@@ -62,6 +64,8 @@ pub struct Scan {
 /// What else one poll learns.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Facts {
+    /// Unix seconds, by our clock, at 0 of the monotonic one.
+    pub epoch: f64,
     /// Unix seconds of the postmaster's start: another value is another server process.
     pub started: f64,
     /// `pg_stat_statements.max`.
@@ -113,11 +117,13 @@ pub struct Rows {
     pub options: Options,
 }
 
-/// Reads the view twice, `scan_spacing` apart, and the texts of `wanted` queryids.
+/// Reads the view twice, `scan_spacing` apart, and the texts of `wanted` queryids. The shape of
+/// planning times needs columns that the scan leaves out unless they are worth having.
 pub(super) async fn read(
     session: &Session,
     own: &Own,
     wanted: &Vec<i64>,
+    planning: bool,
 ) -> Result<Rows, CollectError> {
     let extension = extension(session)?;
     let settings = &session.settings().statements;
@@ -126,7 +132,7 @@ pub(super) async fn read(
         include_text: settings.include_text,
         objective: session.settings().objectives.latency,
     };
-    let (facts, scan) = (facts_sql(extension), scan_sql(extension));
+    let (facts, scan) = (facts_sql(extension), scan_sql(extension, planning));
     let pause = settings.scan_spacing;
     let (once, twice) = session
         .read_twice(Query::new(&facts), Query::new(&scan), pause)
@@ -134,8 +140,11 @@ pub(super) async fn read(
         .map_err(not_loaded)?;
     let [first, second] = twice;
     let mut rows = Rows {
-        facts: facts_of(&once)?,
-        scans: [scan_of(&first.rows, first.at)?, scan_of(&second.rows, second.at)?],
+        facts: Facts { epoch: session.clock().epoch(), ..facts_of(&once)? },
+        scans: [
+            scan_of(&first.rows, first.at, planning)?,
+            scan_of(&second.rows, second.at, planning)?,
+        ],
         texts: None,
         own: None,
         options,
@@ -248,7 +257,7 @@ SELECT 'stats_reset', NULL, NULL, pg_catalog.date_part('epoch', i.stats_reset)
 
 /// The rows between two that carry nothing but the server's time, so that the cost of a scan is
 /// known whatever the network does.
-fn scan_sql(extension: &Extension) -> String {
+fn scan_sql(extension: &Extension, planning: bool) -> String {
     const CLOCK: &str = "\
 SELECT NULL::int8, NULL::int8, NULL::int8, NULL::bool, NULL::int8,
        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()), NULL::float8, NULL::float8,
@@ -263,17 +272,25 @@ SELECT NULL::int8, NULL::int8, NULL::int8, NULL::bool, NULL::int8,
     } else {
         ("", "0::float8, 0::float8")
     };
+    let (no_planning, planning) = if planning {
+        (
+            ", NULL::float8, NULL::float8, NULL::float8, NULL::float8",
+            ", s.min_plan_time, s.max_plan_time, s.mean_plan_time, s.stddev_plan_time",
+        )
+    } else {
+        ("", "")
+    };
     format!(
-        "{CLOCK}
+        "{CLOCK}{no_planning}
 UNION ALL
 SELECT s.dbid::int8, s.userid::int8, s.queryid, {toplevel}, s.calls,
        s.total_exec_time, s.min_exec_time, s.max_exec_time,
        s.mean_exec_time, s.stddev_exec_time, s.rows, s.shared_blks_hit, s.shared_blks_read,
        s.temp_blks_written, s.{shared}blk_read_time, s.{shared}blk_write_time, s.plans,
-       s.total_plan_time, {since}
+       s.total_plan_time, {since}{planning}
   FROM {schema}.pg_stat_statements(false) s
 UNION ALL
-{CLOCK}",
+{CLOCK}{no_planning}",
         schema = extension.schema
     )
 }
@@ -299,7 +316,7 @@ fn facts_of(rows: &[Row]) -> Result<Facts, CollectError> {
     Ok(facts)
 }
 
-fn scan_of(rows: &[Row], at: f64) -> Result<Scan, CollectError> {
+fn scan_of(rows: &[Row], at: f64, planning: bool) -> Result<Scan, CollectError> {
     let mut scan = Scan {
         at,
         clock: (f64::INFINITY, f64::NEG_INFINITY),
@@ -317,7 +334,7 @@ fn scan_of(rows: &[Row], at: f64) -> Result<Scan, CollectError> {
             None => scan.hidden.push((dbid, userid)),
             Some(queryid) => {
                 let key = EntryKey { dbid, userid, queryid, toplevel: row.at(3)? };
-                scan.entries.push(entry(key, row)?);
+                scan.entries.push(entry(key, row, planning)?);
             }
         }
     }
@@ -325,20 +342,35 @@ fn scan_of(rows: &[Row], at: f64) -> Result<Scan, CollectError> {
 }
 
 /// The view's milliseconds become seconds here and nowhere else.
-fn entry(key: EntryKey, row: &Row) -> Result<Entry, CollectError> {
+fn entry(key: EntryKey, row: &Row, planning: bool) -> Result<Entry, CollectError> {
     let seconds = |column| row.at::<f64>(column).map(|ms| ms / 1e3);
     let count = |column| row.at::<i64>(column).map(|n| n as f64);
+    let calls = |column| row.at::<i64>(column).map(|n| u64::try_from(n).unwrap_or(0));
+    let extremes_since = row.at(19)?;
+    let planning = if planning {
+        Some(Cumulative {
+            calls: calls(16)?,
+            total: seconds(17)?,
+            min: seconds(20)?,
+            max: seconds(21)?,
+            mean: seconds(22)?,
+            stddev: seconds(23)?,
+            extremes_since,
+        })
+    } else {
+        None
+    };
     Ok(Entry {
         key,
         since: row.at(18)?,
         time: Cumulative {
-            calls: u64::try_from(row.at::<i64>(4)?).unwrap_or(0),
+            calls: calls(4)?,
             total: seconds(5)?,
             min: seconds(6)?,
             max: seconds(7)?,
             mean: seconds(8)?,
             stddev: seconds(9)?,
-            extremes_since: row.at(19)?,
+            extremes_since,
         },
         counters: [
             count(10)?,
@@ -350,6 +382,7 @@ fn entry(key: EntryKey, row: &Row) -> Result<Entry, CollectError> {
             count(16)?,
             seconds(17)?,
         ],
+        planning,
     })
 }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::catalogue as m;
 use super::scan::{COUNTERS, EntryKey, Facts, TEXTS, Text};
 use super::track::New;
-use crate::derive::latency::grid::CLASSIC_BOUNDS;
+use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
 use crate::derive::latency::{Latencies, Recent};
-use crate::metric::{Histogram, Metric, Sink};
+use crate::metric::{Histogram, Metric, Native, Sink};
 
 /// A statement that was silent for so long leaves the exposed set; so does a dropped database.
 const SILENCE: f64 = 3600.0;
@@ -44,6 +44,8 @@ struct Series {
     recent: Recent,
     exact: u64,
     counters: [f64; COUNTERS],
+    /// Unix seconds when there was nothing in it.
+    created: f64,
     /// Monotonic seconds of the last call.
     active: f64,
     /// Monotonic seconds when it was last among the heaviest.
@@ -59,18 +61,24 @@ pub(super) struct Exposition {
     databases: BTreeMap<Arc<str>, Series>,
     statements: BTreeMap<Statement, Series>,
     others: BTreeMap<Arc<str>, Series>,
+    /// Plans of a database.
+    planning: BTreeMap<Arc<str>, Series>,
+    /// Monotonic seconds up to which everything was counted.
+    until: Option<f64>,
     /// Texts to ask for in the next poll: queryids.
     wanted: Vec<i64>,
     bounds: Option<Arc<[f64]>>,
 }
 
 impl Series {
-    fn new(at: f64) -> Self {
+    /// An empty series: created at `created` Unix seconds, its first calls about `at`.
+    fn new(at: f64, created: f64) -> Self {
         Self {
             latencies: Latencies::default(),
             recent: Recent::new(LONGEST),
             exact: 0,
             counters: [0.0; COUNTERS],
+            created,
             active: at,
             ranked: at,
             text: None,
@@ -113,6 +121,13 @@ impl Series {
             cumulative: self.latencies.cumulative().into(),
             count: self.latencies.count(),
             sum: self.latencies.sum(),
+            native: Some(Native {
+                schema: NATIVE_SCHEMA,
+                zero_threshold: NATIVE_ZERO_THRESHOLD,
+                zero_count: self.latencies.native_zero(),
+                buckets: self.latencies.native_buckets().collect(),
+            }),
+            created: Some(self.created),
         })
     }
 }
@@ -136,15 +151,36 @@ impl Exposition {
     /// Counts new calls where they belong now.
     pub(super) fn add(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
         let statement = facts.statement(new.key);
+        let created = self.created(at, facts);
         if new.key.toplevel {
             let datname = statement.datname.clone();
-            self.databases.entry(datname).or_insert_with(|| Series::new(at)).add(at, new);
+            self.databases.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
         }
         let series = match self.statements.get_mut(&statement) {
             Some(series) => series,
-            None => self.others.entry(statement.datname).or_insert_with(|| Series::new(at)),
+            None => {
+                self.others.entry(statement.datname).or_insert_with(|| Series::new(at, created))
+            }
         };
         series.add(at, new);
+    }
+
+    /// Counts new plans.
+    pub(super) fn add_plans(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
+        if new.key.toplevel {
+            let (datname, created) = (facts.statement(new.key).datname, self.created(at, facts));
+            self.planning.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
+        }
+    }
+
+    /// Notes that all calls until then are counted.
+    pub(super) fn read_until(&mut self, at: f64) {
+        self.until = Some(at);
+    }
+
+    /// When a series was empty whose first calls were found at `at`: at the reading before.
+    fn created(&self, at: f64, facts: &Facts) -> f64 {
+        facts.epoch + self.until.unwrap_or(at)
     }
 
     /// Lets the heaviest in, and those out that fell silent.
@@ -163,15 +199,17 @@ impl Exposition {
         if self.databases.len() > facts.databases.len() {
             self.databases.retain(|datname, series| !gone(datname, series));
         }
-        if self.others.len() > facts.databases.len() {
-            self.others.retain(|datname, series| !gone(datname, series));
+        for rest in [&mut self.others, &mut self.planning] {
+            if rest.len() > facts.databases.len() {
+                rest.retain(|datname, series| !gone(datname, series));
+            }
         }
         for key in heaviest {
             let statement = facts.statement(key);
             if let Some(series) = self.statements.get_mut(&statement) {
                 series.ranked = at;
             } else if self.statements.len() < top.saturating_mul(ROOM) || self.make_room(at) {
-                self.statements.insert(statement, Series::new(at));
+                self.statements.insert(statement, Series::new(at, facts.epoch + at));
             }
         }
     }
@@ -227,6 +265,13 @@ impl Exposition {
                 series.recent.over(at, LONGEST).exact_ratio(),
             );
             series.latency(at, &m::QUERY_LATENCY, &labels, sink);
+        }
+        if track_planning {
+            for (datname, series) in &mut self.planning {
+                let labels: [&str; 1] = [datname];
+                sink.histogram(&m::PLANNING_DURATION, &labels, series.histogram(&bounds));
+                series.latency(at, &m::PLANNING_LATENCY, &labels, sink);
+            }
         }
         for (datname, series) in &mut self.others {
             emit_statement(at, track_planning, [datname, OTHER, OTHER], series, &bounds, sink);

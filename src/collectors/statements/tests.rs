@@ -36,6 +36,7 @@ impl View {
             names.iter().map(|(oid, name)| (*oid, Arc::from(*name))).collect()
         };
         let facts = Facts {
+            epoch: 1_700_000_000.0,
             started: 1_000.0,
             max_entries: Some(5_000.0),
             track_planning: false,
@@ -54,6 +55,7 @@ impl View {
             since: 0.0,
             time: Cumulative { min: f64::INFINITY, ..Cumulative::default() },
             counters: [0.0; scan::COUNTERS],
+            planning: None,
         });
         let m2 = self.m2.entry(key).or_default();
         let t = &mut row.time;
@@ -69,6 +71,22 @@ impl View {
             for (i, counter) in row.counters.iter_mut().enumerate() {
                 *counter += (i + 1) as f64;
             }
+        }
+    }
+
+    /// Plans of a statement that is there.
+    fn plan(&mut self, key: EntryKey, times: &[f64]) {
+        let row = self.rows.get_mut(&key).unwrap();
+        let t =
+            row.planning.get_or_insert(Cumulative { min: f64::INFINITY, ..Cumulative::default() });
+        for x in times {
+            t.calls += 1;
+            t.total += x;
+            t.min = t.min.min(*x);
+            t.max = t.max.max(*x);
+            let (m2, before) = (t.stddev * t.stddev * (t.calls - 1) as f64, t.mean);
+            t.mean += (x - before) / t.calls as f64;
+            t.stddev = ((m2 + (x - before) * (x - t.mean)) / t.calls as f64).sqrt();
         }
     }
 
@@ -140,6 +158,9 @@ fn counters(families: &[Family]) -> BTreeMap<String, f64> {
                 Value::Histogram(h) => {
                     for (bound, count) in h.bounds.iter().zip(&h.cumulative) {
                         all.insert(format!("{series} {bound}"), *count as f64);
+                    }
+                    for (index, count) in h.native.iter().flat_map(|native| &native.buckets) {
+                        all.insert(format!("{series} native {index}"), *count as f64);
                     }
                     all.insert(format!("{series} count"), h.count as f64);
                     all.insert(format!("{series} sum"), h.sum);
@@ -237,6 +258,106 @@ fn a_reset_an_eviction_and_a_return_lose_nothing_and_lower_nothing() {
     assert_eq!(value(&reset, "pg_stat_statements_resets_total", &[]), Some(1.0));
     let exact = value(&reset, "pg_query_exact_calls_total", &["app"]).unwrap();
     assert!(exact <= 44.0);
+}
+
+#[test]
+fn rows_that_are_gone_count_as_evicted_where_there_were_evictions_and_no_reset() {
+    let mut state = State::default();
+    let mut view = View::new(5);
+    let all: Vec<EntryKey> = (1..=6).map(|q| key(APP, ALICE, q)).collect();
+    all.iter().for_each(|k| view.call(*k, &[0.1]));
+    let mut at = 0.0;
+    let mut evicted = |state: &mut State, view: &View| {
+        at += 1.0;
+        value(&run(state, view.rows(at)), "pg_stat_statements_evicted_entries_total", &[])
+    };
+    assert_eq!(evicted(&mut state, &view), Some(0.0));
+    // One reset alone, by its queryid.
+    view.forget(all[0]);
+    evicted(&mut state, &view);
+    assert_eq!(evicted(&mut state, &view), Some(0.0));
+    // Evicted before the facts were read, and after.
+    view.forget(all[1]);
+    view.facts.dealloc = Some(8.0);
+    evicted(&mut state, &view);
+    assert_eq!(evicted(&mut state, &view), Some(1.0));
+    view.forget(all[2]);
+    view.forget(all[3]);
+    evicted(&mut state, &view);
+    view.facts.dealloc = Some(9.0);
+    assert_eq!(evicted(&mut state, &view), Some(3.0));
+    // A reset that the facts tell at once, and one that the scans met first.
+    view.reset();
+    view.facts.dealloc = Some(10.0);
+    view.facts.stats_reset = Some(2_007.5);
+    evicted(&mut state, &view);
+    assert_eq!(evicted(&mut state, &view), Some(3.0));
+    view.call(all[0], &[0.1]);
+    evicted(&mut state, &view);
+    view.reset();
+    evicted(&mut state, &view);
+    view.facts.dealloc = Some(11.0);
+    view.facts.stats_reset = Some(2_010.9);
+    assert_eq!(evicted(&mut state, &view), Some(3.0));
+    view.facts.dealloc = None;
+    assert_eq!(evicted(&mut state, &view), None);
+}
+
+#[test]
+fn plans_have_a_distribution_of_their_own_where_they_are_tracked() {
+    let mut state = State::default();
+    let mut view = View::new(5);
+    view.facts.track_planning = true;
+    let (a, b) = (key(APP, ALICE, 1), key(APP, ALICE, 2));
+    let plans = |families: &[Family]| {
+        histogram(families, "pg_query_planning_duration_seconds", &["app"]).map(|h| (h.0, h.1))
+    };
+    view.call(a, &[0.1]);
+    let first = run(&mut state, view.rows(0.0));
+    assert!(state.last.as_ref().unwrap().track_planning, "the next scan reads it");
+    // What was planned before it was read is history.
+    view.plan(a, &[0.002; 50]);
+    assert_eq!(plans(&run(&mut state, view.rows(1.0))), None);
+    view.plan(a, &[0.004, 0.006]);
+    view.call(b, &[0.1]);
+    view.plan(b, &[0.030]);
+    let nested = EntryKey { toplevel: false, ..a };
+    view.call(nested, &[0.1]);
+    view.plan(nested, &[0.5]);
+    let third = run(&mut state, view.rows(2.0));
+    let (count, sum) = plans(&third).unwrap();
+    assert_eq!(count, 3);
+    assert!((sum - 0.040).abs() < 1e-12, "{sum}");
+    let labels = ["app", "5m", "0.99"];
+    let p99 = value(&third, "pg_query_planning_latency_seconds", &labels).unwrap();
+    assert!((0.029..0.033).contains(&p99), "{p99}");
+    assert_eq!(calls(&third, "app") - calls(&first, "app"), 1, "a plan is no call");
+    // Evicted, and back with as many plans.
+    view.forget(a);
+    view.call(a, &[0.1]);
+    view.plan(a, &[0.008; 52]);
+    let back = run(&mut state, view.rows(3.0));
+    assert_nothing_fell(&third, &back);
+    assert_eq!(plans(&back).unwrap().0, 55);
+    view.facts.track_planning = false;
+    assert_eq!(plans(&run(&mut state, view.rows(4.0))), None);
+}
+
+#[test]
+fn native_buckets_are_the_calls_and_each_series_says_since_when_it_counts() {
+    let mut state = State::default();
+    let mut view = View::new(1);
+    run(&mut state, view.rows(10.0));
+    view.call(key(APP, ALICE, 1), &[0.010, 0.080]);
+    let now = run(&mut state, view.rows(20.0));
+    let family = now.iter().find(|f| f.metric.name == "pg_query_duration_seconds").unwrap();
+    let Value::Histogram(h) = &family.samples[0].value else { panic!("no histogram") };
+    let native = h.native.as_ref().unwrap();
+    assert_eq!((native.schema, native.zero_count), (3, 0));
+    // 2^(-54/8) < 0.01 < 2^(-53/8), 2^(-30/8) < 0.08 < 2^(-29/8).
+    assert_eq!(native.buckets, Box::from([(-53, 1), (-29, 1)]));
+    let created = h.created.unwrap() - 1_700_000_000.0;
+    assert!((created - 10.01).abs() < 1e-6, "{created}: the last reading without them");
 }
 
 #[test]

@@ -13,7 +13,16 @@ use crate::derive::latency::{Cumulative, Estimator, Scratch, Step};
 /// Time constant in seconds over which a statement's total time ranks it.
 const RANKING: f64 = 300.0;
 
-/// New calls of one row.
+/// What a row did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    /// Calls ended.
+    Execution,
+    /// Plans were made; there are no counters with them.
+    Planning,
+}
+
+/// New calls (or plans) of one row.
 pub(super) struct New<'a> {
     pub key: EntryKey,
     pub calls: u64,
@@ -46,7 +55,7 @@ pub(super) enum Relation {
     Continues,
 }
 
-/// One row as last seen: 200 bytes, and 1.1 KiB more once it was seen to be called.
+/// One row as last seen: 220 bytes, and 1.1 KiB more once it was seen to be called.
 struct Tracked {
     time: Cumulative,
     since: f64,
@@ -58,6 +67,25 @@ struct Tracked {
     /// Decayed seconds of execution, as of `observed`.
     heat: f64,
     estimator: Option<Box<Estimator>>,
+    planning: Option<Box<Planning>>,
+}
+
+/// Planning times of a row as last seen: 100 bytes, and 1.1 KiB more once it was seen to be planned.
+struct Planning {
+    time: Cumulative,
+    observed: f64,
+    estimator: Option<Box<Estimator>>,
+}
+
+/// What is known of a row's past when it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// What it counted so far happened before we looked.
+    History,
+    /// It was not there before, or began anew: all it counted is new.
+    Nothing,
+    /// It was seen in the scan before.
+    Known,
 }
 
 /// All rows of the view.
@@ -73,11 +101,20 @@ pub(super) struct Tracker {
 }
 
 impl Tracker {
-    /// Compares a scan with the one before and hands every row with new calls to `found`.
-    pub(super) fn read(&mut self, scan: &Scan, relation: Relation, mut found: impl FnMut(New<'_>)) {
+    /// Compares a scan with the one before and hands every row with new calls or plans to `found`.
+    pub(super) fn read(
+        &mut self,
+        scan: &Scan,
+        relation: Relation,
+        mut found: impl FnMut(Activity, New<'_>),
+    ) {
         self.scan += 1;
         for entry in &scan.entries {
-            let step = self.step(entry, relation);
+            let (past, step) = self.step(entry, relation);
+            let past = if matches!(step, Step::Restarted(_)) { Past::Nothing } else { past };
+            if let Some(new) = self.plan(entry, past, scan.at) {
+                found(Activity::Planning, new);
+            }
             let Some(row) = self.rows.get_mut(&entry.key) else { continue };
             if matches!(step, Step::Restarted(_)) {
                 self.faults.restarted += 1;
@@ -103,14 +140,15 @@ impl Tracker {
                 if step.reset { 0.0 } else { finite(step.by) }
             });
             row.counters = entry.counters;
-            found(New {
+            let new = New {
                 key: entry.key,
                 calls: interval.calls,
                 seconds: finite(interval.total),
                 mass: self.scratch.mass(),
                 exact: observed.exact,
                 counters,
-            });
+            };
+            found(Activity::Execution, new);
         }
         self.hidden.clear();
         self.hidden.extend(&scan.hidden);
@@ -118,7 +156,7 @@ impl Tracker {
 
     /// Replaces what is known of a row, and says what happened to it since. The counters stay until
     /// calls are found, so that an increment of theirs without a call is not lost.
-    fn step(&mut self, entry: &Entry, relation: Relation) -> Step {
+    fn step(&mut self, entry: &Entry, relation: Relation) -> (Past, Step) {
         let fresh = Tracked {
             time: entry.time,
             since: entry.since,
@@ -127,6 +165,7 @@ impl Tracker {
             observed: f64::NEG_INFINITY,
             heat: 0.0,
             estimator: None,
+            planning: None,
         };
         let Some(row) = self.rows.get_mut(&entry.key) else {
             // Rows come out of hiding when the role is granted more: that is history too.
@@ -135,7 +174,8 @@ impl Tracker {
             let counters = if history { entry.counters } else { [0.0; COUNTERS] };
             self.rows.insert(entry.key, Tracked { counters, ..fresh });
             let new = entry.time.from_zero().filter(|_| !history);
-            return new.map_or(Step::Idle, Step::Progress);
+            let past = if history { Past::History } else { Past::Nothing };
+            return (past, new.map_or(Step::Idle, Step::Progress));
         };
         let missed = row.scan + 1 < self.scan;
         let made_anew = missed || entry.since != row.since || relation == Relation::Reset;
@@ -145,20 +185,55 @@ impl Tracker {
         match relation {
             Relation::Baseline => {
                 row.counters = entry.counters;
-                Step::Idle
+                (Past::History, Step::Idle)
             }
-            _ if made_anew => Step::Restarted(entry.time.from_zero()),
-            _ => entry.time.since(&before),
+            _ if made_anew => (Past::Nothing, Step::Restarted(entry.time.from_zero())),
+            _ => (Past::Known, entry.time.since(&before)),
         }
     }
 
-    /// Forgets the rows that the last scan did not see.
-    pub(super) fn forget_gone(&mut self) {
-        let scan = self.scan;
+    /// New plans of a row, where planning is read.
+    fn plan(&mut self, entry: &Entry, past: Past, at: f64) -> Option<New<'_>> {
+        let row = self.rows.get_mut(&entry.key)?;
+        let Some(now) = entry.planning else {
+            row.planning = None;
+            return None;
+        };
+        let before = row.planning.as_ref().map(|planning| planning.time);
+        let planning = row.planning.get_or_insert_with(|| {
+            Box::new(Planning { time: now, observed: f64::NEG_INFINITY, estimator: None })
+        });
+        planning.time = now;
+        let interval = match (past, before) {
+            (Past::Nothing, _) => now.from_zero(),
+            (Past::Known, Some(before)) => match now.since(&before) {
+                Step::Progress(interval) | Step::Inconsistent(interval) => Some(interval),
+                Step::Restarted(interval) => interval,
+                Step::Idle => None,
+            },
+            (Past::History, _) | (Past::Known, None) => None,
+        }?;
+        let estimator = planning.estimator.get_or_insert_default();
+        let observed = estimator.observe(at - planning.observed, &interval, &mut self.scratch);
+        planning.observed = at;
+        Some(New {
+            key: entry.key,
+            calls: interval.calls,
+            seconds: finite(interval.total),
+            mass: self.scratch.mass(),
+            exact: observed.exact,
+            counters: [0.0; COUNTERS],
+        })
+    }
+
+    /// Forgets the rows that the last scan did not see, and says how many they were.
+    pub(super) fn forget_gone(&mut self) -> u64 {
+        let (scan, before) = (self.scan, self.rows.len());
         self.rows.retain(|_, row| row.scan == scan);
         if self.rows.capacity() > 4 * self.rows.len() + 1024 {
             self.rows.shrink_to(2 * self.rows.len());
         }
+        (before - self.rows.len()) as u64
     }
 
     /// The `top` rows with the most execution time of late, the heaviest first, without those that

@@ -46,6 +46,23 @@ pub static CLASSIC_BOUNDS: [f64; CLASSIC] = classic().0;
 /// How many slots lie at or below each of [`CLASSIC_BOUNDS`].
 pub static CLASSIC_SLOTS: [usize; CLASSIC] = classic().1;
 
+/// Schema of the native histograms whose buckets the cells are: 8 buckets per factor of two.
+pub const NATIVE_SCHEMA: i32 = 3;
+/// The first cell holds what lies below the grid too, so it is the zero bucket of native histograms.
+pub const NATIVE_ZERO_CELLS: usize = 1;
+/// Upper bound of the zero bucket in seconds.
+pub const NATIVE_ZERO_THRESHOLD: f64 = edge(NATIVE_ZERO_CELLS);
+
+/// Index of a cell as a bucket of native histograms: bucket `i` is `(2^((i-1)/8), 2^(i/8)]`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "a cell is less than 256"
+)]
+pub const fn native_index(cell: usize) -> i32 {
+    cell as i32 + 1 + LOWEST_EXPONENT as i32 * PER_OCTAVE as i32
+}
+
 /// 2^e exactly, for exponents of normal numbers.
 #[expect(clippy::cast_sign_loss, reason = "the biased exponent of a normal number is positive")]
 const fn power_of_two(e: i64) -> f64 {

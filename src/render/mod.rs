@@ -1,0 +1,176 @@
+//! Snapshot to exposition bytes, off the scrape path: text, OpenMetrics and protobuf. The only user
+//! of the `prometheus` crate (its model, its text encoder, and its registry for what this process
+//! counts about itself) and of `prost`.
+//!
+//! Must not: know HTTP, or decide what is in an exposition.
+
+mod accept;
+mod model;
+mod openmetrics;
+mod pages;
+mod text;
+
+use std::sync::Arc;
+
+use prometheus::core::Collector as _;
+use prometheus::{IntCounterVec, Opts, Registry};
+
+pub use accept::{Choice, Format, choose};
+pub use pages::{Pages, Publisher};
+pub use text::text_of;
+
+use crate::metric::{Family, Metric, Sample, Value};
+use crate::snapshot::Snapshot;
+
+/// Metrics about this process beyond the process collector's, for the catalogue.
+pub static METRICS: &[&Metric] = &[&BUILD_INFO, &HTTP_REQUESTS, &EXPOSITIONS];
+
+static BUILD_INFO: Metric = Metric::gauge(
+    "pgrunway_build_info",
+    &["version", "revision", "rustversion"],
+    "Constant 1 with the version, the source revision and the compiler of this binary.",
+);
+static HTTP_REQUESTS: Metric = Metric::counter(
+    "pgrunway_http_requests_total",
+    &["handler", "code"],
+    "HTTP requests answered, by handler and status code.",
+);
+static EXPOSITIONS: Metric = Metric::counter(
+    "pgrunway_expositions_total",
+    &["format"],
+    "Expositions served, by the format that the scraper asked for: text (0.0.4), openmetrics, or \
+     protobuf, which alone has native histograms.",
+);
+
+/// Names that the `prometheus` crate's process collector emits (Linux, from /proc/self).
+pub static PROCESS_METRICS: &[&str] = &[
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_threads",
+    "process_virtual_memory_bytes",
+];
+
+/// Counters of the HTTP server, in the registry of this process.
+#[derive(Clone)]
+pub struct HttpCounters(IntCounterVec);
+
+impl HttpCounters {
+    /// Counts one answer. `handler` comes from the router, never from the request.
+    pub fn count(&self, handler: &str, code: u16) {
+        self.0.with_label_values(&[handler, code.to_string().as_str()]).inc();
+    }
+}
+
+/// Renders snapshots, together with what this process knows about itself.
+pub struct Renderer {
+    registry: Registry,
+    http: HttpCounters,
+    served: IntCounterVec,
+}
+
+impl Renderer {
+    /// A renderer with a registry of its own.
+    ///
+    /// # Errors
+    /// Never with the names above; the crate checks them at run time.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |metric: &Metric| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(metric.name, metric.help), metric.labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let http = HttpCounters(counter(&HTTP_REQUESTS)?);
+        let served = counter(&EXPOSITIONS)?;
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        debug_assert!(!process.desc().is_empty());
+        registry.register(Box::new(process))?;
+        Ok(Self { registry, http, served })
+    }
+
+    /// The counters that the HTTP server increments.
+    pub fn http_counters(&self) -> HttpCounters {
+        self.http.clone()
+    }
+
+    /// Encodes a snapshot.
+    ///
+    /// # Errors
+    /// Only if the text encoder refuses a family, which [`crate::metric::Sink`] makes impossible.
+    pub fn render(
+        &self,
+        snapshot: &Snapshot,
+        format: Format,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        let (own, build) = (snapshot.own_families(), build_info());
+        let ours = own.iter().chain(snapshot.families.iter().map(Arc::as_ref)).chain([&build]);
+        let gathered = self.registry.gather();
+        Ok(match format {
+            Format::Text => text::encode(ours, gathered)?,
+            Format::OpenMetrics => {
+                openmetrics::encode(&model::families(ours, &gathered)).into_bytes()
+            }
+            Format::Protobuf => model::encode(&model::families(ours, &gathered)),
+        })
+    }
+}
+
+fn build_info() -> Family {
+    let labels = [env!("CARGO_PKG_VERSION"), env!("PGRUNWAY_REVISION"), env!("PGRUNWAY_RUSTC")];
+    let sample = Sample { labels: labels.map(Arc::from).into(), value: Value::Number(1.0) };
+    Family { metric: &BUILD_INFO, samples: vec![sample] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metric::Sink;
+
+    static G: Metric = Metric::gauge("pg_g", &["datname", "relname"], "G.");
+    static CATALOGUE: &[&Metric] = &[&G];
+
+    fn family(datname: &str, value: f64) -> Arc<Family> {
+        let mut sink = Sink::new(CATALOGUE, 10);
+        sink.number(&G, &[datname, "a\"b\\c\nd"], value);
+        Arc::new(sink.finish().0.remove(0))
+    }
+
+    fn render(snapshot: &Snapshot, format: Format) -> Vec<u8> {
+        Renderer::new().unwrap().render(snapshot, format).unwrap()
+    }
+
+    #[test]
+    fn families_of_several_databases_are_one_family_with_escaped_labels() {
+        let snapshot = Snapshot {
+            families: vec![family("one", 1.5), family("two", f64::INFINITY)],
+            ..Snapshot::default()
+        };
+        for format in [Format::Text, Format::OpenMetrics] {
+            let text = String::from_utf8(render(&snapshot, format)).unwrap();
+            assert_eq!(text.matches("# TYPE pg_g gauge").count(), 1);
+            assert!(text.contains(r#"pg_g{datname="one",relname="a\"b\\c\nd"} 1.5"#), "{text}");
+            assert!(text.contains(r#"pg_g{datname="two",relname="a\"b\\c\nd"} +Inf"#), "{text}");
+            assert!(text.contains("process_resident_memory_bytes "));
+        }
+        let bytes = render(&snapshot, Format::Protobuf);
+        assert_eq!(bytes.windows(6).filter(|w| w == b"\x0a\x04pg_g").count(), 1);
+    }
+
+    #[test]
+    fn every_own_family_is_in_a_catalogue() {
+        let text = String::from_utf8(render(&Snapshot::default(), Format::Text)).unwrap();
+        let known: Vec<&str> = METRICS
+            .iter()
+            .chain(crate::snapshot::METRICS)
+            .map(|m| m.name)
+            .chain(PROCESS_METRICS.iter().copied())
+            .collect();
+        for name in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+            let name = name.split(' ').next().unwrap();
+            assert!(known.contains(&name), "{name}");
+        }
+    }
+}
