@@ -76,6 +76,42 @@ async fn metrics_prints_the_exposition_once() {
 }
 
 #[tokio::test]
+async fn a_rule_of_the_file_reaches_the_exposition() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE events (ts int8) PARTITION BY RANGE (ts); \
+             CREATE TABLE events_0 PARTITION OF events FOR VALUES FROM (0) TO (4102444800123); \
+             CREATE TABLE old (ts date) PARTITION BY RANGE (ts)",
+        )
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pgrunway.yml");
+    let rules = "partitions:\n\
+        - {table: public.events, unit: ms, runway_required: 3d}\n\
+        - {table: public.gone, database: postgres, must_exist: true}\n\
+        - {table: 'public.*', ignore: true}\n";
+    std::fs::write(&path, rules).unwrap();
+    let dsn = cluster.uri("mon", "postgres");
+    let env = [("DATA_SOURCE_NAME", dsn.as_str())];
+    let flag = format!("--config.file={}", path.display());
+    let (code, out, err) = run(&["metrics", "--over=1s", &flag], &env).await;
+    assert_eq!(code, 0, "{err}");
+    let table = "{datname=\"postgres\",schemaname=\"public\",relname=";
+    for line in [
+        "covered_until_timestamp_seconds{table}\"events\"} 4102444800.123",
+        "runway_required_seconds{table}\"events\"} 259200",
+        "required_missing{table}\"gone\",reason=\"missing\"} 1",
+    ] {
+        let line = format!("\npg_partition_{}\n", line.replace("{table}", table));
+        assert!(out.contains(&line), "{line}{out}");
+    }
+    assert!(!out.contains(&format!("pg_partition_runway_seconds{table}\"old\"")), "{out}");
+}
+
+#[tokio::test]
 async fn healthcheck_asks_the_running_exporter() {
     let process = common::process::Process::serve(DSN.1, &[]).await;
     let flag = format!("--web.listen-address={}", process.address);
