@@ -62,6 +62,8 @@ pub struct Tree<'a> {
 pub struct Creation {
     /// What it will be called.
     pub name: Name,
+    /// The name that it would have, were that not taken.
+    pub instead_of: Option<String>,
     /// What it takes.
     pub bound: Bound,
     /// Level and child that it is made like.
@@ -503,23 +505,18 @@ impl Planner<'_> {
             .or_else(plain)
             .ok_or_else(far)?;
         let (level, child) = manner.model;
-        let name = self.claim(level, child, table)?;
+        let (name, instead_of) = self.claim(level, child, table)?;
         let bound = axis.bound(from, to, &rhythm.zone, &manner.like).ok_or_else(far)?;
         let below = self.get(level)?.children.get(child).and_then(|c| c.level);
         let children = match below {
             Some(below) => self.below(below, axis.instants(finite(from, to)), &name)?,
             None => Vec::new(),
         };
-        Ok(Creation { name, bound, like: manner.model, children })
+        Ok(Creation { name, instead_of, bound, like: manner.model, children })
     }
 
     /// The partitions of a new table that is partitioned as the level `like`.
-    fn below(
-        &mut self,
-        like: usize,
-        path: Span,
-        parent: &Name,
-    ) -> Result<Vec<Creation>, Obstacle> {
+    fn below(&mut self, like: usize, path: Span, parent: &Name) -> Result<Vec<Creation>, Obstacle> {
         let level = self.get(like)?.clone();
         let model = self.name(like)?;
         let mut creations = Vec::new();
@@ -541,18 +538,23 @@ impl Planner<'_> {
             let label = self.tree.labels.get(like).and_then(|l| l.get(child));
             let label = label.filter(|l| l.model).ok_or(Obstacle::NoModel { level: like })?;
             let table = inherit(&label.name.table, &model.table, &parent.table, child);
-            let name = self.claim(like, child, table)?;
+            let (name, instead_of) = self.claim(like, child, table)?;
             let children = match partition.level {
                 Some(below) => self.below(below, path, &name)?,
                 None => Vec::new(),
             };
-            creations.push(Creation { name, bound, like: (like, child), children });
+            creations.push(Creation { name, instead_of, bound, like: (like, child), children });
         }
         Ok(creations)
     }
 
     /// Makes a name free and takes it, in the schema of what it is made like.
-    fn claim(&mut self, level: usize, child: usize, table: String) -> Result<Name, Obstacle> {
+    fn claim(
+        &mut self,
+        level: usize,
+        child: usize,
+        table: String,
+    ) -> Result<(Name, Option<String>), Obstacle> {
         self.count += 1;
         if self.count > MOST {
             return Err(Obstacle::TooMany { level });
@@ -565,7 +567,8 @@ impl Planner<'_> {
             n += 1;
             name.table = naming::fit(&table, &format!("_{n}"));
         }
-        Ok(name)
+        let instead_of = (name.table != table).then_some(table);
+        Ok((name, instead_of))
     }
 }
 

@@ -51,8 +51,18 @@ const FORMATS: &[&str] = &[
 /// Names of months.
 const MONTHS: &[&str] = &["mon", "Mon", "MON", "month", "Month", "MONTH"];
 const MONTH: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// The instant of a slot that a field speaks of.
@@ -228,7 +238,9 @@ impl Learner<'_> {
     /// The year that goes with an ISO week is the ISO year, though most days are in both.
     fn iso_years(&self, tokens: &mut [Token], rows: &[(Vec<&str>, Slot)]) {
         for column in 0..tokens.len() {
-            let Some(Token::Time(reference, "YYYY")) = tokens.get(column).cloned() else { continue };
+            let Some(Token::Time(reference, "YYYY")) = tokens.get(column).cloned() else {
+                continue;
+            };
             let week = |t: &Token| matches!(t, Token::Time(r, "IW") if *r == reference);
             let token = Token::Time(reference.clone(), "IYYY");
             let fits = rows
@@ -370,7 +382,8 @@ mod tests {
 
     fn slot(from: &str, to: &str, index: i64) -> Slot {
         let at = |text: &str| {
-            let text = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00") };
+            let text =
+                if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00") };
             instant(text.parse().unwrap(), &TimeZone::UTC).unwrap()
         };
         Slot { from: at(from), to: at(to), index }

@@ -5,9 +5,9 @@
 //!
 //! Must not: look at a name, or guess from spans that contradict each other.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
-use jiff::Timestamp;
 
 const SECOND: i128 = 1_000_000;
 const HOUR: i128 = 3_600 * SECOND;
@@ -179,8 +179,7 @@ impl Rhythm {
     }
 
     fn holds(&self, (from, to): (i128, i128)) -> bool {
-        self.index(from)
-            .is_some_and(|n| self.at(n) == Some(from) && self.at(n + 1) == Some(to))
+        self.index(from).is_some_and(|n| self.at(n) == Some(from) && self.at(n + 1) == Some(to))
     }
 
     /// The n-th bound, counted from an arbitrary one.
@@ -189,7 +188,8 @@ impl Rhythm {
             Step::Fixed(width) => self.origin.checked_add(width.checked_mul(n.into())?),
             Step::Days(days) => {
                 let days = n.checked_mul(days.into())?;
-                let date = self.civil.date().checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
+                let date =
+                    self.civil.date().checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
                 instant(date.to_datetime(self.civil.time()), &self.zone)
             }
             Step::Months(step) => {
@@ -261,7 +261,11 @@ mod tests {
         ] {
             let bounds: Vec<String> = bounds.iter().map(|b| format!("{b}T00:00:00")).collect();
             let bounds: Vec<&str> = bounds.iter().map(String::as_str).collect();
-            assert_eq!(next(&bounds, &utc, &only), (step, format!("{want}T00:00:00")), "{bounds:?}");
+            assert_eq!(
+                next(&bounds, &utc, &only),
+                (step, format!("{want}T00:00:00")),
+                "{bounds:?}"
+            );
         }
         let hours = ["2026-11-22T22:00:00", "2026-11-22T23:00:00", "2026-11-23T00:00:00"];
         let want = (Step::Fixed(HOUR), "2026-11-23T01:00:00".to_owned());
