@@ -79,10 +79,11 @@ async fn plan(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
     let tree = catalogue.tree(&writer, &zones);
     let until = catalogue.now + i128::from(wanted.days) * DAY;
 
+    let before = wanted.retire.map(|days| catalogue.now - i128::from(days) * DAY);
     let mut taken = catalogue.names();
     let mut tries = 0;
     let extensions = loop {
-        let extensions = extend(tree, catalogue.now, until, taken.clone())
+        let extensions = extend(tree, catalogue.now, until, before, taken.clone())
             .map_err(|e| anyhow::anyhow!("{}", explain(&e, &catalogue, &table.display())))?;
         let mut names = HashSet::new();
         extensions.iter().for_each(|e| collect(&e.creations, &mut names));
@@ -96,10 +97,7 @@ async fn plan(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
         }
         taken.extend(clash);
     };
-    let retirements = match wanted.retire {
-        Some(days) => retire(tree, catalogue.now - i128::from(days) * DAY),
-        None => Vec::new(),
-    };
+    let retirements = before.map_or_else(Vec::new, |before| retire(tree, before));
     let sizes = catalogue.sizes(session, &retirements).await;
     let page = print::Page {
         server,

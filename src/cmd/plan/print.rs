@@ -94,6 +94,16 @@ impl Page<'_> {
             let zone = self.writer.iana_name().unwrap_or("the configured zone");
             writeln!(out, "-- Local times are taken as those of {zone}.")?;
         }
+        for (parent, partition) in &self.catalogue.pending {
+            writeln!(
+                out,
+                "-- {} is half detached, and in the way of a new one for its time. To finish that:\n\
+                 --   ALTER TABLE {} DETACH PARTITION {} FINALIZE;",
+                remark(&partition.sql),
+                remark(parent),
+                remark(&partition.sql)
+            )?;
+        }
         writeln!(
             out,
             "\n-- Creating a partition locks its parent against reads and writes for a moment. Who waits for\n\
@@ -267,15 +277,6 @@ impl Page<'_> {
             out,
             "\n-- {count} to retire: partitions that ended {days} days ago, at {before}, or earlier."
         )?;
-        for (parent, partition) in &self.catalogue.pending {
-            writeln!(
-                out,
-                "-- {} is half detached; to finish that: ALTER TABLE {} DETACH PARTITION {} FINALIZE;",
-                remark(&partition.sql),
-                remark(parent),
-                remark(&partition.sql)
-            )?;
-        }
         if self.retirements.is_empty() {
             return Ok(());
         }

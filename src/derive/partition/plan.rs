@@ -6,6 +6,7 @@
 //!
 //! Must not: write SQL, or call a plan good that [`assess`] does not find long enough.
 
+mod axis;
 pub mod naming;
 pub mod rhythm;
 
@@ -13,11 +14,12 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
-use super::bound::{Bound, Datum};
-use super::moment::{Moment, Span, TimeKey, intersection, union};
-use super::tree::{Child, Level, Reason, Strategy, assess};
+use super::bound::Bound;
+use super::moment::{Moment, Span, union};
+use super::tree::{Child, Level, Reason, assess};
+use axis::Axis;
 use naming::{Pattern, Slot};
-use rhythm::{Rhythm, instant, local, offset};
+use rhythm::Rhythm;
 
 /// More partitions than this are nobody's intention.
 const MOST: usize = 10_000;
@@ -120,7 +122,7 @@ pub enum Obstacle {
 }
 
 /// Finds what is missing for a table to be covered from `now` to `until` (microseconds since 1970).
-/// No name in `taken` is used.
+/// Nothing is created that would be over at `since`. No name in `taken` is used.
 ///
 /// # Errors
 /// [`Obstacle`].
@@ -128,10 +130,11 @@ pub fn extend(
     tree: Tree<'_>,
     now: i128,
     until: i128,
+    since: Option<i128>,
     taken: HashSet<Name>,
 ) -> Result<Vec<Extension>, Obstacle> {
     assess(tree.levels, tree.root, now, tree.writer).runway.map_err(Obstacle::Unsupported)?;
-    let mut planner = Planner { tree, now, until, taken, found: Vec::new(), count: 0 };
+    let mut planner = Planner { tree, now, until, since, taken, found: Vec::new(), count: 0 };
     planner.level(tree.root, Span::ALL)?;
     let found = planner.found;
     let mut levels = tree.levels.to_vec();
@@ -177,7 +180,12 @@ fn old(tree: Tree<'_>, index: usize, before: i128, found: &mut Vec<(i128, usize,
     let Some(level) = tree.levels.get(index) else { return };
     let axis = Axis::of(level, tree.writer);
     for (child, partition) in level.children.iter().enumerate() {
-        let span = axis.as_ref().and_then(|a| Some(a.instants(a.span(partition)?)));
+        let spans = axis.as_ref().map(|a| a.spans(partition)).unwrap_or_default();
+        let whole = spans.first().zip(spans.last());
+        let span = axis
+            .as_ref()
+            .zip(whole)
+            .map(|(axis, (first, last))| axis.instants(Span { from: first.from, to: last.to }));
         match span {
             Some(Span { to: Moment::At(to), .. }) if to <= before => found.push((to, index, child)),
             Some(Span { from: Moment::At(from), .. }) if from >= before => {}
@@ -187,118 +195,6 @@ fn old(tree: Tree<'_>, index: usize, before: i128, found: &mut Vec<(i128, usize,
                 }
             }
         }
-    }
-}
-
-/// The time line of a level's keys: instants, or local times as if they were UTC. Integer keys that
-/// hold times would be a third kind, once [`TimeKey`] knows them: a line of their own unit, on which
-/// [`rhythm::Step::Fixed`] is the only step.
-struct Axis {
-    key: TimeKey,
-    list: bool,
-    /// Of local times.
-    zone: TimeZone,
-}
-
-impl Axis {
-    fn of(level: &Level, writer: &TimeZone) -> Option<Self> {
-        Some(Self {
-            key: level.time_key()?,
-            list: level.strategy == Strategy::List,
-            zone: level.zone.clone().unwrap_or_else(|| writer.clone()),
-        })
-    }
-
-    fn naive(&self) -> bool {
-        self.key != TimeKey::Timestamptz
-    }
-
-    /// What a partition takes, on this line. `None` for a DEFAULT, and for a list with holes.
-    fn span(&self, child: &Child) -> Option<Span> {
-        let begin = |datum: &Datum| match datum {
-            Datum::MinValue => Some(Moment::Past),
-            Datum::MaxValue => Some(Moment::Future),
-            Datum::Null => None,
-            Datum::Value(text) => self.key.begin(text, &TimeZone::UTC),
-        };
-        match child.bound.as_ref()? {
-            Bound::Range { from, to } => {
-                Some(Span { from: begin(from.first()?)?, to: begin(to.first()?)? })
-            }
-            Bound::List(values) if self.list => {
-                let day = |d: &Datum| match d {
-                    Datum::Value(text) => Some(Span {
-                        from: self.key.begin(text, &TimeZone::UTC)?,
-                        to: self.key.end(text, &TimeZone::UTC)?,
-                    }),
-                    _ => None,
-                };
-                let days = values.iter().filter(|d| **d != Datum::Null).map(day);
-                let days = union(days.collect::<Option<Vec<_>>>()?);
-                if let [span] = days.as_slice() { Some(*span) } else { None }
-            }
-            _ => None,
-        }
-    }
-
-    fn convert(span: Span, one: impl Fn(i128) -> Option<i128>) -> Span {
-        let moment = |moment| match moment {
-            Moment::At(at) => one(at).map_or(Moment::At(at), Moment::At),
-            end => end,
-        };
-        Span { from: moment(span.from), to: moment(span.to) }
-    }
-
-    fn instants(&self, span: Span) -> Span {
-        if !self.naive() {
-            return span;
-        }
-        Self::convert(span, |at| instant(local(at, &TimeZone::UTC)?, &self.zone))
-    }
-
-    fn on(&self, span: Span) -> Span {
-        if !self.naive() {
-            return span;
-        }
-        Self::convert(span, |at| instant(local(at, &self.zone)?, &TimeZone::UTC))
-    }
-
-    /// A key value as it is written in SQL, instants with the offset of `zone`.
-    fn text(&self, at: i128, zone: &TimeZone) -> Option<String> {
-        let time = local(at, zone)?;
-        if self.key == TimeKey::Date {
-            return Some(time.date().to_string());
-        }
-        let mut text = time.to_string().replace('T', " ");
-        if self.key == TimeKey::Timestamptz {
-            let seconds = offset(at, zone)?.seconds();
-            let sign = if seconds < 0 { '-' } else { '+' };
-            let seconds = seconds.abs();
-            text.push_str(&format!("{sign}{:02}", seconds / 3600));
-            if seconds % 3600 != 0 {
-                text.push_str(&format!(":{:02}", seconds / 60 % 60));
-            }
-            if seconds % 60 != 0 {
-                text.push_str(&format!(":{:02}", seconds % 60));
-            }
-        }
-        Some(text)
-    }
-
-    /// The bound of a new partition, `like` an existing one in what it says of other columns.
-    fn bound(&self, from: i128, to: i128, zone: &TimeZone, like: &Bound) -> Option<Bound> {
-        let value = |at| Some(Datum::Value(self.text(at, zone)?.into()));
-        if self.list {
-            let day = 86_400_000_000;
-            let days = usize::try_from((to - from) / day).ok()?;
-            let values: Option<Box<[Datum]>> =
-                (from..to).step_by(usize::try_from(day).ok()?).take(days).map(value).collect();
-            return values.map(Bound::List);
-        }
-        let Bound::Range { from: old, .. } = like else { return None };
-        let rest = old.get(1..)?;
-        let row = |at| Some(std::iter::once(value(at)?).chain(rest.iter().cloned()).collect());
-        Some(Bound::Range { from: row(from)?, to: row(to)? })
     }
 }
 
@@ -316,6 +212,7 @@ struct Planner<'a> {
     tree: Tree<'a>,
     now: i128,
     until: i128,
+    since: Option<i128>,
     taken: HashSet<Name>,
     found: Vec<Extension>,
     count: usize,
@@ -339,7 +236,7 @@ impl Planner<'_> {
         };
         let window = axis.on(Span { from: Moment::At(self.now), to: Moment::At(self.until) });
         let path_here = axis.on(path);
-        let covered = union(level.children.iter().filter_map(|c| axis.span(c)).collect());
+        let covered = union(level.children.iter().flat_map(|c| axis.spans(c)).collect());
         let lacking: Vec<Span> =
             holes(&covered).iter().filter_map(|hole| hole.clip(path_here)).collect();
         let wanted: Vec<Span> =
@@ -468,6 +365,10 @@ impl Planner<'_> {
             // Nothing before: what is over needs no partition.
             _ => at(rhythm.index(now).ok_or_else(far)?)?,
         };
+        let since = self.since.map(Moment::At).map(|at| Span { from: at, to: Moment::Future });
+        if let Some(Span { from: Moment::At(since), .. }) = since.map(|s| manner.axis.on(s)) {
+            from = from.max(at(rhythm.index(since).ok_or_else(far)?)?);
+        }
         let mut n = rhythm.index(from).ok_or_else(far)?;
         let mut found = Vec::new();
         while from < until && Moment::At(from) < hole.to {
@@ -626,5 +527,9 @@ fn holes(covered: &[Span]) -> Vec<Span> {
         from = span.to;
     }
     found.push(Span { from, to: Moment::Future });
-    intersection(&found.into_iter().filter(|s| s.from < s.to).collect::<Vec<_>>(), &[Span::ALL])
+    found.retain(|span| span.from < span.to);
+    found
 }
+
+#[cfg(test)]
+mod tests;
