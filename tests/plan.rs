@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod common;
+mod promql;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -612,5 +613,32 @@ async fn the_tables_of_the_demo() {
         assert_eq!(t.misnamed("orders", "\"orders_\"YYYY_MM").await, Vec::<String>::new());
         let names = t.texts("SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relname LIKE 'orders\\_%'").await;
         assert_eq!(names.len(), names.iter().collect::<HashSet<_>>().len());
+    }
+}
+
+#[tokio::test]
+async fn what_the_page_on_maintenance_tells_works() {
+    let page = std::fs::read_to_string(promql::repo("docs/maintenance.md")).unwrap();
+    let expressions: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.contains("pg_partition_"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(expressions.len(), 2);
+    expressions.iter().for_each(|line| promql::assert_exported("maintenance.md", line, &[]));
+    promql::assert_parse(&expressions);
+
+    let calls: BTreeSet<&str> = page
+        .match_indices("SELECT public.")
+        .map(|(at, _)| &page[at..at + page[at..].find(')').unwrap() + 1])
+        .collect();
+    assert_eq!(calls.len(), 3, "{calls:?}");
+    let binaries = pgrunway::cmd::cluster::find_binaries().unwrap();
+    let cluster = Cluster::start(&setup::cluster_options(binaries)).await.unwrap();
+    setup::schema(&cluster, true).await.unwrap();
+    let admin = common::admin(&cluster, setup::DATABASE).await;
+    for call in calls {
+        admin.batch_execute(call).await.unwrap_or_else(|e| panic!("{call}: {e:?}"));
     }
 }
