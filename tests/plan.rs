@@ -552,6 +552,8 @@ async fn what_cannot_be_planned_says_why() {
         "CREATE TABLE by_id (id int8) PARTITION BY RANGE (id);
          CREATE TABLE by_id_0 PARTITION OF by_id FOR VALUES FROM (0) TO (1000);
          CREATE TABLE none (ts timestamptz) PARTITION BY RANGE (ts);
+         CREATE TABLE swallow (ts date) PARTITION BY RANGE (ts);
+         CREATE TABLE swallow_all PARTITION OF swallow DEFAULT;
          CREATE TABLE chaos (ts timestamptz) PARTITION BY RANGE (ts);
          CREATE TABLE chaos_1 PARTITION OF chaos FOR VALUES FROM ('2026-01-01') TO ('2026-01-03');
          CREATE TABLE chaos_2 PARTITION OF chaos FOR VALUES FROM ('2026-01-03') TO ('2026-01-08');
@@ -566,9 +568,10 @@ async fn what_cannot_be_planned_says_why() {
     .await;
     for (table, said) in [
         ("by_id", "its key holds no time"),
-        ("none", "no partition whose rhythm"),
+        ("none", "no partition with a beginning and an end"),
+        ("swallow", "public.swallow has no partition with"),
         ("chaos", "the 2 partitions of public.chaos follow no rhythm"),
-        ("li", "li_empty has no partition"),
+        ("li", "li_empty has no partition with"),
         ("minutes", "more than 10000"),
         ("plain", "public.plain in database no is no partitioned table"),
         ("li_empty", "is itself a partition: plan public.li"),

@@ -216,7 +216,13 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
             format!("{table} (by {by}) cannot be planned: {why}; see docs/partitions.md")
         }
         Obstacle::NoRhythm { level, partitions: 0 } => format!(
-            "{} has no partition whose rhythm could be continued: create the first two by hand",
+            "{} has no partition with a beginning and an end, whose rhythm could be continued: create \
+             the first two by hand",
+            of(level)
+        ),
+        Obstacle::NoRhythm { level, partitions: 1 } => format!(
+            "{} has one partition with two ends, which is no whole number of hours, days, months or \
+             years long, so that no rhythm can be told: create the next by hand",
             of(level)
         ),
         Obstacle::NoRhythm { level, partitions } => format!(

@@ -107,7 +107,7 @@ pub struct Retirement {
 pub enum Obstacle {
     /// No runway is known.
     Unsupported(Reason),
-    /// A level's partitions follow no rhythm, or there are none.
+    /// Those of a level's partitions that have two ends follow no rhythm, or there are none.
     NoRhythm { level: usize, partitions: usize },
     /// A level has no partition that new ones could be made like.
     NoModel { level: usize },
@@ -315,7 +315,7 @@ impl Planner<'_> {
         }
         let pairs: Vec<(i128, i128)> = spans.iter().map(|(f, t, _)| (*f, *t)).collect();
         let rhythm = Rhythm::detect(&pairs, &zones)
-            .ok_or(Obstacle::NoRhythm { level: index, partitions: level.children.len() })?;
+            .ok_or(Obstacle::NoRhythm { level: index, partitions: spans.len() })?;
         let members = spans.get(rhythm.members.clone()).unwrap_or_default();
         let model = members.iter().rev().find(|(_, _, i)| labels.get(*i).is_some_and(|l| l.model));
         let Some((_, _, model)) = model else { return Err(Obstacle::NoModel { level: index }) };
