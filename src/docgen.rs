@@ -84,6 +84,28 @@ pub fn collectors() -> String {
     out
 }
 
+/// The section on rules for partitioned tables.
+fn rules(out: &mut String) {
+    let _ = write!(
+        out,
+        "## Rules for partitioned tables\n\nThe list `{}` of the file. The first rule that matches a table \
+         is the only one for it; what that rule leaves out comes from `collectors.partitions.*`. \
+         Patterns stand for whole names, as they are in the labels; `*` also takes a dot. See \
+         [partitions.md](partitions.md).\n\n```yaml\n{}:\n- {{table: public.trades, database: trading, \
+         runway_required: 14d, max_age: 90d, must_exist: true}}\n- {{table: public.events, unit: \
+         ms}}\n- {{table: 'scratch.*', ignore: true}}\n```\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+        schema::RULES,
+        schema::RULES,
+    );
+    for key in schema::rule_keys() {
+        let default =
+            if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+        let kind = key.kind.describe();
+        let _ = writeln!(out, "| `{}` | {kind} | {default} | {} |", key.path, key.help);
+    }
+}
+
 /// `docs/config.md`.
 pub fn configuration() -> String {
     let mut out = String::from(
@@ -111,8 +133,10 @@ pub fn configuration() -> String {
         let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
+    out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
+    rules(&mut out);
     out.push_str(
-        "\nA collector that is on is switched off by `--no-collector.NAME`.\n\n## The server\n\n\
+        "\n## The server\n\n\
          `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \
          them. Or `DATA_SOURCE_URI`, `DATA_SOURCE_USER` and `DATA_SOURCE_PASS`, each also as \
          `..._FILE`; the password file is read again at every connect, so that a rotated password needs \

@@ -277,6 +277,56 @@ async fn each_rhythm_is_continued_under_its_names() {
     assert_eq!(months.await.len(), 1);
 }
 
+/// Tables whose integer or UUID key holds a time, five days of them, named by the day.
+const NUMBERS: &str = r#"
+CREATE FUNCTION v7(at timestamptz) RETURNS text LANGUAGE sql AS
+  'SELECT regexp_replace(lpad(to_hex((extract(epoch FROM at) * 1000)::int8), 12, ''0''),
+                         ''(.{8})(.{4})'', ''\1-\2-7000-8000-000000000000'')';
+CREATE TABLE s (at int4) PARTITION BY RANGE (at);
+CREATE TABLE ms (at int8, id int) PARTITION BY RANGE (at, id);
+CREATE TABLE ns (at int8) PARTITION BY RANGE (at);
+CREATE TABLE day (at int4) PARTITION BY RANGE (at);
+CREATE TABLE days (at int4) PARTITION BY LIST (at);
+CREATE TABLE v7 (at uuid) PARTITION BY RANGE (at);
+DO $$ DECLARE a timestamptz; b timestamptz; BEGIN FOR i IN -2..2 LOOP
+  a := today(i); b := today(i + 1);
+  EXECUTE format('CREATE TABLE %I PARTITION OF s FOR VALUES FROM (%s) TO (%s)',
+    to_char(a, '"s_"YYYYMMDD'), extract(epoch FROM a)::int8, extract(epoch FROM b)::int8);
+  EXECUTE format('CREATE TABLE %I PARTITION OF ms FOR VALUES FROM (%s, MINVALUE) TO (%s, MINVALUE)',
+    to_char(a, '"ms_"YYYYMMDD'), extract(epoch FROM a)::int8 * 1000, extract(epoch FROM b)::int8 * 1000);
+  EXECUTE format('CREATE TABLE %I PARTITION OF ns FOR VALUES FROM (%s) TO (%s)',
+    to_char(a, '"ns_"YYYYMMDD'), extract(epoch FROM a)::int8 * 1000000000, extract(epoch FROM b)::int8 * 1000000000);
+  EXECUTE format('CREATE TABLE %I PARTITION OF day FOR VALUES FROM (%s) TO (%s)',
+    to_char(a, '"day_"YYYYMMDD'), to_char(a, 'YYYYMMDD'), to_char(b, 'YYYYMMDD'));
+  EXECUTE format('CREATE TABLE %I PARTITION OF days FOR VALUES IN (%s)',
+    to_char(a, '"days_"YYYYMMDD'), to_char(a, 'YYYYMMDD'));
+  EXECUTE format('CREATE TABLE %I PARTITION OF v7 FOR VALUES FROM (%L) TO (%L)',
+    to_char(a, '"v7_"YYYYMMDD'), v7(a), v7(b));
+END LOOP; END $$;
+CREATE TABLE s_rest PARTITION OF s DEFAULT;
+INSERT INTO s SELECT extract(epoch FROM today(5))::int4 + 7"#;
+
+#[tokio::test]
+async fn numbers_and_uuids_that_hold_a_time_go_on_in_their_unit() {
+    let cluster = common::server().await;
+    let admin = database(&cluster, "numbers", "UTC").await;
+    let t = Tester { cluster: &cluster, datname: "numbers", admin: &admin };
+    t.sql(NUMBERS).await;
+    for table in ["s", "ms", "ns", "day", "days", "v7"] {
+        // Two months, so that every month's end is met by yyyymmdd.
+        let script = t.extend(table, 62, &[]).await;
+        assert!(script.contains(": daily in"), "{script}");
+        assert!(script.contains(&format!("Names follow {table}_YYYYMMDD")), "{script}");
+        let sql = format!(
+            "SELECT relname::text FROM pg_class WHERE relname = to_char(today(62), '\"{table}_\"YYYYMMDD')"
+        );
+        assert_eq!(t.texts(&sql).await.len(), 1, "{script}");
+    }
+    let sql = "SELECT tableoid::regclass::text = to_char(today(5), '\"s_\"YYYYMMDD') FROM s";
+    let moved: bool = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert!(moved, "the row of the DEFAULT");
+}
+
 #[tokio::test]
 async fn zones_and_clock_changes_are_kept() {
     let cluster = common::server().await;
@@ -551,6 +601,7 @@ async fn what_cannot_be_planned_says_why() {
     t.sql(
         "CREATE TABLE by_id (id int8) PARTITION BY RANGE (id);
          CREATE TABLE by_id_0 PARTITION OF by_id FOR VALUES FROM (0) TO (1000);
+         CREATE TABLE by_text (id text) PARTITION BY RANGE (id);
          CREATE TABLE none (ts timestamptz) PARTITION BY RANGE (ts);
          CREATE TABLE swallow (ts date) PARTITION BY RANGE (ts);
          CREATE TABLE swallow_all PARTITION OF swallow DEFAULT;
@@ -567,7 +618,8 @@ async fn what_cannot_be_planned_says_why() {
     )
     .await;
     for (table, said) in [
-        ("by_id", "its key holds no time"),
+        ("by_id", "its integer key holds no time that its bounds agree on"),
+        ("by_text", "its key holds no time"),
         ("none", "no partition with a beginning and an end"),
         ("swallow", "public.swallow has no partition with"),
         ("chaos", "the 2 partitions of public.chaos follow no rhythm"),

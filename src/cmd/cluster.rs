@@ -67,7 +67,7 @@ pub struct Cluster {
     dir: PathBuf,
     port: u16,
     owner: Option<User>,
-    /// `initdb`, then the postmaster; leads its own process group.
+    /// `initdb` or `pg_basebackup`, then the postmaster; leads its own process group.
     child: Option<Child>,
     guardian: Option<std::process::Child>,
     _lock: std::fs::File,
@@ -196,31 +196,11 @@ impl Cluster {
     }
 
     async fn create(&mut self, options: &Options) -> anyhow::Result<()> {
-        let output = self.dir.join("initdb.log");
-        let log = std::fs::File::create(&output)?;
-        let data = self.data();
-        let child = self
-            .command("initdb")
-            .arg("--pgdata")
-            .arg(&data)
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"])
-            .arg("--no-sync")
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot run initdb")?;
-        let status = self.child.insert(child).wait().await?;
-        self.child = None;
-        if !status.success() {
-            let said = tail(&output);
-            let remedy = match &self.owner {
-                Some(owner) if said.contains("Permission denied") => {
-                    format!("; set TMPDIR to a folder that the user {} can enter", owner.name)
-                }
-                _ => String::new(),
-            };
-            bail!("initdb ended with {status}: {said}{remedy}");
-        }
+        let mut initdb = self.command("initdb");
+        initdb.arg("--pgdata").arg(self.data());
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        initdb.arg("--no-sync");
+        self.run("initdb", initdb).await?;
         let mut conf = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
              unix_socket_permissions = 0700\nfsync = off\nsynchronous_commit = off\n\
@@ -237,6 +217,49 @@ impl Cluster {
         hba.push_str("host all all 127.0.0.1/32 scram-sha-256\n");
         std::fs::write(self.data().join("pg_hba.conf"), hba)?;
         Ok(())
+    }
+
+    /// Runs a program that fills the folder, to its end.
+    async fn run(&mut self, program: &str, mut command: Command) -> anyhow::Result<()> {
+        let output = self.dir.join(format!("{program}.log"));
+        let log = std::fs::File::create(&output)?;
+        command.stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot run {program}"))?;
+        let status = self.child.insert(child).wait().await?;
+        self.child = None;
+        if !status.success() {
+            let said = tail(&output);
+            let remedy = match &self.owner {
+                Some(owner) if said.contains("Permission denied") => {
+                    format!("; set TMPDIR to a folder that the user {} can enter", owner.name)
+                }
+                _ => String::new(),
+            };
+            bail!("{program} ended with {status}: {said}{remedy}");
+        }
+        Ok(())
+    }
+
+    /// A hot standby that streams from this server, in a folder and on a port of its own. Returns
+    /// when it answers; it may lag behind.
+    pub async fn standby(&self) -> anyhow::Result<Self> {
+        let binaries = Some(self.binaries.clone());
+        let mut standby = Self::claim(&Options { binaries, ..Options::default() })?;
+        let mut backup = standby.command("pg_basebackup");
+        backup.arg("--pgdata").arg(standby.data()).arg("--host").arg(&self.dir);
+        backup.arg(format!("--port={}", self.port)).arg("--username=postgres");
+        backup.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"]);
+        backup.arg("--no-sync");
+        standby.run("pg_basebackup", backup).await?;
+        // The last line wins over those of the primary.
+        let conf = format!(
+            "port = {}\nunix_socket_directories = '{}'\n",
+            standby.port,
+            standby.dir.display()
+        );
+        append(&standby.data().join("postgresql.conf"), &conf)?;
+        standby.launch().await?;
+        Ok(standby)
     }
 
     async fn launch(&mut self) -> anyhow::Result<()> {

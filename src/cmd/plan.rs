@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use crate::collectors::partitions::Zone;
 use crate::config::{Config, suggest};
 use crate::derive::partition::plan::{Creation, Name, Obstacle, extend, retire};
-use crate::derive::partition::{Level, Moment, Reason, Strategy};
+use crate::derive::partition::{Level, Moment, Reason, Strategy, Unit};
 use crate::pg::{Clock, Session};
 use catalogue::{Catalogue, Known};
 
@@ -64,8 +64,11 @@ async fn plan(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
     if let Some(root) = &table.root {
         bail!("{} is itself a partition: plan {root}", table.display());
     }
-    let catalogue = Catalogue::read(session, table.oid).await?;
-    let configured = session.settings().partitions.zone.as_deref();
+    let partitions = &session.settings().partitions;
+    let rule = partitions.rule(&server.datname, &table.schema, &table.table);
+    let unit = rule.and_then(|rule| Unit::from_word(rule.unit.as_deref()?));
+    let catalogue = Catalogue::read(session, table.oid, unit).await?;
+    let configured = rule.and_then(|rule| rule.zone.as_deref()).or(partitions.zone.as_deref());
     let names = [configured, Some(server.timezone.as_str())];
     let zones: Vec<_> = names
         .into_iter()
@@ -204,8 +207,11 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
                 Reason::TimeNotLeading => "the time comes after another column of its key",
                 Reason::BoundUnreadable => "a bound on a time could not be read",
                 Reason::TooDeep => "it has too many levels",
-                #[allow(unreachable_patterns, reason = "more reasons may come")]
-                _ => reason.label(),
+                Reason::UnitUnknown => {
+                    "its integer key holds no time that its bounds agree on (a rule of `partitions` in \
+                     the configuration can tell the unit)"
+                }
+                Reason::UuidNotV7 => "the bounds of its key are no UUIDs of version 7",
             };
             let by =
                 catalogue.level(catalogue.root).map_or("unknown", |l: &Level| match l.strategy {

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{Key, Kind};
+use super::schema::{self, Key, Kind};
 use super::suggest;
 use crate::error::ConfigError;
 
@@ -21,7 +21,25 @@ pub(super) struct FileValue {
     pub(super) texts: Vec<String>,
 }
 
-/// Reads a file's text into settings by path.
+/// One rule as the file has it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct FileRule {
+    /// `pgrunway.yml:3:5`.
+    pub(super) place: String,
+    /// By key.
+    pub(super) values: BTreeMap<String, FileValue>,
+}
+
+/// A whole file.
+#[derive(Default)]
+pub(super) struct Parsed {
+    /// By path.
+    pub(super) settings: BTreeMap<String, FileValue>,
+    /// In their order.
+    pub(super) rules: Vec<FileRule>,
+}
+
+/// Reads a file's text into settings by path, and rules.
 ///
 /// # Errors
 /// Not YAML, a key that no setting has, or a value that is not of its setting's type; the place is
@@ -30,12 +48,13 @@ pub(super) fn parse(
     name: &str,
     text: &str,
     keys: &[Key],
-) -> Result<BTreeMap<String, FileValue>, ConfigError> {
+    rule_keys: &[Key],
+) -> Result<Parsed, ConfigError> {
     // A snippet would show what stands around the fault, and that may be a password.
     let options = serde_saphyr::options! { with_snippet: false };
     let root: Spanned<Node> =
         serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))?;
-    let mut reader = Reader { name, keys, found: BTreeMap::new() };
+    let mut reader = Reader { name, keys, rule_keys, found: Parsed::default() };
     reader.node("", &root)?;
     Ok(reader.found)
 }
@@ -63,7 +82,9 @@ fn place(name: &str, at: &Location) -> String {
 struct Reader<'a> {
     name: &'a str,
     keys: &'a [Key],
-    found: BTreeMap<String, FileValue>,
+    /// Empty inside a rule, which holds no rules.
+    rule_keys: &'a [Key],
+    found: Parsed,
 }
 
 impl Reader<'_> {
@@ -73,12 +94,15 @@ impl Reader<'_> {
             Node::Null => return Ok(()),
             Node::Map(entries) => entries,
             other => {
-                let what =
-                    if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
+                let what = match path {
+                    "" if self.rule_keys.is_empty() => "a rule".to_owned(),
+                    "" => "the file".to_owned(),
+                    path => format!("`{path}`"),
+                };
                 return Err(ConfigError::new(
                     place(self.name, &node.referenced),
                     format!("{what} must hold keys, not {}", other.describe()),
-                    format!("keys here: {}", children(self.keys, path).join(", ")),
+                    format!("keys here: {}", self.children(path).join(", ")),
                 ));
             }
         };
@@ -92,6 +116,8 @@ impl Reader<'_> {
                 return Err(self.unknown(path, key));
             } else if let Some(setting) = self.keys.iter().find(|k| k.path == child) {
                 self.leaf(setting, value)?;
+            } else if child == schema::RULES && !self.rule_keys.is_empty() {
+                self.rules(value)?;
             } else if !children(self.keys, &child).is_empty() {
                 self.node(&child, value)?;
             } else {
@@ -101,9 +127,46 @@ impl Reader<'_> {
         Ok(())
     }
 
+    fn rules(&mut self, node: &Spanned<Node>) -> Result<(), ConfigError> {
+        let items = match &node.value {
+            Node::Null => return Ok(()),
+            Node::Seq(items) => items,
+            other => {
+                return Err(ConfigError::new(
+                    place(self.name, &node.referenced),
+                    format!(
+                        "`{}` must be a list of rules, not {}",
+                        schema::RULES,
+                        other.describe()
+                    ),
+                    "begin each rule with `- table: schema.table`",
+                ));
+            }
+        };
+        for item in items {
+            let mut rule = Reader {
+                name: self.name,
+                keys: self.rule_keys,
+                rule_keys: &[],
+                found: Parsed::default(),
+            };
+            rule.node("", item)?;
+            let place = place(self.name, &item.referenced);
+            self.found.rules.push(FileRule { place, values: rule.found.settings });
+        }
+        Ok(())
+    }
+
+    /// The names that may follow `path`.
+    fn children(&self, path: &str) -> Vec<&str> {
+        let mut names = children(self.keys, path);
+        names.extend((path.is_empty() && !self.rule_keys.is_empty()).then_some(schema::RULES));
+        names
+    }
+
     fn unknown(&self, path: &str, key: &Spanned<String>) -> ConfigError {
         let typed = key.value.as_str();
-        let siblings = children(self.keys, path);
+        let siblings = self.children(path);
         let elsewhere = || {
             self.keys
                 .iter()
@@ -168,7 +231,7 @@ impl Reader<'_> {
             (_, Node::Text(text)) => vec![text.clone()],
             (_, other) => return Err(refuse(other)),
         };
-        self.found.insert(key.path.clone(), FileValue { place: at, texts });
+        self.found.settings.insert(key.path.clone(), FileValue { place: at, texts });
         Ok(())
     }
 }

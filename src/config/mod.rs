@@ -12,6 +12,7 @@ mod file;
 pub mod params;
 pub mod passfile;
 mod resolve;
+mod rules;
 pub mod schema;
 mod service;
 pub mod suggest;
@@ -19,6 +20,7 @@ pub mod surroundings;
 mod target;
 
 pub use resolve::{Flags, default_listen, listen_addresses};
+pub use rules::PartitionRule;
 pub use surroundings::{Process, Surroundings};
 
 use std::collections::BTreeMap;
@@ -215,6 +217,10 @@ pub struct PartitionSettings {
     pub required: f64,
     /// IANA zone in which the writers fill naive timestamps and dates; `None`: the database's own.
     pub zone: Option<String>,
+    /// Partitions of each table that have series of their own, the largest.
+    pub per_partition: usize,
+    /// In the order of the file.
+    pub rules: Vec<PartitionRule>,
 }
 
 /// What the collectors read.
@@ -260,7 +266,12 @@ impl Default for Settings {
                 text_length: 120,
                 scan_spacing: Duration::from_millis(10),
             },
-            partitions: PartitionSettings { required: 7.0 * 86_400.0, zone: None },
+            partitions: PartitionSettings {
+                required: 7.0 * 86_400.0,
+                zone: None,
+                per_partition: 0,
+                rules: Vec::new(),
+            },
             collectors: BTreeMap::new(),
         }
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{self, FileValue};
+use super::file::{self, FileRule, Parsed};
+use super::rules::{self, PartitionRule};
 use super::schema::{self, Key, Value};
 use super::target::{self, Dsn};
 use super::{
@@ -66,7 +67,7 @@ struct Given {
 struct Sources<'a> {
     flags: &'a Flags,
     world: &'a dyn Surroundings,
-    file: BTreeMap<String, FileValue>,
+    file: Parsed,
     keys: Vec<Key>,
 }
 
@@ -116,11 +117,11 @@ impl<'a> Sources<'a> {
             None => world.env(variable).map(|path| (PathBuf::from(path), variable)),
         };
         let file = match named {
-            None => BTreeMap::new(),
+            None => Parsed::default(),
             Some((path, place)) => {
                 let name = path.display().to_string();
                 let text = read_file(world, &path, place)?;
-                file::parse(&name, &text, &keys)?
+                file::parse(&name, &text, &keys, &schema::rule_keys())?
             }
         };
         Ok(Self { flags, world, file, keys })
@@ -145,7 +146,7 @@ impl<'a> Sources<'a> {
                 return Some(Given { origin: Origin::Environment, place, texts: vec![text] });
             }
         }
-        let found = self.file.get(&key.path)?;
+        let found = self.file.settings.get(&key.path)?;
         let (place, texts) = (found.place.clone(), found.texts.clone());
         Some(Given { origin: Origin::File, place, texts })
     }
@@ -217,6 +218,8 @@ impl<'a> Sources<'a> {
         self.put("collectors.statements.scan_spacing", &mut s.statements.scan_spacing)?;
         self.put("collectors.partitions.runway_required", &mut s.partitions.required)?;
         self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
+        self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
+        s.partitions.rules = self.file.rules.iter().map(rule).collect::<Result<_, _>>()?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
             self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;
@@ -233,6 +236,46 @@ impl<'a> Sources<'a> {
         }
         Ok((s, connect_given))
     }
+}
+
+/// One rule of the file.
+fn rule(file: &FileRule) -> Result<PartitionRule, ConfigError> {
+    let fault = |key: &str, problem: &str, remedy: &str| {
+        let place = file.values.get(key).map_or(&file.place, |value| &value.place);
+        Err(ConfigError::new(place, problem, remedy))
+    };
+    let mut rule = PartitionRule::default();
+    for key in schema::rule_keys() {
+        let Some(given) = file.values.get(&key.path) else { continue };
+        let value = key.kind.parse(&given.texts, false).map_err(|fault| {
+            let problem = format!("`{}` {}", key.path, fault.problem);
+            ConfigError::new(&given.place, problem, fault.remedy)
+        })?;
+        match (key.path.as_str(), value) {
+            ("table", Value::Text(text)) => rule.table = text,
+            ("database", Value::Text(text)) => rule.database = Some(text),
+            ("runway_required", Value::Duration(span)) => rule.required = Some(span.as_secs_f64()),
+            ("zone", Value::Text(text)) => rule.zone = Some(text),
+            ("unit", Value::Text(text)) => rule.unit = Some(text),
+            ("max_age", Value::Duration(span)) => rule.max_age = Some(span.as_secs_f64()),
+            ("ignore", Value::Boolean(value)) => rule.ignore = value,
+            ("must_exist", Value::Boolean(value)) => rule.must_exist = value,
+            (key, _) => return fault(key, "is not read from the table of settings", REPORT),
+        }
+    }
+    if rule.table.is_empty() {
+        return fault("table", "the rule is for no table", "add `table: schema.table`");
+    }
+    if !rule.table.contains('.') {
+        let remedy = "write `schema.table`; `*.table` is that table in any schema";
+        return fault("table", "`table` names no schema", remedy);
+    }
+    let wild = |name: Option<&String>| name.is_none_or(|name| rules::is_wild(name));
+    if rule.must_exist && (wild(Some(&rule.table)) || wild(rule.database.as_ref())) {
+        let remedy = "write `table` and `database` without `*` and `?`";
+        return fault("must_exist", "`must_exist` is for one table of one database", remedy);
+    }
+    Ok(rule)
 }
 
 const REPORT: &str = "this is a defect of pgrunway: please report it";

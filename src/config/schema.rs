@@ -29,6 +29,8 @@ pub enum Kind {
     UrlPath,
     /// IANA time zone.
     Zone,
+    /// A name in which `*` and `?` stand for others.
+    Pattern,
     /// Names: a YAML list, or separated by commas.
     List,
     /// Addresses with ports: a YAML list, or separated by commas.
@@ -108,6 +110,7 @@ impl Kind {
             Self::Choice { words, .. } => format!("one of {}", quoted(words)),
             Self::UrlPath => "path of a URL".to_owned(),
             Self::Zone => "IANA time zone".to_owned(),
+            Self::Pattern => "name, `*` and `?` are wildcards".to_owned(),
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
             Self::Dsn => "connection string".to_owned(),
@@ -126,6 +129,7 @@ impl Kind {
             Self::Zone => "ZONE",
             Self::List => "NAME,...",
             Self::Addresses => "ADDRESS:PORT",
+            Self::Pattern => "PATTERN",
             Self::Dsn => "DSN",
         }
     }
@@ -234,7 +238,10 @@ impl Kind {
                     "write an IANA name such as `Europe/Zurich`, and install `tzdata`",
                 )),
             },
-            Self::Dsn => Ok(Value::Text(text.to_owned())),
+            Self::Pattern if text.is_empty() => {
+                Err(Fault::new("is empty", "write a name; `*` stands for any"))
+            }
+            Self::Dsn | Self::Pattern => Ok(Value::Text(text.to_owned())),
             Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),
         }
     }
@@ -414,13 +421,20 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "collectors.partitions.runway_required",
             Kind::Duration { min: SECOND, max: 36_500 * DAY },
             time(Duration::from_secs_f64(d.partitions.required)),
-            "Runway that every partitioned table must have.",
+            "Runway that every partitioned table must have, unless a rule says otherwise.",
         ),
         Key::new(
             "collectors.partitions.zone",
             Kind::Zone,
             "",
-            "Time zone in which naive timestamps and dates are written; else the database's own.",
+            "Time zone in which naive times and days are written, unless a rule says otherwise; else the \
+             database's own.",
+        ),
+        Key::new(
+            "collectors.partitions.per_partition",
+            Kind::Integer { min: 0, max: 10_000 },
+            d.partitions.per_partition.to_string(),
+            "Partitions of each table, the largest, with series of their own.",
         ),
     ];
     for collector in known {
@@ -439,6 +453,36 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
         ));
     }
     keys
+}
+
+/// The list of the file that holds rules for partitioned tables.
+pub const RULES: &str = "partitions";
+
+/// The keys of one such rule.
+pub fn rule_keys() -> Vec<Key> {
+    let span = Kind::Duration { min: SECOND, max: 36_500 * DAY };
+    let units = Kind::Choice { words: &["s", "ms", "us", "ns", "yyyymmdd"], aliases: &[] };
+    vec![
+        Key::new("table", Kind::Pattern, "", "The tables it is for: `schema.table`, unquoted."),
+        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
+        Key::new("runway_required", span, "", "Runway that they must have."),
+        Key::new("zone", Kind::Zone, "", "Time zone of those who write naive times and days."),
+        Key::new(
+            "unit",
+            units,
+            "",
+            "What their topmost integer key holds: a time since 1970, or a day as 20261122.",
+        ),
+        Key::new("max_age", span, "", "Age at which their data should be gone."),
+        Key::new("ignore", Kind::Boolean, "false", "Whether they have no series at all."),
+        Key::new(
+            "must_exist",
+            Kind::Boolean,
+            "false",
+            "Whether to report the table if it is missing or unsupported; needs a `table` and a \
+             `database` without wildcards.",
+        ),
+    ]
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ BEGIN
 END $$;
 
 -- Partitions a day wide from `first` to before `last`, in days from today.
+CREATE DOMAIN epoch_ms AS int8;
 CREATE PROCEDURE daily(parent text, first int, last int, tail text DEFAULT '')
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -95,6 +96,23 @@ fn tree(name: &'static str, ddl: &str) -> Tree {
 impl Tree {
     fn probe(mut self, step: f64, horizon: f64) -> Self {
         (self.step, self.horizon) = (step, horizon);
+        self
+    }
+
+    /// Rows whose time is written as this expression of `$1`.
+    fn written(mut self, time: &str) -> Self {
+        for insert in &mut self.inserts {
+            *insert = insert.replace("($1", &format!("({time}"));
+        }
+        self
+    }
+
+    /// Rows whose second column holds the same time.
+    fn second(mut self, column: &str) -> Self {
+        for insert in &mut self.inserts {
+            *insert =
+                insert.replace("(ts)", &format!("(ts, {column})")).replace("($1)", "($1, $1)");
+        }
         self
     }
 
@@ -301,6 +319,159 @@ fn columns() -> Vec<Tree> {
     ]
 }
 
+/// Daily partitions of UTC, their bounds and rows written as `written`, an expression of `$1`.
+fn numbered(name: &'static str, typname: &str, written: &str, days: std::ops::Range<i32>) -> Tree {
+    let midnight = "(date_trunc('day', now(), 'UTC') + make_interval(hours => 24 * (i + $1)))";
+    let (from, to) = (midnight.replace("$1", "0"), midnight.replace("$1", "1"));
+    let (from, to) = (written.replace("$1", &from), written.replace("$1", &to));
+    let ddl = format!(
+        "CREATE TABLE {name} (ts {typname}) PARTITION BY RANGE (ts);
+         DO $do$ BEGIN FOR i IN {} .. {} LOOP
+           EXECUTE format('CREATE TABLE {name}_%s PARTITION OF {name} FOR VALUES FROM (%L) TO (%L)',
+                          replace(i::text, '-', 'm'), {from}, {to});
+         END LOOP; END $do$",
+        days.start,
+        days.end - 1
+    );
+    tree(name, &ddl).written(written)
+}
+
+const MILLIS: &str = "floor(extract(epoch FROM $1) * 1000)::int8";
+const YYYYMMDD: &str = "to_char($1, 'YYYYMMDD')::int4";
+const UUID: &str = "(lpad(to_hex(floor(extract(epoch FROM $1) * 1000)::int8), 12, '0') || \
+                    '70008000000000000000')::uuid";
+
+/// Integers and UUIDs that hold a time: by their bounds, or because the configuration says so.
+fn numbers() -> Vec<Tree> {
+    vec![
+        numbered("int_s", "int4", "floor(extract(epoch FROM $1))::int4", -3..8),
+        numbered("int_ms", "int8", MILLIS, -1..12),
+        numbered("int_us", "int8", "floor(extract(epoch FROM $1) * 1000000)::int8", -2..5),
+        numbered("int_ns", "int8", "floor(extract(epoch FROM $1) * 1000000000)::int8", -2..6),
+        numbered("uuid_v7", "uuid", UUID, -4..9),
+        numbered("uuid_expired", "uuid", UUID, -9..-3),
+        tree(
+            "int_day",
+            "CREATE TABLE int_day (ts int4) PARTITION BY RANGE (ts);
+             CREATE TABLE swallow_int PARTITION OF int_day DEFAULT;
+             DO $$ BEGIN FOR i IN -2 .. 33 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF int_day FOR VALUES FROM (%s) TO (%s)', 'id_' || i,
+                              to_char(current_date + i, 'YYYYMMDD'), to_char(current_date + i + 1, 'YYYYMMDD'));
+             END LOOP; END $$",
+        ).written(YYYYMMDD),
+        tree(
+            "int_day_list",
+            "CREATE TABLE int_day_list (ts int8) PARTITION BY LIST (ts);
+             DO $$ BEGIN FOR i IN -2 .. 6 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF int_day_list FOR VALUES IN (%s)', 'idl_' || i,
+                              to_char(current_date + i, 'YYYYMMDD'));
+             END LOOP; END $$",
+        ).written(YYYYMMDD),
+        tree(
+            "int_year_over_day",
+            "CREATE TABLE int_year_over_day (ts int4) PARTITION BY RANGE (ts);
+             DO $$ DECLARE y int := extract(year FROM current_date); d date; BEGIN
+             EXECUTE format('CREATE TABLE iyod_1 PARTITION OF int_year_over_day FOR VALUES FROM (%s0101) TO (%s0101) PARTITION BY RANGE (ts)', y, y + 1);
+             EXECUTE format('CREATE TABLE iyod_2 PARTITION OF int_year_over_day FOR VALUES FROM (%s0101) TO (%s0101) PARTITION BY RANGE (ts)', y + 1, y + 2);
+             FOR d IN SELECT generate_series(current_date, make_date(y, 12, 31), '1 day')::date LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF iyod_1 FOR VALUES FROM (%s) TO (%s)', 'iyod_' || d,
+                              to_char(d, 'YYYYMMDD'), to_char(d + 1, 'YYYYMMDD'));
+             END LOOP;
+             CREATE TABLE swallow_year PARTITION OF iyod_2 DEFAULT; END $$",
+        ).written(YYYYMMDD).probe(DAY, 400.0 * DAY),
+        tree(
+            "list_over_ms",
+            "CREATE TABLE list_over_ms (ts int8, k int8) PARTITION BY LIST (k);
+             CREATE TABLE lom_1 PARTITION OF list_over_ms FOR VALUES IN (1) PARTITION BY RANGE (ts);
+             CREATE TABLE lom_2 PARTITION OF list_over_ms FOR VALUES IN (2) PARTITION BY RANGE (ts);
+             DO $$ DECLARE d int8 := 86400000; m int8 := extract(epoch FROM now())::int8 / 86400 * d; BEGIN
+             FOR i IN -1 .. 7 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF lom_1 FOR VALUES FROM (%s) TO (%s)', 'lom_1_' || i, m + i * d, m + i * d + d);
+               CONTINUE WHEN i = 4;
+               EXECUTE format('CREATE TABLE %I PARTITION OF lom_2 FOR VALUES FROM (%s) TO (%s)', 'lom_2_' || i, m + i * d, m + i * d + d);
+             END LOOP; END $$",
+        ).values(&["1", "2"]).written(MILLIS),
+        numbered("int_domain", "epoch_ms", MILLIS, -2..7),
+        tree(
+            "int_expression",
+            "CREATE TABLE int_expression (ts int8) PARTITION BY RANGE ((ts / 1000));
+             DO $$ DECLARE h int8 := extract(epoch FROM now())::int8 / 3600 * 3600; BEGIN
+             FOR i IN 0 .. 5 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF int_expression FOR VALUES FROM (%s) TO (%s)', 'ie_' || i, h + i * 3600, h + i * 3600 + 3600);
+             END LOOP; END $$",
+        ).written(MILLIS).probe(HOUR, DAY),
+        // From here on the configuration says what the bounds do not.
+        tree(
+            "told_s",
+            "CREATE TABLE told_s (ts int8) PARTITION BY RANGE (ts);
+             DO $$ BEGIN EXECUTE format('CREATE TABLE told_s_1 PARTITION OF told_s FOR VALUES FROM (0) TO (%s)',
+                                        extract(epoch FROM now())::int8 + 90); END $$",
+        ).written("floor(extract(epoch FROM $1))::int8").probe(MINUTE, HOUR),
+        tree(
+            "told_day",
+            "CREATE TABLE told_day (ts int4) PARTITION BY RANGE (ts);
+             DO $$ BEGIN EXECUTE format('CREATE TABLE told_day_1 PARTITION OF told_day FOR VALUES FROM (MINVALUE) TO (%s32)',
+                                        to_char(current_date, 'YYYYMM')); END $$",
+        ).written(YYYYMMDD),
+        tree(
+            "told_zone",
+            "CREATE TABLE told_zone (ts timestamp) PARTITION BY RANGE (ts); CALL daily('told_zone', -2, 5)",
+        ).written("$1 AT TIME ZONE 'Asia/Tokyo'"),
+    ]
+}
+
+/// What may mislead: names, depth, and several times in one row.
+fn traps() -> Vec<Tree> {
+    vec![
+        tree(
+            "lying_names",
+            "CREATE SCHEMA other; CREATE TABLE lying_names (ts timestamptz) PARTITION BY RANGE (ts);
+             CREATE TABLE lying_names_default PARTITION OF lying_names FOR VALUES FROM (current_date - 1) TO (current_date + 2);
+             CREATE TABLE lying_names_2099_12_31 PARTITION OF lying_names FOR VALUES FROM (MINVALUE) TO (current_date - 1);
+             CREATE TABLE other.lying_names_1999 PARTITION OF lying_names FOR VALUES FROM (current_date + 2) TO (current_date + 3);
+             CREATE INDEX ON lying_names (ts)",
+        ),
+        tree(
+            "two_times",
+            "CREATE TABLE two_times (ts date, made timestamptz) PARTITION BY RANGE (ts);
+             CALL daily('two_times', -1, 9, 'PARTITION BY RANGE (made)');
+             DO $$ BEGIN FOR i IN 0..8 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (MINVALUE) TO (current_date + 4)', 'tt_' || i, 'two_times_' || i);
+             END LOOP; END $$",
+        ).second("made"),
+        tree(
+            "hash_hash_time",
+            "CREATE TABLE hash_hash_time (ts timestamptz, k int) PARTITION BY HASH (k);
+             DO $$ BEGIN FOR i IN 0..1 LOOP
+               EXECUTE format('CREATE TABLE %I PARTITION OF hash_hash_time FOR VALUES WITH (modulus 2, remainder %s) PARTITION BY HASH (k)', 'hht_' || i, i);
+               FOR j IN 0..1 LOOP
+                 EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES WITH (modulus 2, remainder %s) PARTITION BY RANGE (ts)', 'hht_' || i || j, 'hht_' || i, j);
+                 CALL daily('hht_' || i || j, -1, 3 + 2 * i + j);
+               END LOOP;
+             END LOOP; END $$",
+        ).values(&["1", "2", "3", "4", "5", "6", "7", "8"]).probe(HOUR, 20.0 * DAY),
+        tree(
+            "year_month_list",
+            "CREATE TYPE side AS ENUM ('buy', 'sell');
+             CREATE TABLE year_month_list (ts date, k side) PARTITION BY RANGE (ts);
+             CREATE TABLE yml_y PARTITION OF year_month_list FOR VALUES FROM (current_date - 90) TO (current_date + 200) PARTITION BY RANGE (ts);
+             CREATE TABLE yml_m PARTITION OF yml_y FOR VALUES FROM (current_date - 9) TO (current_date + 12) PARTITION BY LIST (k);
+             CREATE TABLE yml_n PARTITION OF yml_y FOR VALUES FROM (current_date + 12) TO (current_date + 30) PARTITION BY LIST (k);
+             CREATE TABLE yml_mb PARTITION OF yml_m FOR VALUES IN ('buy'); CREATE TABLE yml_ms PARTITION OF yml_m FOR VALUES IN ('sell');
+             CREATE TABLE yml_nb PARTITION OF yml_n FOR VALUES IN ('buy')",
+        ).values(&["'buy'", "'sell'"]),
+        tree(
+            "mixed_order",
+            "CREATE TABLE mixed_order (id int, ts timestamptz NOT NULL, gone text) PARTITION BY RANGE (ts);
+             ALTER TABLE mixed_order DROP COLUMN gone;
+             CREATE TABLE mo_loose (ts timestamptz NOT NULL, id int);
+             ALTER TABLE mixed_order ATTACH PARTITION mo_loose FOR VALUES FROM (current_date - 1) TO (current_date + 3);
+             CREATE TABLE mo_more PARTITION OF mixed_order FOR VALUES FROM (current_date + 3) TO (current_date + 4);
+             ALTER TABLE mixed_order DETACH PARTITION mo_more",
+        ),
+    ]
+}
+
 async fn pending(admin: &Client, cluster: &Cluster) -> Tree {
     let tree = tree(
         "pending",
@@ -325,6 +496,8 @@ pub async fn create(admin: &Client, cluster: &Cluster, version_num: i32) -> Vec<
     admin.batch_execute(TRUTH).await.unwrap();
     let mut trees = simple();
     trees.extend(columns());
+    trees.extend(numbers());
+    trees.extend(traps());
     trees.push(foreign(admin, cluster).await);
     for tree in &trees {
         admin.batch_execute(&tree.ddl).await.unwrap_or_else(|e| panic!("{}: {e:?}", tree.name));

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::collectors::partitions::Zone;
 use crate::derive::partition::plan::{Label, Name, Retirement, Tree};
-use crate::derive::partition::{Bound, Child, Key, Level, Strategy, fixed_zone};
+use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone, settle};
 use crate::error::CollectError;
 use crate::pg::{Query, Row, Session};
 
@@ -76,6 +76,8 @@ SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
        CASE WHEN c.reltuples > 0 THEN c.reltuples::float8 \
             ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END AS rows, \
        p.partstrat::text AS strategy, \
+       (SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]) AS key_column, \
        ARRAY(SELECT CASE WHEN k.opc::int8 < 16384 THEN y.typname::text ELSE 'user_defined' END \
                FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) WITH ORDINALITY k(opc, nr) \
                JOIN pg_catalog.pg_opclass o ON o.oid = k.opc \
@@ -239,8 +241,12 @@ impl Relation {
 }
 
 impl Catalogue {
-    /// The tree below a table.
-    pub(super) async fn read(session: &Session, oid: i64) -> anyhow::Result<Self> {
+    /// The tree below a table, whose integer key is configured to hold `unit`.
+    pub(super) async fn read(
+        session: &Session,
+        oid: i64,
+        unit: Option<Unit>,
+    ) -> anyhow::Result<Self> {
         let sql = if session.server().version_num >= 140_000 {
             relations!("i.inhdetachpending")
         } else {
@@ -280,7 +286,8 @@ impl Catalogue {
             };
             index.insert(relation.oid, new.levels.len());
             let keys = keys.into_iter().map(Key::of).collect();
-            new.levels.push(Level { strategy, keys, zone, children: Vec::new() });
+            let column = row.get::<Option<&str>>("key_column")?.map(Into::into);
+            new.levels.push(Level { strategy, keys, column, zone, children: Vec::new() });
             new.table_names.push(relation.name.clone());
             new.tables.push(relation);
         }
@@ -314,6 +321,7 @@ impl Catalogue {
                 partitions.push(relation);
             }
         }
+        settle(&mut new.levels, new.root, unit);
         Ok(new)
     }
 

@@ -75,6 +75,16 @@ collectors:
   partitions:
     runway_required: 14d
     zone: Europe/Zurich
+    per_partition: 3
+partitions:
+- table: public.trades
+  database: trade
+  runway_required: 21d
+  zone: Asia/Tokyo
+  unit: ms
+  max_age: 90d
+  must_exist: true
+- {table: 'scratch.*', ignore: true}
 ";
 
 #[test]
@@ -104,6 +114,20 @@ fn a_whole_file_is_read() {
     assert_eq!(millis(st.scan_spacing), 20);
     assert_eq!(s.partitions.required, 1_209_600.0);
     assert_eq!(s.partitions.zone.as_deref(), Some("Europe/Zurich"));
+    assert_eq!(s.partitions.per_partition, 3);
+    let trades = PartitionRule {
+        table: "public.trades".to_owned(),
+        database: Some("trade".to_owned()),
+        required: Some(21.0 * 86_400.0),
+        zone: Some("Asia/Tokyo".to_owned()),
+        unit: Some("ms".to_owned()),
+        ignore: false,
+        must_exist: true,
+        max_age: Some(90.0 * 86_400.0),
+    };
+    let scratch =
+        PartitionRule { table: "scratch.*".to_owned(), ignore: true, ..Default::default() };
+    assert_eq!(s.partitions.rules, [trades, scratch]);
     let minute = Some(Duration::from_secs(60));
     let setting = |enabled, interval| CollectorSetting { enabled, interval };
     assert_eq!(s.collectors["cache"], setting(false, minute));
@@ -267,6 +291,43 @@ fn file_faults_name_line_column_and_remedy() {
         ("log: {}\n---\nlog: {}", "pgrunway.yml:3:1: a second document starts here"),
         ("dsn: \"hunter2\n", "pgrunway.yml:1:6: unclosed quote; mend the YAML"),
         ("dsn: hunter2: x\n", "pgrunway.yml:1:13: mapping values are not allowed"),
+        ("partition: []", "pgrunway.yml:1:1: unknown key `partition`; did you mean `partitions`?"),
+        (
+            "partitions: {table: a.b}",
+            "pgrunway.yml:1:13: `partitions` must be a list of rules, not a section; begin each",
+        ),
+        ("partitions: [a.b]", "pgrunway.yml:1:14: a rule must hold keys, not text; keys here: tab"),
+        (
+            "partitions:\n- table: a.b\n  max_ago: 1d",
+            "pgrunway.yml:3:3: unknown key `max_ago`; did you mean `max_age`?",
+        ),
+        (
+            "partitions:\n- {partitions: []}",
+            "pgrunway.yml:2:4: unknown key `partitions`; keys here: table, database, runway_req",
+        ),
+        ("partitions:\n- {ignore: true}", "pgrunway.yml:2:3: the rule is for no table; add `tab"),
+        ("partitions: [{table: trades}]", "pgrunway.yml:1:22: `table` names no schema; write `sc"),
+        ("partitions: [{table: ''}]", "pgrunway.yml:1:22: `table` is empty; write a name"),
+        (
+            "partitions: [{table: a.b, unit: sec}]",
+            "pgrunway.yml:1:33: `unit` is not one of `s`, `ms`, `us`, `ns`, `yyyymmdd`; choose",
+        ),
+        (
+            "partitions: [{table: a.b, max_age: 90}]",
+            "pgrunway.yml:1:36: `max_age` has a number without a unit",
+        ),
+        (
+            "partitions: [{table: a.b, zone: Mars/Olympus}]",
+            "pgrunway.yml:1:33: `zone` is not a time zone that this machine knows",
+        ),
+        (
+            "partitions: [{table: a.b, must_exist: true}]",
+            "pgrunway.yml:1:39: `must_exist` is for one table of one database; write `table` and",
+        ),
+        (
+            "partitions: [{table: 'a.*', database: d, must_exist: true}]",
+            "pgrunway.yml:1:54: `must_exist` is for one table of one database",
+        ),
         ("dsn: *hunter2\n", "pgrunway.yml:1:6: alias references unknown anchor"),
         ("dsn: !!int hunter2\n", "pgrunway.yml:1:12: invalid"),
     ] {

@@ -1,8 +1,9 @@
 //! Partition runway: from the catalogue's bounds to the instant of the first insert that fails.
 //!
 //! [`bound`] parses what `pg_get_expr(relpartbound, 0)` prints, [`moment`] turns key values into
-//! instants, [`expression`] finds the zone that a key fixes, [`accept`] compares which other key values two slices take, [`tree`] walks a
-//! partition tree and says until when it is covered, and [`plan`] says which partitions it lacks.
+//! instants, [`expression`] finds the zone that a key fixes, [`mod@unit`] what an integer or UUID key holds,
+//! [`accept`] compares which other key values two slices take, [`tree`] walks a partition tree and
+//! says until when it is covered, and [`plan`] says which partitions it lacks.
 //!
 //! Must not: look up a time zone by name, ask a clock, or trust a partition's name; [`plan`] only
 //! continues them.
@@ -13,8 +14,10 @@ pub mod expression;
 pub mod moment;
 pub mod plan;
 pub mod tree;
+pub mod unit;
 
 pub use bound::{Bound, Datum};
 pub use expression::fixed_zone;
 pub use moment::{Moment, Span, TimeKey};
 pub use tree::{Child, Key, Level, Outlook, Reason, Strategy, assess};
+pub use unit::{Unit, keys_remaining, settle};

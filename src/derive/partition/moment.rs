@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
+use super::unit::{self, Unit};
+
 /// Microseconds in a second.
 pub const SECOND: i128 = 1_000_000;
 const DAY: i128 = 86_400 * SECOND;
@@ -104,9 +106,18 @@ pub enum TimeKey {
     Timestamp,
     /// Local day of whoever writes the row.
     Date,
+    /// An integer.
+    Number(Unit),
+    /// A UUID of version 7: milliseconds since 1970 in front.
+    Uuid,
 }
 
 impl TimeKey {
+    /// Whether its values are local time, so that the instant depends on the zone.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Timestamp | Self::Date | Self::Number(Unit::Day))
+    }
+
     /// The instant at which a key value begins, from its ISO text (rendered in UTC); naive values
     /// are local time in `zone`. `None` if the text is no such value.
     ///
@@ -116,15 +127,20 @@ impl TimeKey {
         self.resolve(text, zone, 0)
     }
 
-    /// The instant at which a key value has passed: a microsecond, or for a date a day, later.
+    /// The instant at which a key value has passed: a microsecond later, a day after a date, at the
+    /// next number after an integer.
     pub fn end(self, text: &str, zone: &TimeZone) -> Option<Moment> {
         self.resolve(text, zone, if self == Self::Date { DAY } else { 1 })
     }
 
     fn resolve(self, text: &str, zone: &TimeZone, later: i128) -> Option<Moment> {
-        Some(match text {
-            "infinity" => Moment::Future,
-            "-infinity" => Moment::Past,
+        Some(match (self, text) {
+            (Self::Number(unit), _) => {
+                unit.instant(i128::from(text.parse::<i64>().ok()?) + later, zone)
+            }
+            (Self::Uuid, _) => Moment::At((unit::uuid_millis(text)? + later) * 1_000),
+            (_, "infinity") => Moment::Future,
+            (_, "-infinity") => Moment::Past,
             _ => {
                 let (local, offset) = civil(text)?;
                 let local = local + later;
@@ -195,7 +211,7 @@ fn number(text: &str) -> Option<i128> {
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar, as PostgreSQL counts them.
-fn days(year: i128, month: i128, day: i128) -> i128 {
+pub(super) fn days(year: i128, month: i128, day: i128) -> i128 {
     // Years that begin in March put the leap day last.
     let y = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (y.div_euclid(400), y.rem_euclid(400));
@@ -204,7 +220,7 @@ fn days(year: i128, month: i128, day: i128) -> i128 {
 }
 
 /// The instant of a local time.
-fn instant(local: i128, zone: &TimeZone) -> i128 {
+pub(super) fn instant(local: i128, zone: &TimeZone) -> i128 {
     // The calendar and its weekdays repeat every 400 years, and so do the rules of a zone where no
     // history is known: far-off years are looked up in a year that the tables reach.
     let cycles = if local > LATEST {
@@ -298,7 +314,7 @@ mod tests {
         #[test]
         fn never_panics(text in any::<String>(), shaped in "[0-9]{0,12}-[0-9]{1,2}-[0-9]{1,2} ?[0-9:.+-]{0,16}( BC)?") {
             let tokyo = zone("Asia/Tokyo");
-            for key in [TimeKey::Timestamptz, TimeKey::Timestamp, TimeKey::Date] {
+            for key in [TimeKey::Timestamptz, TimeKey::Timestamp, TimeKey::Date, TimeKey::Uuid] {
                 let _ = (key.begin(&text, &tokyo), key.end(&shaped, &tokyo));
             }
         }

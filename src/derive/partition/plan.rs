@@ -311,6 +311,7 @@ impl Planner<'_> {
         spans.sort_unstable();
         let mut zones = vec![TimeZone::UTC];
         if !axis.naive() {
+            // A number or UUID is regular in the zone of whoever chose the bounds, too.
             zones.extend(self.tree.zones.iter().cloned());
         }
         let pairs: Vec<(i128, i128)> = spans.iter().map(|(f, t, _)| (*f, *t)).collect();
@@ -328,7 +329,8 @@ impl Planner<'_> {
             _ => Vec::new(),
         });
         let tails: HashSet<_> = tails.collect();
-        if tails.len() > 1 {
+        let plain = members.iter().filter_map(|(_, _, i)| bound(*i)).all(|b| axis.writes(b));
+        if tails.len() > 1 || !plain {
             return Err(Obstacle::OtherColumns { level: index });
         }
         // Names speak of the zone of the rhythm, or of another.

@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use super::accept::{Accept, Range};
 use super::bound::{Bound, Datum};
 use super::moment::{self, Moment, Span, TimeKey};
+use super::unit::Unit;
 
 /// Levels deeper than this are not followed; nobody builds them, but the stack must not end.
 const DEEPEST: usize = 64;
@@ -57,6 +58,10 @@ impl Strategy {
 pub enum Key {
     /// A type that holds a time.
     Time(TimeKey),
+    /// `int2`, `int4` or `int8`, of which [`super::settle`] has found no unit (yet).
+    Integer,
+    /// A UUID, of which [`super::settle`] has found no time (yet).
+    Uuid,
     /// Any other type.
     Other,
 }
@@ -68,8 +73,14 @@ impl Key {
             "timestamptz" => Self::Time(TimeKey::Timestamptz),
             "timestamp" => Self::Time(TimeKey::Timestamp),
             "date" => Self::Time(TimeKey::Date),
+            "int2" | "int4" | "int8" => Self::Integer,
+            "uuid" => Self::Uuid,
             _ => Self::Other,
         }
+    }
+
+    pub(super) fn may_hold_time(self) -> bool {
+        matches!(self, Self::Integer | Self::Uuid)
     }
 }
 
@@ -80,6 +91,8 @@ pub struct Level {
     pub strategy: Strategy,
     /// By what, in order.
     pub keys: Box<[Key]>,
+    /// Name of the leading column; `None` for an expression. Levels by the same column hold the same.
+    pub column: Option<Box<str>>,
     /// The zone of its leading key, where its expression fixes one; else that of the writers.
     pub zone: Option<TimeZone>,
     /// Its partitions.
@@ -92,7 +105,9 @@ impl Level {
     pub fn time_key(&self) -> Option<TimeKey> {
         match (self.strategy, self.keys.first()?) {
             (Strategy::Range, Key::Time(key)) => Some(*key),
-            (Strategy::List, Key::Time(TimeKey::Date)) => Some(TimeKey::Date),
+            (Strategy::List, Key::Time(key @ (TimeKey::Date | TimeKey::Number(Unit::Day)))) => {
+                Some(*key)
+            }
             _ => None,
         }
     }
@@ -118,6 +133,10 @@ pub enum Reason {
     NoTimeLevel,
     /// RANGE over a type that holds no time, and no level below does.
     KeyType,
+    /// RANGE over an integer whose bounds do not agree on a unit of time: serial IDs, perhaps.
+    UnitUnknown,
+    /// RANGE over UUIDs whose bounds are not those of version 7.
+    UuidNotV7,
     /// RANGE in which a time comes after another column.
     TimeNotLeading,
     /// A bound on a time could not be read.
@@ -132,6 +151,8 @@ impl Reason {
         match self {
             Self::NoTimeLevel => "no_time_level",
             Self::KeyType => "key_type",
+            Self::UnitUnknown => "unit_unknown",
+            Self::UuidNotV7 => "uuid_not_v7",
             Self::TimeNotLeading => "time_not_leading",
             Self::BoundUnreadable => "bound_unreadable",
             Self::TooDeep => "too_deep",
@@ -152,6 +173,8 @@ pub struct Runway {
     pub future: usize,
     /// Start of the oldest slice.
     pub oldest: Option<Moment>,
+    /// End of the oldest slice that holds data, as far as the statistics know.
+    pub oldest_data_end: Option<Moment>,
     /// Median width of the last five slices that have one, in microseconds.
     pub interval: Option<i128>,
     /// Whether a key is local time, so that the result depends on the zone.
@@ -225,6 +248,7 @@ struct Walk<'a> {
     has_default: bool,
     default_rows: Option<f64>,
     slices: Vec<Span>,
+    oldest_data_end: Option<Moment>,
 }
 
 impl<'a> Walk<'a> {
@@ -240,6 +264,7 @@ impl<'a> Walk<'a> {
             has_default: false,
             default_rows: None,
             slices: Vec::new(),
+            oldest_data_end: None,
         }
     }
 
@@ -274,7 +299,7 @@ impl<'a> Walk<'a> {
 
     fn by_time(&mut self, level: &Level, key: TimeKey, path: Span, depth: usize) -> Vec<Piece> {
         self.timed = true;
-        self.local |= key != TimeKey::Timestamptz && level.zone.is_none();
+        self.local |= key.is_local() && level.zone.is_none();
         let zone = level.zone.as_ref().unwrap_or(self.zone);
         let mut pieces = Vec::new();
         for child in &level.children {
@@ -289,7 +314,7 @@ impl<'a> Walk<'a> {
             for span in spans.into_iter().filter_map(|s| s.clip(path)) {
                 match child.level {
                     None => {
-                        self.slices.push(span);
+                        self.slice(child, span);
                         pieces.push(Piece { span, accept: None });
                     }
                     Some(below) => pieces.extend(self.pieces(below, span, true, depth + 1)),
@@ -305,7 +330,7 @@ impl<'a> Walk<'a> {
             if level.children.is_empty() || has_hole(level) { Vec::new() } else { vec![path] };
         for child in &level.children {
             match child.level {
-                None if sliced => self.slices.push(path),
+                None if sliced => self.slice(child, path),
                 None => {}
                 Some(below) => {
                     let spans = self.coverage(below, path, sliced, depth + 1);
@@ -348,6 +373,15 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Notes a leaf that takes a slice of time.
+    fn slice(&mut self, leaf: &Child, span: Span) {
+        self.slices.push(span);
+        if leaf.pages > 0 || leaf.rows.is_some_and(|rows| rows > 0.0) {
+            let oldest = self.oldest_data_end.get_or_insert(span.to);
+            *oldest = span.to.min(*oldest);
+        }
+    }
+
     /// Notes a DEFAULT and the rows below it.
     fn swallow(&mut self, default: &Child) {
         self.has_default = true;
@@ -377,7 +411,11 @@ impl<'a> Walk<'a> {
             let time = keys.iter().any(|k| matches!(k, Key::Time(_)));
             return Some(match strategy {
                 Strategy::Range if time => Reason::TimeNotLeading,
-                Strategy::Range => Reason::KeyType,
+                Strategy::Range => match keys.first() {
+                    Some(Key::Integer) => Reason::UnitUnknown,
+                    Some(Key::Uuid) => Reason::UuidNotV7,
+                    _ => Reason::KeyType,
+                },
                 Strategy::List | Strategy::Hash => Reason::NoTimeLevel,
             });
         }
@@ -402,6 +440,7 @@ impl<'a> Walk<'a> {
             next: spans.iter().map(|s| s.from).find(|from| *from > now),
             future: self.slices.iter().filter(|s| s.from > now).count(),
             oldest: self.slices.first().map(|s| s.from),
+            oldest_data_end: self.oldest_data_end,
             interval: widths.get(widths.len() / 2).copied(),
             local: self.local,
         }

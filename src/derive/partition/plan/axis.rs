@@ -8,20 +8,52 @@ use super::rhythm::{instant, local, offset};
 use crate::derive::partition::bound::{Bound, Datum};
 use crate::derive::partition::moment::{Moment, Span, TimeKey, union};
 use crate::derive::partition::tree::{Child, Level, Strategy};
+use crate::derive::partition::unit::Unit;
 
-/// The time line of a level's keys: instants, or local times as if they were UTC. Integer keys that
-/// hold times would be a third kind, once [`TimeKey`] knows them: a line of their own unit, on which
-/// [`rhythm::Step::Fixed`] is the only step.
+/// The time line of a level's keys: instants, or local times as if they were UTC.
 pub(super) struct Axis {
     key: TimeKey,
     list: bool,
     /// Of local times.
     zone: TimeZone,
+    /// What stands behind the time in the UUIDs of the bounds.
+    tail: Box<str>,
+}
+
+/// The lowest UUIDs of a millisecond.
+const NO_TAIL: &str = "-0000-0000-000000000000";
+/// Where in a UUID the milliseconds end.
+const TIME_DIGITS: usize = 13;
+
+/// What stands behind the time in the first UUID of the bounds.
+fn tail(level: &Level) -> Option<&str> {
+    let bounds = level.children.iter().filter_map(|child| child.bound.as_ref());
+    bounds
+        .flat_map(ends)
+        .find_map(|end| if let Datum::Value(text) = end { text.get(TIME_DIGITS..) } else { None })
+}
+
+fn ends(bound: &Bound) -> Vec<&Datum> {
+    match bound {
+        Bound::Range { from, to } => from.first().into_iter().chain(to.first()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 impl Axis {
+    /// Whether a bound that this line writes says all that the existing one says: a UUID has more
+    /// behind the time.
+    pub(super) fn writes(&self, bound: &Bound) -> bool {
+        self.key != TimeKey::Uuid
+            || ends(bound).into_iter().all(|end| match end {
+                Datum::Value(text) => text.get(TIME_DIGITS..) == Some(&*self.tail),
+                _ => true,
+            })
+    }
+
     pub(super) fn of(level: &Level, writer: &TimeZone) -> Option<Self> {
         Some(Self {
+            tail: tail(level).unwrap_or(NO_TAIL).into(),
             key: level.time_key()?,
             list: level.strategy == Strategy::List,
             zone: level.zone.clone().unwrap_or_else(|| writer.clone()),
@@ -29,7 +61,7 @@ impl Axis {
     }
 
     pub(super) fn naive(&self) -> bool {
-        self.key != TimeKey::Timestamptz
+        self.key.is_local()
     }
 
     /// What a partition takes, on this line: nothing of a DEFAULT, and several spans of a list with
@@ -87,9 +119,26 @@ impl Axis {
         Self::convert(span, |at| instant(local(at, &self.zone)?, &TimeZone::UTC))
     }
 
-    /// A key value as it is written in SQL, instants with the offset of `zone`.
+    /// A key value as it is written in SQL, instants with the offset of `zone`. `None` where the type
+    /// cannot hold it.
     pub(super) fn text(&self, at: i128, zone: &TimeZone) -> Option<String> {
+        let whole = |unit: i128| (at % unit == 0).then(|| (at / unit).to_string());
         let time = local(at, zone)?;
+        match self.key {
+            TimeKey::Number(Unit::Seconds) => return whole(1_000_000),
+            TimeKey::Number(Unit::Millis) => return whole(1_000),
+            TimeKey::Number(Unit::Micros) => return whole(1),
+            TimeKey::Number(Unit::Nanos) => return Some(at.checked_mul(1_000)?.to_string()),
+            TimeKey::Number(Unit::Day) => {
+                return Some(time.date().to_string().replace('-', ""));
+            }
+            TimeKey::Uuid => {
+                let digits = format!("{:012x}", u64::try_from(at / 1_000).ok()?);
+                let (high, low) = digits.split_at_checked(8)?;
+                return Some(format!("{high}-{low}{}", self.tail));
+            }
+            TimeKey::Timestamptz | TimeKey::Timestamp | TimeKey::Date => {}
+        }
         if self.key == TimeKey::Date {
             return Some(time.date().to_string());
         }

@@ -32,7 +32,8 @@ impl Fixture {
                 rows: None,
             })
             .collect();
-        let level = Level { strategy, keys: [Key::Time(key)].into(), zone: None, children };
+        let level =
+            Level { strategy, keys: [Key::Time(key)].into(), column: None, zone: None, children };
         let label = |(table, _): &(&str, &str)| Label { name: name(table), model: true };
         Self {
             levels: vec![level],

@@ -32,11 +32,17 @@ fn value(k: u8) -> Datum {
 
 fn by_time(children: Vec<Child>) -> Level {
     let keys = [Key::Time(TimeKey::Timestamptz)].into();
-    Level { strategy: Strategy::Range, keys, zone: None, children }
+    Level { strategy: Strategy::Range, keys, column: None, zone: None, children }
 }
 
 fn by_value(children: Vec<Child>) -> Level {
-    Level { strategy: Strategy::List, keys: [Key::Other].into(), zone: None, children }
+    Level {
+        strategy: Strategy::List,
+        keys: [Key::Other].into(),
+        column: None,
+        zone: None,
+        children,
+    }
 }
 
 /// Whether a row of noon of day `t` with the value `k` reaches a leaf, no DEFAULT of a time level on

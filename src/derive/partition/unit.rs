@@ -1,0 +1,428 @@
+//! What integer and UUID keys hold: whether all their bounds agree on one way to tell a time.
+//!
+//! Must not: guess. Serial IDs a billion to a partition look like seconds since 1970.
+
+use std::collections::VecDeque;
+
+use jiff::tz::TimeZone;
+
+use super::bound::{Bound, Datum};
+use super::moment::{self, Moment, SECOND, TimeKey};
+use super::tree::{Key, Level, Strategy, assess};
+
+const HOUR: i128 = 3_600 * SECOND;
+const DAY: i128 = 24 * HOUR;
+/// 2000-01-01 and 2200-01-01, 00:00 UTC.
+const PLAUSIBLE: std::ops::RangeInclusive<i128> = 946_684_800 * SECOND..=7_258_118_400 * SECOND;
+/// Width of a partition.
+const WIDTH: std::ops::RangeInclusive<i128> = HOUR..=400 * DAY;
+
+/// How an integer tells a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Millis,
+    /// Microseconds since 1970.
+    Micros,
+    /// Nanoseconds since 1970.
+    Nanos,
+    /// A local day: 20261122.
+    Day,
+}
+
+impl Unit {
+    const ALL: [Self; 5] = [Self::Seconds, Self::Millis, Self::Micros, Self::Nanos, Self::Day];
+
+    /// From the word in the configuration: `s`, `ms`, `us`, `ns` or `yyyymmdd`.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "s" => Some(Self::Seconds),
+            "ms" => Some(Self::Millis),
+            "us" => Some(Self::Micros),
+            "ns" => Some(Self::Nanos),
+            "yyyymmdd" => Some(Self::Day),
+            _ => None,
+        }
+    }
+
+    /// The first instant at which a writer uses this number or a larger one.
+    pub(super) fn instant(self, number: i128, zone: &TimeZone) -> Moment {
+        match self {
+            Self::Seconds => Moment::At(number * SECOND),
+            Self::Millis => Moment::At(number * 1_000),
+            Self::Micros => Moment::At(number),
+            Self::Nanos => Moment::At(-(-number).div_euclid(1_000)),
+            Self::Day => match day(number) {
+                Ok((days, _)) => Moment::At(moment::instant(days * DAY, zone)),
+                Err(end) => end,
+            },
+        }
+    }
+
+    /// Microseconds since 1970 if the number looks like a bound that people choose.
+    fn plausible(self, number: i128) -> Option<i128> {
+        let micros = match self {
+            Self::Seconds => number * SECOND,
+            Self::Millis => number * 1_000,
+            Self::Micros => number,
+            Self::Nanos if number % 1_000 == 0 => number / 1_000,
+            Self::Nanos => return None,
+            Self::Day => match day(number) {
+                Ok((days, true)) => days * DAY,
+                _ => return None,
+            },
+        };
+        (PLAUSIBLE.contains(&micros) && micros % HOUR == 0).then_some(micros)
+    }
+}
+
+/// The first day whose yyyymmdd is not below the number, in days since 1970, and whether the number
+/// is that day's own. `Err` before the year 1 and after the year 10,000,000.
+fn day(number: i128) -> Result<(i128, bool), Moment> {
+    let (year, month, day) = (number.div_euclid(10_000), number / 100 % 100, number % 100);
+    if year < 1 {
+        return Err(Moment::Past);
+    }
+    if year > 10_000_000 {
+        return Err(Moment::Future);
+    }
+    if month > 12 {
+        return Ok((moment::days(year + 1, 1, 1), false));
+    }
+    if month < 1 {
+        return Ok((moment::days(year, 1, 1), false));
+    }
+    let next = match month {
+        12 => moment::days(year + 1, 1, 1),
+        _ => moment::days(year, month + 1, 1),
+    };
+    let found = moment::days(year, month, day.max(1));
+    Ok((found.min(next), day >= 1 && found < next))
+}
+
+/// Milliseconds since 1970 in the first 48 bits of a UUID.
+pub(super) fn uuid_millis(text: &str) -> Option<i128> {
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let valid = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if valid { i128::from_str_radix(digits.get(..12)?, 16).ok() } else { None }
+}
+
+/// What a group of bounds may turn out to hold.
+#[derive(Clone, Copy)]
+enum Guess {
+    Number(Unit),
+    Uuid,
+}
+
+impl Guess {
+    fn micros(self, text: &str) -> Option<i128> {
+        match self {
+            Self::Number(unit) => unit.plausible(i128::from(text.parse::<i64>().ok()?)),
+            Self::Uuid => Unit::Millis.plausible(uuid_millis(text)?),
+        }
+    }
+
+    /// Whether a bound speaks for it (`Some(true)`), says nothing, or against it (`None`).
+    fn fits(self, bound: &Bound) -> Option<bool> {
+        match bound {
+            Bound::Default => Some(false),
+            Bound::Hash { .. } => None,
+            Bound::List(values) => {
+                // A list of seconds takes a second each: only days are slices of time.
+                let Self::Number(Unit::Day) = self else { return None };
+                let mut days = values.iter().filter(|v| **v != Datum::Null);
+                let all =
+                    days.all(|v| matches!(v, Datum::Value(text) if self.micros(text).is_some()));
+                all.then_some(true)
+            }
+            Bound::Range { from, to } => {
+                let end = |datum: Option<&Datum>| match datum? {
+                    Datum::Value(text) => self.micros(text).map(Some),
+                    Datum::MinValue | Datum::MaxValue => Some(None),
+                    Datum::Null => None,
+                };
+                match (end(from.first())?, end(to.first())?) {
+                    (Some(from), Some(to)) => WIDTH.contains(&(to - from)).then_some(true),
+                    _ => Some(false),
+                }
+            }
+        }
+    }
+
+    /// Whether all bounds agree, and at least one partition has two ends.
+    fn agreed(self, levels: &[Level], members: &[usize]) -> bool {
+        let mut certain = false;
+        for child in members.iter().filter_map(|m| levels.get(*m)).flat_map(|l| &l.children) {
+            match child.bound.as_ref().and_then(|bound| self.fits(bound)) {
+                Some(speaks) => certain |= speaks,
+                None => return false,
+            }
+        }
+        certain
+    }
+
+    fn key(self) -> TimeKey {
+        match self {
+            Self::Number(unit) => TimeKey::Number(unit),
+            Self::Uuid => TimeKey::Uuid,
+        }
+    }
+}
+
+/// Levels of one tree that are partitioned by the same integer or UUID column.
+struct Group {
+    key: Key,
+    column: Option<Box<str>>,
+    ranged: bool,
+    members: Vec<usize>,
+}
+
+/// The groups, the topmost first.
+fn groups(levels: &[Level], root: usize) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut todo = VecDeque::from([root]);
+    while let Some(index) = todo.pop_front() {
+        let Some(level) = levels.get(index) else { continue };
+        todo.extend(level.children.iter().filter_map(|c| c.level));
+        let Some(key) = level.keys.first().copied().filter(|k| k.may_hold_time()) else { continue };
+        if level.strategy == Strategy::Hash {
+            continue;
+        }
+        let ranged = level.strategy == Strategy::Range;
+        match groups.iter_mut().find(|g| g.key == key && g.column == level.column) {
+            Some(group) => {
+                group.members.push(index);
+                group.ranged |= ranged;
+            }
+            None => {
+                let column = level.column.clone();
+                groups.push(Group { key, column, ranged, members: vec![index] });
+            }
+        }
+    }
+    groups
+}
+
+fn set(levels: &mut [Level], members: &[usize], key: Key) {
+    for index in members {
+        if let Some(first) = levels.get_mut(*index).and_then(|level| level.keys.first_mut()) {
+            *first = key;
+        }
+    }
+}
+
+/// Finds out which integer and UUID keys of a tree hold a time, and makes time keys of them. The
+/// configured unit goes to the topmost integer key by RANGE (`Day`: else by LIST); all others are
+/// taken only if their bounds are unanimous: one unit, 2000 to 2200, on whole hours of UTC, 1 h to
+/// 400 d wide.
+pub fn settle(levels: &mut [Level], root: usize, configured: Option<Unit>) {
+    let groups = groups(levels, root);
+    let integer = |g: &&Group| g.key == Key::Integer;
+    let told = groups.iter().filter(integer).position(|g| g.ranged);
+    let told = told.or((configured == Some(Unit::Day)).then_some(0));
+    let mut integers = 0;
+    for group in &groups {
+        let mut guesses: Vec<Guess> = match group.key {
+            Key::Integer => Unit::ALL.map(Guess::Number).to_vec(),
+            _ => vec![Guess::Uuid],
+        };
+        if group.key == Key::Integer {
+            if let Some(unit) = configured.filter(|_| told == Some(integers)) {
+                set(levels, &group.members, Key::Time(TimeKey::Number(unit)));
+                guesses.clear();
+            }
+            integers += 1;
+        }
+        if let Some(guess) = guesses.into_iter().find(|g| g.agreed(levels, &group.members)) {
+            set(levels, &group.members, Key::Time(guess.key()));
+        }
+    }
+}
+
+/// Keys from `next` up to the end of the partitions that take it: negative past their end, 0 if none
+/// ever did, infinite without an end. `None` unless the root is partitioned by RANGE of an integer
+/// that holds no time.
+pub fn keys_remaining(levels: &mut [Level], root: usize, next: i64) -> Option<f64> {
+    let level = levels.get(root)?;
+    if (level.strategy, level.keys.first()) != (Strategy::Range, Some(&Key::Integer)) {
+        return None;
+    }
+    let group = groups(levels, root).into_iter().next()?;
+    let next = i128::from(next);
+    // A key is to its partitions what a microsecond is to those of time.
+    set(levels, &group.members, Key::Time(TimeKey::Number(Unit::Micros)));
+    let outlook = assess(levels, root, next, &TimeZone::UTC);
+    set(levels, &group.members, group.key);
+    match outlook.runway.ok()?.until {
+        None => Some(0.0),
+        Some(Moment::At(until)) => Some((until - next) as f64),
+        Some(end) => Some(end.seconds()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::derive::partition::tree::Child;
+
+    fn range(from: &str, to: &str) -> Child {
+        Child {
+            bound: Bound::parse(&format!("FOR VALUES FROM ({from}) TO ({to})")),
+            level: None,
+            pages: 0,
+            rows: None,
+        }
+    }
+
+    fn tree(key: Key, children: Vec<Child>) -> Vec<Level> {
+        let column = Some("k".into());
+        vec![Level { strategy: Strategy::Range, keys: [key].into(), column, zone: None, children }]
+    }
+
+    /// What a table with these partitions turns out to be keyed by.
+    fn settled(key: Key, ranges: &[(&str, &str)], configured: Option<Unit>) -> Key {
+        let children = ranges.iter().map(|(from, to)| range(from, to)).collect();
+        let mut levels = tree(key, children);
+        settle(&mut levels, 0, configured);
+        levels[0].keys[0]
+    }
+
+    fn number(unit: Unit) -> Key {
+        Key::Time(TimeKey::Number(unit))
+    }
+
+    #[test]
+    fn unanimous_bounds_tell_the_unit() {
+        // 2026-11-22 and 2026-11-23, 00:00 UTC.
+        for (unit, zeros) in [
+            (Unit::Seconds, ""),
+            (Unit::Millis, "000"),
+            (Unit::Micros, "000000"),
+            (Unit::Nanos, "000000000"),
+        ] {
+            let (from, to) = (format!("'1795305600{zeros}'"), format!("'1795392000{zeros}'"));
+            let ranges = [("MINVALUE", from.as_str()), (from.as_str(), to.as_str())];
+            assert_eq!(settled(Key::Integer, &ranges, None), number(unit));
+        }
+        let days = [("20260101", "20260201"), ("20260201", "20260301")];
+        assert_eq!(settled(Key::Integer, &days, None), number(Unit::Day));
+        let v7 =
+            [("'019d9b4d-0000-7000-8000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")];
+        assert_eq!(settled(Key::Uuid, &v7, None), Key::Uuid);
+        let at = |ms: i64| format!("'{:08x}-{:04x}-7000-8000-000000000000'", ms >> 16, ms & 0xffff);
+        let (from, to) = (at(1_795_305_600_000), at(1_795_392_000_000));
+        assert_eq!(settled(Key::Uuid, &[(&from, &to)], None), Key::Time(TimeKey::Uuid));
+    }
+
+    #[test]
+    fn what_is_not_unanimous_is_no_time() {
+        for ranges in [
+            // A billion IDs a partition.
+            [("1000000000", "2000000000"), ("2000000000", "3000000000")].as_slice(),
+            // One bound is no whole hour, too early, or another unit's.
+            &[("1795305600", "1795392000"), ("1795392000", "1795392060")],
+            &[("0", "1795305600"), ("1795305600", "1795392000")],
+            &[("1795305600", "1795392000"), ("1795392000000", "1795478400000")],
+            // Two years.
+            &[("1795305600", "1858377600")],
+            &[("20260101", "20260230")],
+            // Only one end: too little to tell.
+            &[("MINVALUE", "1795305600")],
+            &[("1795305600", "MAXVALUE")],
+            &[],
+        ] {
+            assert_eq!(settled(Key::Integer, ranges, None), Key::Integer, "{ranges:?}");
+        }
+        let ids = [("1000000000", "2000000000")];
+        assert_eq!(settled(Key::Integer, &ids, Some(Unit::Seconds)), number(Unit::Seconds));
+        assert_eq!(settled(Key::Uuid, &[], Some(Unit::Seconds)), Key::Uuid);
+    }
+
+    #[test]
+    fn the_configured_unit_is_for_the_topmost_range() {
+        let list = |column: &str, below| Level {
+            strategy: Strategy::List,
+            keys: [Key::Integer].into(),
+            column: Some(column.into()),
+            zone: None,
+            children: vec![Child {
+                bound: Bound::parse("FOR VALUES IN (1)"),
+                level: below,
+                pages: 0,
+                rows: None,
+            }],
+        };
+        let mut levels = vec![list("tenant", Some(1))];
+        levels.extend(tree(Key::Integer, vec![range("5", "9")]));
+        settle(&mut levels, 0, Some(Unit::Day));
+        assert_eq!((levels[0].keys[0], levels[1].keys[0]), (Key::Integer, number(Unit::Day)));
+        let mut levels = vec![list("day", None)];
+        settle(&mut levels, 0, Some(Unit::Seconds));
+        assert_eq!(levels[0].keys[0], Key::Integer, "a second is no slice");
+        settle(&mut levels, 0, Some(Unit::Day));
+        assert_eq!(levels[0].keys[0], number(Unit::Day));
+    }
+
+    #[test]
+    fn days_that_do_not_exist_are_the_next_that_does() {
+        let at = |n: i128| Unit::Day.instant(n, &TimeZone::UTC);
+        for (number, same) in [
+            (20_260_230, 20_260_301),
+            (20_261_131, 20_261_201),
+            (20_261_200, 20_261_201),
+            (20_261_299, 20_270_101),
+            (20_261_300, 20_270_101),
+            (20_260_000, 20_260_101),
+            (99_999_999, 100_000_101),
+        ] {
+            assert_eq!(at(number), at(same), "{number}");
+            assert_eq!(Unit::Day.plausible(number), None);
+        }
+        assert_eq!(at(19_700_102), Moment::At(DAY));
+        assert_eq!(
+            (at(-5), at(0), at(i64::MAX.into())),
+            (Moment::Past, Moment::Past, Moment::Future)
+        );
+    }
+
+    #[test]
+    fn nanoseconds_round_up_to_the_first_microsecond() {
+        let at = |n: i128| Unit::Nanos.instant(n, &TimeZone::UTC);
+        assert_eq!(
+            (at(1_000), at(1_001), at(-1_500)),
+            (Moment::At(1), Moment::At(2), Moment::At(-1))
+        );
+    }
+
+    #[test]
+    fn remaining_keys_end_at_a_gap() {
+        let mut levels =
+            tree(Key::Integer, vec![range("0", "100"), range("100", "200"), range("300", "400")]);
+        for (next, left) in
+            [(0, 200.0), (150, 50.0), (199, 1.0), (200, 0.0), (250, -50.0), (399, 1.0), (-1, 0.0)]
+        {
+            assert_eq!(keys_remaining(&mut levels, 0, next), Some(left), "{next}");
+        }
+        assert_eq!(levels[0].keys[0], Key::Integer);
+        let mut endless = tree(Key::Integer, vec![range("0", "MAXVALUE")]);
+        assert_eq!(keys_remaining(&mut endless, 0, 7), Some(f64::INFINITY));
+        let mut dates = tree(Key::Time(TimeKey::Date), Vec::new());
+        assert_eq!(keys_remaining(&mut dates, 0, 7), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(a in any::<i64>(), b in any::<i64>(), text in any::<String>()) {
+            let (from, to) = (a.to_string(), format!("'{b}'"));
+            let _ = (settled(Key::Integer, &[(&from, &to)], None), uuid_millis(&text));
+            for unit in Unit::ALL {
+                let (x, y) = (unit.instant(a.into(), &TimeZone::UTC), unit.instant(b.into(), &TimeZone::UTC));
+                prop_assert_eq!(a <= b && x > y, false);
+            }
+        }
+    }
+}

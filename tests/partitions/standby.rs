@@ -1,0 +1,103 @@
+//! Polls while partitions come and go, on the server itself and on a hot standby of it.
+//!
+//! Must not: leave out a statement that a maintenance job would run.
+
+use super::*;
+
+/// The table never changes its coverage.
+const UNTIL: f64 = 4_102_444_800.0;
+
+async fn prepare(admin: &Client) {
+    admin
+        .batch_execute(
+            "CREATE TABLE t (ts timestamptz) PARTITION BY RANGE (ts);
+             CREATE TABLE t_a PARTITION OF t FOR VALUES FROM (MINVALUE) TO ('2100-01-01');
+             CREATE TABLE loose (ts timestamptz);",
+        )
+        .await
+        .unwrap();
+}
+
+/// Creates, attaches, detaches and drops for four seconds; returns how often.
+async fn churn(admin: Client, vacuum: bool) -> u32 {
+    let mut rounds = 0;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(4) {
+        for sql in [
+            "CREATE TABLE t_b PARTITION OF t FOR VALUES FROM ('2200-01-01') TO ('2300-01-01') \
+             PARTITION BY LIST (ts)",
+            "ALTER TABLE t ATTACH PARTITION loose FOR VALUES FROM ('2400-01-01') TO ('2500-01-01')",
+            "ALTER TABLE t DETACH PARTITION loose",
+            "DROP TABLE t_b",
+            "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE m (k mood) PARTITION BY LIST (k); \
+             CREATE TABLE m_a PARTITION OF m FOR VALUES IN ('a', 'b')",
+            "DROP TABLE m; DROP TYPE mood",
+        ] {
+            admin.batch_execute(sql).await.unwrap();
+        }
+        if vacuum && rounds % 10 == 0 {
+            // What cancels queries on a standby: rows that they may still see are removed.
+            for catalogue in ["pg_class", "pg_inherits", "pg_partitioned_table", "pg_type"] {
+                let sql = format!("VACUUM pg_catalog.{catalogue}");
+                admin.batch_execute(&sql).await.unwrap();
+            }
+        }
+        rounds += 1;
+    }
+    rounds
+}
+
+async fn polls_during(cluster: &Cluster, churn: impl Future<Output = u32> + Send + 'static) {
+    let session = session(cluster, "postgres", None).await;
+    let churn = tokio::spawn(churn);
+    let mut polls = 0;
+    while !churn.is_finished() {
+        let poll = Poll::of(&session).await;
+        let found = poll.value("pg_partition_covered_until_timestamp_seconds", "t");
+        assert_eq!(found, Some(UNTIL));
+        polls += 1;
+    }
+    let rounds = churn.await.unwrap();
+    assert!(polls > 50 && rounds > 20, "{polls} polls, {rounds} rounds");
+}
+
+#[tokio::test]
+async fn churn_costs_no_poll_and_moves_no_figure() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    prepare(&admin).await;
+    polls_during(&cluster, churn(admin, false)).await;
+}
+
+#[tokio::test]
+async fn churn_costs_no_poll_on_a_hot_standby() {
+    // The default of 30 s would hide a query that stands in the way of the replay.
+    let cluster = common::server_with(&[("max_standby_streaming_delay", "3s")], &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    prepare(&admin).await;
+    admin
+        .batch_execute(
+            "CREATE TABLE ids (id bigserial, x int) PARTITION BY RANGE (id);
+             CREATE TABLE ids_0 PARTITION OF ids FOR VALUES FROM (0) TO (1000);
+             INSERT INTO ids (x) VALUES (1); GRANT SELECT ON SEQUENCE ids_id_seq TO mon",
+        )
+        .await
+        .unwrap();
+    let standby = cluster.standby().await.unwrap();
+    let there = common::admin(&standby, "postgres").await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while there.simple_query("SELECT 'ids'::regclass").await.is_err() {
+        assert!(Instant::now() < deadline, "the standby follows");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let row = there.query_one("SELECT pg_is_in_recovery()", &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0));
+    let poll = Poll::of(&session(&standby, "postgres", None).await).await;
+    let left = poll.value("pg_partition_keys_remaining", "ids").unwrap();
+    assert!((966.0..=998.0).contains(&left), "a standby is told up to 32 keys ahead: {left}");
+    polls_during(&standby, churn(admin, true)).await;
+    // It did follow all the while.
+    let follows = "SELECT pg_last_wal_replay_lsn() > '0/0'::pg_lsn AND EXISTS (SELECT FROM \
+                pg_stat_wal_receiver WHERE status = 'streaming')";
+    assert!(there.query_one(follows, &[]).await.unwrap().get::<_, bool>(0));
+}
