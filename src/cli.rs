@@ -51,6 +51,12 @@ pub enum Command {
     Serve,
     /// Collect twice, print the metrics once and stop: a look without Prometheus
     Metrics(MetricsArgs),
+    /// Print the SQL that extends a table's partitions to N days from now; nothing is executed
+    ///
+    /// New partitions continue the rhythm and the names of those that are there and are made like
+    /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
+    /// owner; it can be run again. See docs/maintenance.md.
+    Plan(PlanArgs),
     /// Start a throwaway PostgreSQL with a trading schema, data and load, and serve its metrics
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
@@ -67,6 +73,26 @@ pub struct MetricsArgs {
     /// Time between the two collections, over which rates, ratios and percentiles are taken
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = over)]
     pub over: Duration,
+}
+
+/// Options of `plan`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct PlanArgs {
+    /// The partitioned table, with its schema where the name alone is not unique
+    #[arg(value_name = "TABLE")]
+    pub table: String,
+
+    /// Days from now until which rows must be accepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3660))]
+    pub days: u16,
+
+    /// The table's database, in place of the one that the exporter connects to
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+
+    /// Print also what detaches and drops the partitions that ended this many days ago or earlier
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=36_500))]
+    pub retire: Option<u16>,
 }
 
 /// Options of `demo`.
@@ -322,6 +348,14 @@ mod tests {
         };
         assert_eq!(demo.command, Command::Demo(expected));
         assert_eq!(demo.flags.get("web.listen_address").unwrap()[0], "127.0.0.1:1234");
+        let plan = run("plan public.trades --days 30 --database shop --retire=90").unwrap();
+        let expected = PlanArgs {
+            table: "public.trades".to_owned(),
+            days: 30,
+            database: Some("shop".to_owned()),
+            retire: Some(90),
+        };
+        assert_eq!(plan.command, Command::Plan(expected));
         let check = HealthcheckArgs { timeout: Duration::from_secs(3) };
         assert_eq!(run("healthcheck").unwrap().command, Command::Healthcheck(check));
     }
@@ -335,6 +369,10 @@ mod tests {
             ("mtrics", "metrics"),
             ("metrics --over 5", "without a unit"),
             ("metrics --over 0", "100ms to 1h"),
+            ("plan trades", "--days"),
+            ("plan --days 30", "TABLE"),
+            ("plan trades --days 0", "1..=3660"),
+            ("plan trades --days 30 --retire 0", "1..=36500"),
             ("demo --rate -1", "unexpected argument '-1'"),
             ("demo --rate=NaN", "0.1 to 10000"),
             ("demo --port 70000", "70000"),

@@ -56,6 +56,17 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             start_logging(&config);
             cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
         }
+        Command::Plan(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            let wanted = cmd::plan::Wanted {
+                table: args.table,
+                database: args.database,
+                days: args.days,
+                retire: args.retire,
+            };
+            cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
+        }
         Command::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
             let terminal = Terminal::detect();

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod fetch;
 pub mod healthcheck;
 pub mod metrics;
+pub mod plan;
 pub mod serve;
 
 use crate::collectors::ALL;

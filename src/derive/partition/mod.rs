@@ -2,15 +2,17 @@
 //!
 //! [`bound`] parses what `pg_get_expr(relpartbound, 0)` prints, [`moment`] turns key values into
 //! instants, [`expression`] finds the zone that a key fixes, [`mod@unit`] what an integer or UUID key holds,
-//! [`accept`] compares which other key values two slices take, and [`tree`] walks a partition tree and
-//! says until when it is covered.
+//! [`accept`] compares which other key values two slices take, [`tree`] walks a partition tree and
+//! says until when it is covered, and [`plan`] says which partitions it lacks.
 //!
-//! Must not: look up a time zone by name, ask a clock, or trust a partition's name.
+//! Must not: look up a time zone by name, ask a clock, or trust a partition's name; [`plan`] only
+//! continues them.
 
 pub mod accept;
 pub mod bound;
 pub mod expression;
 pub mod moment;
+pub mod plan;
 pub mod tree;
 pub mod unit;
 

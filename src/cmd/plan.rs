@@ -1,0 +1,306 @@
+//! `pgrunway plan`: prints the SQL that extends a table's partitions, and with `--retire` the SQL that
+//! removes old ones.
+//!
+//! Must not: execute any of it, or print a part of a plan that fails.
+
+mod catalogue;
+mod print;
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use anyhow::{Context, bail};
+
+use crate::collectors::partitions::Zone;
+use crate::config::{Config, suggest};
+use crate::derive::partition::plan::{Creation, Name, Obstacle, extend, retire};
+use crate::derive::partition::{Level, Moment, Reason, Strategy, Unit};
+use crate::pg::{Clock, Session};
+use catalogue::{Catalogue, Known};
+
+const DAY: i128 = 86_400_000_000;
+/// Plans that are made until one uses no name that exists already.
+const TRIES: u32 = 10;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The table as typed, with or without its schema.
+    pub table: String,
+    /// Its database; the exporter's own if not given.
+    pub database: Option<String>,
+    /// Days from now until which rows must be accepted.
+    pub days: u16,
+    /// Age in days from which partitions are to go.
+    pub retire: Option<u16>,
+}
+
+/// Writes the SQL to `out`.
+///
+/// # Errors
+/// No session; no such table, with the nearest name; a table that has no runway or no rhythm; more
+/// partitions than anyone intends. Nothing has been written then.
+pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyhow::Result<()> {
+    let settings = config.settings().clone();
+    let datname = wanted.database.as_deref();
+    let session = Session::connect(config.connect(), datname, settings, Clock::start()).await?;
+    let text = plan(&session, wanted).await;
+    session.close().await;
+    out.write_all(text?.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+async fn plan(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
+    let server = session.server();
+    let known = catalogue::partitioned(session).await?;
+    let table = match find(&wanted.table, &known) {
+        Ok(table) => table,
+        Err(problem) => match catalogue::relation(session, &spellings(&wanted.table)).await? {
+            Some(name) => bail!("{name} in database {} is no partitioned table", server.datname),
+            None => bail!("{problem} in database {}", server.datname),
+        },
+    };
+    if let Some(root) = &table.root {
+        bail!("{} is itself a partition: plan {root}", table.display());
+    }
+    let partitions = &session.settings().partitions;
+    let rule = partitions.rule(&server.datname, &table.schema, &table.table);
+    let unit = rule.and_then(|rule| Unit::from_word(rule.unit.as_deref()?));
+    let catalogue = Catalogue::read(session, table.oid, unit).await?;
+    let configured = rule.and_then(|rule| rule.zone.as_deref()).or(partitions.zone.as_deref());
+    let names = [configured, Some(server.timezone.as_str())];
+    let zones: Vec<_> = names
+        .into_iter()
+        .flatten()
+        .filter_map(|name| match Zone::find([name]) {
+            Zone::Known(zone) => Some(zone),
+            Zone::Unknown => None,
+        })
+        .collect();
+    let writer = zones.first().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
+    let tree = catalogue.tree(&writer, &zones);
+    let until = catalogue.now + i128::from(wanted.days) * DAY;
+
+    let before = wanted.retire.map(|days| catalogue.now - i128::from(days) * DAY);
+    let mut taken = catalogue.names();
+    let mut tries = 0;
+    let extensions = loop {
+        let extensions = extend(tree, catalogue.now, until, before, taken.clone())
+            .map_err(|e| anyhow::anyhow!("{}", explain(&e, &catalogue, &table.display())))?;
+        let mut names = HashSet::new();
+        extensions.iter().for_each(|e| collect(&e.creations, &mut names));
+        let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
+        if clash.is_empty() {
+            break extensions;
+        }
+        tries += 1;
+        if tries == TRIES {
+            bail!("the names that new partitions would get are all taken");
+        }
+        taken.extend(clash);
+    };
+    let retirements = before.map_or_else(Vec::new, |before| retire(tree, before));
+    let sizes = catalogue.sizes(session, &retirements).await;
+    let page = print::Page {
+        server,
+        catalogue: &catalogue,
+        writer: &writer,
+        zone_known: !zones.is_empty(),
+        wanted,
+        until,
+        extensions: &extensions,
+        retirements: &retirements,
+        sizes: &sizes,
+    };
+    page.text().context("a name or a bound could not be written")
+}
+
+fn collect(creations: &[Creation], names: &mut HashSet<Name>) {
+    for creation in creations {
+        names.insert(creation.name.clone());
+        collect(&creation.children, names);
+    }
+}
+
+/// The partitioned table that was meant: by SQL's rules first, then as typed.
+fn find<'a>(typed: &str, known: &'a [Known]) -> Result<&'a Known, String> {
+    for (schema, table) in spellings(typed) {
+        let fits: Vec<&Known> = known
+            .iter()
+            .filter(|k| k.table == table && schema.as_ref().is_none_or(|s| *s == k.schema))
+            .collect();
+        match fits.as_slice() {
+            [] => {}
+            [one] => return Ok(one),
+            several => {
+                let all: Vec<String> = several.iter().map(|k| k.display()).collect();
+                return Err(format!("{typed} could be {}: name the schema,", all.join(" or ")));
+            }
+        }
+    }
+    let roots = || known.iter().filter(|k| k.root.is_none());
+    let names: Vec<(String, String)> = roots()
+        .flat_map(|k| [(k.table.clone(), k.display()), (k.display(), k.display())])
+        .collect();
+    let near = suggest::nearest(typed, names.iter().map(|(short, _)| short.as_str()))
+        .and_then(|near| names.iter().find(|(short, _)| short == near));
+    Err(match near {
+        Some((_, full)) => format!("no partitioned table {typed}, but {full}"),
+        None => format!("no partitioned table {typed} among {}", roots().count()),
+    })
+}
+
+/// What a typed name may mean: with SQL's quotes and folding, or to the letter.
+fn spellings(typed: &str) -> Vec<(Option<String>, String)> {
+    let mut found = Vec::new();
+    match identifiers(typed).as_deref() {
+        Some([table]) => found.push((None, table.clone())),
+        Some([schema, table]) => found.push((Some(schema.clone()), table.clone())),
+        _ => {}
+    }
+    found.push((None, typed.to_owned()));
+    found.extend(typed.split_once('.').map(|(s, t)| (Some(s.to_owned()), t.to_owned())));
+    found
+}
+
+/// `a`, `A.b`, `"A.b"."c""d"` as SQL reads them.
+fn identifiers(text: &str) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    loop {
+        let (name, tail) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let mut end = 0;
+                loop {
+                    end += quoted.get(end..)?.find('"')?;
+                    if !quoted.get(end + 1..)?.starts_with('"') {
+                        break;
+                    }
+                    end += 2;
+                }
+                (quoted.get(..end)?.replace("\"\"", "\""), quoted.get(end + 1..)?)
+            }
+            None => {
+                let (name, tail) = rest.split_at(rest.find(['.', '"']).unwrap_or(rest.len()));
+                (name.to_lowercase(), tail)
+            }
+        };
+        if name.is_empty() {
+            return None;
+        }
+        found.push(name);
+        match tail.strip_prefix('.') {
+            Some(more) => rest = more,
+            None => return tail.is_empty().then_some(found),
+        }
+    }
+}
+
+fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
+    let of = |level: &usize| catalogue.level_name(*level);
+    match obstacle {
+        Obstacle::Unsupported(reason) => {
+            let why = match reason {
+                Reason::NoTimeLevel => "no level of it is partitioned by time",
+                Reason::KeyType => "its key holds no time",
+                Reason::TimeNotLeading => "the time comes after another column of its key",
+                Reason::BoundUnreadable => "a bound on a time could not be read",
+                Reason::TooDeep => "it has too many levels",
+                Reason::UnitUnknown => {
+                    "its integer key holds no time that its bounds agree on (a rule of `partitions` in \
+                     the configuration can tell the unit)"
+                }
+                Reason::UuidNotV7 => "the bounds of its key are no UUIDs of version 7",
+            };
+            let by =
+                catalogue.level(catalogue.root).map_or("unknown", |l: &Level| match l.strategy {
+                    Strategy::Range => "RANGE",
+                    Strategy::List => "LIST",
+                    Strategy::Hash => "HASH",
+                });
+            format!("{table} (by {by}) cannot be planned: {why}; see docs/partitions.md")
+        }
+        Obstacle::NoRhythm { level, partitions: 0 } => format!(
+            "{} has no partition with a beginning and an end, whose rhythm could be continued: create \
+             the first two by hand",
+            of(level)
+        ),
+        Obstacle::NoRhythm { level, partitions: 1 } => format!(
+            "{} has one partition with two ends, which is no whole number of hours, days, months or \
+             years long, so that no rhythm can be told: create the next by hand",
+            of(level)
+        ),
+        Obstacle::NoRhythm { level, partitions } => format!(
+            "the {partitions} partitions of {} follow no rhythm: no two of the newest have the same \
+             length in hours, days, months or years",
+            of(level)
+        ),
+        Obstacle::NoModel { level } => format!(
+            "{} has no partition that a new one could be made like (foreign tables are not copied)",
+            of(level)
+        ),
+        Obstacle::OtherColumns { level } => {
+            format!("the bounds of {} differ in other columns of the key than the time", of(level))
+        }
+        Obstacle::TooMany { level } => {
+            format!("{} would need more than 10000 new partitions: ask for fewer days", of(level))
+        }
+        Obstacle::OutOfRange { level } => {
+            format!("{} has bounds beyond the year 9999 that the plan would touch", of(level))
+        }
+        Obstacle::StillShort { until } => {
+            let until = match until {
+                Some(Moment::At(at)) => format!("be covered until {} only", print::instant(*at)),
+                _ => "never be covered".to_owned(),
+            };
+            format!(
+                "{table} would {until}, with all partitions that its rhythm asks for: a level that is \
+                 not partitioned by time lacks some that no rule tells"
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(schema: &str, table: &str) -> Known {
+        Known { oid: 1, schema: schema.to_owned(), table: table.to_owned(), root: None }
+    }
+
+    #[test]
+    fn a_name_is_read_as_sql_reads_it_or_to_the_letter() {
+        let all = [
+            known("public", "trades"),
+            known("public", "Odd.Name"),
+            known("a", "twice"),
+            known("b", "twice"),
+            known("B", "it\"s"),
+        ];
+        let oid = |typed: &str| find(typed, &all).map(Known::display);
+        for (typed, want) in [
+            ("trades", "public.trades"),
+            ("TRADES", "public.trades"),
+            ("public.trades", "public.trades"),
+            ("\"Odd.Name\"", "public.Odd.Name"),
+            ("public.\"Odd.Name\"", "public.Odd.Name"),
+            ("Odd.Name", "public.Odd.Name"),
+            ("a.twice", "a.twice"),
+            ("\"B\".\"it\"\"s\"", "B.it\"s"),
+        ] {
+            assert_eq!(oid(typed).as_deref(), Ok(want), "{typed}");
+        }
+        for (typed, said) in [
+            ("twice", "a.twice or b.twice"),
+            ("tardes", "public.trades"),
+            ("public.trade", "public.trades"),
+            ("\"trades", "no partitioned table \"trades"),
+            ("nothing_like_it", "among 5"),
+        ] {
+            let problem = oid(typed).unwrap_err();
+            assert!(problem.contains(said), "{typed}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! What the plan needs to know of one table and its partitions.
+//!
+//! Must not: read a user's rows, or lock beyond what deparsing a partition key does.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+
+use crate::collectors::partitions::Zone;
+use crate::derive::partition::plan::{Label, Name, Retirement, Tree};
+use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone, settle};
+use crate::error::CollectError;
+use crate::pg::{Query, Row, Session};
+
+const PARTITIONED: &str = "\
+SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
+       (WITH RECURSIVE up(id) AS (SELECT c.oid UNION ALL SELECT i.inhparent FROM up \
+          JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id) \
+        SELECT rn.nspname::text || '.' || r.relname::text FROM up \
+          JOIN pg_catalog.pg_class r ON r.oid = up.id AND NOT r.relispartition \
+          JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
+         WHERE c.relispartition LIMIT 1) AS root \
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.relkind = 'p' AND c.relpersistence <> 't' ORDER BY 2, 3";
+
+const RELATION: &str = "\
+SELECT n.nspname::text || '.' || c.relname::text AS name \
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.relname::text = $1 AND (n.nspname::text = $2 OR $2 = '') \
+   AND c.relkind IN ('r', 'f', 'v', 'm') \
+ ORDER BY n.nspname = 'pg_catalog', 1 LIMIT 1";
+
+/// Names that a new table cannot have: of relations, and of types, since each table brings one.
+const EXISTING: &str = "\
+SELECT n.nspname::text AS schema, c.relname::text AS name \
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.relname::text IN (SELECT pg_catalog.json_array_elements_text($1::json)) \
+UNION \
+SELECT n.nspname::text, t.typname::text \
+  FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace \
+ WHERE t.typname::text IN (SELECT pg_catalog.json_array_elements_text($1::json))";
+
+const FACTS: &str = "\
+SELECT (pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::int8 AS now, \
+       (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_database d \
+          JOIN pg_catalog.pg_tablespace s ON s.oid = d.dattablespace \
+         WHERE d.datname = pg_catalog.current_database()) AS tablespace, \
+       EXISTS (SELECT FROM pg_catalog.pg_constraint f \
+                WHERE f.contype = 'f' AND f.confrelid = $1::int8::pg_catalog.oid) AS referenced";
+
+macro_rules! relations {
+    ($pending:literal) => {
+        concat!(
+            "\
+WITH RECURSIVE tree(id, parent, pending) AS ( \
+SELECT $1::int8::pg_catalog.oid, 0::pg_catalog.oid, false \
+UNION ALL \
+SELECT i.inhrelid, i.inhparent, ",
+            $pending,
+            " FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
+SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
+       n.nspname::text AS schema, c.relname::text AS name, \
+       pg_catalog.quote_ident(n.nspname) AS schema_sql, \
+       pg_catalog.quote_ident(c.relname) AS name_sql, \
+       c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, \
+       pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound, \
+       (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s \
+         WHERE s.oid = c.reltablespace) AS tablespace, \
+       COALESCE(c.reloptions, '{}') AS options, \
+       COALESCE((SELECT x.reloptions FROM pg_catalog.pg_class x \
+                  WHERE x.oid = c.reltoastrelid), '{}') AS toast, \
+       (SELECT pg_catalog.quote_ident(a.amname) FROM pg_catalog.pg_am a \
+         WHERE a.oid = c.relam AND a.amname <> 'heap') AS method, \
+       pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, \
+       CASE WHEN c.reltuples > 0 THEN c.reltuples::float8 \
+            ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END AS rows, \
+       p.partstrat::text AS strategy, \
+       (SELECT a.attname::text FROM pg_catalog.pg_attribute a \
+         WHERE a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]) AS key_column, \
+       ARRAY(SELECT CASE WHEN k.opc::int8 < 16384 THEN y.typname::text ELSE 'user_defined' END \
+               FROM pg_catalog.unnest(p.partclass::pg_catalog.oid[]) WITH ORDINALITY k(opc, nr) \
+               JOIN pg_catalog.pg_opclass o ON o.oid = k.opc \
+               JOIN pg_catalog.pg_type y ON y.oid = o.opcintype \
+              ORDER BY k.nr) AS keys, \
+       CASE WHEN p.partattrs[0] = 0 THEN p.partexprs::text END AS exprs, \
+       CASE WHEN p.partrelid IS NOT NULL THEN pg_catalog.pg_get_partkeydef(c.oid) END AS key, \
+       CASE WHEN p.partattrs[0] <> 0 THEN \
+            (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]) \
+            WHEN p.partnatts = 1 THEN '(' || pg_catalog.pg_get_expr(p.partexprs, c.oid) || ')' \
+       END AS leading, \
+       CASE WHEN p.partrelid IS NOT NULL THEN \
+            ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
+                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+                     AND a.attgenerated = '' ORDER BY a.attnum) ELSE '{}' END AS columns \
+  FROM tree t \
+  JOIN pg_catalog.pg_class c ON c.oid = t.id \
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+  LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid \
+ WHERE c.relkind IN ('r', 'p', 'f')"
+        )
+    };
+}
+
+const SIZES: &str = "\
+SELECT u.id AS oid, \
+       (SELECT pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(t.relid))) \
+          FROM pg_catalog.pg_partition_tree(u.id::pg_catalog.oid::pg_catalog.regclass) t) AS size \
+  FROM pg_catalog.unnest($1::int8[]) u(id)";
+
+/// A partitioned table of the database.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) oid: i64,
+    pub(super) schema: String,
+    pub(super) table: String,
+    /// The table that it is a partition of, at the top.
+    pub(super) root: Option<String>,
+}
+
+impl Known {
+    pub(super) fn display(&self) -> String {
+        format!("{}.{}", self.schema, self.table)
+    }
+}
+
+/// One table of the tree.
+#[derive(Debug, Clone)]
+pub(super) struct Relation {
+    pub(super) oid: i64,
+    pub(super) name: Name,
+    /// Quoted for SQL, with its schema.
+    pub(super) sql: String,
+    pub(super) kind: String,
+    pub(super) unlogged: bool,
+    /// Quoted; `None` where it follows the database.
+    pub(super) tablespace: Option<String>,
+    /// `name=value`.
+    pub(super) options: Vec<String>,
+    /// The access method, where it is not heap.
+    pub(super) method: Option<String>,
+    pub(super) owner: String,
+    pub(super) rows: f64,
+    /// `RANGE (ts)`, of partitioned tables.
+    pub(super) key: Option<String>,
+    /// The leading column or expression of the key, where it can be told.
+    pub(super) leading: Option<String>,
+    /// Columns that an INSERT may name.
+    pub(super) columns: Vec<String>,
+}
+
+/// A table with all its partitions.
+pub(super) struct Catalogue {
+    /// Microseconds since 1970 by the server's clock.
+    pub(super) now: i128,
+    /// The database's tablespace, quoted.
+    pub(super) tablespace: String,
+    /// Whether a foreign key points to the table.
+    pub(super) referenced: bool,
+    pub(super) root: usize,
+    /// Of each level.
+    pub(super) tables: Vec<Relation>,
+    /// Of each level's children.
+    pub(super) partitions: Vec<Vec<Relation>>,
+    /// Half detached: parent and partition.
+    pub(super) pending: Vec<(String, Relation)>,
+    levels: Vec<Level>,
+    table_names: Vec<Name>,
+    labels: Vec<Vec<Label>>,
+    quoted: HashMap<String, String>,
+}
+
+/// All partitioned tables of the session's database.
+pub(super) async fn partitioned(session: &Session) -> Result<Vec<Known>, CollectError> {
+    let known = |row: &Row| {
+        Ok(Known {
+            oid: row.get("oid")?,
+            schema: row.get("schema")?,
+            table: row.get("name")?,
+            root: row.get("root")?,
+        })
+    };
+    session.read(PARTITIONED).await?.iter().map(known).collect()
+}
+
+/// A table or view that is called so, and is not partitioned.
+pub(super) async fn relation(
+    session: &Session,
+    spellings: &[(Option<String>, String)],
+) -> Result<Option<String>, CollectError> {
+    for (schema, table) in spellings {
+        let schema = schema.clone().unwrap_or_default();
+        let rows = session.read(Query::new(RELATION).text(table).text(&schema)).await?;
+        if let Some(row) = rows.first() {
+            return row.get("name").map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Which of these names exist already.
+pub(super) async fn existing(
+    session: &Session,
+    names: &HashSet<Name>,
+) -> anyhow::Result<HashSet<Name>> {
+    let tables: Vec<&str> = names.iter().map(|n| n.table.as_str()).collect();
+    let json = serde_json::to_string(&tables)?;
+    let mut found = HashSet::new();
+    for row in session.read(Query::new(EXISTING).text(&json)).await? {
+        let name = Name { schema: row.get("schema")?, table: row.get("name")? };
+        if names.contains(&name) {
+            found.insert(name);
+        }
+    }
+    Ok(found)
+}
+
+impl Relation {
+    fn read(row: &Row) -> Result<Self, CollectError> {
+        let (schema, table): (&str, &str) = (row.get("schema_sql")?, row.get("name_sql")?);
+        let mut options: Vec<String> = row.get("options")?;
+        let toast: Vec<String> = row.get("toast")?;
+        options.extend(toast.into_iter().map(|option| format!("toast.{option}")));
+        Ok(Self {
+            oid: row.get("oid")?,
+            name: Name { schema: row.get("schema")?, table: row.get("name")? },
+            sql: format!("{schema}.{table}"),
+            kind: row.get("kind")?,
+            unlogged: row.get("unlogged")?,
+            tablespace: row.get("tablespace")?,
+            options,
+            method: row.get("method")?,
+            owner: row.get("owner")?,
+            rows: row.get::<Option<f64>>("rows")?.unwrap_or(0.0),
+            key: row.get("key")?,
+            leading: row.get("leading")?,
+            columns: row.get("columns")?,
+        })
+    }
+}
+
+impl Catalogue {
+    /// The tree below a table, whose integer key is configured to hold `unit`.
+    pub(super) async fn read(
+        session: &Session,
+        oid: i64,
+        unit: Option<Unit>,
+    ) -> anyhow::Result<Self> {
+        let sql = if session.server().version_num >= 140_000 {
+            relations!("i.inhdetachpending")
+        } else {
+            relations!("false")
+        };
+        let queries = [Query::new(FACTS).int8(&oid), Query::new(sql).int8(&oid)];
+        let answers = session.read_all(&queries).await?;
+        let [facts, rows] = answers.as_slice() else { anyhow::bail!("the server gave no answer") };
+        let facts = facts.first().context("the server gave no answer")?;
+        let mut new = Self {
+            now: facts.get::<i64>("now")?.into(),
+            tablespace: facts.get("tablespace")?,
+            referenced: facts.get("referenced")?,
+            root: 0,
+            tables: Vec::new(),
+            partitions: Vec::new(),
+            pending: Vec::new(),
+            levels: Vec::new(),
+            table_names: Vec::new(),
+            labels: Vec::new(),
+            quoted: HashMap::new(),
+        };
+        let mut index: HashMap<i64, usize> = HashMap::new();
+        for row in rows {
+            let relation = Relation::read(row)?;
+            for (raw, quoted) in [("schema", "schema_sql"), ("name", "name_sql")] {
+                new.quoted.insert(row.get(raw)?, row.get(quoted)?);
+            }
+            let Some(strategy) = row.get::<Option<&str>>("strategy")? else { continue };
+            let strategy =
+                Strategy::from_code(strategy).context("an unknown kind of partitioning")?;
+            let keys: Vec<&str> = row.get("keys")?;
+            let zone = row.get::<Option<&str>>("exprs")?.and_then(fixed_zone);
+            let zone = match zone.map(|zone| Zone::find([zone.as_str()])) {
+                Some(Zone::Known(zone)) => Some(zone),
+                Some(Zone::Unknown) | None => None,
+            };
+            index.insert(relation.oid, new.levels.len());
+            let keys = keys.into_iter().map(Key::of).collect();
+            let column = row.get::<Option<&str>>("key_column")?.map(Into::into);
+            new.levels.push(Level { strategy, keys, column, zone, children: Vec::new() });
+            new.table_names.push(relation.name.clone());
+            new.tables.push(relation);
+        }
+        new.root = *index.get(&oid).context("the table has just been dropped")?;
+        new.partitions = vec![Vec::new(); new.levels.len()];
+        new.labels = vec![Vec::new(); new.levels.len()];
+        for row in rows {
+            let Some(&parent) = index.get(&row.get::<i64>("parent")?) else { continue };
+            let relation = Relation::read(row)?;
+            if row.get("pending")? {
+                if let Some(table) = new.tables.get(parent) {
+                    new.pending.push((table.sql.clone(), relation));
+                }
+                continue;
+            }
+            let bound: Option<&str> = row.get("bound")?;
+            let child = Child {
+                bound: bound.and_then(Bound::parse),
+                level: index.get(&relation.oid).copied(),
+                pages: 0,
+                rows: None,
+            };
+            let label = Label { name: relation.name.clone(), model: relation.kind != "f" };
+            if let (Some(level), Some(labels), Some(partitions)) = (
+                new.levels.get_mut(parent),
+                new.labels.get_mut(parent),
+                new.partitions.get_mut(parent),
+            ) {
+                level.children.push(child);
+                labels.push(label);
+                partitions.push(relation);
+            }
+        }
+        settle(&mut new.levels, new.root, unit);
+        Ok(new)
+    }
+
+    pub(super) fn tree<'a>(&'a self, writer: &'a TimeZone, zones: &'a [TimeZone]) -> Tree<'a> {
+        Tree {
+            levels: &self.levels,
+            names: &self.table_names,
+            labels: &self.labels,
+            root: self.root,
+            writer,
+            zones,
+        }
+    }
+
+    /// Every name in the tree.
+    pub(super) fn names(&self) -> HashSet<Name> {
+        let pending = self.pending.iter().map(|(_, relation)| relation);
+        let all = self.tables.iter().chain(self.partitions.iter().flatten()).chain(pending);
+        all.map(|relation| relation.name.clone()).collect()
+    }
+
+    pub(super) fn level(&self, index: usize) -> Option<&Level> {
+        self.levels.get(index)
+    }
+
+    pub(super) fn level_name(&self, index: usize) -> String {
+        self.tables.get(index).map_or_else(String::new, |t| t.sql.clone())
+    }
+
+    pub(super) fn partition(&self, level: usize, child: usize) -> Option<&Relation> {
+        self.partitions.get(level)?.get(child)
+    }
+
+    /// A name quoted for SQL: as the server quotes it where it knows it.
+    pub(super) fn quote(&self, name: &Name) -> String {
+        let part = |raw: &String| {
+            self.quoted.get(raw).cloned().unwrap_or_else(|| {
+                let start = raw.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+                let rest =
+                    raw.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+                // No key word holds a digit.
+                if start && rest && raw.bytes().any(|b| b.is_ascii_digit()) {
+                    raw.clone()
+                } else {
+                    format!("\"{}\"", raw.replace('"', "\"\""))
+                }
+            })
+        };
+        format!("{}.{}", part(&name.schema), part(&name.table))
+    }
+
+    /// Sizes with indexes and TOAST by OID, where the locks that this takes can be had at once.
+    pub(super) async fn sizes(
+        &self,
+        session: &Session,
+        retirements: &[Retirement],
+    ) -> HashMap<i64, String> {
+        let oids: Vec<i64> = retirements
+            .iter()
+            .filter_map(|r| Some(self.partition(r.level, r.child)?.oid))
+            .collect();
+        let mut sizes = HashMap::new();
+        if oids.is_empty() {
+            return sizes;
+        }
+        // A size that is not known is no reason to have no plan.
+        for row in session.read(Query::new(SIZES).int8_array(&oids)).await.unwrap_or_default() {
+            if let (Ok(oid), Ok(Some(size))) = (row.get("oid"), row.get("size")) {
+                sizes.insert(oid, size);
+            }
+        }
+        sizes
+    }
+}
