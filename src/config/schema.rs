@@ -384,7 +384,8 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "series_limit",
             Kind::Integer { min: 1, max: 1_000_000 },
             d.series_limit.to_string(),
-            "Most series that one collector may publish for one database.",
+            "Most series that one collector may publish for one database; a histogram counts one for \
+             each bucket, `_sum` and `_count`.",
         ),
         Key::new(
             "collectors.statements.top",
