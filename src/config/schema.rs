@@ -217,15 +217,25 @@ impl Kind {
             Self::UrlPath => {
                 let plain =
                     |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
-                if text.len() > 1 && text.starts_with('/') && text.bytes().all(plain) {
-                    Ok(Value::Text(text.to_owned()))
-                } else {
-                    Err(Fault::new(
+                // Clients take dots for steps in the tree, and ask for another path then.
+                let dots = || text.split('/').any(|segment| matches!(segment, "." | ".."));
+                if text.len() < 2 || !text.starts_with('/') || !text.bytes().all(plain) || dots() {
+                    return Err(Fault::new(
                         "is not a plain path",
                         "start it with `/` and use letters, digits, `-`, `_`, `.` and `/` only, \
                          such as `/metrics`",
-                    ))
+                    ));
                 }
+                if text.contains("//") {
+                    return Err(Fault::new("has an empty segment", "write single slashes only"));
+                }
+                if text.starts_with("/-/") {
+                    return Err(Fault::new(
+                        "lies under `/-/`, where the health checks are",
+                        "choose another path, such as `/metrics`",
+                    ));
+                }
+                Ok(Value::Text(text.to_owned()))
             }
             Self::Zone => match jiff::tz::TimeZone::get(text) {
                 Ok(_) => Ok(Value::Text(text.to_owned())),
@@ -499,7 +509,15 @@ mod tests {
             (Kind::UrlPath, "/a/b_c-d.e", Some(Value::Text("/a/b_c-d.e".into()))),
             (Kind::UrlPath, "/", None),
             (Kind::UrlPath, "/a?b", None),
+            (Kind::UrlPath, "/a/", Some(Value::Text("/a/".into()))),
+            (Kind::UrlPath, "/-a", Some(Value::Text("/-a".into()))),
             (Kind::UrlPath, "/{id}", None),
+            (Kind::UrlPath, "/:id", None),
+            (Kind::UrlPath, "/*rest", None),
+            (Kind::UrlPath, "//", None),
+            (Kind::UrlPath, "/a//b", None),
+            (Kind::UrlPath, "/a/../b", None),
+            (Kind::UrlPath, "/-/ready", None),
             (Kind::Zone, "UTC", Some(Value::Text("UTC".into()))),
             (Kind::Zone, "Mars/Olympus", None),
             (Kind::List, "a, b,,c", Some(Value::List(vec!["a".into(), "b".into(), "c".into()]))),
