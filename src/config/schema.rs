@@ -334,8 +334,14 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "Databases to visit for the collectors that look inside one; all of them if empty.",
         )
         .or_env(&["PG_EXPORTER_INCLUDE_DATABASES"]),
-        Key::new("databases.exclude", Kind::List, "", "Databases never to visit.")
-            .or_env(&["PG_EXPORTER_EXCLUDE_DATABASES"]),
+        Key::new(
+            "databases.exclude",
+            Kind::List,
+            super::NOT_TO_BE_ENTERED.join(","),
+            "Databases never to visit; the default are those that managed services keep for \
+             themselves, and a list of your own replaces it.",
+        )
+        .or_env(&["PG_EXPORTER_EXCLUDE_DATABASES"]),
         Key::new(
             "timeouts.connect",
             timeout,
