@@ -346,7 +346,8 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "timeouts.connect",
             timeout,
             time(d.timeouts.connect),
-            "Limit for a TCP or Unix connection, per host; wins over `connect_timeout` of the DSN.",
+            "Limit for a TCP or Unix connection, per address of a host; wins over `connect_timeout` \
+             of the DSN.",
         ),
         Key::new(
             "timeouts.handshake",
