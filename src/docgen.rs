@@ -141,7 +141,10 @@ pub fn configuration() -> String {
          them. Or `DATA_SOURCE_URI`, `DATA_SOURCE_USER` and `DATA_SOURCE_PASS`, each also as \
          `..._FILE`; the password file is read again at every connect, so that a rotated password needs \
          no restart. What is left out comes from the variables below, the service file and `.pgpass`, \
-         as in psql.\n\n| parameter | environment | what becomes of it |\n|---|---|---|\n",
+         as in psql.\n\n`sslmode` means what it means to libpq, `prefer` if not given, except that \
+         `allow` is taken for `prefer`, and that `verify-full` looks for the host name in the \
+         certificate's subjectAltName and never in its common name.\n\n\
+         | parameter | environment | what becomes of it |\n|---|---|---|\n",
     );
     for parameter in params::PARAMETERS {
         let env = parameter.env.map(|e| format!("`{e}`")).unwrap_or_default();

@@ -129,6 +129,17 @@ pub enum Value {
     Histogram(Arc<Histogram>),
 }
 
+impl Value {
+    /// How many series a scraper makes of it in the plain text format: of a histogram one for each
+    /// bound, `+Inf`, `_sum` and `_count`.
+    pub fn series(&self) -> usize {
+        match self {
+            Self::Number(_) => 1,
+            Self::Histogram(histogram) => histogram.bounds.len() + 3,
+        }
+    }
+}
+
 /// One series at one instant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
@@ -156,7 +167,7 @@ pub struct Refused {
     pub undeclared: u64,
     /// NaN, a negative counter, or a histogram whose buckets fall or do not add up.
     pub value: u64,
-    /// Beyond the collector's series limit.
+    /// Series beyond the collector's limit.
     pub over_limit: u64,
 }
 
@@ -172,6 +183,7 @@ impl Refused {
 pub struct Sink {
     catalogue: &'static [&'static Metric],
     limit: usize,
+    series: usize,
     families: BTreeMap<&'static str, Family>,
     seen: HashSet<(&'static str, Box<[Arc<str>]>)>,
     refused: Refused,
@@ -183,6 +195,7 @@ impl Sink {
         Self {
             catalogue,
             limit,
+            series: 0,
             families: BTreeMap::new(),
             seen: HashSet::new(),
             refused: Refused::default(),
@@ -229,8 +242,9 @@ impl Sink {
             self.refused.value += 1;
             return;
         }
-        if self.seen.len() >= self.limit {
-            self.refused.over_limit += 1;
+        let series = value.series();
+        if self.series + series > self.limit {
+            self.refused.over_limit += series as u64;
             return;
         }
         let labels: Box<[Arc<str>]> = labels.iter().map(|l| Arc::from(*l)).collect();
@@ -238,6 +252,7 @@ impl Sink {
             self.refused.duplicate += 1;
             return;
         }
+        self.series += series;
         self.families
             .entry(metric.name)
             .or_insert_with(|| Family { metric, samples: Vec::new() })
@@ -319,8 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn a_histogram_counts_as_the_series_it_is_exposed_as() {
+        // Two bounds, +Inf, _sum and _count.
+        for (limit, over_limit) in [(5, 0), (4, 5)] {
+            let mut sink = Sink::new(CATALOGUE, limit);
+            sink.histogram(&HISTOGRAM, &[], histogram(&[1, 2], 3));
+            assert_eq!(sink.finish().1, Refused { over_limit, ..Refused::default() });
+        }
+        let mut sink = Sink::new(CATALOGUE, 6);
+        sink.histogram(&HISTOGRAM, &[], histogram(&[1, 2], 3));
+        sink.number(&GAUGE, &["a"], 1.0);
+        sink.number(&GAUGE, &["b"], 1.0);
+        assert_eq!(sink.finish().1, Refused { over_limit: 1, ..Refused::default() });
+    }
+
+    #[test]
     fn native_buckets_must_add_up_to_the_count_in_order() {
-        let mut sink = Sink::new(CATALOGUE, 10);
+        let mut sink = Sink::new(CATALOGUE, 20);
         sink.histogram(&HISTOGRAM, &[], native(&[(-3, 2), (4, 1)], 1, 3));
         sink.histogram(&HISTOGRAM, &[], native(&[(4, 1), (-3, 2)], 1, 4));
         sink.histogram(&HISTOGRAM, &[], native(&[(-3, u64::MAX)], 2, 1));

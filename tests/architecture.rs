@@ -28,6 +28,7 @@ const SOLE_USER: &[(&str, &str)] = &[
     ("tokio_postgres", "pg"),
     ("tokio_postgres_rustls", "pg"),
     ("rustls", "pg"),
+    ("webpki", "pg"),
     ("prometheus", "render"),
     ("prost", "render"),
     ("prost_types", "render"),

@@ -24,6 +24,16 @@ async fn wrong_input_names_the_place_and_the_remedy() {
     refused(&["--web.listn-address=:1"], &[DSN], &["--web.listn-address", "--web.listen-address"])
         .await;
     refused(&["--web.listen-address=nowhere"], &[DSN], &["--web.listen-address", "no port"]).await;
+    let path = "--web.telemetry-path";
+    for (value, problem) in [
+        ("/-/healthy", "lies under `/-/`"),
+        ("//", "empty segment"),
+        ("/{x}", "not a plain path"),
+        ("/:x", "not a plain path"),
+        ("/*x", "not a plain path"),
+    ] {
+        refused(&[&format!("{path}={value}")], &[DSN], &[path, problem]).await;
+    }
     refused(&["--no-collector.statments"], &[DSN], &["statments", "statements"]).await;
     let env = [("DATA_SOURCE_NAME", "postgresql://mon:hunter2@h/db?sslmod=require")];
     refused(&[], &env, &["DATA_SOURCE_NAME", "sslmod", "sslmode"]).await;

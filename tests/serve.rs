@@ -13,6 +13,7 @@ use common::process::Process;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgrunway::cmd::cluster::Cluster;
+use pgrunway::metric::Kind;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -34,6 +35,9 @@ fn warnings(process: &Process) -> Vec<String> {
 async fn every_collector_succeeds_as_a_role_with_only_pg_monitor() {
     let cluster = common::server().await;
     let process = Process::serve(&dsn(&cluster), &[]).await;
+    // A histogram needs a statement that ended between two polls.
+    process.wait("statements ran", |t| t.contains("pg_stat_statements_entries ")).await;
+    common::admin(&cluster, "postgres").await.batch_execute("SELECT 1").await.unwrap();
     let text = process
         .wait("all have run", |text| {
             up(text)
@@ -41,6 +45,7 @@ async fn every_collector_succeeds_as_a_role_with_only_pg_monitor() {
                     sum(text, "pgrunway_collector_success") > 0.0
                         && text.contains(&format!("collector_success{{collector=\"{}\"", c.name()))
                 })
+                && text.contains("pg_query_duration_seconds_bucket{")
         })
         .await;
     for line in text.lines().filter(|l| l.starts_with("pgrunway_collector_success{")) {
@@ -48,6 +53,25 @@ async fn every_collector_succeeds_as_a_role_with_only_pg_monitor() {
     }
     assert_eq!(sum(&text, "pgrunway_collector_defective_samples_total"), 0.0);
     assert_eq!(sum(&text, "pgrunway_collector_series_over_limit_total"), 0.0);
+    for collector in pgrunway::collectors::ALL {
+        let name = |line: &str| line.split(['{', ' ']).next().unwrap_or_default().to_owned();
+        let lines = |of: &str| text.lines().filter(|l| name(l) == of).count();
+        let exposed: usize = collector
+            .metrics()
+            .iter()
+            .map(|m| match m.kind {
+                Kind::Histogram => ["bucket", "sum", "count"]
+                    .map(|s| lines(&format!("{}_{s}", m.name)))
+                    .iter()
+                    .sum(),
+                _ => lines(m.name),
+            })
+            .sum();
+        let of = format!("pgrunway_collector_series{{collector=\"{}\"", collector.name());
+        let told = text.lines().filter(|l| l.starts_with(&of)).filter_map(|l| l.rsplit(' ').next());
+        let told: usize = told.map(|n| n.parse::<usize>().unwrap()).sum();
+        assert_eq!(told, exposed, "{}", collector.name());
+    }
     assert_eq!(value(&text, "pgrunway_database_up", &[("datname", "postgres")]), Some(1.0));
     assert!(warnings(&process).is_empty(), "{:#?}", process.log());
 }

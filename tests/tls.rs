@@ -14,7 +14,8 @@ use pgrunway::error::ConnectError;
 use pgrunway::pg::{Clock, Session};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-/// A CA, another CA that signed nothing, and a server key signed for `localhost` only.
+/// A CA, another CA that signed nothing, and a server key signed for `localhost` only. Then one key
+/// whose certificates it signed itself, as `openssl req -x509` does: for `localhost`, and expired.
 struct Keys {
     dir: tempfile::TempDir,
 }
@@ -32,7 +33,17 @@ impl Keys {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let cert = params.signed_by(&key, &ca).unwrap();
+        let own_key = KeyPair::generate().unwrap();
+        let signed_itself = |until: i32| {
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.not_after = rcgen::date_time_ymd(until, 1, 1);
+            params.self_signed(&own_key).unwrap().pem()
+        };
         for (name, text) in [
+            ("own.pem", signed_itself(4000)),
+            ("expired.pem", signed_itself(2020)),
+            ("own.key", own_key.serialize_pem()),
             ("ca.pem", ca.pem()),
             ("other.pem", authority("another CA").pem()),
             ("server.pem", cert.pem()),
@@ -43,12 +54,14 @@ impl Keys {
         // The server runs as another user where we are root, and insists on a private key file.
         let owner = nix::unistd::User::from_name("postgres").unwrap();
         if let Some(owner) = owner.filter(|_| nix::unistd::geteuid().is_root()) {
-            for path in [dir.path().to_path_buf(), dir.path().join("server.key")] {
+            for name in ["", "server.key", "own.key"] {
+                let path = dir.path().join(name);
                 chown(path, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
             }
         }
         let private = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(dir.path().join("server.key"), private).unwrap();
+        std::fs::set_permissions(dir.path().join("server.key"), private.clone()).unwrap();
+        std::fs::set_permissions(dir.path().join("own.key"), private).unwrap();
         Self { dir }
     }
 
@@ -111,6 +124,41 @@ async fn sslmode_means_what_libpq_says() {
     ] {
         let got = encrypted(&over_tcp(&cluster, host, mode, root)).await;
         assert_eq!(got, want, "{host} {mode:?} {root:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_trusted_by_itself() {
+    let keys = Keys::make();
+    let served = keys.path("served.pem");
+    let key = keys.path("own.key");
+    std::fs::copy(keys.path("own.pem"), &served).unwrap();
+    let files = [served.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned()];
+    let settings = [("ssl", "on"), ("ssl_cert_file", &*files[0]), ("ssl_key_file", &*files[1])];
+    let mut cluster = common::server_with(&settings, &[]).await;
+
+    use SslMode::{Require, VerifyCa, VerifyFull};
+    for (host, mode, root, want) in [
+        ("localhost", Require, "own.pem", Ok(true)),
+        ("localhost", VerifyCa, "own.pem", Ok(true)),
+        ("localhost", VerifyFull, "own.pem", Ok(true)),
+        ("127.0.0.1", VerifyCa, "own.pem", Ok(true)),
+        ("127.0.0.1", VerifyFull, "own.pem", Err("tls")),
+        // Its own key and name in another certificate are not what is trusted.
+        ("localhost", VerifyCa, "expired.pem", Err("tls")),
+        ("localhost", VerifyFull, "ca.pem", Err("tls")),
+    ] {
+        let root = keys.path(root);
+        let got = encrypted(&over_tcp(&cluster, host, mode, Some(&root))).await;
+        assert_eq!(got, want, "{host} {mode:?} {root:?}");
+    }
+
+    std::fs::copy(keys.path("expired.pem"), &served).unwrap();
+    cluster.restart().await.unwrap();
+    let expired = keys.path("expired.pem");
+    for mode in [Require, VerifyCa, VerifyFull] {
+        let got = encrypted(&over_tcp(&cluster, "localhost", mode, Some(&expired))).await;
+        assert_eq!(got, Err("tls"), "{mode:?}");
     }
 }
 

@@ -290,13 +290,26 @@ pub struct KnownCollector {
     pub interval: Duration,
 }
 
+/// Databases that Amazon RDS, Google Cloud SQL and Azure keep for themselves: their customers can see
+/// but not enter them, so that an alert on databases that cannot be read would fire for ever.
+pub(crate) const NOT_TO_BE_ENTERED: [&str; 4] =
+    ["rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"];
+
 /// Which databases of a server are visited by the collectors that need to be inside one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseFilter {
     /// If not empty, only these.
     pub include: Vec<String>,
     /// Never these.
     pub exclude: Vec<String>,
+}
+
+impl Default for DatabaseFilter {
+    /// All but those that managed services keep for themselves.
+    fn default() -> Self {
+        let exclude = NOT_TO_BE_ENTERED.map(str::to_owned).to_vec();
+        Self { include: Vec::new(), exclude }
+    }
 }
 
 impl DatabaseFilter {

@@ -221,15 +221,25 @@ impl Kind {
             Self::UrlPath => {
                 let plain =
                     |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.');
-                if text.len() > 1 && text.starts_with('/') && text.bytes().all(plain) {
-                    Ok(Value::Text(text.to_owned()))
-                } else {
-                    Err(Fault::new(
+                // Clients take dots for steps in the tree, and ask for another path then.
+                let dots = || text.split('/').any(|segment| matches!(segment, "." | ".."));
+                if text.len() < 2 || !text.starts_with('/') || !text.bytes().all(plain) || dots() {
+                    return Err(Fault::new(
                         "is not a plain path",
                         "start it with `/` and use letters, digits, `-`, `_`, `.` and `/` only, \
                          such as `/metrics`",
-                    ))
+                    ));
                 }
+                if text.contains("//") {
+                    return Err(Fault::new("has an empty segment", "write single slashes only"));
+                }
+                if text.starts_with("/-/") {
+                    return Err(Fault::new(
+                        "lies under `/-/`, where the health checks are",
+                        "choose another path, such as `/metrics`",
+                    ));
+                }
+                Ok(Value::Text(text.to_owned()))
             }
             Self::Zone => match jiff::tz::TimeZone::get(text) {
                 Ok(_) => Ok(Value::Text(text.to_owned())),
@@ -331,13 +341,20 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "Databases to visit for the collectors that look inside one; all of them if empty.",
         )
         .or_env(&["PG_EXPORTER_INCLUDE_DATABASES"]),
-        Key::new("databases.exclude", Kind::List, "", "Databases never to visit.")
-            .or_env(&["PG_EXPORTER_EXCLUDE_DATABASES"]),
+        Key::new(
+            "databases.exclude",
+            Kind::List,
+            super::NOT_TO_BE_ENTERED.join(","),
+            "Databases never to visit; the default are those that managed services keep for \
+             themselves, and a list of your own replaces it.",
+        )
+        .or_env(&["PG_EXPORTER_EXCLUDE_DATABASES"]),
         Key::new(
             "timeouts.connect",
             timeout,
             time(d.timeouts.connect),
-            "Limit for a TCP or Unix connection, per host; wins over `connect_timeout` of the DSN.",
+            "Limit for a TCP or Unix connection, per address of a host; wins over `connect_timeout` \
+             of the DSN.",
         ),
         Key::new(
             "timeouts.handshake",
@@ -391,7 +408,8 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "series_limit",
             Kind::Integer { min: 1, max: 1_000_000 },
             d.series_limit.to_string(),
-            "Most series that one collector may publish for one database.",
+            "Most series that one collector may publish for one database; a histogram counts one for \
+             each bucket, `_sum` and `_count`.",
         ),
         Key::new(
             "collectors.statements.top",
@@ -542,7 +560,15 @@ mod tests {
             (Kind::UrlPath, "/a/b_c-d.e", Some(Value::Text("/a/b_c-d.e".into()))),
             (Kind::UrlPath, "/", None),
             (Kind::UrlPath, "/a?b", None),
+            (Kind::UrlPath, "/a/", Some(Value::Text("/a/".into()))),
+            (Kind::UrlPath, "/-a", Some(Value::Text("/-a".into()))),
             (Kind::UrlPath, "/{id}", None),
+            (Kind::UrlPath, "/:id", None),
+            (Kind::UrlPath, "/*rest", None),
+            (Kind::UrlPath, "//", None),
+            (Kind::UrlPath, "/a//b", None),
+            (Kind::UrlPath, "/a/../b", None),
+            (Kind::UrlPath, "/-/ready", None),
             (Kind::Zone, "UTC", Some(Value::Text("UTC".into()))),
             (Kind::Zone, "Mars/Olympus", None),
             (Kind::List, "a, b,,c", Some(Value::List(vec!["a".into(), "b".into(), "c".into()]))),

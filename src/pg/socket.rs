@@ -4,13 +4,14 @@
 //! Must not: know PostgreSQL's protocol.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::config::Endpoint;
@@ -29,11 +30,14 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// Connects within `limit`; an expired limit is [`io::ErrorKind::TimedOut`].
+    /// Connects within `limit` to each address that a host name has, in the resolver's order, as
+    /// libpq does; the name is looked up within `limit` too. An expired limit is
+    /// [`io::ErrorKind::TimedOut`]; the last address' error is the one returned.
     pub(super) async fn open(endpoint: &Endpoint, limit: Duration) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
-                let stream = timeout(limit, TcpStream::connect((host.as_str(), *port))).await??;
+                let addresses = timeout(limit, lookup_host((host.as_str(), *port))).await??;
+                let stream = first_that_answers(addresses, limit).await?;
                 stream.set_nodelay(true)?;
                 let options = SockRef::from(&stream);
                 #[cfg(target_os = "linux")]
@@ -52,6 +56,21 @@ impl Socket {
             }
         }
     }
+}
+
+async fn first_that_answers(
+    addresses: impl Iterator<Item = SocketAddr>,
+    limit: Duration,
+) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in addresses {
+        match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(e)) => last = e,
+            Err(late) => last = late.into(),
+        }
+    }
+    Err(last)
 }
 
 impl AsyncRead for Socket {
@@ -102,5 +121,45 @@ impl AsyncWrite for Socket {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+
+    /// An address that does not answer: its queue of one is full, so that Linux drops each SYN.
+    fn silent() -> (SocketAddr, Vec<socket2::Socket>) {
+        let socket = || socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let listener = socket();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = vec![listener];
+        for _ in 0..4 {
+            let client = socket();
+            client.set_nonblocking(true).unwrap();
+            let _in_progress: std::io::Result<()> = client.connect(&address);
+            held.push(client);
+        }
+        (address.as_socket().unwrap(), held)
+    }
+
+    #[tokio::test]
+    async fn each_address_has_its_own_limit_and_the_last_error_wins() {
+        let limit = Duration::from_millis(200);
+        let (silent, _held) = silent();
+        let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = (good.local_addr().unwrap(), good);
+        let closed = SocketAddr::from(([127, 0, 0, 1], 1));
+        let open = async |addresses: &[SocketAddr]| {
+            let stream = first_that_answers(addresses.iter().copied(), limit).await;
+            stream.map(|s| s.peer_addr().unwrap()).map_err(|e| e.kind())
+        };
+        assert_eq!(open(&[silent, closed, good.0]).await, Ok(good.0));
+        assert_eq!(open(&[closed, silent]).await, Err(io::ErrorKind::TimedOut));
+        assert_eq!(open(&[silent, closed]).await, Err(io::ErrorKind::ConnectionRefused));
+        assert_eq!(open(&[]).await, Err(io::ErrorKind::NotFound));
     }
 }

@@ -9,11 +9,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -69,9 +70,17 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Connec
     Ok(certificates)
 }
 
-fn roots(connect: &Connect) -> Result<RootCertStore, ConnectError> {
+/// What the server's certificate must come from.
+#[derive(Debug)]
+struct Roots {
+    webpki: Arc<WebPkiServerVerifier>,
+    /// The roots themselves: one of them may be the server's own certificate.
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+fn roots(connect: &Connect, provider: Arc<CryptoProvider>) -> Result<Roots, ConnectError> {
     let mut store = RootCertStore::empty();
-    match &connect.root_cert {
+    let certificates = match &connect.root_cert {
         RootCert::None => {
             return Err(credentials(
                 "sslmode verify-ca and verify-full",
@@ -79,58 +88,60 @@ fn roots(connect: &Connect) -> Result<RootCertStore, ConnectError> {
             ));
         }
         RootCert::System => {
-            let loaded = rustls_native_certs::load_native_certs();
-            store.add_parsable_certificates(loaded.certs);
+            let loaded = rustls_native_certs::load_native_certs().certs;
+            store.add_parsable_certificates(loaded.iter().cloned());
             if store.is_empty() {
                 return Err(credentials("sslrootcert=system", "no certificate could be loaded"));
             }
+            loaded
         }
         RootCert::File(path) => {
-            for certificate in read_certificates(path)? {
+            let read = read_certificates(path)?;
+            for certificate in &read {
                 store
-                    .add(certificate)
+                    .add(certificate.clone())
                     .map_err(|e| credentials(format!("sslrootcert {}", path.display()), e))?;
             }
+            read
         }
-    }
-    Ok(store)
+    };
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+        .build()
+        .map_err(|e| credentials("sslrootcert", e))?;
+    Ok(Roots { webpki, certificates })
 }
 
 fn verifier(
     connect: &Connect,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
-    // libpq: a root certificate file that is there makes `require` verify the chain.
-    let chain_only = match connect.sslmode {
-        SslMode::Disable | SslMode::Prefer => false,
-        SslMode::Require => connect.root_cert != RootCert::None,
-        SslMode::VerifyCa => true,
-        SslMode::VerifyFull => {
-            return Ok(webpki(connect, provider)?);
-        }
+    let (chain, name) = match connect.sslmode {
+        SslMode::Disable | SslMode::Prefer => (false, false),
+        // libpq: a root certificate file that is there makes `require` verify the chain.
+        SslMode::Require => (connect.root_cert != RootCert::None, false),
+        SslMode::VerifyCa => (true, false),
+        SslMode::VerifyFull => (true, true),
     };
-    let chain = if chain_only { Some(webpki(connect, provider.clone())?) } else { None };
-    Ok(Arc::new(WithoutName { chain, provider }))
+    let roots = if chain { Some(roots(connect, provider.clone())?) } else { None };
+    Ok(Arc::new(Verifier { roots, name, provider }))
 }
 
-fn webpki(
-    connect: &Connect,
-    provider: Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, ConnectError> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(connect)?), provider)
-        .build()
-        .map_err(|e| credentials("sslrootcert", e))
-}
-
-/// Verifies the chain where there is one to verify, and never the host name (libpq's `require` and
-/// `verify-ca`). Signatures of the handshake are always verified.
+/// Verifies the chain where there is one to verify, and the host name in its subjectAltName if
+/// `name` is set (libpq's `verify-full`). Signatures of the handshake are always verified.
 #[derive(Debug)]
-struct WithoutName {
-    chain: Option<Arc<WebPkiServerVerifier>>,
+struct Verifier {
+    roots: Option<Roots>,
+    name: bool,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for WithoutName {
+/// Whether webpki refuses an authority's certificate because a server uses it as its own.
+fn authority_as_server(error: &CertificateError) -> bool {
+    let CertificateError::Other(other) = error else { return false };
+    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -139,12 +150,29 @@ impl ServerCertVerifier for WithoutName {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
+        let verified = roots.webpki.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
             // webpki checks the name last, so reaching this error means that the chain held.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.name => Ok(ServerCertVerified::assertion()),
+            // `openssl req -x509` makes an authority, which libpq takes from a server that is trusted
+            // by that very certificate. webpki has checked its dates before it says this.
+            Err(rustls::Error::InvalidCertificate(e))
+                if authority_as_server(&e) && roots.certificates.contains(end_entity) =>
+            {
+                if self.name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             other => other,
         }
     }

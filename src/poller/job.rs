@@ -150,7 +150,8 @@ impl Job {
         self.outcome.refused.value += refused.value;
         self.outcome.refused.over_limit += refused.over_limit;
         self.outcome.last_success = Some(SystemTime::now());
-        self.outcome.series = families.iter().map(|f| f.samples.len()).sum();
+        self.outcome.series =
+            families.iter().flat_map(|f| &f.samples).map(|s| s.value.series()).sum();
         self.seen = true;
     }
 

@@ -359,6 +359,20 @@ fn other_faults_name_the_flag_or_variable() {
     assert!(e.starts_with("--config.file: cannot read absent.yml: "), "{e}");
 }
 
+#[test]
+fn what_managed_services_keep_for_themselves_is_left_out_unless_the_user_says() {
+    let entered = |exclude: Option<&str>| {
+        let given = exclude.map_or_else(Flags::default, |e| flags(&[("databases.exclude", e)]));
+        let config = Config::resolve(&given, &Fixed::new(), &KNOWN).unwrap();
+        let all = ["shop", "rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys", "mine"];
+        all.into_iter().filter(|d| config.databases().admits(d)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(entered(None), "shop mine");
+    let managed = "rdsadmin cloudsqladmin azure_maintenance azure_sys";
+    assert_eq!(entered(Some("mine")), format!("shop {managed}"));
+    assert_eq!(entered(Some("")), format!("shop {managed} mine"));
+}
+
 /// A row that nobody reads would be a setting without effect.
 #[test]
 fn every_row_of_the_table_is_read() {
