@@ -559,22 +559,36 @@ async fn a_locked_table_costs_nobody_a_sample_or_a_second() {
 }
 
 #[tokio::test]
-async fn a_lock_that_was_not_foreseen_ends_in_estimates_within_a_second() {
+async fn a_reindexed_toast_table_costs_no_other_table_its_size() {
     let cluster = server().await;
     work(&cluster, "postgres", SCHEMA).await;
+    // Never analysed, so that the catalog says 0 pages.
+    work(&cluster, "postgres", "CREATE TABLE fresh AS SELECT generate_series(1, 100000) i").await;
+    work(&cluster, "postgres", "CREATE TABLE locked (note text)").await;
     let holder = common::admin(&cluster, "postgres").await;
-    // The index of a TOAST table is opened with its table, but is not looked up among the locks.
+    let mut run = Run::new(&cluster, "mon", "postgres", "sizes").await;
+    let before = run.poll().await;
+    // The index of a TOAST table is opened with its table.
     let index = "SELECT indexrelid::regclass::text FROM pg_index i JOIN pg_class c \
                  ON c.reltoastrelid = i.indrelid WHERE c.relname = 'plain'";
     let index: String = holder.query_one(index, &[]).await.unwrap().get(0);
     holder.batch_execute(&format!("BEGIN; REINDEX INDEX {index}")).await.unwrap();
+    holder.batch_execute("LOCK locked").await.unwrap();
     let poll = Run::new(&cluster, "mon", "postgres", "sizes").await.poll().await;
     assert!(poll.1 < Duration::from_secs(1), "{:?}", poll.1);
+    let metric = "pg_stat_user_tables_table_size_bytes";
     let pages =
         number(&holder, "SELECT relpages * 8192 FROM pg_class WHERE relname = 'plain'").await;
-    assert_eq!(poll.get("pg_stat_user_tables_table_size_bytes", PLAIN), Some(pages));
-    // Three tables and four indexes have storage.
-    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(7.0));
+    assert_eq!(poll.get(metric, PLAIN), Some(pages));
+    let fresh = number(&holder, "SELECT pg_table_size('fresh')").await;
+    assert!(fresh > 3e6);
+    assert_eq!(poll.get(metric, &["postgres", "public", "fresh"]), Some(fresh));
+    assert_eq!(poll.get(metric, &["postgres", "public", "locked"]), None, "nobody knows");
+    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(2.0));
+    // Who has measured before keeps what it found.
+    let later = run.poll().await;
+    assert_eq!(later.get(metric, PLAIN), before.get(metric, PLAIN));
+    assert!(before.get(metric, PLAIN).unwrap() > pages, "the free space map, and TOAST");
 }
 
 #[tokio::test]
