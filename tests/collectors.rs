@@ -484,6 +484,34 @@ async fn hostile_names_come_out_whole_and_system_and_temporary_tables_do_not() {
 }
 
 #[tokio::test]
+async fn a_database_name_in_another_encoding_costs_no_collector_a_sample() {
+    let cluster = server().await;
+    work(
+        &cluster,
+        "postgres",
+        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    .await;
+    // Stored as the one byte E9, which is not UTF-8.
+    work(&cluster, "latin", "CREATE DATABASE \"café\" TEMPLATE template0 CONNECTION LIMIT 9").await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let found = "FROM pg_database WHERE textsend(datname::text) = '\\x636166e9'";
+    let oid = number(&admin, &format!("SELECT oid::int8 {found}")).await.to_string();
+    let size = number(&admin, &format!("SELECT pg_database_size(oid) {found}")).await;
+    let name = "caf\u{fffd}";
+    let poll = async |what| Run::new(&cluster, "mon", "postgres", what).await.poll().await;
+    let databases = poll("databases").await;
+    assert_eq!(databases.get("pg_database_size_bytes", &[name]), Some(size));
+    let connections = poll("connections").await;
+    assert_eq!(connections.get("pg_database_connection_limit", &[name]), Some(9.0));
+    assert_eq!(connections.get("pg_stat_database_numbackends", &[&oid, name]), Some(0.0));
+    let state = ["postgres", "idle"];
+    assert_eq!(connections.get("pg_stat_activity_count", &state), Some(1.0), "the test's own");
+    let cache = poll("cache").await;
+    assert_eq!(cache.get("pg_stat_database_xact_commit", &[&oid, name]), Some(0.0));
+}
+
+#[tokio::test]
 async fn sizes_are_the_servers_own() {
     let cluster = server().await;
     work(&cluster, "postgres", SCHEMA).await;

@@ -11,7 +11,7 @@ use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Lossy, Session};
 
 const LABELS: &[&str] = &["datid", "datname"];
 
@@ -152,7 +152,7 @@ fn sql(version_num: i32) -> String {
     let active_time = if version_num >= 140_000 { "d.active_time" } else { "NULL::float8" };
     let columns: Vec<String> = COLUMNS.iter().map(|c| format!("d.{c}::float8")).collect();
     format!(
-        "SELECT d.datid::int8, d.datname::text, \
+        "SELECT d.datid::int8, pg_catalog.textsend(d.datname::text), \
                 pg_catalog.date_part('epoch', d.stats_reset)::float8, {active_time}, {} \
            FROM pg_catalog.pg_stat_database d WHERE d.datname IS NOT NULL ORDER BY d.datname",
         columns.join(", ")
@@ -179,7 +179,7 @@ impl Collector for Cache {
             }
             Ok(Database {
                 datid: row.at(0)?,
-                datname: row.at(1)?,
+                datname: row.at::<Lossy>(1)?.0,
                 stats_reset: row.at(2)?,
                 active_time: row.at(3)?,
                 counters,

@@ -11,7 +11,7 @@ use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session};
 
 static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
@@ -98,7 +98,7 @@ static DATABASE_LIMIT: Metric = Metric::gauge(
 /// role may not see has neither type nor state. The statistics of one transaction are a snapshot,
 /// so ages are taken at the time of the scan, not of BEGIN.
 const ACTIVITY: &str = "\
-SELECT a.datname::text, COALESCE(a.state, 'unknown'),
+SELECT pg_catalog.textsend(a.datname::text), COALESCE(a.state, 'unknown'),
        CASE WHEN a.state = 'active' THEN a.wait_event_type END,
        (a.pid = pg_catalog.pg_backend_pid()
         OR (a.usename = current_user
@@ -121,7 +121,7 @@ SELECT pg_catalog.current_setting('max_connections')::int4,
        pg_catalog.current_setting('reserved_connections', true)::int4";
 
 const DATABASES: &str = "\
-SELECT d.oid::int8, d.datname::text, pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
+SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
        CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit END
   FROM pg_catalog.pg_database d ORDER BY d.datname";
 
@@ -211,7 +211,7 @@ impl Collector for Connections {
         let limits = limits.first().ok_or_else(no_answer)?;
         let group = |row: &Row| {
             Ok(Group {
-                datname: row.at(0)?,
+                datname: row.at::<Option<Lossy>>(0)?.map(|name| name.0),
                 state: row.at(1)?,
                 wait_event_type: row.at(2)?,
                 ours: row.at(3)?,
@@ -224,7 +224,7 @@ impl Collector for Connections {
         let database = |row: &Row| {
             Ok(Database {
                 datid: row.at(0)?,
-                datname: row.at(1)?,
+                datname: row.at::<Lossy>(1)?.0,
                 numbackends: row.at(2)?,
                 limit: row.at(3)?,
             })
