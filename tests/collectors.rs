@@ -448,6 +448,49 @@ async fn connections_by_state_age_wait_and_limit() {
     sleeps.abort();
 }
 
+#[tokio::test]
+async fn maintenance_is_no_long_running_query() {
+    let cluster = server().await;
+    work(&cluster, "postgres", "CREATE DATABASE app").await;
+    let tables = "CREATE TABLE big AS SELECT generate_series(1, 100000) i; \
+                  CREATE TABLE other AS SELECT * FROM big; CREATE TABLE small AS SELECT 1 AS i; \
+                  CREATE FUNCTION slow(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql \
+                    AS 'BEGIN PERFORM pg_sleep(60); RETURN i; END'";
+    work(&cluster, "app", tables).await;
+    let mut running = Vec::new();
+    let slow = "SET vacuum_cost_limit = 1; SET vacuum_cost_delay = 100";
+    for (set, sql) in [
+        (slow, "VACUUM big"),
+        (slow, "ANALYZE other"),
+        ("", "CREATE INDEX ON small (slow(i))"),
+        ("", "COPY (SELECT pg_sleep(60)) TO '/dev/null'"),
+    ] {
+        let client = common::admin(&cluster, "app").await;
+        client.batch_execute(set).await.unwrap();
+        running.push(tokio::spawn(async move { client.batch_execute(sql).await }));
+    }
+    let sleeper = common::admin(&cluster, "postgres").await;
+    let sleeps = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_sleep(60)").await });
+    let mut run = Run::new(&cluster, "mon", "postgres", "connections").await;
+    let copies = run.session.server().major() >= 14;
+    let mut started = "EXISTS (SELECT 1 FROM pg_stat_progress_vacuum) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_progress_analyze) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_progress_create_index) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)')"
+        .to_owned();
+    if copies {
+        started += " AND EXISTS (SELECT 1 FROM pg_stat_progress_copy)";
+    }
+    until(&cluster, "postgres", &started).await;
+    let poll = run.poll().await;
+    assert_eq!(poll.get("pg_stat_activity_count", &["app", "active"]), Some(4.0));
+    let longest = "pg_longest_running_query_seconds";
+    assert_eq!(poll.get(longest, &["app"]).is_none(), copies);
+    assert!(poll.get(longest, &["postgres"]).unwrap() > 0.0, "a query beside them counts");
+    running.into_iter().for_each(|r| r.abort());
+    sleeps.abort();
+}
+
 fn hostile_schema() -> (String, [String; 3]) {
     // 63 bytes: PostgreSQL's longest name.
     let long = format!("{}z", "é".repeat(31));
