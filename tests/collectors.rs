@@ -679,6 +679,12 @@ async fn one_database_that_may_not_be_measured_does_not_lose_the_others() {
     assert_eq!(mon.get(metric, &["closed"]), Some(closed));
     assert_eq!(plain.get(metric, &["template1"]), Some(template));
     assert_eq!(plain.get(metric, &["closed"]), None);
+    // What an interrupted DROP DATABASE leaves behind is no database, and its files may be gone.
+    let half = "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'closed'";
+    admin.batch_execute(half).await.unwrap();
+    let mon = Run::new(&cluster, "mon", "postgres", "databases").await.poll().await;
+    assert_eq!(mon.get(metric, &["closed"]), None);
+    assert_eq!(mon.get(metric, &["template1"]), Some(template));
 }
 
 #[test]

@@ -20,7 +20,8 @@ static SIZE: Metric = Metric::gauge(
 const REST: f64 = 100.0;
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// `pg_database_size` raises an error without either privilege.
+/// `pg_database_size` raises an error without either privilege. A limit of -2 marks what an interrupted
+/// DROP DATABASE left behind.
 macro_rules! size_where {
     ($condition:literal) => {
         concat!(
@@ -28,7 +29,7 @@ macro_rules! size_where {
                     CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') \
                            OR pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') \
                          THEN pg_catalog.pg_database_size(d.oid) END::int8 \
-               FROM pg_catalog.pg_database d WHERE ",
+               FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 AND ",
             $condition,
             " ORDER BY d.datname"
         )
@@ -36,7 +37,8 @@ macro_rules! size_where {
 }
 const ALL: &str = size_where!("true");
 const ONE: &str = size_where!("d.oid::int8 = $1");
-const LIST: &str = "SELECT d.oid::int8 FROM pg_catalog.pg_database d ORDER BY d.datname";
+const LIST: &str = "\
+SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 ORDER BY d.datname";
 
 /// The collector.
 pub struct Databases;
