@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "collectors/sizes.rs"]
+mod sizes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -175,20 +177,21 @@ async fn index_counters_roll_up_and_never_fall() {
     let admin = common::admin(&cluster, "postgres").await;
     let mut run = Run::new(&cluster, "mon", "postgres", "indexes").await;
 
-    // On a fresh start the counters are what the views say.
+    // The counters start at zero, and rise as the views do.
     let first = run.poll().await;
-    for (metric, column) in [
+    let columns = [
         (INDEX_SCANS, "idx_scan"),
         ("pg_stat_user_indexes_idx_tup_read_total", "idx_tup_read"),
         ("pg_stat_user_indexes_idx_tup_fetch_total", "idx_tup_fetch"),
-    ] {
-        let view = number(&admin, &leaves("trades_at", column)).await;
-        assert_eq!(first.get(metric, &TRADES_AT), Some(view), "{metric}");
+    ];
+    let mut before = Vec::new();
+    for (metric, column) in columns {
+        assert_eq!(first.get(metric, &TRADES_AT), Some(0.0), "{metric}");
+        before.push(number(&admin, &leaves("trades_at", column)).await);
     }
-    let scans = first.get(INDEX_SCANS, &TRADES_AT).unwrap();
-    assert_eq!(scans, 6.0);
+    assert_eq!(before[0], 6.0);
     let plain = ["postgres", "public", "plain", "plain_pkey"];
-    assert_eq!(first.get(INDEX_SCANS, &plain), Some(1.0));
+    assert_eq!(first.get(INDEX_SCANS, &plain), Some(0.0));
     assert_eq!(first.series(INDEX_SCANS).len(), 2, "one series per index of a root table");
     assert_eq!(first.get("pg_index_scan_ratio", TRADES), None, "nothing was scanned since");
 
@@ -201,10 +204,15 @@ async fn index_counters_roll_up_and_never_fall() {
          SET enable_indexonlyscan = off; SELECT count(*) FROM trades",
     )
     .await;
-    let now = format!("({}) = {scans} + 8", leaves("trades_at", "idx_scan"));
+    let now = format!("({}) = 6 + 8", leaves("trades_at", "idx_scan"));
     until(&cluster, "postgres", &now).await;
     let second = run.poll().await;
-    assert_eq!(second.get(INDEX_SCANS, &TRADES_AT), Some(scans + 8.0));
+    assert_eq!(second.get(INDEX_SCANS, &TRADES_AT), Some(8.0));
+    for ((metric, column), before) in columns.into_iter().zip(before) {
+        let by = number(&admin, &leaves("trades_at", column)).await - before;
+        assert!(by > 0.0 || column == "idx_tup_fetch", "{column}: {by}");
+        assert_eq!(second.get(metric, &TRADES_AT), Some(by), "{metric}");
+    }
     assert_eq!(second.get("pg_index_scan_ratio", TRADES), Some(0.8));
     assert_eq!(second.get("pg_index_scan_ratio", PLAIN), None);
 
@@ -212,8 +220,11 @@ async fn index_counters_roll_up_and_never_fall() {
     admin.batch_execute("DROP TABLE trades_2").await.unwrap();
     let third = run.poll().await;
     third.assert_not_below(&second);
-    assert_eq!(third.get(INDEX_SCANS, &TRADES_AT), Some(scans + 8.0));
-    assert_eq!(third.get(INDEX_SCANS, &plain), Some(1.0));
+    assert_eq!(third.get(INDEX_SCANS, &TRADES_AT), Some(8.0));
+    assert_eq!(third.get(INDEX_SCANS, &plain), Some(0.0));
+    // For an exporter that starts now there is no history at all.
+    let new = Run::new(&cluster, "mon", "postgres", "indexes").await.poll().await;
+    assert_eq!(new.get(INDEX_SCANS, &TRADES_AT), Some(0.0));
 
     // A reset, then two scans of the one leaf that is left.
     admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
@@ -226,15 +237,15 @@ async fn index_counters_roll_up_and_never_fall() {
     until(&cluster, "postgres", &format!("({}) = 2", leaves("trades_at", "idx_scan"))).await;
     let last = run.poll().await;
     last.assert_not_below(&reset);
-    assert_eq!(last.get(INDEX_SCANS, &TRADES_AT), Some(scans + 10.0));
+    assert_eq!(last.get(INDEX_SCANS, &TRADES_AT), Some(10.0));
     assert_eq!(last.get("pg_index_scan_ratio", TRADES), Some(10.0 / 12.0));
 
     // A rebuilt index has another oid and a copy of the counters: neither a fall nor a jump.
     admin.batch_execute("REINDEX INDEX CONCURRENTLY plain_pkey").await.unwrap();
     admin.batch_execute("REINDEX INDEX CONCURRENTLY trades_1_at_idx").await.unwrap();
     let rebuilt = run.poll().await;
-    assert_eq!(rebuilt.get(INDEX_SCANS, &TRADES_AT), Some(scans + 10.0));
-    assert_eq!(rebuilt.get(INDEX_SCANS, &plain), Some(1.0));
+    assert_eq!(rebuilt.get(INDEX_SCANS, &TRADES_AT), Some(10.0));
+    assert_eq!(rebuilt.get(INDEX_SCANS, &plain), Some(0.0));
 }
 
 #[tokio::test]
@@ -281,7 +292,7 @@ async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
     for (prefix, what) in [("heap", "hit"), ("heap", "read"), ("idx", "hit"), ("idx", "read")] {
         let view = number(&admin, &column(prefix, what)).await;
         let name = format!("pg_statio_user_tables_{prefix}_blocks_{what}");
-        assert_eq!(first.get(&name, TRADES), Some(view), "{name}");
+        assert_eq!(first.get(&name, TRADES), Some(0.0), "{name}");
         before.push(view);
     }
     assert_eq!(first.get("pg_table_cache_hit_ratio", TRADES), None);
@@ -293,7 +304,10 @@ async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
     second.assert_not_below(&first);
     let mut after = Vec::new();
     for (prefix, what) in [("heap", "hit"), ("heap", "read"), ("idx", "hit"), ("idx", "read")] {
-        after.push(number(&admin, &column(prefix, what)).await);
+        let view = number(&admin, &column(prefix, what)).await;
+        let name = format!("pg_statio_user_tables_{prefix}_blocks_{what}");
+        assert_eq!(second.get(&name, TRADES), Some(view - before[after.len()]), "{name}");
+        after.push(view);
     }
     let hit = (after[0] - before[0]) + (after[2] - before[2]);
     let read = (after[1] - before[1]) + (after[3] - before[3]);
@@ -320,10 +334,13 @@ async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart()
     let labels = [datid.as_str(), hostile];
     let mut run = Run::new(&cluster, "mon", "postgres", "cache").await;
     let first = run.poll().await;
-    for column in ["xact_commit", "tup_inserted", "blks_hit", "blks_read", "temp_bytes"] {
-        let view = number(&admin, &of(column)).await;
-        assert_eq!(first.get(&format!("pg_stat_database_{column}"), &labels), Some(view));
+    let columns = ["xact_commit", "tup_inserted", "blks_hit", "blks_read", "temp_bytes"];
+    let mut before = Vec::new();
+    for column in columns {
+        before.push(number(&admin, &of(column)).await);
+        assert_eq!(first.get(&format!("pg_stat_database_{column}"), &labels), Some(0.0));
     }
+    assert!(before[0] > 0.0 && before[1] >= 5000.0);
     assert_eq!(first.get("pg_cache_hit_ratio_objective", &[]), Some(0.95));
     assert_eq!(first.get("pg_index_scan_ratio_objective", &[]), Some(0.9));
     assert_eq!(first.get("pg_cache_hit_ratio", &[hostile]), None);
@@ -337,6 +354,10 @@ async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart()
     let second = run.poll().await;
     let hits = number(&admin, &of("blks_hit")).await - hit;
     let reads = number(&admin, &of("blks_read")).await - read;
+    for (column, before) in columns.into_iter().zip(before) {
+        let by = number(&admin, &of(column)).await - before;
+        assert_eq!(second.get(&format!("pg_stat_database_{column}"), &labels), Some(by));
+    }
     let ratio = second.get("pg_cache_hit_ratio", &[hostile]).unwrap();
     assert!((ratio - hits / (hits + reads)).abs() < 1e-9, "{ratio} {hits} {reads}");
 
@@ -429,6 +450,49 @@ async fn connections_by_state_age_wait_and_limit() {
     sleeps.abort();
 }
 
+#[tokio::test]
+async fn maintenance_is_no_long_running_query() {
+    let cluster = server().await;
+    work(&cluster, "postgres", "CREATE DATABASE app").await;
+    let tables = "CREATE TABLE big AS SELECT generate_series(1, 100000) i; \
+                  CREATE TABLE other AS SELECT * FROM big; CREATE TABLE small AS SELECT 1 AS i; \
+                  CREATE FUNCTION slow(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql \
+                    AS 'BEGIN PERFORM pg_sleep(60); RETURN i; END'";
+    work(&cluster, "app", tables).await;
+    let mut running = Vec::new();
+    let slow = "SET vacuum_cost_limit = 1; SET vacuum_cost_delay = 100";
+    for (set, sql) in [
+        (slow, "VACUUM big"),
+        (slow, "ANALYZE other"),
+        ("", "CREATE INDEX ON small (slow(i))"),
+        ("", "COPY (SELECT pg_sleep(60)) TO '/dev/null'"),
+    ] {
+        let client = common::admin(&cluster, "app").await;
+        client.batch_execute(set).await.unwrap();
+        running.push(tokio::spawn(async move { client.batch_execute(sql).await }));
+    }
+    let sleeper = common::admin(&cluster, "postgres").await;
+    let sleeps = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_sleep(60)").await });
+    let mut run = Run::new(&cluster, "mon", "postgres", "connections").await;
+    let copies = run.session.server().major() >= 14;
+    let mut started = "EXISTS (SELECT 1 FROM pg_stat_progress_vacuum) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_progress_analyze) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_progress_create_index) \
+                       AND EXISTS (SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)')"
+        .to_owned();
+    if copies {
+        started += " AND EXISTS (SELECT 1 FROM pg_stat_progress_copy)";
+    }
+    until(&cluster, "postgres", &started).await;
+    let poll = run.poll().await;
+    assert_eq!(poll.get("pg_stat_activity_count", &["app", "active"]), Some(4.0));
+    let longest = "pg_longest_running_query_seconds";
+    assert_eq!(poll.get(longest, &["app"]).is_none(), copies);
+    assert!(poll.get(longest, &["postgres"]).unwrap() > 0.0, "a query beside them counts");
+    running.into_iter().for_each(|r| r.abort());
+    sleeps.abort();
+}
+
 fn hostile_schema() -> (String, [String; 3]) {
     // 63 bytes: PostgreSQL's longest name.
     let long = format!("{}z", "é".repeat(31));
@@ -465,116 +529,31 @@ async fn hostile_names_come_out_whole_and_system_and_temporary_tables_do_not() {
 }
 
 #[tokio::test]
-async fn sizes_are_the_servers_own() {
+async fn a_database_name_in_another_encoding_costs_no_collector_a_sample() {
     let cluster = server().await;
-    work(&cluster, "postgres", SCHEMA).await;
-    // A TOAST table with something in it.
-    let random = "string_agg(md5(random()::text), '')";
-    let toast = format!(
-        "UPDATE plain SET note = (SELECT {random} FROM generate_series(1, 500)) WHERE id < 9"
-    );
-    work(&cluster, "postgres", &toast).await;
-    work(&cluster, "postgres", "VACUUM").await;
+    work(
+        &cluster,
+        "postgres",
+        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    .await;
+    // Stored as the one byte E9, which is not UTF-8.
+    work(&cluster, "latin", "CREATE DATABASE \"café\" TEMPLATE template0 CONNECTION LIMIT 9").await;
     let admin = common::admin(&cluster, "postgres").await;
-    let poll = Run::new(&cluster, "mon", "postgres", "sizes").await.poll().await;
-    let over = |f: &str, of: &str| format!("SELECT sum({f}(relid)) FROM pg_partition_tree('{of}')");
-    for (metric, labels, sql) in [
-        ("pg_stat_user_tables_table_size_bytes", PLAIN, "SELECT pg_table_size('plain')".to_owned()),
-        (
-            "pg_stat_user_tables_index_size_bytes",
-            PLAIN,
-            "SELECT pg_indexes_size('plain')".to_owned(),
-        ),
-        ("pg_stat_user_tables_table_size_bytes", TRADES, over("pg_table_size", "trades")),
-        ("pg_stat_user_tables_index_size_bytes", TRADES, over("pg_indexes_size", "trades")),
-        ("pg_index_size_bytes", &TRADES_AT, over("pg_table_size", "trades_at")),
-    ] {
-        let own = number(&admin, &sql).await;
-        assert!(own > 0.0, "{sql}");
-        assert_eq!(poll.get(metric, labels), Some(own), "{metric} {labels:?}");
-    }
-    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(0.0));
-    assert_eq!(poll.series("pg_index_size_bytes").len(), 2, "trades_1_local has no series");
-}
-
-#[tokio::test]
-async fn a_locked_table_costs_nobody_a_sample_or_a_second() {
-    let cluster = server().await;
-    work(&cluster, "postgres", SCHEMA).await;
-    work(&cluster, "postgres", "CREATE TABLE free AS SELECT generate_series(1, 9000) i").await;
-    work(&cluster, "postgres", "VACUUM ANALYZE").await;
-    let holder = common::admin(&cluster, "postgres").await;
-    holder.batch_execute("BEGIN; LOCK trades").await.unwrap();
-    // ACCESS EXCLUSIVE that is only awaited blocks whoever comes later.
-    let reader = common::admin(&cluster, "postgres").await;
-    reader.batch_execute("BEGIN; SELECT * FROM plain LIMIT 1").await.unwrap();
-    let queued = common::admin(&cluster, "postgres").await;
-    let waits = tokio::spawn(async move { queued.batch_execute("BEGIN; LOCK plain").await });
-    until(&cluster, "postgres", "EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)").await;
-
-    let admin = common::admin(&cluster, "postgres").await;
-    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases"] {
-        let poll = Run::new(&cluster, "mon", "postgres", name).await.poll().await;
-        assert!(poll.1 < Duration::from_secs(1), "{name} took {:?}", poll.1);
-        if name != "sizes" {
-            continue;
-        }
-        let size =
-            |t: &str| poll.get("pg_stat_user_tables_table_size_bytes", &["postgres", "public", t]);
-        assert_eq!(size("free"), Some(number(&admin, "SELECT pg_table_size('free')").await));
-        let pages =
-            "SELECT sum(relpages) * 8192 FROM pg_class WHERE relkind = 'r' AND relname LIKE";
-        let trades = number(&admin, &format!("{pages} 'trades%'")).await;
-        assert!(trades > 0.0);
-        assert_eq!(size("trades"), Some(trades));
-        let toast =
-            "COALESCE((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0)";
-        let plain =
-            format!("SELECT (relpages + {toast}) * 8192 FROM pg_class c WHERE relname = 'plain'");
-        assert_eq!(size("plain"), Some(number(&admin, &plain).await));
-        // trades_1, trades_2a and plain; LOCK TABLE does not lock the indexes.
-        assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(3.0));
-    }
-    drop((holder, reader));
-    waits.await.unwrap().unwrap();
-}
-
-#[tokio::test]
-async fn a_lock_that_was_not_foreseen_ends_in_estimates_within_a_second() {
-    let cluster = server().await;
-    work(&cluster, "postgres", SCHEMA).await;
-    let holder = common::admin(&cluster, "postgres").await;
-    // The index of a TOAST table is opened with its table, but is not looked up among the locks.
-    let index = "SELECT indexrelid::regclass::text FROM pg_index i JOIN pg_class c \
-                 ON c.reltoastrelid = i.indrelid WHERE c.relname = 'plain'";
-    let index: String = holder.query_one(index, &[]).await.unwrap().get(0);
-    holder.batch_execute(&format!("BEGIN; REINDEX INDEX {index}")).await.unwrap();
-    let poll = Run::new(&cluster, "mon", "postgres", "sizes").await.poll().await;
-    assert!(poll.1 < Duration::from_secs(1), "{:?}", poll.1);
-    let pages =
-        number(&holder, "SELECT relpages * 8192 FROM pg_class WHERE relname = 'plain'").await;
-    assert_eq!(poll.get("pg_stat_user_tables_table_size_bytes", PLAIN), Some(pages));
-    // Three tables and four indexes have storage.
-    assert_eq!(poll.get("pg_size_estimated_relations", &["postgres"]), Some(7.0));
-}
-
-#[tokio::test]
-async fn one_database_that_may_not_be_measured_does_not_lose_the_others() {
-    let cluster = server().await;
-    work(&cluster, "postgres", "CREATE ROLE plain LOGIN; CREATE ROLE nobody").await;
-    work(&cluster, "postgres", "CREATE DATABASE closed").await;
-    work(&cluster, "postgres", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC").await;
-    let admin = common::admin(&cluster, "postgres").await;
-    let size = |d: &str| format!("SELECT pg_database_size('{d}')");
-    let mon = Run::new(&cluster, "mon", "postgres", "databases").await.poll().await;
-    let plain = Run::new(&cluster, "plain", "postgres", "databases").await.poll().await;
-    let template = number(&admin, &size("template1")).await;
-    let closed = number(&admin, &size("closed")).await;
-    let metric = "pg_database_size_bytes";
-    assert_eq!(mon.get(metric, &["template1"]), Some(template));
-    assert_eq!(mon.get(metric, &["closed"]), Some(closed));
-    assert_eq!(plain.get(metric, &["template1"]), Some(template));
-    assert_eq!(plain.get(metric, &["closed"]), None);
+    let found = "FROM pg_database WHERE textsend(datname::text) = '\\x636166e9'";
+    let oid = number(&admin, &format!("SELECT oid::int8 {found}")).await.to_string();
+    let size = number(&admin, &format!("SELECT pg_database_size(oid) {found}")).await;
+    let name = "caf\u{fffd}";
+    let poll = async |what| Run::new(&cluster, "mon", "postgres", what).await.poll().await;
+    let databases = poll("databases").await;
+    assert_eq!(databases.get("pg_database_size_bytes", &[name]), Some(size));
+    let connections = poll("connections").await;
+    assert_eq!(connections.get("pg_database_connection_limit", &[name]), Some(9.0));
+    assert_eq!(connections.get("pg_stat_database_numbackends", &[&oid, name]), Some(0.0));
+    let state = ["postgres", "idle"];
+    assert_eq!(connections.get("pg_stat_activity_count", &state), Some(1.0), "the test's own");
+    let cache = poll("cache").await;
+    assert_eq!(cache.get("pg_stat_database_xact_commit", &[&oid, name]), Some(0.0));
 }
 
 #[test]

@@ -280,6 +280,7 @@ async fn a_statistics_reset_lowers_no_counter() {
             client.execute("SELECT * FROM t WHERE id = $1", &[&id]).await.unwrap();
         }
     };
+    process.wait("watched", |t| t.contains("pg_stat_user_indexes_idx_scan_total{")).await;
     work().await;
     process.wait("counted", |t| sum(t, "pg_stat_user_indexes_idx_scan_total") > 100.0).await;
     let before = process

@@ -11,7 +11,7 @@ use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Lossy, Session};
 
 const LABELS: &[&str] = &["datid", "datname"];
 
@@ -40,8 +40,8 @@ static STATS_RESET: Metric = Metric::gauge(
 static ACTIVE_TIME: Metric = Metric::counter(
     "pg_stat_database_active_time_seconds_total",
     LABELS,
-    "Seconds spent executing statements in the database, pg_stat_database.active_time \
-     (PostgreSQL 14 and later).",
+    "Seconds spent executing statements in the database, pg_stat_database.active_time, since \
+     pgrunway began to watch (PostgreSQL 14 and later).",
 );
 
 /// Counters by nature, under postgres_exporter's names.
@@ -50,7 +50,12 @@ macro_rules! cumulative {
         $(static $ident: Metric = Metric::untyped(
             concat!("pg_stat_database_", $column),
             LABELS,
-            concat!($what, ", pg_stat_database.", $column, "; cumulative, never falling."),
+            concat!(
+                $what,
+                ", pg_stat_database.",
+                $column,
+                ", since pgrunway began to watch; never falling."
+            ),
         );)*
         /// In the order of [`Database::counters`], which follows the columns of [`sql`].
         static CUMULATIVE: &[&Metric] = &[$(&$ident),*];
@@ -135,7 +140,7 @@ pub struct Rows {
     pub databases: Vec<Database>,
 }
 
-/// Totals since the first poll's base, and the window of (hit, read) per database.
+/// Totals since the first poll, and the window of (hit, read) per database.
 #[derive(Debug, Default)]
 pub struct State {
     /// The last counter is `active_time`.
@@ -147,7 +152,7 @@ fn sql(version_num: i32) -> String {
     let active_time = if version_num >= 140_000 { "d.active_time" } else { "NULL::float8" };
     let columns: Vec<String> = COLUMNS.iter().map(|c| format!("d.{c}::float8")).collect();
     format!(
-        "SELECT d.datid::int8, d.datname::text, \
+        "SELECT d.datid::int8, pg_catalog.textsend(d.datname::text), \
                 pg_catalog.date_part('epoch', d.stats_reset)::float8, {active_time}, {} \
            FROM pg_catalog.pg_stat_database d WHERE d.datname IS NOT NULL ORDER BY d.datname",
         columns.join(", ")
@@ -174,7 +179,7 @@ impl Collector for Cache {
             }
             Ok(Database {
                 datid: row.at(0)?,
-                datname: row.at(1)?,
+                datname: row.at::<Lossy>(1)?.0,
                 stats_reset: row.at(2)?,
                 active_time: row.at(3)?,
                 counters,
@@ -261,7 +266,7 @@ mod tests {
             ),
         );
         assert_eq!(value(&first, "pg_cache_hit_ratio", &["app"]), None, "no increments yet");
-        assert_eq!(value(&first, "pg_stat_database_blks_hit", &["5", "app"]), Some(1000.0));
+        assert_eq!(value(&first, "pg_stat_database_blks_hit", &["5", "app"]), Some(0.0));
         let second = poll(
             &Cache,
             &mut state,
@@ -286,7 +291,7 @@ mod tests {
             rows(30.0, vec![app, database(6, "a\"b\\c\nd", 10.0, 1.0, 0.0), young]),
         );
         assert_eq!(value(&third, "pg_cache_hit_ratio", &["app"]), Some(150.0 / 200.0));
-        assert_eq!(value(&third, "pg_stat_database_blks_hit", &["5", "app"]), Some(1150.0));
+        assert_eq!(value(&third, "pg_stat_database_blks_hit", &["5", "app"]), Some(150.0));
         check("cache", &third);
     }
 

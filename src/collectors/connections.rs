@@ -11,7 +11,7 @@ use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session};
 
 static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
@@ -36,7 +36,8 @@ static LONGEST_QUERY: Metric = Metric::gauge(
     "pg_longest_running_query_seconds",
     &["datname"],
     "Time since the longest-running statement of an active client backend began, from \
-     pg_stat_activity.query_start, without this exporter's own; absent where none runs.",
+     pg_stat_activity.query_start, without this exporter's own and those that a pg_stat_progress_* \
+     view shows (VACUUM, ANALYZE, CREATE INDEX, CLUSTER, COPY); absent where none runs.",
 );
 static OLDEST_IDLE: Metric = Metric::gauge(
     "pg_oldest_idle_in_transaction_seconds",
@@ -96,9 +97,17 @@ static DATABASE_LIMIT: Metric = Metric::gauge(
 
 /// One row per (database, state, wait event type of active backends, ours or not). A row that the
 /// role may not see has neither type nor state. The statistics of one transaction are a snapshot,
-/// so ages are taken at the time of the scan, not of BEGIN.
-const ACTIVITY: &str = "\
-SELECT a.datname::text, COALESCE(a.state, 'unknown'),
+/// so ages are taken at the time of the scan, not of BEGIN. Maintenance is meant to take long, and
+/// has views of its own; base backups are sent by other backends.
+fn activity(version_num: i32) -> String {
+    let copy = if version_num >= 140_000 {
+        "UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_copy p"
+    } else {
+        ""
+    };
+    format!(
+        "\
+SELECT pg_catalog.textsend(a.datname::text), COALESCE(a.state, 'unknown'),
        CASE WHEN a.state = 'active' THEN a.wait_event_type END,
        (a.pid = pg_catalog.pg_backend_pid()
         OR (a.usename = current_user
@@ -107,12 +116,20 @@ SELECT a.datname::text, COALESCE(a.state, 'unknown'),
        pg_catalog.date_part('epoch',
          pg_catalog.max(pg_catalog.clock_timestamp() - a.xact_start))::float8,
        pg_catalog.date_part('epoch',
-         pg_catalog.max(pg_catalog.clock_timestamp() - a.query_start))::float8,
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.query_start)
+           FILTER (WHERE a.pid NOT IN (
+             SELECT p.pid FROM pg_catalog.pg_stat_progress_vacuum p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_analyze p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_cluster p
+             {copy})))::float8,
        pg_catalog.date_part('epoch',
          pg_catalog.max(pg_catalog.clock_timestamp() - a.state_change))::float8
   FROM pg_catalog.pg_stat_activity a
  WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)
- GROUP BY 1, 2, 3, 4";
+ GROUP BY 1, 2, 3, 4"
+    )
+}
 
 /// `reserved_connections` is NULL before 16.
 const LIMITS: &str = "\
@@ -121,7 +138,7 @@ SELECT pg_catalog.current_setting('max_connections')::int4,
        pg_catalog.current_setting('reserved_connections', true)::int4";
 
 const DATABASES: &str = "\
-SELECT d.oid::int8, d.datname::text, pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
+SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
        CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit END
   FROM pg_catalog.pg_database d ORDER BY d.datname";
 
@@ -143,7 +160,7 @@ pub struct Group {
     pub count: i64,
     /// Seconds since the oldest `xact_start`.
     pub xact: Option<f64>,
-    /// Seconds since the oldest `query_start`.
+    /// Seconds since the oldest `query_start`, maintenance left out.
     pub query: Option<f64>,
     /// Seconds since the oldest `state_change`.
     pub change: Option<f64>,
@@ -205,13 +222,14 @@ impl Collector for Connections {
     ];
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
-        let queries = [Query::new(LIMITS), Query::new(ACTIVITY), Query::new(DATABASES)];
+        let activity = activity(session.server().version_num);
+        let queries = [Query::new(LIMITS), Query::new(&activity), Query::new(DATABASES)];
         let answers = session.read_all(&queries).await?;
         let [limits, activity, databases] = answers.as_slice() else { return Err(no_answer()) };
         let limits = limits.first().ok_or_else(no_answer)?;
         let group = |row: &Row| {
             Ok(Group {
-                datname: row.at(0)?,
+                datname: row.at::<Option<Lossy>>(0)?.map(|name| name.0),
                 state: row.at(1)?,
                 wait_event_type: row.at(2)?,
                 ours: row.at(3)?,
@@ -224,7 +242,7 @@ impl Collector for Connections {
         let database = |row: &Row| {
             Ok(Database {
                 datid: row.at(0)?,
-                datname: row.at(1)?,
+                datname: row.at::<Lossy>(1)?.0,
                 numbackends: row.at(2)?,
                 limit: row.at(3)?,
             })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session};
 
 static SIZE: Metric = Metric::gauge(
     "pg_database_size_bytes",
@@ -20,15 +20,16 @@ static SIZE: Metric = Metric::gauge(
 const REST: f64 = 100.0;
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// `pg_database_size` raises an error without either privilege.
+/// `pg_database_size` raises an error without either privilege. A limit of -2 marks what an interrupted
+/// DROP DATABASE left behind.
 macro_rules! size_where {
     ($condition:literal) => {
         concat!(
-            "SELECT d.oid::int8, d.datname::text, \
+            "SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), \
                     CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') \
                            OR pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') \
                          THEN pg_catalog.pg_database_size(d.oid) END::int8 \
-               FROM pg_catalog.pg_database d WHERE ",
+               FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 AND ",
             $condition,
             " ORDER BY d.datname"
         )
@@ -36,7 +37,8 @@ macro_rules! size_where {
 }
 const ALL: &str = size_where!("true");
 const ONE: &str = size_where!("d.oid::int8 = $1");
-const LIST: &str = "SELECT d.oid::int8 FROM pg_catalog.pg_database d ORDER BY d.datname";
+const LIST: &str = "\
+SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 ORDER BY d.datname";
 
 /// The collector.
 pub struct Databases;
@@ -66,7 +68,7 @@ impl Collector for Databases {
             Err(e) if !e.is_fatal() => one_by_one(session).await?,
             all => all?,
         };
-        let databases = rows.iter().map(|row| Ok((row.at(1)?, row.at(2)?)));
+        let databases = rows.iter().map(|row| Ok((row.at::<Lossy>(1)?.0, row.at(2)?)));
         Ok(Rows {
             databases: databases.collect::<Result<_, CollectError>>()?,
             took: session.seconds() - start,

@@ -1,5 +1,5 @@
 //! Bytes on disk per root table and per index of a root table, partitions included: exact, except
-//! for relations that somebody holds or awaits ACCESS EXCLUSIVE on.
+//! for relations that somebody holds or awaits ACCESS EXCLUSIVE on, whose last size must do.
 //!
 //! Must not: wait for a lock longer than `lock_timeout`, or lose all sizes to one locked relation.
 
@@ -19,25 +19,29 @@ static TABLE: Metric = Metric::gauge(
     "pg_stat_user_tables_table_size_bytes",
     LABELS,
     "Bytes on disk of the table and all its partitions with TOAST, without indexes, by \
-     pg_table_size(); estimated from pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+     pg_table_size(); where ACCESS EXCLUSIVE is held or awaited the last that was measured, else \
+     estimated from pg_class.relpages, absent without either.",
 );
 static INDEX: Metric = Metric::gauge(
     "pg_stat_user_tables_index_size_bytes",
     LABELS,
     "Bytes on disk of all indexes of the table and its partitions, as pg_indexes_size() counts \
-     them; estimated from pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+     them; where ACCESS EXCLUSIVE is held or awaited the last that was measured, else estimated \
+     from pg_class.relpages, absent without either.",
 );
 static ONE_INDEX: Metric = Metric::gauge(
     "pg_index_size_bytes",
     &["datname", "schemaname", "relname", "indexrelname"],
-    "Bytes on disk of the index and of those attached to it, by pg_table_size(); estimated from \
-     pg_class.relpages where ACCESS EXCLUSIVE is held or awaited.",
+    "Bytes on disk of the index and of those attached to it, by pg_table_size(); where ACCESS \
+     EXCLUSIVE is held or awaited the last that was measured, else estimated from \
+     pg_class.relpages, absent without either.",
 );
 static ESTIMATED: Metric = Metric::gauge(
     "pg_size_estimated_relations",
     &["datname"],
-    "Tables, indexes and partitions whose size was estimated from pg_class.relpages in the last \
-     poll, because they were locked or there were too many to measure in time.",
+    "Tables, indexes and partitions that the last poll did not measure, because they were locked or \
+     there were too many to measure in time: an earlier size or an estimate from pg_class.relpages \
+     stands for theirs.",
 );
 
 /// A poll rests a hundred times as long as it took: at most 1 % of a backend.
@@ -55,13 +59,16 @@ enum Method {
     Catalog,
 }
 
-/// A lock that is only awaited blocks those who come later, so it counts as held. `relpages` is an
-/// unsigned number in a signed column.
+/// A lock that is only awaited blocks those who come later, so it counts as held. To measure a
+/// table opens its TOAST table and the index of that, which `REINDEX TABLE` locks, but not its other
+/// indexes. `relpages` is an unsigned number in a signed column, and 0 where nobody counted yet.
 fn sql(method: Method) -> String {
     let estimated = match method {
         Method::Files => {
             "c.oid IN (SELECT held.relation FROM held) \
-             OR c.reltoastrelid IN (SELECT held.relation FROM held)"
+             OR c.reltoastrelid IN (SELECT held.relation FROM held) \
+             OR c.reltoastrelid IN (SELECT x.indrelid FROM pg_catalog.pg_index x \
+                                      JOIN held ON held.relation = x.indexrelid)"
         }
         Method::Catalog => "true",
     };
@@ -81,7 +88,7 @@ fn sql(method: Method) -> String {
                     CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
                     i.indrelid::int8 AS indrelid, c.relkind NOT IN ('p', 'I') AS stored, \
                     ({estimated}) AS estimated, \
-                    (c.relpages::int8 & 4294967295) \
+                    NULLIF(c.relpages::int8 & 4294967295, 0) \
                       + COALESCE(t.relpages::int8 & 4294967295, 0) AS pages, \
                     pg_catalog.current_setting('block_size')::int8 AS block \
                FROM pg_catalog.pg_class c \
@@ -103,9 +110,9 @@ pub struct Relation {
     pub table: Table,
     /// For an index: its table.
     pub index_of: Option<i64>,
-    /// Whether `bytes` is an estimate.
+    /// Whether it was not measured, so that `bytes` is an estimate.
     pub estimated: bool,
-    /// `None` where it was dropped meanwhile.
+    /// `None` where it was dropped meanwhile, or there is nothing to estimate from.
     pub bytes: Option<i64>,
 }
 
@@ -122,11 +129,47 @@ pub struct Rows {
     pub relations: Vec<Relation>,
 }
 
-/// What the last poll cost.
+/// What the last poll cost, and what was measured.
 #[derive(Debug, Default)]
 pub struct State {
     took: f64,
     too_many: bool,
+    /// Bytes by oid, as they were last measured, of the relations that are still there.
+    measured: HashMap<i64, i64>,
+}
+
+impl State {
+    /// The best that is known of each relation's size; `None` where nothing is.
+    fn sizes(&mut self, rows: &Rows) -> Vec<Option<i64>> {
+        let mut measured = HashMap::with_capacity(rows.relations.len());
+        let sizes = rows.relations.iter().map(|r| {
+            let before = self.measured.get(&r.table.id).copied();
+            let last = if r.estimated { before } else { r.bytes };
+            measured.extend(last.map(|bytes| (r.table.id, bytes)));
+            // A lock is short, so what was measured before it is the better guess; where there is
+            // too much to measure, it may be long ago.
+            match (r.estimated, rows.too_many) {
+                (true, true) => r.bytes.or(last),
+                _ => last.or(r.bytes),
+            }
+        });
+        let sizes = sizes.collect();
+        self.measured = measured;
+        sizes
+    }
+}
+
+/// Bytes per root. A sum with an unknown size in it is unknown: too little looks like a table that
+/// was emptied.
+#[derive(Default)]
+struct Sums(HashMap<i64, Option<f64>>);
+
+impl Sums {
+    fn add(&mut self, root: i64, bytes: Option<i64>) {
+        let sum = self.0.entry(root).or_insert(Some(0.0));
+        // Bytes on disk are far below 2^53.
+        *sum = sum.zip(bytes).map(|(sum, bytes)| sum + bytes as f64);
+    }
 }
 
 impl Collector for Sizes {
@@ -158,7 +201,8 @@ impl Collector for Sizes {
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        *state = State { took: rows.took, too_many: rows.too_many };
+        (state.took, state.too_many) = (rows.took, rows.too_many);
+        let sizes = state.sizes(&rows);
         let relations = &rows.relations;
         let datname = rows.datname.as_str();
         let roots = Roots::new(relations.iter().filter(|r| r.index_of.is_none()).map(|r| &r.table));
@@ -168,26 +212,28 @@ impl Collector for Sizes {
                 .filter(|r| r.index_of.is_some())
                 .filter_map(|r| Some((r.table.id, r.table.parent?))),
         );
-        let (mut tables, mut on_tables) = (HashMap::<i64, f64>::new(), HashMap::<i64, f64>::new());
-        let mut by_index = HashMap::<i64, f64>::new();
-        for relation in relations {
-            // Bytes on disk are far below 2^53.
-            let Some(bytes) = relation.bytes.map(|b| b as f64) else { continue };
+        let (mut tables, mut on_tables) = (Sums::default(), Sums::default());
+        let mut by_index = Sums::default();
+        for (relation, bytes) in relations.iter().zip(sizes) {
+            if bytes.is_none() && !relation.estimated {
+                continue;
+            }
             let table = relation.index_of.unwrap_or(relation.table.id);
             let Some(root) = roots.of(table) else { continue };
-            let sums = if relation.index_of.is_some() { &mut on_tables } else { &mut tables };
-            *sums.entry(root).or_default() += bytes;
             if relation.index_of.is_some() {
-                *by_index.entry(indexes.root(relation.table.id)).or_default() += bytes;
+                on_tables.add(root, bytes);
+                by_index.add(indexes.root(relation.table.id), bytes);
+            } else {
+                tables.add(root, bytes);
             }
         }
         let mut names = HashMap::new();
         for (schema, name, id) in roots.iter() {
             let labels = [datname, schema, name];
             // A table without indexes has 0 bytes of them; a dropped one has no size at all.
-            let size = tables.get(&id).copied();
-            sink.number(&TABLE, &labels, size);
-            sink.number(&INDEX, &labels, size.map(|_| on_tables.get(&id).copied().unwrap_or(0.0)));
+            let Some(size) = tables.0.get(&id) else { continue };
+            sink.number(&TABLE, &labels, *size);
+            sink.number(&INDEX, &labels, on_tables.0.get(&id).copied().unwrap_or(Some(0.0)));
             names.insert(id, (schema, name));
         }
         let mut shown: Vec<_> = relations
@@ -200,7 +246,7 @@ impl Collector for Sizes {
             .collect();
         shown.sort_unstable();
         for (labels, id) in shown {
-            sink.number(&ONE_INDEX, &labels, by_index.get(&id).copied());
+            sink.number(&ONE_INDEX, &labels, by_index.0.get(&id).copied().flatten());
         }
         let estimated = relations.iter().filter(|r| r.estimated).count();
         sink.number(&ESTIMATED, &[datname], estimated as f64);
@@ -278,8 +324,35 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_measured_keeps_its_size_or_has_none_but_never_zero() {
+        let mut state = State::default();
+        let not = |table, bytes| Relation { bytes, estimated: true, ..relation(table, 0) };
+        let sizes = |state: &mut State, all: Rows| {
+            let families = poll(&Sizes, state, all);
+            ["a", "b", "c"].map(|t| value(&families, TABLE.name, &["app", "public", t]))
+        };
+        let [a, b, c] = ["a", "b", "c"].map(|name| move |id| root(id, "public", name));
+        let (child, other) = (|| partition(21, 2), || partition(22, 2));
+        let first = vec![relation(a(1), 800), relation(b(2), 0), relation(child(), 400)];
+        assert_eq!(sizes(&mut state, rows(0.1, first)), [Some(800.0), Some(400.0), None]);
+        // Locked: the estimate is older than the last size; a new partition and `c` have neither.
+        let locked = || {
+            let b = [relation(b(2), 0), relation(child(), 500), not(other(), None)];
+            [vec![not(a(1), Some(80))], b.to_vec(), vec![not(c(3), None)]].concat()
+        };
+        assert_eq!(sizes(&mut state, rows(0.1, locked())), [Some(800.0), None, None]);
+        // Too many: the last size may be much older than the estimate.
+        let many = Rows { too_many: true, ..rows(0.1, locked()) };
+        assert_eq!(sizes(&mut state, many), [Some(80.0), None, None]);
+        let last = vec![not(a(1), None), not(b(2), Some(0)), not(child(), None)];
+        assert_eq!(sizes(&mut state, rows(0.1, last)), [Some(800.0), Some(500.0), None]);
+    }
+
+    #[test]
     fn the_interval_follows_the_cost() {
-        let interval = |took, too_many| Sizes.interval(&State { took, too_many }).as_secs();
+        let interval = |took, too_many| {
+            Sizes.interval(&State { took, too_many, ..State::default() }).as_secs()
+        };
         assert_eq!(interval(0.1, false), 60);
         assert_eq!(interval(2.0, false), 200);
         assert_eq!(interval(1e9, false), 900);

@@ -3,7 +3,7 @@
 //!
 //! Must not: lock a relation, or give a ratio where nothing was read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::relations::{Roots, Table, USERS};
@@ -34,7 +34,8 @@ macro_rules! cumulative {
                 $what,
                 ", pg_statio_user_tables.",
                 $column,
-                " of all its partitions; cumulative, never falling."
+                " of all its partitions, since pgrunway began to watch; never falling, absent until the \
+                 table is read."
             ),
         );
     };
@@ -108,6 +109,8 @@ pub struct Rows {
 pub struct State {
     totals: Rollup<4>,
     windows: HashMap<i64, Window<2>>,
+    /// Root tables that were ever read: only those have counters.
+    used: HashSet<i64>,
 }
 
 impl Collector for Tables {
@@ -182,12 +185,24 @@ impl Collector for Tables {
             let [fetched, hit] = window.sums();
             sink.number(&RATIO, &labels, ratio(hit, fetched));
         }
-        for (labels, _, [heap, heap_hit, idx, idx_hit]) in totals() {
+        let read = |r: &&Reading<4>| r.counters.iter().any(|c| *c > 0.0);
+        let mut used: HashSet<i64> = readings.iter().filter(read).map(|r| r.root).collect();
+        used.extend(state.used.iter().filter(|id| state.totals.total(**id).is_some()));
+        for (labels, id, mut total) in totals() {
+            if !used.contains(&id) {
+                continue;
+            }
+            if !state.used.contains(&id) {
+                // The zero that the first increase needs; what was counted follows in a poll.
+                total = [0.0; 4];
+            }
+            let [heap, heap_hit, idx, idx_hit] = total;
             sink.number(&HEAP_READ, &labels, (heap - heap_hit).max(0.0));
             sink.number(&HEAP_HIT, &labels, heap_hit);
             sink.number(&IDX_READ, &labels, (idx - idx_hit).max(0.0));
             sink.number(&IDX_HIT, &labels, idx_hit);
         }
+        state.used = used;
     }
 }
 
@@ -231,7 +246,7 @@ mod tests {
                 ],
             ),
         );
-        assert_eq!(value(&first, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(965.0));
+        assert_eq!(value(&first, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(0.0));
         assert_eq!(value(&first, "pg_table_cache_hit_ratio", &labels), None);
         // Partition 3 and its child are dropped; index 12 comes back as 22 with its counters.
         let second = poll(
@@ -247,8 +262,8 @@ mod tests {
                 ],
             ),
         );
-        assert_eq!(value(&second, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(1005.0));
-        assert_eq!(value(&second, "pg_statio_user_tables_idx_blocks_hit", &labels), Some(45.0));
+        assert_eq!(value(&second, "pg_statio_user_tables_heap_blocks_hit", &labels), Some(40.0));
+        assert_eq!(value(&second, "pg_statio_user_tables_idx_blocks_hit", &labels), Some(25.0));
         assert_eq!(value(&second, "pg_table_cache_hit_ratio", &labels), Some(65.0 / 80.0));
         assert_eq!(
             value(&second, "pg_table_cache_hit_ratio", &["app", "we\"ird", "a\\b\nc"]),
@@ -262,5 +277,22 @@ mod tests {
         );
         assert_eq!(value(&third, "pg_table_cache_hit_ratio", &labels), Some(80.0 / 100.0));
         check("tables", &third);
+    }
+
+    #[test]
+    fn a_table_that_was_never_read_has_no_series_and_then_a_zero_before_its_first_counts() {
+        let mut state = State::default();
+        let metric = "pg_statio_user_tables_heap_blocks_hit";
+        let seen: Vec<_> = [0.0, 0.0, 8.0, 9.0, 0.0]
+            .into_iter()
+            .zip([0.0, 15.0, 30.0, 45.0, 60.0])
+            .map(|(hit, at)| {
+                let relations = vec![heap(root(1, "public", "new"), hit, hit)];
+                let families = poll(&Tables, &mut state, rows(at, relations));
+                value(&families, metric, &["app", "public", "new"])
+            })
+            .collect();
+        // The last reading is after a reset.
+        assert_eq!(seen, [None, None, Some(0.0), Some(9.0), Some(9.0)]);
     }
 }

@@ -1,5 +1,5 @@
-//! Cumulative counters of many leaves (partitions, their indexes) as totals per root that never
-//! fall while the root lives, whatever is dropped, detached, rebuilt or reset below it.
+//! Cumulative counters of many leaves (partitions, their indexes) as totals per root that start at
+//! zero and never fall while the root lives, whatever is dropped, detached, rebuilt or reset below it.
 //!
 //! Must not: re-sum readings (a dropped leaf would take its history with it), or know what a leaf is.
 
@@ -56,13 +56,23 @@ struct Leaf<const N: usize> {
     last: [f64; N],
 }
 
-/// Totals per root. A root starts at the sum of its leaves' counters (what the server's own views
-/// say), and rises by their increments from then on.
+/// What a root's leaves counted.
+#[derive(Debug, Clone, Copy)]
+struct Total<const N: usize> {
+    shown: [f64; N],
+    /// Counted before the root was first seen, and shown from the next update on: whoever computes
+    /// increases needs the zero before it.
+    pending: [f64; N],
+}
+
+/// Totals per root: increments since the first update. What the leaves counted before is left out,
+/// or a process that starts anew would start at a lower sum (without the history of the leaves that
+/// are gone), which is taken for a reset, and the survivors' whole history for an increase.
 #[derive(Debug, Clone)]
 pub struct Rollup<const N: usize> {
     epoch: Option<f64>,
     leaves: HashMap<i64, Leaf<N>>,
-    totals: HashMap<i64, [f64; N]>,
+    totals: HashMap<i64, Total<N>>,
 }
 
 impl<const N: usize> Default for Rollup<N> {
@@ -73,18 +83,18 @@ impl<const N: usize> Default for Rollup<N> {
 
 impl<const N: usize> Rollup<N> {
     /// Takes one reading of every leaf. A leaf whose counters are all zero may be left out, but a
-    /// root lives only as long as there is a reading with it as `root`.
+    /// root lives only as long as there is a reading with it as `root`. A new root is zero; what it
+    /// counted since the last update follows with the next.
     ///
     /// `epoch` is the start of the server that counted. Another one means that the counters may be
     /// another server's (a failover under the same name), so that the difference says nothing: that
-    /// reading adds nothing and becomes the new base.
+    /// reading adds nothing and becomes the new base, as the first one does.
     pub fn update(&mut self, epoch: f64, readings: &[Reading<N>]) {
-        let same_server = self.epoch.is_none_or(|e| e == epoch);
+        let same_server = self.epoch == Some(epoch);
         self.epoch = Some(epoch);
         let renumbered = self.renumbered(readings);
         let mut leaves = HashMap::with_capacity(readings.len());
-        // Per root: the sum of what its leaves say, and of what they add.
-        let mut sums: HashMap<i64, ([f64; N], [f64; N])> = HashMap::new();
+        let mut sums: HashMap<i64, [f64; N]> = HashMap::new();
         for reading in readings {
             let known = renumbered.get(&reading.id).unwrap_or(&reading.id);
             let by = match self.leaves.get(known) {
@@ -93,20 +103,22 @@ impl<const N: usize> Rollup<N> {
                 // Created since the last reading, so that all it counted is new.
                 None => reading.counters,
             };
-            let (says, adds) = sums.entry(reading.root).or_insert(([0.0; N], [0.0; N]));
-            add(says, &reading.counters);
-            add(adds, &by);
+            add(sums.entry(reading.root).or_insert([0.0; N]), &by);
             leaves.insert(reading.id, Leaf { alias: reading.alias, last: reading.counters });
         }
         self.totals = sums
             .into_iter()
-            .map(|(root, (says, adds))| {
+            .map(|(root, adds)| {
                 let known = renumbered.get(&root).unwrap_or(&root);
-                let total = self.totals.get(known).map_or(says, |before| {
-                    let mut total = *before;
-                    add(&mut total, &adds);
-                    total
-                });
+                let total = match self.totals.get(known) {
+                    None => Total { shown: [0.0; N], pending: adds },
+                    Some(before) => {
+                        let mut shown = before.shown;
+                        add(&mut shown, &before.pending);
+                        add(&mut shown, &adds);
+                        Total { shown, pending: [0.0; N] }
+                    }
+                };
                 (root, total)
             })
             .collect();
@@ -135,7 +147,7 @@ impl<const N: usize> Rollup<N> {
 
     /// The totals of a root of the last update.
     pub fn total(&self, root: i64) -> Option<[f64; N]> {
-        self.totals.get(&root).copied()
+        self.totals.get(&root).map(|total| total.shown)
     }
 }
 
@@ -177,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_at_the_views_sum_and_adds_increments() {
+    fn starts_at_zero_and_adds_increments() {
         let seen = totals(
             &[
                 &[leaf(1, 1, 0.0), leaf(2, 1, 10.0), leaf(3, 1, 5.0)],
@@ -185,7 +197,7 @@ mod tests {
             ],
             1,
         );
-        assert_eq!(seen, [Some(15.0), Some(17.0)]);
+        assert_eq!(seen, [Some(0.0), Some(2.0)]);
     }
 
     #[test]
@@ -198,7 +210,7 @@ mod tests {
             ],
             1,
         );
-        assert_eq!(seen, [Some(10.0), Some(10.0), Some(14.0)]);
+        assert_eq!(seen, [Some(0.0), Some(0.0), Some(4.0)]);
     }
 
     #[test]
@@ -209,7 +221,28 @@ mod tests {
             &[leaf(1, 1, 0.0), leaf(9, 9, 1003.0)],
         ];
         assert_eq!(totals(&polls, 1), [Some(0.0), Some(1.0), Some(1.0)]);
-        assert_eq!(totals(&polls, 9), [Some(1000.0), None, Some(1003.0)]);
+        assert_eq!(totals(&polls, 9), [Some(0.0), None, Some(0.0)]);
+    }
+
+    #[test]
+    fn a_new_root_shows_zero_before_what_it_counted_already() {
+        let polls: [&[Reading<1>]; 4] = [
+            &[leaf(1, 1, 70.0)],
+            &[leaf(1, 1, 70.0), leaf(2, 2, 5.0)],
+            &[leaf(1, 1, 70.0), leaf(2, 2, 6.0)],
+            &[leaf(1, 1, 70.0), leaf(2, 2, 6.0)],
+        ];
+        assert_eq!(totals(&polls, 2), [None, Some(0.0), Some(6.0), Some(6.0)]);
+    }
+
+    #[test]
+    fn the_history_of_what_is_gone_makes_no_difference_to_a_process_that_starts_anew() {
+        let before: &[Reading<1>] = &[leaf(1, 1, 0.0), leaf(2, 1, 9000.0), leaf(3, 1, 10.0)];
+        let dropped: &[Reading<1>] = &[leaf(1, 1, 0.0), leaf(3, 1, 12.0)];
+        let later: &[Reading<1>] = &[leaf(1, 1, 0.0), leaf(3, 1, 15.0)];
+        let (long, new) = (totals(&[before, dropped, later], 1), totals(&[dropped, later], 1));
+        assert_eq!(long, [Some(0.0), Some(2.0), Some(5.0)]);
+        assert_eq!(new, [Some(0.0), Some(3.0)], "no higher than what was counted since");
     }
 
     #[test]
@@ -218,7 +251,7 @@ mod tests {
         let row = |counters| [Reading { id: 1, root: 1, alias: None, counters }];
         rollup.update(1.0, &row([100.0, 10.0]));
         rollup.update(1.0, &row([5.0, 20.0]));
-        assert_eq!(rollup.total(1), Some([105.0, 30.0]));
+        assert_eq!(rollup.total(1), Some([5.0, 20.0]));
     }
 
     #[test]
@@ -231,7 +264,7 @@ mod tests {
             ],
             1,
         );
-        assert_eq!(seen, [Some(7.0), Some(7.0), Some(10.0)]);
+        assert_eq!(seen, [Some(0.0), Some(0.0), Some(3.0)]);
     }
 
     #[test]
@@ -240,13 +273,13 @@ mod tests {
             &[&[leaf(1, 1, 0.0), index(2, 1, 42, 50.0)], &[leaf(1, 1, 0.0), index(3, 1, 42, 51.0)]],
             1,
         );
-        assert_eq!(leaves, [Some(50.0), Some(51.0)]);
+        assert_eq!(leaves, [Some(0.0), Some(1.0)]);
         let mut rollup = Rollup::default();
         let root = |id, count| [Reading { id, root: id, alias: Some((7, 42)), counters: [count] }];
         rollup.update(1.0, &root(2, 50.0));
         rollup.update(1.0, &root(2, 3.0));
         rollup.update(1.0, &root(5, 4.0));
-        assert_eq!(rollup.total(5), Some([54.0]));
+        assert_eq!(rollup.total(5), Some([4.0]));
         assert_eq!(rollup.total(2), None);
     }
 
@@ -254,6 +287,7 @@ mod tests {
     fn another_server_is_a_new_base_without_a_spike() {
         let mut rollup = Rollup::default();
         rollup.update(1.0, &[leaf(1, 1, 10.0)]);
+        rollup.update(1.0, &[leaf(1, 1, 20.0)]);
         rollup.update(2.0, &[leaf(1, 1, 1_000_000.0), leaf(2, 1, 500.0)]);
         assert_eq!(rollup.total(1), Some([10.0]));
         rollup.update(2.0, &[leaf(1, 1, 1_000_001.0), leaf(2, 1, 500.0)]);

@@ -10,6 +10,6 @@ mod socket;
 mod tls;
 
 pub use admin::{Admin, Prepared, ToSql};
-pub use row::Row;
+pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
 pub use session::{Clock, OWN_MARK, Query, Session};

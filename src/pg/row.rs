@@ -3,9 +3,29 @@
 //!
 //! Must not: send anything or know what a column means.
 
-use tokio_postgres::types::FromSql;
+use tokio_postgres::types::{FromSql, Type};
 
 use crate::error::CollectError;
+
+/// A name from a shared catalog, sent as bytes by `pg_catalog.textsend(name::text)`: the server keeps
+/// it in the encoding of the database where it was created, and does not convert it. What is not
+/// UTF-8 becomes U+FFFD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lossy(pub String);
+
+impl<'a> FromSql<'a> for Lossy {
+    fn from_sql(
+        kind: &Type,
+        raw: &'a [u8],
+    ) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        let bytes = <&[u8]>::from_sql(kind, raw)?;
+        Ok(Self(String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::BYTEA
+    }
+}
 
 /// One row of an answer.
 #[derive(Debug)]

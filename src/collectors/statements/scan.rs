@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::own::{Answer, Id, Own};
 use crate::derive::latency::Cumulative;
 use crate::error::CollectError;
-use crate::pg::{Extension, OWN_MARK, Query, Row, Session};
+use crate::pg::{Extension, Lossy, OWN_MARK, Query, Row, Session};
 
 /// Counters of an [`Entry`] beside calls and times.
 pub(super) const COUNTERS: usize = 8;
@@ -315,7 +315,7 @@ fn facts_of(rows: &[Row]) -> Result<Facts, CollectError> {
         let value: Option<f64> = row.at(3)?;
         match row.at::<&str>(0)? {
             kind @ ("database" | "role") => {
-                let name = String::from_utf8_lossy(row.at(2)?).as_ref().into();
+                let name = row.at::<Lossy>(2)?.0.into();
                 let names = if kind == "role" { &mut facts.roles } else { &mut facts.databases };
                 names.insert(row.at(1)?, name);
             }

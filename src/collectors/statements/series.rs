@@ -3,7 +3,7 @@
 //!
 //! Must not: take anything back that was counted, or move a call from one series to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::catalogue as m;
@@ -192,17 +192,9 @@ impl Exposition {
         heaviest: impl Iterator<Item = EntryKey>,
     ) {
         self.statements.retain(|_, series| at - series.active < SILENCE);
-        let gone = |datname: &Arc<str>, series: &Series| {
-            at - series.active >= SILENCE && !facts.databases.values().any(|name| name == datname)
-        };
-        // Only then can one be gone; a server may have thousands.
-        if self.databases.len() > facts.databases.len() {
-            self.databases.retain(|datname, series| !gone(datname, series));
-        }
-        for rest in [&mut self.others, &mut self.planning] {
-            if rest.len() > facts.databases.len() {
-                rest.retain(|datname, series| !gone(datname, series));
-            }
+        let there: HashSet<&Arc<str>> = facts.databases.values().collect();
+        for all in [&mut self.databases, &mut self.others, &mut self.planning] {
+            all.retain(|datname, s| at - s.active < SILENCE || there.contains(datname));
         }
         for key in heaviest {
             let statement = facts.statement(key);

@@ -473,6 +473,24 @@ fn who_is_silent_for_an_hour_leaves_and_who_is_outranked_makes_room() {
 }
 
 #[test]
+fn a_dropped_database_leaves_after_an_hour_though_others_never_had_a_call() {
+    let mut state = State::default();
+    let mut view = View::new(1);
+    view.facts.databases.extend((1..=3).map(|oid| (oid, Arc::from(format!("template{oid}")))));
+    run(&mut state, view.rows(0.0));
+    view.call(key(APP, ALICE, 1), &[0.1]);
+    view.call(key(HOSTILE, ALICE, 1), &[0.1]);
+    run(&mut state, view.rows(1.0));
+    view.facts.databases.remove(&HOSTILE);
+    let names = |families: &[Family]| -> Vec<String> {
+        let family = families.iter().find(|f| f.metric.name == "pg_query_duration_seconds");
+        family.unwrap().samples.iter().map(|s| s.labels[0].to_string()).collect()
+    };
+    assert_eq!(names(&run(&mut state, view.rows(3600.0))), ["a\"b\\c\nd", "app"]);
+    assert_eq!(names(&run(&mut state, view.rows(3602.0))), ["app"], "silent, but there");
+}
+
+#[test]
 fn what_has_no_name_any_more_does_not_collide() {
     let mut state = State::default();
     let mut view = View::new(10);
