@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use super::scan::{EntryKey, Scan};
 use super::track::New;
 
-/// Texts are read at most this often in the first minute, when each collector runs for the first time,
-const EAGER_PAUSE: f64 = 3.0;
-const EAGER: f64 = 60.0;
-/// and at most this often later: the server reads all of them, whatever is asked for.
+/// For so long after the first poll, texts are read whenever there is something new: each collector
+/// runs for the first time then, and what is not known to be ours counts as the users'.
+const EAGER: f64 = 15.0;
+/// Later, texts are read at most this often: the server reads all of them, whatever is asked for.
 const PAUSE: f64 = 60.0;
 /// When texts cannot be read (one of another database's encoding is enough), the pause doubles up to
 /// this: each try is an error in the server's log.
@@ -71,7 +71,7 @@ impl Own {
                 self.verdicts.extend(verdicts.iter().copied());
                 self.failures = 0;
                 let eager = scan.at < first + EAGER;
-                self.quiet_until = scan.at + if eager { EAGER_PAUSE } else { PAUSE };
+                self.quiet_until = if eager { scan.at } else { scan.at + PAUSE };
             }
             Answer::Failed => {
                 let pause = PAUSE * f64::from(1u32 << self.failures.min(10));
@@ -126,8 +126,8 @@ mod tests {
         assert_eq!(own.unknown(&scan(0.0, &[1, 2]), 11), [0; 0], "another role");
         let known = Answer::Known(vec![((1, 10, 1), true), ((1, 10, 2), false)]);
         own.take(&scan(0.0, &[1, 2]), &known);
-        assert_eq!(own.unknown(&scan(1.0, &[1, 2, 3]), 10), [0; 0]);
-        assert_eq!(own.unknown(&scan(3.0, &[1, 2, 3]), 10), [3]);
+        assert_eq!(own.unknown(&scan(1.0, &[1, 2]), 10), [0; 0]);
+        assert_eq!(own.unknown(&scan(1.0, &[1, 2, 3]), 10), [3]);
         own.take(&scan(60.0, &[1, 2, 3]), &Answer::Known(vec![((1, 10, 3), false)]));
         assert_eq!(own.unknown(&scan(100.0, &[1, 4]), 10), [0; 0]);
         assert_eq!(own.unknown(&scan(120.0, &[1, 4]), 10), [4]);
