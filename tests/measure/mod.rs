@@ -44,6 +44,7 @@ impl Plan {
     }
 
     /// `minutes` of measured windows, at least five.
+    #[allow(dead_code, reason = "the short form does without")]
     pub fn long(minutes: u32) -> Self {
         let part = |share: u32| (minutes * share / 20).max(1);
         let phases = [
@@ -95,8 +96,8 @@ async fn sleep_until_unix(at: f64) {
     sleep(Duration::from_secs_f64((at - now()).max(0.0))).await;
 }
 
-/// Runs the plan and compares.
-pub async fn run(plan: &Plan) -> Report {
+/// Runs the plan and compares. Gives the truth too.
+pub async fn run(plan: &Plan) -> (Report, Truth) {
     let cluster = Cluster::start(&load::cluster_options()).await.expect("a real PostgreSQL");
     let (admin, _) = setup::schema(&cluster, false).await.unwrap();
     setup::data(&admin, 1).await.unwrap();
@@ -134,5 +135,5 @@ pub async fn run(plan: &Plan) -> Report {
     }
     let estimates = recipes::estimates(&prometheus, native.as_ref(), &windows).await;
     let truth = truth.finish().await;
-    Report::new(&windows, &truth, &estimates, &checked)
+    (Report::new(&windows, &truth, &estimates, &checked), truth)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -115,6 +115,21 @@ impl Truth {
     }
 }
 
+impl Truth {
+    /// Writes every call of every statement: role, queryid, milliseconds since the start,
+    /// milliseconds taken.
+    #[allow(dead_code, reason = "the short form does without")]
+    pub fn write(&self, file: &str) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(File::create(file)?);
+        for ((user, queryid), statement) in &self.statements {
+            for (at, took) in &statement.calls {
+                writeln!(out, "{user} {queryid} {at} {took}")?;
+            }
+        }
+        out.flush()
+    }
+}
+
 /// The least of the durations that a share `q` of them does not exceed.
 pub fn quantile(ascending: &[f64], q: f64) -> f64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small index")]
@@ -150,7 +165,7 @@ impl Reader {
             if self.file.is_none() {
                 self.file = Some((oldest.clone(), File::open(oldest).unwrap()));
             }
-            self.to_end(truth);
+            self.drain(truth);
             if files.len() < 2 {
                 return;
             }
@@ -160,7 +175,7 @@ impl Reader {
         }
     }
 
-    fn to_end(&mut self, truth: &mut Truth) {
+    fn drain(&mut self, truth: &mut Truth) {
         let Some((_, file)) = &mut self.file else { return };
         let mut buffer = vec![0; 1 << 16];
         loop {

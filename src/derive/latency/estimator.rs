@@ -22,16 +22,21 @@ const ESTIMATED: f64 = 2.0;
 const FEW: f64 = 6.0;
 /// Most weight that the learnt histogram remembers.
 const MEMORY: f64 = 1000.0;
-/// Factor of the kernel's bandwidth.
-const BANDWIDTH: f64 = 0.7;
+/// Factors of the kernels' bandwidths: the usual one, and one for statements whose latencies lie in
+/// several places (a value that is cached and one that is not, a rare symbol and a common one).
+const BANDWIDTHS: [f64; 2] = [0.7, 0.15];
 /// Weight at which the learnt histogram counts half as much as its score says.
 const TRUST: f64 = 10.0;
 /// Decay of the scores for each exact observation.
 const SCORE_DECAY: f64 = 0.995;
-/// Scores at the start: lognormal, gamma, learnt histogram.
-const FIRST_SCORES: [f64; 3] = [0.0, -1.0, -1.0];
+/// Lognormal, gamma, and the learnt histogram by each kernel.
+const SHAPES: usize = 2 + BANDWIDTHS.len();
+/// Scores at the start.
+const FIRST_SCORES: [f64; SHAPES] = [0.0, -1.0, -1.0, -2.0];
 /// Added to a probability before its logarithm is a score.
 const SCORE_FLOOR: f64 = 1e-6;
+/// A shape of less weight is left out.
+const NEGLIGIBLE: f64 = 1e-6;
 /// Below this coefficient of variation all calls lie within a cell or two.
 const NARROW: f64 = 0.03;
 /// Below this one, all in one place.
@@ -109,7 +114,7 @@ pub struct Estimator {
     mean: f64,
     m2: f64,
     /// Decayed log-likelihood of exact observations under each shape.
-    scores: [f64; 3],
+    scores: [f64; SHAPES],
 }
 
 impl Default for Estimator {
@@ -153,6 +158,14 @@ struct Rest {
 }
 
 impl Estimator {
+    /// An estimator that knows one kernel only, as the reference implementation does that the port is
+    /// tested against.
+    pub fn with_one_kernel() -> Self {
+        let mut this = Self::default();
+        this.scores[SHAPES - 1] = f64::NEG_INFINITY;
+        this
+    }
+
     /// Spreads the calls of an interval over `scratch.mass()` and learns from it. `dt` is the time
     /// in seconds since the last interval of this statement.
     pub fn observe(&mut self, dt: f64, interval: &Interval, scratch: &mut Scratch) -> Observed {
@@ -237,16 +250,17 @@ impl Estimator {
             let (mean, variance) = (self.mean, self.variance());
             shapes::lognormal(mean, variance, &LN_MIDDLES, &mut scratch.lognormal);
             shapes::gamma(mean, variance, &MIDDLES, &LN_MIDDLES, &mut scratch.gamma);
-            let kernel = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTH);
+            let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
             for x in exact.iter() {
                 let k = grid::cell(x);
-                let learnt = kernel.as_ref().map_or(0.0, |kernel| {
+                let mut predicted = [scratch.lognormal[k], scratch.gamma[k], 0.0, 0.0];
+                for (i, predicted) in predicted[2..].iter_mut().enumerate() {
                     let mut at = [0.0];
-                    kernel.smooth(&self.histogram, self.weight, k, &mut at);
-                    at[0]
-                });
-                let learnt = (learnt + 4.0 / CELLS as f64) / (self.weight + 4.0);
-                let predicted = [scratch.lognormal[k], scratch.gamma[k], learnt];
+                    if let Some(kernels) = &kernels {
+                        kernels[i].smooth(&self.histogram, self.weight, k, &mut at);
+                    }
+                    *predicted = (at[0] + 4.0 / CELLS as f64) / (self.weight + 4.0);
+                }
                 for (score, p) in self.scores.iter_mut().zip(predicted) {
                     *score = *score * SCORE_DECAY + (p + SCORE_FLOOR).ln();
                 }
@@ -328,24 +342,32 @@ impl Estimator {
 
         let top = self.scores.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let mut a = self.scores.map(|score| (score - top).exp());
-        a[2] *= self.weight / (self.weight + TRUST);
-        let mut inside = 0.0;
-        if a[2] > 0.0
-            && let Some(kernel) = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTH)
-        {
-            let learnt = &mut scratch.learnt[cells.clone()];
-            kernel.smooth(&self.histogram, self.weight, first, learnt);
-            inside = learnt.iter().sum();
-        }
-        if !(inside >= 1e-4 * self.weight && inside > 0.0) {
-            a[2] = 0.0;
+        let trust = self.weight / (self.weight + TRUST);
+        let learnt = &mut scratch.learnt[cells.clone()];
+        let sum = &mut scratch.q[cells.clone()];
+        sum.fill(0.0);
+        let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
+        for (i, a) in a[2..].iter_mut().enumerate() {
+            *a *= trust;
+            let Some(kernels) = kernels.as_ref().filter(|_| *a > NEGLIGIBLE) else {
+                *a = 0.0;
+                continue;
+            };
+            kernels[i].smooth(&self.histogram, self.weight, first, learnt);
+            let inside: f64 = learnt.iter().sum();
+            if !(inside >= 1e-4 * self.weight && inside > 0.0) {
+                *a = 0.0;
+                continue;
+            }
+            for (sum, learnt) in sum.iter_mut().zip(learnt.iter()) {
+                *sum += *a / inside * learnt;
+            }
         }
         let total: f64 = a.iter().sum();
-        let [a0, a1, a2] = a.map(|a| a / total);
-        let a0 = a0.max(0.01);
+        let (a0, a1) = ((a[0] / total).max(0.01), a[1] / total);
         for k in cells {
-            let learnt = if a2 > 0.0 { a2 * scratch.learnt[k] / inside } else { 0.0 };
-            scratch.reference[k] = a0 * scratch.lognormal[k] + a1 * scratch.gamma[k] + learnt;
+            scratch.reference[k] =
+                a0 * scratch.lognormal[k] + a1 * scratch.gamma[k] + scratch.q[k] / total;
         }
     }
 }
