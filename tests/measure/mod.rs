@@ -47,14 +47,15 @@ impl Plan {
     #[allow(dead_code, reason = "the short form does without")]
     pub fn long(minutes: u32) -> Self {
         let part = |share: u32| (minutes * share / 20).max(1);
-        let phases = [
-            (Phase::Steady, part(5)),
+        let disturbed = [
             (Phase::Locks, part(5)),
             (Phase::Eviction, part(4)),
             (Phase::Bursts, part(4)),
             (Phase::Idle, part(2)),
         ];
-        Self { warm_up: Duration::from_secs(60), phases: phases.to_vec() }
+        let rest = minutes.saturating_sub(disturbed.iter().map(|(_, minutes)| minutes).sum());
+        let phases = [(Phase::Steady, rest.max(1))].into_iter().chain(disturbed).collect();
+        Self { warm_up: Duration::from_secs(60), phases }
     }
 
     fn minutes(&self) -> u32 {

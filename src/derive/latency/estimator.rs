@@ -37,6 +37,18 @@ const FIRST_SCORES: [f64; SHAPES] = [0.0, -1.0, -1.0, -2.0];
 const SCORE_FLOOR: f64 = 1e-6;
 /// A shape of less weight is left out.
 const NEGLIGIBLE: f64 = 1e-6;
+/// A single jump is looked for once so much was learnt,
+const JUMP_LEARNT: f64 = 20.0;
+/// in intervals of so many times the usual relative variance,
+const JUMP_VARIANCE: f64 = 3.0;
+/// so many usual deviations from the others,
+const JUMP_DISTANCE: f64 = 4.0;
+/// if these then lie within this factor of where they usually do,
+const JUMP_DRIFT: f64 = 1.5;
+/// and if no more than so many of the interval's calls are usually so slow.
+const JUMPS: f64 = 0.6;
+/// Part of what was learnt that is the usual: the rest is what jumps.
+const BODY: f64 = 0.98;
 /// Below this coefficient of variation all calls lie within a cell or two.
 const NARROW: f64 = 0.03;
 /// Below this one, all in one place.
@@ -115,6 +127,8 @@ pub struct Estimator {
     m2: f64,
     /// Decayed log-likelihood of exact observations under each shape.
     scores: [f64; SHAPES],
+    /// Without what the reference does not have.
+    plain: bool,
 }
 
 impl Default for Estimator {
@@ -126,6 +140,7 @@ impl Default for Estimator {
             mean: 0.0,
             m2: 0.0,
             scores: FIRST_SCORES,
+            plain: false,
         }
     }
 }
@@ -158,11 +173,12 @@ struct Rest {
 }
 
 impl Estimator {
-    /// An estimator that knows one kernel only, as the reference implementation does that the port is
-    /// tested against.
-    pub fn with_one_kernel() -> Self {
+    /// An estimator that knows one kernel only and no single jumps, as the reference implementation does
+    /// that the port is tested against.
+    pub fn like_reference() -> Self {
         let mut this = Self::default();
         this.scores[SHAPES - 1] = f64::NEG_INFINITY;
+        this.plain = true;
         this
     }
 
@@ -292,13 +308,18 @@ impl Estimator {
     fn spread(
         &mut self,
         n: f64,
-        rest: Rest,
+        mut rest: Rest,
         interval: &Interval,
         exact: &ExactCalls,
         scratch: &mut Scratch,
     ) {
-        let s = (rest.m2 / rest.n).sqrt();
         let lesson = ESTIMATED * f64::min(1.0, FEW / n);
+        if let Some((x, others)) = self.jump(rest, interval) {
+            scratch.mass[grid::slot(x)] += 1.0;
+            self.learn(grid::cell(x), lesson / n);
+            rest = others;
+        }
+        let s = (rest.m2 / rest.n).sqrt();
         if s < NARROW * rest.mean {
             narrow(rest, s, &mut scratch.mass);
             self.learn(grid::cell(rest.mean), lesson);
@@ -325,6 +346,55 @@ impl Estimator {
             self.learn(grid::cell(x), lesson / n);
         }
         self.weight += lesson;
+    }
+
+    /// The one call that made the variance, and the others without it, where that is what happened.
+    ///
+    /// Under a heavy tail a variance far above the usual comes of one great latency, not of all being
+    /// a little longer, which is what a tilt would make of it (the principle of a single big jump).
+    /// With others of their usual relative variance c² about `m'`,
+    /// `x = m + √((M2 - (n-1)·c²·m'²)·(n-1)/n)` and `m' = (n·m - x)/(n-1)`.
+    fn jump(&self, rest: Rest, interval: &Interval) -> Option<(f64, Rest)> {
+        let Rest { n, mean, m2 } = rest;
+        if self.plain || n < 3.0 || self.weight < JUMP_LEARNT {
+            return None;
+        }
+        let (usual, c2) = self.body()?;
+        if m2 < JUMP_VARIANCE * c2 * n * mean * mean {
+            return None;
+        }
+        let (mut x, mut others) = (mean, mean);
+        for _ in 0..3 {
+            let left = m2 - (n - 1.0) * c2 * others * others;
+            x = mean + (left.max(0.0) * (n - 1.0) / n).sqrt();
+            others = (n * mean - x) / (n - 1.0);
+        }
+        let far = others * (1.0 + JUMP_DISTANCE * c2.sqrt());
+        let possible = others > 0.0 && x > far && x <= interval.high && others >= interval.low;
+        let alike = others * JUMP_DRIFT > usual && others < usual * JUMP_DRIFT;
+        if !(possible && alike) {
+            return None;
+        }
+        // Where several such calls are to be expected, the learnt shape knows more of them.
+        let slow: f64 = self.histogram[grid::cell(far)..].iter().map(|h| f64::from(*h)).sum();
+        (n * slow <= JUMPS * self.weight).then(|| (x, rest.without(x, interval)))
+    }
+
+    /// Mean and squared coefficient of variation of what was learnt, without the slowest.
+    fn body(&self) -> Option<(f64, f64)> {
+        let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
+        for (h, x) in self.histogram.iter().zip(&MIDDLES) {
+            let h = f64::from(*h);
+            if total + h > BODY * self.weight {
+                break;
+            }
+            total += h;
+            first += h * x;
+            second += h * x * x;
+        }
+        let mean = first / total;
+        let c2 = second / total / (mean * mean) - 1.0;
+        (total > 0.5 * self.weight).then(|| (mean, c2.max(NARROW * NARROW)))
     }
 
     /// The mixture of the three shapes on the support, in `scratch.reference`.
