@@ -20,7 +20,7 @@ async fn prometheus_stores_native_histograms_that_agree_with_the_gauges() {
     let process = Process::serve(&cluster.uri("mon", "postgres"), &[]).await;
     let at = [process.address];
     let feature = ["--enable-feature=native-histograms"];
-    let native = Prometheus::start_with(&at, &[], &feature).await;
+    let native = Prometheus::start_with(&at, &[], 1, &feature).await;
     let classic = Prometheus::start(&at, &[]).await;
     let client = common::client(&cluster, "postgres", "shop").await;
     client.simple_query("SELECT 1").await.unwrap();

@@ -56,7 +56,26 @@ pub async fn request(
         .filter_map(|l| l.split_once(": "))
         .map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()))
         .collect();
-    Answer { status, headers, body: bytes[end..].to_vec(), took }
+    let headers: BTreeMap<String, String> = headers;
+    let body = &bytes[end..];
+    let chunked = headers.get("transfer-encoding").is_some_and(|v| v == "chunked");
+    Answer { status, headers, body: if chunked { joined(body) } else { body.to_vec() }, took }
+}
+
+/// The chunks of a body as one.
+fn joined(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|w| w == b"\r\n").expect("a chunk's length");
+        let length = std::str::from_utf8(&rest[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return body;
+        }
+        let chunk = &rest[end + 2..];
+        body.extend_from_slice(&chunk[..length]);
+        rest = &chunk[length + 2..];
+    }
 }
 
 /// One series of an exposition: its value, by name and label pairs in any order.

@@ -21,15 +21,20 @@ pub struct Prometheus {
 impl Prometheus {
     /// Scrapes `targets` as job `pgrunway` every second, with the rule files given.
     pub async fn start(targets: &[SocketAddr], rules: &[&Path]) -> Self {
-        Self::start_with(targets, rules, &[]).await
+        Self::start_with(targets, rules, 1, &[]).await
     }
 
-    /// As [`Prometheus::start`], with arguments of the test's own.
-    pub async fn start_with(targets: &[SocketAddr], rules: &[&Path], args: &[&str]) -> Self {
+    /// As [`Prometheus::start`], with the seconds between two scrapes and flags of the test's own.
+    pub async fn start_with(
+        targets: &[SocketAddr],
+        rules: &[&Path],
+        interval: u32,
+        flags: &[&str],
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let list = |items: Vec<String>| items.join(", ");
         let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+            "global: {{scrape_interval: {interval}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
              rule_files: [{}]\nscrape_configs:\n- job_name: pgrunway\n  static_configs:\n  \
              - targets: [{}]\n",
             list(rules.iter().map(|p| format!("'{}'", p.display())).collect()),
@@ -44,7 +49,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))
-            .args(args)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -80,8 +85,17 @@ impl Prometheus {
 
     /// The vector of an instant query: label sets and values.
     pub async fn query(&self, expr: &str) -> Vec<(Value, f64)> {
+        self.ask(expr, "").await
+    }
+
+    /// As [`Prometheus::query`], at a Unix time in seconds.
+    pub async fn query_at(&self, expr: &str, time: f64) -> Vec<(Value, f64)> {
+        self.ask(expr, &format!("&time={time:.3}")).await
+    }
+
+    async fn ask(&self, expr: &str, at: &str) -> Vec<(Value, f64)> {
         let encoded: String = expr.bytes().map(|b| format!("%{b:02X}")).collect();
-        let data = self.api(&format!("query?query={encoded}")).await;
+        let data = self.api(&format!("query?query={encoded}{at}")).await;
         let result = data["result"].as_array().unwrap_or_else(|| panic!("{data}"));
         result
             .iter()

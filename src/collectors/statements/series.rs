@@ -20,9 +20,10 @@ const SILENCE: f64 = 3600.0;
 const ROOM: usize = 2;
 /// In a full set, a newcomer takes the place of whoever was not among the heaviest for so long.
 const OUTRANKED: f64 = 600.0;
-/// Windows of the quantile gauges.
-const WINDOWS: [(&str, f64); 2] = [("1m", 60.0), ("5m", 300.0)];
-const LONGEST: f64 = WINDOWS[1].1;
+/// Windows of the quantile gauges, and the seconds to which their beginning is exact. A minute in which a
+/// statement is called a few times needs its own calls and not a second's more.
+const WINDOWS: [(&str, f64, f64); 2] = [("1m", 60.0, 1.0), ("5m", 300.0, 5.0)];
+const LONGEST: usize = 1;
 const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
 /// A text that was asked for so often in vain is not to be had.
 const ASKS: u32 = 5;
@@ -41,7 +42,8 @@ struct Statement {
 /// Calls of one database, statement or rest.
 struct Series {
     latencies: Latencies,
-    recent: Recent,
+    /// By window.
+    recent: [Recent; WINDOWS.len()],
     exact: u64,
     counters: [f64; COUNTERS],
     /// Unix seconds when there was nothing in it.
@@ -75,7 +77,7 @@ impl Series {
     fn new(at: f64, created: f64) -> Self {
         Self {
             latencies: Latencies::default(),
-            recent: Recent::new(LONGEST),
+            recent: WINDOWS.map(|(_, span, step)| Recent::new(span, step)),
             exact: 0,
             counters: [0.0; COUNTERS],
             created,
@@ -88,7 +90,9 @@ impl Series {
 
     fn add(&mut self, at: f64, new: &New<'_>) {
         self.latencies.add(new.mass, new.calls, new.seconds);
-        self.recent.add(at, new.mass, new.calls, new.exact);
+        for recent in &mut self.recent {
+            recent.add(at, new.mass, new.calls, new.exact);
+        }
         self.exact += new.exact;
         for (sum, by) in self.counters.iter_mut().zip(new.counters) {
             *sum += by;
@@ -97,12 +101,12 @@ impl Series {
     }
 
     fn latency(&mut self, at: f64, metric: &'static Metric, labels: &[&str], sink: &mut Sink) {
-        self.recent.expire(at);
         let mut all: Vec<&str> = labels.to_vec();
         all.extend(["", ""]);
         let own = labels.len();
-        for (window, span) in WINDOWS {
-            let distribution = self.recent.over(at, span);
+        for ((window, ..), recent) in WINDOWS.iter().zip(&mut self.recent) {
+            recent.expire(at);
+            let distribution = recent.over(at);
             all[own] = window;
             for (quantile, q) in QUANTILES {
                 all[own + 1] = quantile;
@@ -254,7 +258,7 @@ impl Exposition {
             sink.number(
                 &m::QUERY_EXACT_RATIO,
                 &labels,
-                series.recent.over(at, LONGEST).exact_ratio(),
+                series.recent[LONGEST].over(at).exact_ratio(),
             );
             series.latency(at, &m::QUERY_LATENCY, &labels, sink);
         }

@@ -22,16 +22,33 @@ const ESTIMATED: f64 = 2.0;
 const FEW: f64 = 6.0;
 /// Most weight that the learnt histogram remembers.
 const MEMORY: f64 = 1000.0;
-/// Factor of the kernel's bandwidth.
-const BANDWIDTH: f64 = 0.7;
+/// Factors of the kernels' bandwidths: the usual one, and one for statements whose latencies lie in
+/// several places (a value that is cached and one that is not, a rare symbol and a common one).
+const BANDWIDTHS: [f64; 2] = [0.7, 0.15];
 /// Weight at which the learnt histogram counts half as much as its score says.
 const TRUST: f64 = 10.0;
 /// Decay of the scores for each exact observation.
 const SCORE_DECAY: f64 = 0.995;
-/// Scores at the start: lognormal, gamma, learnt histogram.
-const FIRST_SCORES: [f64; 3] = [0.0, -1.0, -1.0];
+/// Lognormal, gamma, and the learnt histogram by each kernel.
+const SHAPES: usize = 2 + BANDWIDTHS.len();
+/// Scores at the start.
+const FIRST_SCORES: [f64; SHAPES] = [0.0, -1.0, -1.0, -2.0];
 /// Added to a probability before its logarithm is a score.
 const SCORE_FLOOR: f64 = 1e-6;
+/// A shape of less weight is left out.
+const NEGLIGIBLE: f64 = 1e-6;
+/// A single jump is looked for once so much was learnt,
+const JUMP_LEARNT: f64 = 20.0;
+/// in intervals of so many times the usual relative variance,
+const JUMP_VARIANCE: f64 = 3.0;
+/// so many usual deviations from the others,
+const JUMP_DISTANCE: f64 = 4.0;
+/// if these then lie within this factor of where they usually do,
+const JUMP_DRIFT: f64 = 1.5;
+/// and if no more than so many of the interval's calls are usually so slow.
+const JUMPS: f64 = 0.6;
+/// Part of what was learnt that is the usual: the rest is what jumps.
+const BODY: f64 = 0.98;
 /// Below this coefficient of variation all calls lie within a cell or two.
 const NARROW: f64 = 0.03;
 /// Below this one, all in one place.
@@ -109,7 +126,9 @@ pub struct Estimator {
     mean: f64,
     m2: f64,
     /// Decayed log-likelihood of exact observations under each shape.
-    scores: [f64; 3],
+    scores: [f64; SHAPES],
+    /// Without what the reference does not have.
+    plain: bool,
 }
 
 impl Default for Estimator {
@@ -121,6 +140,7 @@ impl Default for Estimator {
             mean: 0.0,
             m2: 0.0,
             scores: FIRST_SCORES,
+            plain: false,
         }
     }
 }
@@ -153,6 +173,15 @@ struct Rest {
 }
 
 impl Estimator {
+    /// An estimator that knows one kernel only and no single jumps, as the reference implementation does
+    /// that the port is tested against.
+    pub fn like_reference() -> Self {
+        let mut this = Self::default();
+        this.scores[SHAPES - 1] = f64::NEG_INFINITY;
+        this.plain = true;
+        this
+    }
+
     /// Spreads the calls of an interval over `scratch.mass()` and learns from it. `dt` is the time
     /// in seconds since the last interval of this statement.
     pub fn observe(&mut self, dt: f64, interval: &Interval, scratch: &mut Scratch) -> Observed {
@@ -237,16 +266,17 @@ impl Estimator {
             let (mean, variance) = (self.mean, self.variance());
             shapes::lognormal(mean, variance, &LN_MIDDLES, &mut scratch.lognormal);
             shapes::gamma(mean, variance, &MIDDLES, &LN_MIDDLES, &mut scratch.gamma);
-            let kernel = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTH);
+            let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
             for x in exact.iter() {
                 let k = grid::cell(x);
-                let learnt = kernel.as_ref().map_or(0.0, |kernel| {
+                let mut predicted = [scratch.lognormal[k], scratch.gamma[k], 0.0, 0.0];
+                for (i, predicted) in predicted[2..].iter_mut().enumerate() {
                     let mut at = [0.0];
-                    kernel.smooth(&self.histogram, self.weight, k, &mut at);
-                    at[0]
-                });
-                let learnt = (learnt + 4.0 / CELLS as f64) / (self.weight + 4.0);
-                let predicted = [scratch.lognormal[k], scratch.gamma[k], learnt];
+                    if let Some(kernels) = &kernels {
+                        kernels[i].smooth(&self.histogram, self.weight, k, &mut at);
+                    }
+                    *predicted = (at[0] + 4.0 / CELLS as f64) / (self.weight + 4.0);
+                }
                 for (score, p) in self.scores.iter_mut().zip(predicted) {
                     *score = *score * SCORE_DECAY + (p + SCORE_FLOOR).ln();
                 }
@@ -278,13 +308,18 @@ impl Estimator {
     fn spread(
         &mut self,
         n: f64,
-        rest: Rest,
+        mut rest: Rest,
         interval: &Interval,
         exact: &ExactCalls,
         scratch: &mut Scratch,
     ) {
-        let s = (rest.m2 / rest.n).sqrt();
         let lesson = ESTIMATED * f64::min(1.0, FEW / n);
+        if let Some((x, others)) = self.jump(rest, interval) {
+            scratch.mass[grid::slot(x)] += 1.0;
+            self.learn(grid::cell(x), lesson / n);
+            rest = others;
+        }
+        let s = (rest.m2 / rest.n).sqrt();
         if s < NARROW * rest.mean {
             narrow(rest, s, &mut scratch.mass);
             self.learn(grid::cell(rest.mean), lesson);
@@ -313,6 +348,55 @@ impl Estimator {
         self.weight += lesson;
     }
 
+    /// The one call that made the variance, and the others without it, where that is what happened.
+    ///
+    /// Under a heavy tail a variance far above the usual comes of one great latency, not of all being
+    /// a little longer, which is what a tilt would make of it (the principle of a single big jump).
+    /// With others of their usual relative variance c² about `m'`,
+    /// `x = m + √((M2 - (n-1)·c²·m'²)·(n-1)/n)` and `m' = (n·m - x)/(n-1)`.
+    fn jump(&self, rest: Rest, interval: &Interval) -> Option<(f64, Rest)> {
+        let Rest { n, mean, m2 } = rest;
+        if self.plain || n < 3.0 || self.weight < JUMP_LEARNT {
+            return None;
+        }
+        let (usual, c2) = self.body()?;
+        if m2 < JUMP_VARIANCE * c2 * n * mean * mean {
+            return None;
+        }
+        let (mut x, mut others) = (mean, mean);
+        for _ in 0..3 {
+            let left = m2 - (n - 1.0) * c2 * others * others;
+            x = mean + (left.max(0.0) * (n - 1.0) / n).sqrt();
+            others = (n * mean - x) / (n - 1.0);
+        }
+        let far = others * (1.0 + JUMP_DISTANCE * c2.sqrt());
+        let possible = others > 0.0 && x > far && x <= interval.high && others >= interval.low;
+        let alike = others * JUMP_DRIFT > usual && others < usual * JUMP_DRIFT;
+        if !(possible && alike) {
+            return None;
+        }
+        // Where several such calls are to be expected, the learnt shape knows more of them.
+        let slow: f64 = self.histogram[grid::cell(far)..].iter().map(|h| f64::from(*h)).sum();
+        (n * slow <= JUMPS * self.weight).then(|| (x, rest.without(x, interval)))
+    }
+
+    /// Mean and squared coefficient of variation of what was learnt, without the slowest.
+    fn body(&self) -> Option<(f64, f64)> {
+        let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
+        for (h, x) in self.histogram.iter().zip(&MIDDLES) {
+            let h = f64::from(*h);
+            if total + h > BODY * self.weight {
+                break;
+            }
+            total += h;
+            first += h * x;
+            second += h * x * x;
+        }
+        let mean = first / total;
+        let c2 = second / total / (mean * mean) - 1.0;
+        (total > 0.5 * self.weight).then(|| (mean, c2.max(NARROW * NARROW)))
+    }
+
     /// The mixture of the three shapes on the support, in `scratch.reference`.
     fn reference(&self, rest: Rest, s: f64, first: usize, last: usize, scratch: &mut Scratch) {
         let cells = first..=last;
@@ -328,24 +412,32 @@ impl Estimator {
 
         let top = self.scores.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let mut a = self.scores.map(|score| (score - top).exp());
-        a[2] *= self.weight / (self.weight + TRUST);
-        let mut inside = 0.0;
-        if a[2] > 0.0
-            && let Some(kernel) = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTH)
-        {
-            let learnt = &mut scratch.learnt[cells.clone()];
-            kernel.smooth(&self.histogram, self.weight, first, learnt);
-            inside = learnt.iter().sum();
-        }
-        if !(inside >= 1e-4 * self.weight && inside > 0.0) {
-            a[2] = 0.0;
+        let trust = self.weight / (self.weight + TRUST);
+        let learnt = &mut scratch.learnt[cells.clone()];
+        let sum = &mut scratch.q[cells.clone()];
+        sum.fill(0.0);
+        let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
+        for (i, a) in a[2..].iter_mut().enumerate() {
+            *a *= trust;
+            let Some(kernels) = kernels.as_ref().filter(|_| *a > NEGLIGIBLE) else {
+                *a = 0.0;
+                continue;
+            };
+            kernels[i].smooth(&self.histogram, self.weight, first, learnt);
+            let inside: f64 = learnt.iter().sum();
+            if !(inside >= 1e-4 * self.weight && inside > 0.0) {
+                *a = 0.0;
+                continue;
+            }
+            for (sum, learnt) in sum.iter_mut().zip(learnt.iter()) {
+                *sum += *a / inside * learnt;
+            }
         }
         let total: f64 = a.iter().sum();
-        let [a0, a1, a2] = a.map(|a| a / total);
-        let a0 = a0.max(0.01);
+        let (a0, a1) = ((a[0] / total).max(0.01), a[1] / total);
         for k in cells {
-            let learnt = if a2 > 0.0 { a2 * scratch.learnt[k] / inside } else { 0.0 };
-            scratch.reference[k] = a0 * scratch.lognormal[k] + a1 * scratch.gamma[k] + learnt;
+            scratch.reference[k] =
+                a0 * scratch.lognormal[k] + a1 * scratch.gamma[k] + scratch.q[k] / total;
         }
     }
 }
