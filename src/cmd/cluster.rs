@@ -67,7 +67,7 @@ pub struct Cluster {
     dir: PathBuf,
     port: u16,
     owner: Option<User>,
-    /// `initdb` or `pg_basebackup`, then the postmaster; leads its own process group.
+    /// `initdb` or `cp`, then the postmaster; leads its own process group.
     child: Option<Child>,
     guardian: Option<std::process::Child>,
     _lock: std::fs::File,
@@ -243,21 +243,26 @@ impl Cluster {
     }
 
     /// A hot standby that streams from this server, in a folder and on a port of its own. Returns
-    /// when it answers; it may lag behind.
-    pub async fn standby(&self) -> anyhow::Result<Self> {
+    /// when it answers; it may lag behind. The server is restarted for it: a copy of a server at rest
+    /// needs no program but `cp`, while pg_basebackup comes with few of the packaged servers.
+    pub async fn standby(&mut self) -> anyhow::Result<Self> {
         let binaries = Some(self.binaries.clone());
         let mut standby = Self::claim(&Options { binaries, ..Options::default() })?;
-        let mut backup = standby.command("pg_basebackup");
-        backup.arg("--pgdata").arg(standby.data()).arg("--host").arg(&self.dir);
-        backup.arg(format!("--port={}", self.port)).arg("--username=postgres");
-        backup.args(["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf"]);
-        backup.arg("--no-sync");
-        standby.run("pg_basebackup", backup).await?;
+        self.stop().await?;
+        let mut copy = standby.command("/bin/cp");
+        copy.arg("-a").arg(self.data()).arg(standby.data());
+        let copied = standby.run("cp", copy).await;
+        self.launch().await?;
+        copied?;
+        std::fs::write(standby.data().join("standby.signal"), "")?;
         // The last line wins over those of the primary.
         let conf = format!(
-            "port = {}\nunix_socket_directories = '{}'\n",
+            "port = {}\nunix_socket_directories = '{}'\n\
+             primary_conninfo = 'host={} port={} user=postgres'\n",
             standby.port,
-            standby.dir.display()
+            standby.dir.display(),
+            self.dir.display(),
+            self.port
         );
         append(&standby.data().join("postgresql.conf"), &conf)?;
         standby.launch().await?;
@@ -299,7 +304,8 @@ impl Cluster {
         }
     }
 
-    /// A server program, run as the cluster's owner (root may not run PostgreSQL).
+    /// A server program, or another one by its absolute path, run as the cluster's owner (root may
+    /// not run PostgreSQL).
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));
         command.current_dir("/").stdin(Stdio::null()).env("LC_ALL", "C").env("PGTZ", "UTC");

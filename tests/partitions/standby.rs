@@ -72,7 +72,7 @@ async fn churn_costs_no_poll_and_moves_no_figure() {
 #[tokio::test]
 async fn churn_costs_no_poll_on_a_hot_standby() {
     // The default of 30 s would hide a query that stands in the way of the replay.
-    let cluster = common::server_with(&[("max_standby_streaming_delay", "3s")], &[]).await;
+    let mut cluster = common::server_with(&[("max_standby_streaming_delay", "3s")], &[]).await;
     let admin = common::admin(&cluster, "postgres").await;
     prepare(&admin).await;
     admin
@@ -84,6 +84,8 @@ async fn churn_costs_no_poll_on_a_hot_standby() {
         .await
         .unwrap();
     let standby = cluster.standby().await.unwrap();
+    // The server was restarted for it.
+    let admin = common::admin(&cluster, "postgres").await;
     let there = common::admin(&standby, "postgres").await;
     let deadline = Instant::now() + Duration::from_secs(30);
     while there.simple_query("SELECT 'ids'::regclass").await.is_err() {
