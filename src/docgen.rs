@@ -95,10 +95,11 @@ fn rules(out: &mut String) {
          runway_required: 14d, max_age: 90d, must_exist: true}}\n- {{table: public.events, unit: \
          ms}}\n- {{table: 'scratch.*', ignore: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        schema::RULES,
-        schema::RULES,
+        schema::PARTITIONS,
+        schema::PARTITIONS,
     );
-    for key in schema::rule_keys() {
+    let list = schema::lists().into_iter().find(|list| list.name == schema::PARTITIONS);
+    for key in list.into_iter().flat_map(|list| list.keys) {
         let default =
             if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
         let kind = key.kind.describe();

@@ -35,7 +35,7 @@ struct Rule {
 }
 
 fn expression(alert: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/pgrunway.rules.yml");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/rules/latency.yml");
     let file: RuleFile = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let mut rules = file.groups.into_iter().flat_map(|group| group.rules);
     rules.find(|rule| rule.alert == alert).unwrap().expr

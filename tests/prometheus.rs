@@ -106,7 +106,7 @@ fn table(relname: &str) -> [(&'static str, &str); 2] {
 }
 
 fn rules() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/pgrunway.rules.yml")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/rules/*.yml")
 }
 
 /// Every series name of an exposition, `_bucket`, `_sum` and `_count` of histograms folded.

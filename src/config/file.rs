@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{self, Key, Kind};
+use super::schema::{Key, Kind, List};
 use super::suggest;
 use crate::error::ConfigError;
 
@@ -21,9 +21,9 @@ pub(super) struct FileValue {
     pub(super) texts: Vec<String>,
 }
 
-/// One rule as the file has it.
+/// One item of a list as the file has it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct FileRule {
+pub(super) struct FileItem {
     /// `pgrunway.yml:3:5`.
     pub(super) place: String,
     /// By key.
@@ -35,11 +35,11 @@ pub(super) struct FileRule {
 pub(super) struct Parsed {
     /// By path.
     pub(super) settings: BTreeMap<String, FileValue>,
-    /// In their order.
-    pub(super) rules: Vec<FileRule>,
+    /// By the list's name, in their order.
+    pub(super) lists: BTreeMap<&'static str, Vec<FileItem>>,
 }
 
-/// Reads a file's text into settings by path, and rules.
+/// Reads a file's text into settings by path, and lists.
 ///
 /// # Errors
 /// Not YAML, a key that no setting has, or a value that is not of its setting's type; the place is
@@ -48,13 +48,13 @@ pub(super) fn parse(
     name: &str,
     text: &str,
     keys: &[Key],
-    rule_keys: &[Key],
+    lists: &[List],
 ) -> Result<Parsed, ConfigError> {
     // A snippet would show what stands around the fault, and that may be a password.
     let options = serde_saphyr::options! { with_snippet: false };
     let root: Spanned<Node> =
         serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))?;
-    let mut reader = Reader { name, keys, rule_keys, found: Parsed::default() };
+    let mut reader = Reader { name, keys, lists, found: Parsed::default() };
     reader.node("", &root)?;
     Ok(reader.found)
 }
@@ -82,8 +82,8 @@ fn place(name: &str, at: &Location) -> String {
 struct Reader<'a> {
     name: &'a str,
     keys: &'a [Key],
-    /// Empty inside a rule, which holds no rules.
-    rule_keys: &'a [Key],
+    /// Empty inside an item of a list, which holds no lists.
+    lists: &'a [List],
     found: Parsed,
 }
 
@@ -95,7 +95,7 @@ impl Reader<'_> {
             Node::Map(entries) => entries,
             other => {
                 let what = match path {
-                    "" if self.rule_keys.is_empty() => "a rule".to_owned(),
+                    "" if self.lists.is_empty() => "an item of the list".to_owned(),
                     "" => "the file".to_owned(),
                     path => format!("`{path}`"),
                 };
@@ -116,8 +116,8 @@ impl Reader<'_> {
                 return Err(self.unknown(path, key));
             } else if let Some(setting) = self.keys.iter().find(|k| k.path == child) {
                 self.leaf(setting, value)?;
-            } else if child == schema::RULES && !self.rule_keys.is_empty() {
-                self.rules(value)?;
+            } else if let Some(list) = self.lists.iter().find(|list| list.name == child) {
+                self.list(list, value)?;
             } else if !children(self.keys, &child).is_empty() {
                 self.node(&child, value)?;
             } else {
@@ -127,32 +127,25 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn rules(&mut self, node: &Spanned<Node>) -> Result<(), ConfigError> {
+    fn list(&mut self, list: &List, node: &Spanned<Node>) -> Result<(), ConfigError> {
         let items = match &node.value {
             Node::Null => return Ok(()),
             Node::Seq(items) => items,
             other => {
                 return Err(ConfigError::new(
                     place(self.name, &node.referenced),
-                    format!(
-                        "`{}` must be a list of rules, not {}",
-                        schema::RULES,
-                        other.describe()
-                    ),
-                    "begin each rule with `- table: schema.table`",
+                    format!("`{}` must be a list, not {}", list.name, other.describe()),
+                    format!("begin each item with `{}`", list.begins),
                 ));
             }
         };
         for item in items {
-            let mut rule = Reader {
-                name: self.name,
-                keys: self.rule_keys,
-                rule_keys: &[],
-                found: Parsed::default(),
-            };
-            rule.node("", item)?;
+            let mut reader =
+                Reader { name: self.name, keys: &list.keys, lists: &[], found: Parsed::default() };
+            reader.node("", item)?;
             let place = place(self.name, &item.referenced);
-            self.found.rules.push(FileRule { place, values: rule.found.settings });
+            let values = reader.found.settings;
+            self.found.lists.entry(list.name).or_default().push(FileItem { place, values });
         }
         Ok(())
     }
@@ -160,7 +153,7 @@ impl Reader<'_> {
     /// The names that may follow `path`.
     fn children(&self, path: &str) -> Vec<&str> {
         let mut names = children(self.keys, path);
-        names.extend((path.is_empty() && !self.rule_keys.is_empty()).then_some(schema::RULES));
+        names.extend(self.lists.iter().map(|list| list.name).filter(|_| path.is_empty()));
         names
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{self, FileRule, Parsed};
+use super::file::{self, FileItem, Parsed};
 use super::rules::{self, PartitionRule};
 use super::schema::{self, Key, Value};
 use super::target::{self, Dsn};
@@ -121,10 +121,23 @@ impl<'a> Sources<'a> {
             Some((path, place)) => {
                 let name = path.display().to_string();
                 let text = read_file(world, &path, place)?;
-                file::parse(&name, &text, &keys, &schema::rule_keys())?
+                file::parse(&name, &text, &keys, &schema::lists())?
             }
         };
         Ok(Self { flags, world, file, keys })
+    }
+
+    /// The items of one of the file's lists, each read by `read`.
+    fn items<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Item<'_>) -> Result<T, ConfigError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(list) = schema::lists().into_iter().find(|list| list.name == name) else {
+            return Err(ConfigError::new(name, "is missing from the table of settings", REPORT));
+        };
+        let items = self.file.lists.get(name).into_iter().flatten();
+        items.map(|item| read(&Item::read(item, &list.keys)?)).collect()
     }
 
     fn key(&self, path: &str) -> Result<&Key, ConfigError> {
@@ -219,7 +232,7 @@ impl<'a> Sources<'a> {
         self.put("collectors.partitions.runway_required", &mut s.partitions.required)?;
         self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
         self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
-        s.partitions.rules = self.file.rules.iter().map(rule).collect::<Result<_, _>>()?;
+        s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
             self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;
@@ -238,20 +251,39 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// One rule of the file.
-fn rule(file: &FileRule) -> Result<PartitionRule, ConfigError> {
-    let fault = |key: &str, problem: &str, remedy: &str| {
-        let place = file.values.get(key).map_or(&file.place, |value| &value.place);
+/// An item of one of the file's lists, its values read.
+struct Item<'a> {
+    file: &'a FileItem,
+    values: Vec<(String, Value)>,
+}
+
+impl<'a> Item<'a> {
+    fn read(file: &'a FileItem, keys: &[Key]) -> Result<Self, ConfigError> {
+        let mut values = Vec::new();
+        for key in keys {
+            let Some(given) = file.values.get(&key.path) else { continue };
+            let value = key.kind.parse(&given.texts, false).map_err(|fault| {
+                let problem = format!("`{}` {}", key.path, fault.problem);
+                ConfigError::new(&given.place, problem, fault.remedy)
+            })?;
+            values.push((key.path.clone(), value));
+        }
+        Ok(Self { file, values })
+    }
+
+    /// An error at a key, or at the item where that is not there.
+    fn fault<T>(&self, key: &str, problem: &str, remedy: &str) -> Result<T, ConfigError> {
+        let place = self.file.values.get(key).map_or(&self.file.place, |value| &value.place);
         Err(ConfigError::new(place, problem, remedy))
-    };
+    }
+}
+
+/// A rule for partitioned tables.
+fn rule(item: &Item<'_>) -> Result<PartitionRule, ConfigError> {
+    let fault = |key: &str, problem: &str, remedy: &str| item.fault(key, problem, remedy);
     let mut rule = PartitionRule::default();
-    for key in schema::rule_keys() {
-        let Some(given) = file.values.get(&key.path) else { continue };
-        let value = key.kind.parse(&given.texts, false).map_err(|fault| {
-            let problem = format!("`{}` {}", key.path, fault.problem);
-            ConfigError::new(&given.place, problem, fault.remedy)
-        })?;
-        match (key.path.as_str(), value) {
+    for (key, value) in item.values.clone() {
+        match (key.as_str(), value) {
             ("table", Value::Text(text)) => rule.table = text,
             ("database", Value::Text(text)) => rule.database = Some(text),
             ("runway_required", Value::Duration(span)) => rule.required = Some(span.as_secs_f64()),

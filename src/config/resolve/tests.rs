@@ -294,9 +294,9 @@ fn file_faults_name_line_column_and_remedy() {
         ("partition: []", "pgrunway.yml:1:1: unknown key `partition`; did you mean `partitions`?"),
         (
             "partitions: {table: a.b}",
-            "pgrunway.yml:1:13: `partitions` must be a list of rules, not a section; begin each",
+            "pgrunway.yml:1:13: `partitions` must be a list, not a section; begin each",
         ),
-        ("partitions: [a.b]", "pgrunway.yml:1:14: a rule must hold keys, not text; keys here: tab"),
+        ("partitions: [a.b]", "pgrunway.yml:1:14: an item of the list must hold keys, not text;"),
         (
             "partitions:\n- table: a.b\n  max_ago: 1d",
             "pgrunway.yml:3:3: unknown key `max_ago`; did you mean `max_age`?",

@@ -1,0 +1,224 @@
+//! The one table of settings.
+//!
+//! Must not: know where a value came from.
+
+use std::time::Duration;
+
+use super::super::{KnownCollector, NOT_TO_BE_ENTERED, Settings, duration};
+use super::{DAY, Key, Kind, MS, SECOND};
+
+pub(super) const LEVELS: Kind = Kind::Choice {
+    words: &["trace", "debug", "info", "warn", "error"],
+    aliases: &[("warning", "warn")],
+};
+pub(super) const FORMATS: Kind =
+    Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
+
+/// All settings, the general ones first, then those of each collector.
+pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
+    let d = Settings::default();
+    let time = duration::format;
+    let timeout = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+    let mut keys = vec![
+        Key::new(
+            "dsn",
+            Kind::Dsn,
+            "",
+            "Connection string of the server: a URI or keyword=value pairs, as libpq reads them; \
+             other users of the machine can read it on a command line.",
+        )
+        .or_env(&["DATA_SOURCE_NAME"]),
+        Key::new(
+            "web.listen_address",
+            Kind::Addresses,
+            ":9187",
+            "Address and port to serve on; `:9187` means all addresses; may be given several times.",
+        )
+        .or_env(&["PG_EXPORTER_WEB_LISTEN_ADDRESS"]),
+        Key::new("web.telemetry_path", Kind::UrlPath, "/metrics", "Path of the metrics.")
+            .or_env(&["PG_EXPORTER_WEB_TELEMETRY_PATH"]),
+        Key::new("log.level", LEVELS, "info", "Lowest level that is logged."),
+        Key::new("log.format", FORMATS, "text", "Form of the log lines, on standard error."),
+        Key::new(
+            "databases.include",
+            Kind::List,
+            "",
+            "Databases to visit for the collectors that look inside one; all of them if empty.",
+        )
+        .or_env(&["PG_EXPORTER_INCLUDE_DATABASES"]),
+        Key::new(
+            "databases.exclude",
+            Kind::List,
+            NOT_TO_BE_ENTERED.join(","),
+            "Databases never to visit; the default are those that managed services keep for \
+             themselves, and a list of your own replaces it.",
+        )
+        .or_env(&["PG_EXPORTER_EXCLUDE_DATABASES"]),
+        Key::new(
+            "timeouts.connect",
+            timeout,
+            time(d.timeouts.connect),
+            "Limit for a TCP or Unix connection, per address of a host; wins over `connect_timeout` \
+             of the DSN.",
+        ),
+        Key::new(
+            "timeouts.handshake",
+            timeout,
+            time(d.timeouts.handshake),
+            "Limit for the TLS handshake, and again for the authentication.",
+        ),
+        Key::new(
+            "timeouts.statement",
+            timeout,
+            time(d.timeouts.statement),
+            "`statement_timeout` of our queries; a second later the connection is given up.",
+        ),
+        Key::new(
+            "timeouts.lock",
+            timeout,
+            time(d.timeouts.lock),
+            "`lock_timeout` of our queries; below `timeouts.statement`.",
+        ),
+        Key::new(
+            "objectives.latency",
+            Kind::Duration { min: MS, max: DAY },
+            time(Duration::from_secs_f64(d.objectives.latency)),
+            "95th percentile of query latency that the alerts hold each database to.",
+        ),
+        Key::new(
+            "objectives.longest_query",
+            Kind::Duration { min: MS, max: DAY },
+            time(Duration::from_secs_f64(d.objectives.longest_query)),
+            "For how long the longest-running statement of a database may run before it pages.",
+        ),
+        Key::new(
+            "objectives.cache_hit_ratio",
+            Kind::Ratio,
+            format!("{:.2}", d.objectives.cache_hit_ratio),
+            "Cache hit ratio that the alerts hold each database to.",
+        ),
+        Key::new(
+            "objectives.index_scan_ratio",
+            Kind::Ratio,
+            format!("{:.2}", d.objectives.index_scan_ratio),
+            "Share of scans by index that the alerts hold each table to.",
+        ),
+        Key::new(
+            "ratio_window",
+            Kind::Duration { min: SECOND, max: 7 * DAY },
+            time(d.ratio_window),
+            "Window over which the cache hit and index scan ratios are taken.",
+        ),
+        Key::new(
+            "series_limit",
+            Kind::Integer { min: 1, max: 1_000_000 },
+            d.series_limit.to_string(),
+            "Most series that one collector may publish for one database; a histogram counts one for \
+             each bucket, `_sum` and `_count`.",
+        ),
+        Key::new(
+            "collectors.statements.top",
+            Kind::Integer { min: 0, max: 10_000 },
+            d.statements.top.to_string(),
+            "Statements with series of their own; the others are summed up as `other`.",
+        ),
+        Key::new(
+            "collectors.statements.include_text",
+            Kind::Boolean,
+            d.statements.include_text.to_string(),
+            "Whether `pg_statement_info` carries the normalised text of the statements.",
+        ),
+        Key::new(
+            "collectors.statements.text_length",
+            Kind::Integer { min: 1, max: 10_000 },
+            d.statements.text_length.to_string(),
+            "Characters of text kept.",
+        ),
+        Key::new(
+            "collectors.statements.scan_spacing",
+            Kind::Duration { min: MS, max: 10 * SECOND },
+            time(d.statements.scan_spacing),
+            "Pause between the two scans of one poll; below `timeouts.statement`.",
+        ),
+        Key::new(
+            "collectors.partitions.runway_required",
+            Kind::Duration { min: SECOND, max: 36_500 * DAY },
+            time(Duration::from_secs_f64(d.partitions.required)),
+            "Runway that every partitioned table must have, unless a rule says otherwise.",
+        ),
+        Key::new(
+            "collectors.partitions.zone",
+            Kind::Zone,
+            "",
+            "Time zone in which naive times and days are written, unless a rule says otherwise; else the \
+             database's own.",
+        ),
+        Key::new(
+            "collectors.partitions.per_partition",
+            Kind::Integer { min: 0, max: 10_000 },
+            d.partitions.per_partition.to_string(),
+            "Partitions of each table, the largest, with series of their own.",
+        ),
+    ];
+    for collector in known {
+        let sentence = collector.help.trim_end_matches('.');
+        keys.push(Key::new(
+            &format!("collectors.{}.enabled", collector.name),
+            Kind::Boolean,
+            collector.default_on.to_string(),
+            &format!("Collector {}: {sentence}.", collector.name),
+        ));
+        keys.push(Key::new(
+            &format!("collectors.{}.interval", collector.name),
+            Kind::Duration { min: 100 * MS, max: DAY },
+            time(collector.interval),
+            &format!("Interval of the {} collector.", collector.name),
+        ));
+    }
+    keys
+}
+
+/// A list in the file whose items hold keys of their own; no flag and no variable has it.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// Its key in the file.
+    pub name: &'static str,
+    /// How an item begins, for who wrote something else.
+    pub begins: &'static str,
+    /// The keys of an item.
+    pub keys: Vec<Key>,
+}
+
+/// Rules for partitioned tables.
+pub const PARTITIONS: &str = "partitions";
+
+/// All lists of the file.
+pub fn lists() -> Vec<List> {
+    vec![List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() }]
+}
+
+fn partition_rule_keys() -> Vec<Key> {
+    let span = Kind::Duration { min: SECOND, max: 36_500 * DAY };
+    let units = Kind::Choice { words: &["s", "ms", "us", "ns", "yyyymmdd"], aliases: &[] };
+    vec![
+        Key::new("table", Kind::Pattern, "", "The tables it is for: `schema.table`, unquoted."),
+        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
+        Key::new("runway_required", span, "", "Runway that they must have."),
+        Key::new("zone", Kind::Zone, "", "Time zone of those who write naive times and days."),
+        Key::new(
+            "unit",
+            units,
+            "",
+            "What their topmost integer key holds: a time since 1970, or a day as 20261122.",
+        ),
+        Key::new("max_age", span, "", "Age at which their data should be gone."),
+        Key::new("ignore", Kind::Boolean, "false", "Whether they have no series at all."),
+        Key::new(
+            "must_exist",
+            Kind::Boolean,
+            "false",
+            "Whether to report the table if it is missing or unsupported; needs a `table` and a \
+             `database` without wildcards.",
+        ),
+    ]
+}
