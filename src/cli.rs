@@ -57,6 +57,13 @@ pub enum Command {
     /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
     /// owner; it can be run again. See docs/maintenance.md.
     Plan(PlanArgs),
+    /// Hold databases to expectations: indexes, partitions, constraints, vacuum, settings; a gate for
+    /// deployments
+    ///
+    /// Says what is wrong, why it matters, and prints the SQL that mends it; nothing is executed. Exit
+    /// code 0: passed, 1: something fails, 2: nothing fails, but not everything could be looked at. See
+    /// docs/verify.md.
+    Verify(VerifyArgs),
     /// Start a throwaway PostgreSQL with a trading schema, data and load, and serve its metrics
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
@@ -95,6 +102,58 @@ pub struct PlanArgs {
     pub retire: Option<u16>,
 }
 
+/// Options of `verify`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct VerifyArgs {
+    /// Only these checks: ids, or groups such as `index`
+    #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
+    pub only: Vec<String>,
+
+    /// Not these checks
+    #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
+    pub skip: Vec<String>,
+
+    /// These as well, of the checks that read all data and so run on request only
+    #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
+    pub with: Vec<String>,
+
+    /// The lightest finding that makes it fail
+    #[arg(long, value_name = "SEVERITY", default_value = "error",
+          value_parser = ["error", "warning", "info"])]
+    pub fail_on: String,
+
+    /// Form of the report
+    #[arg(long, value_name = "FORM", default_value = "text",
+          value_parser = ["text", "json", "junit", "markdown"])]
+    pub format: String,
+
+    /// Measure the bloat of indexes with pgstattuple in place of estimating it, and let amcheck look
+    /// for rows that an index lacks; reads all of them
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Only this database, in place of those that the exporter visits; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub database: Vec<String>,
+
+    /// statement_timeout of the checks that read all data
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = patience)]
+    pub patience: Duration,
+
+    /// Write to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Write the expectations that the databases meet now, for pgrunway.yml; an existing file is left
+    /// alone
+    #[arg(long, conflicts_with_all = ["only", "skip", "with", "format", "exact", "list"])]
+    pub init: bool,
+
+    /// List the checks; no server is asked
+    #[arg(long)]
+    pub list: bool,
+}
+
 /// Options of `demo`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct DemoArgs {
@@ -128,6 +187,12 @@ fn over(text: &str) -> Result<Duration, String> {
     let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(3_600));
     if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 100ms to 1h".into()) }
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
+    if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 1s to 7d".into()) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -9,6 +9,7 @@ pub mod healthcheck;
 pub mod metrics;
 pub mod plan;
 pub mod serve;
+pub mod verify;
 
 use crate::collectors::ALL;
 use crate::config::KnownCollector;

@@ -20,7 +20,7 @@ pub mod surroundings;
 mod target;
 
 pub use resolve::{Flags, default_listen, listen_addresses};
-pub use rules::PartitionRule;
+pub use rules::{PartitionRule, QueryRule};
 pub use surroundings::{Process, Surroundings};
 
 use std::collections::BTreeMap;
@@ -238,6 +238,8 @@ pub struct Settings {
     pub statements: StatementSettings,
     /// Partitions collector.
     pub partitions: PartitionSettings,
+    /// Queries whose plans `verify` looks at, in the order of the file.
+    pub queries: Vec<QueryRule>,
     /// By collector name; every known collector has an entry.
     pub collectors: BTreeMap<String, CollectorSetting>,
 }
@@ -272,6 +274,7 @@ impl Default for Settings {
                 per_partition: 0,
                 rules: Vec::new(),
             },
+            queries: Vec::new(),
             collectors: BTreeMap::new(),
         }
     }

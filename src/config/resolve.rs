@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{self, FileItem, Parsed};
-use super::rules::{self, PartitionRule};
+use super::rules::{self, PartitionRule, QueryRule};
 use super::schema::{self, Key, Value};
 use super::target::{self, Dsn};
 use super::{
@@ -233,6 +233,7 @@ impl<'a> Sources<'a> {
         self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
         self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
         s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
+        s.queries = self.items(schema::QUERIES, query)?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
             self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;
@@ -308,6 +309,28 @@ fn rule(item: &Item<'_>) -> Result<PartitionRule, ConfigError> {
         return fault("must_exist", "`must_exist` is for one table of one database", remedy);
     }
     Ok(rule)
+}
+
+/// A query whose plan must read few partitions.
+fn query(item: &Item<'_>) -> Result<QueryRule, ConfigError> {
+    let mut query = QueryRule { max_partitions: 1, ..QueryRule::default() };
+    for (key, value) in item.values.clone() {
+        match (key.as_str(), value) {
+            ("name", Value::Text(text)) => query.name = text,
+            ("database", Value::Text(text)) => query.database = text,
+            ("sql", Value::Text(text)) => query.sql = text,
+            ("max_partitions", Value::Integer(most)) => {
+                query.max_partitions = usize::try_from(most).unwrap_or(usize::MAX);
+            }
+            (key, _) => return item.fault(key, "is not read from the table of settings", REPORT),
+        }
+    }
+    for (key, text) in [("name", &query.name), ("database", &query.database), ("sql", &query.sql)] {
+        if text.is_empty() {
+            return item.fault(key, &format!("the query has no `{key}`"), "add it");
+        }
+    }
+    Ok(query)
 }
 
 const REPORT: &str = "this is a defect of pgrunway: please report it";

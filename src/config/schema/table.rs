@@ -192,9 +192,35 @@ pub struct List {
 /// Rules for partitioned tables.
 pub const PARTITIONS: &str = "partitions";
 
+/// Queries whose plans `pgrunway verify` holds to few partitions.
+pub const QUERIES: &str = "verify.queries";
+
 /// All lists of the file.
 pub fn lists() -> Vec<List> {
-    vec![List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() }]
+    vec![
+        List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() },
+        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
+    ]
+}
+
+fn query_keys() -> Vec<Key> {
+    vec![
+        Key::new("name", Kind::Text, "", "What the reports of `pgrunway verify` call it."),
+        Key::new("database", Kind::Text, "", "The database it is for."),
+        Key::new(
+            "sql",
+            Kind::Text,
+            "",
+            "One statement, with names that carry their schema and with values in the place of \
+             parameters; it is explained, never executed.",
+        ),
+        Key::new(
+            "max_partitions",
+            Kind::Integer { min: 0, max: 1_000_000 },
+            "1",
+            "Most partitions, of all tables together, that its plan may read.",
+        ),
+    ]
 }
 
 fn partition_rule_keys() -> Vec<Key> {
