@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::OnceCell;
 
+use super::checks::indexes::Book;
 use super::sql;
 use crate::config::suggest;
 use crate::error::{CollectError, ConfigError};
@@ -225,6 +226,8 @@ pub struct Context<'a> {
     pub session: &'a Session,
     /// Whether to measure where an estimate would do.
     pub exact: bool,
+    /// All indexes of the database, judged.
+    pub(super) indexes: OnceCell<Book>,
     /// What the partitions collector exports.
     pub(super) partitions: OnceCell<Vec<Family>>,
 }
@@ -232,7 +235,7 @@ pub struct Context<'a> {
 impl<'a> Context<'a> {
     /// With nothing read yet.
     pub fn new(session: &'a Session, exact: bool) -> Self {
-        Self { session, exact, partitions: OnceCell::new() }
+        Self { session, exact, indexes: OnceCell::new(), partitions: OnceCell::new() }
     }
 
     /// The database.

@@ -2,10 +2,11 @@
 //!
 //! Must not: change the id of a check; pipelines name them.
 
+mod build;
 mod constraints;
 mod corruption;
 pub(super) mod databases;
-mod indexes;
+pub(super) mod indexes;
 mod partitions;
 mod pruning;
 mod settings;

@@ -132,7 +132,10 @@ async fn planned(
         retire: retire.map(|days| whole(days, 36_500.0)),
     };
     match plan::script(cx.session, &wanted).await {
-        Ok(script) => finding.mend(script),
+        // What it sets for itself must not meet what is run after it.
+        Ok(script) => {
+            finding.mend(script).mend("RESET lock_timeout;").mend("RESET default_tablespace;")
+        }
         Err(e) => finding.caution(format!("No SQL: {e:#}.")),
     }
 }
