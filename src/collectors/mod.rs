@@ -24,6 +24,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &cache::Cache,
     &tables::Tables,
     &indexes::Indexes,
+    &index_health::IndexHealth,
     &partitions::Partitions,
     &databases::Databases,
     &sizes::Sizes,

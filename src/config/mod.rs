@@ -9,6 +9,7 @@
 mod dsn;
 pub mod duration;
 mod file;
+mod index_rules;
 pub mod params;
 pub mod passfile;
 mod resolve;
@@ -19,6 +20,7 @@ pub mod suggest;
 pub mod surroundings;
 mod target;
 
+pub use index_rules::{IndexColumn, IndexRule, IndexSettings};
 pub use resolve::{Flags, default_listen, listen_addresses};
 pub use rules::{PartitionRule, QueryRule};
 pub use surroundings::{Process, Surroundings};
@@ -240,6 +242,8 @@ pub struct Settings {
     pub partitions: PartitionSettings,
     /// Queries whose plans `verify` looks at, in the order of the file.
     pub queries: Vec<QueryRule>,
+    /// Index collectors.
+    pub indexes: IndexSettings,
     /// By collector name; every known collector has an entry.
     pub collectors: BTreeMap<String, CollectorSetting>,
 }
@@ -275,6 +279,7 @@ impl Default for Settings {
                 rules: Vec::new(),
             },
             queries: Vec::new(),
+            indexes: IndexSettings::default(),
             collectors: BTreeMap::new(),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{self, FileItem, Parsed};
+use super::index_rules::{self, IndexRule};
 use super::rules::{self, PartitionRule, QueryRule};
 use super::schema::{self, Key, Value};
 use super::target::{self, Dsn};
@@ -234,6 +235,12 @@ impl<'a> Sources<'a> {
         self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
         s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
         s.queries = self.items(schema::QUERIES, query)?;
+        self.put("collectors.indexes.minimum_rows", &mut s.indexes.minimum_rows)?;
+        self.put("collectors.indexes.per_partition", &mut s.indexes.per_partition)?;
+        self.put("collectors.index_health.unused_after", &mut s.indexes.unused_after)?;
+        self.put("collectors.index_health.seq_scan_bytes", &mut s.indexes.seq_scan_bytes)?;
+        self.put("collectors.index_health.bloat_largest", &mut s.indexes.bloat_largest)?;
+        s.indexes.expected = self.items(schema::INDEXES, expected_index)?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
             self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;
@@ -331,6 +338,43 @@ fn query(item: &Item<'_>) -> Result<QueryRule, ConfigError> {
         }
     }
     Ok(query)
+}
+
+/// An index that must be there.
+fn expected_index(item: &Item<'_>) -> Result<IndexRule, ConfigError> {
+    let fault = |key: &str, problem: &str, remedy: &str| item.fault(key, problem, remedy);
+    let mut rule = IndexRule::default();
+    for (key, value) in item.values.clone() {
+        match (key.as_str(), value) {
+            ("table", Value::Text(text)) => rule.table = text,
+            ("database", Value::Text(text)) => rule.database = Some(text),
+            ("name", Value::Text(text)) => rule.name = Some(text),
+            ("columns", Value::Text(text)) => {
+                rule.columns = match index_rules::parse_columns(&text) {
+                    Ok(columns) => columns,
+                    Err(bad) => {
+                        let problem = format!("`columns` {}", bad.problem);
+                        return fault("columns", &problem, &bad.remedy);
+                    }
+                }
+            }
+            ("unique", Value::Boolean(value)) => rule.unique = value,
+            ("create", Value::Text(text)) => rule.create = Some(text),
+            (key, _) => return fault(key, "is not read from the table of settings", REPORT),
+        }
+    }
+    if rule.table.is_empty() {
+        return fault("table", "the rule is for no table", "add `table: schema.table`");
+    }
+    if !rule.table.contains('.') {
+        let remedy = "write `schema.table`; `*.table` is that table in any schema";
+        return fault("table", "`table` names no schema", remedy);
+    }
+    if rule.name.is_none() && rule.columns.is_empty() {
+        let remedy = "add `name: index` or `columns: a, b DESC`";
+        return fault("name", "the rule says of no index which", remedy);
+    }
+    Ok(rule)
 }
 
 const REPORT: &str = "this is a defect of pgrunway: please report it";

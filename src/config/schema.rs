@@ -11,7 +11,7 @@ use super::{Fault, duration, suggest};
 
 mod table;
 
-pub use table::{List, PARTITIONS, QUERIES, keys, lists};
+pub use table::{INDEXES, List, PARTITIONS, QUERIES, keys, lists};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,10 +34,10 @@ pub enum Kind {
     UrlPath,
     /// IANA time zone.
     Zone,
+    /// Any text but none.
+    Text,
     /// A name in which `*` and `?` stand for others.
     Pattern,
-    /// Any text that is not empty.
-    Text,
     /// Names: a YAML list, or separated by commas.
     List,
     /// Addresses with ports: a YAML list, or separated by commas.
@@ -260,8 +260,8 @@ impl Kind {
             Self::Pattern if text.is_empty() => {
                 Err(Fault::new("is empty", "write a name; `*` stands for any"))
             }
-            Self::Text if text.trim().is_empty() => {
-                Err(Fault::new("is empty", "write some text, or leave the key out"))
+            Self::Text if text.is_empty() => {
+                Err(Fault::new("is empty", "write it, or leave it out"))
             }
             Self::Dsn | Self::Pattern | Self::Text => Ok(Value::Text(text.to_owned())),
             Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),

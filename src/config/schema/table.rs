@@ -159,6 +159,38 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             d.partitions.per_partition.to_string(),
             "Partitions of each table, the largest, with series of their own.",
         ),
+        Key::new(
+            "collectors.indexes.minimum_rows",
+            Kind::Integer { min: 0, max: 1_000_000_000 },
+            d.indexes.minimum_rows.to_string(),
+            "Rows below which reading all of a table is the right plan: it is exempt from the objective \
+             of the index scan ratio, from foreign keys without an index, and from the verdict on \
+             sequential scans.",
+        ),
+        Key::new(
+            "collectors.indexes.per_partition",
+            Kind::Integer { min: 0, max: 10_000 },
+            d.indexes.per_partition.to_string(),
+            "Partitions' indexes with series of their own, the most scanned of each index.",
+        ),
+        Key::new(
+            "collectors.index_health.unused_after",
+            Kind::Duration { min: SECOND, max: 3_650 * DAY },
+            time(Duration::from_secs_f64(d.indexes.unused_after)),
+            "How long the statistics must have counted before an index without scans is called unused.",
+        ),
+        Key::new(
+            "collectors.index_health.seq_scan_bytes",
+            Kind::Integer { min: 0, max: 1 << 50 },
+            d.indexes.seq_scan_bytes.to_string(),
+            "Size of a table in bytes from which on it is looked at whether sequential scans dominate.",
+        ),
+        Key::new(
+            "collectors.index_health.bloat_largest",
+            Kind::Integer { min: 0, max: 100_000 },
+            d.indexes.bloat_largest.to_string(),
+            "B-trees, the largest, whose bloat is estimated; 0 for none.",
+        ),
     ];
     for collector in known {
         let sentence = collector.help.trim_end_matches('.');
@@ -195,14 +227,6 @@ pub const PARTITIONS: &str = "partitions";
 /// Queries whose plans `pgrunway verify` holds to few partitions.
 pub const QUERIES: &str = "verify.queries";
 
-/// All lists of the file.
-pub fn lists() -> Vec<List> {
-    vec![
-        List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() },
-        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
-    ]
-}
-
 fn query_keys() -> Vec<Key> {
     vec![
         Key::new("name", Kind::Text, "", "What the reports of `pgrunway verify` call it."),
@@ -219,6 +243,47 @@ fn query_keys() -> Vec<Key> {
             Kind::Integer { min: 0, max: 1_000_000 },
             "1",
             "Most partitions, of all tables together, that its plan may read.",
+        ),
+    ]
+}
+
+/// Indexes that must be there.
+pub const INDEXES: &str = "indexes";
+
+/// All lists of the file.
+pub fn lists() -> Vec<List> {
+    let begins = "- table: schema.table";
+    vec![
+        List { name: PARTITIONS, begins, keys: partition_rule_keys() },
+        List { name: INDEXES, begins, keys: index_rule_keys() },
+        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
+    ]
+}
+
+fn index_rule_keys() -> Vec<Key> {
+    vec![
+        Key::new(
+            "table",
+            Kind::Pattern,
+            "",
+            "The tables that must have it: `schema.table`, unquoted.",
+        ),
+        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
+        Key::new("name", Kind::Text, "", "The index by its name."),
+        Key::new(
+            "columns",
+            Kind::Text,
+            "",
+            "The index by its key columns, all of them in this order, as `a, b DESC`; it has no \
+             predicate, whatever it includes. In the reverse order it is as good.",
+        ),
+        Key::new("unique", Kind::Boolean, "false", "Whether it must be unique."),
+        Key::new(
+            "create",
+            Kind::Text,
+            "",
+            "The statement that creates it, which `pgrunway verify` prints where it is missing; nothing is \
+             compared with it.",
         ),
     ]
 }
