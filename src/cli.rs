@@ -124,7 +124,7 @@ pub struct VerifyArgs {
 
     /// Form of the report
     #[arg(long, value_name = "FORM", default_value = "text",
-          value_parser = ["text", "json", "junit", "markdown"])]
+          value_parser = ["text", "json", "junit", "markdown", "sql"])]
     pub format: String,
 
     /// Measure the bloat of indexes with pgstattuple in place of estimating it, and let amcheck look

@@ -37,11 +37,13 @@ pub enum Format {
     Junit,
     /// For the summary of a pull request.
     Markdown,
+    /// A script for psql that mends what was found.
+    Sql,
 }
 
 impl Format {
     /// All of them by the words of `--format`.
-    pub const WORDS: [&'static str; 4] = ["text", "json", "junit", "markdown"];
+    pub const WORDS: [&'static str; 5] = ["text", "json", "junit", "markdown", "sql"];
 
     /// From a word of [`Format::WORDS`].
     pub fn from_word(word: &str) -> Option<Self> {
@@ -50,6 +52,7 @@ impl Format {
             "json" => Some(Self::Json),
             "junit" => Some(Self::Junit),
             "markdown" => Some(Self::Markdown),
+            "sql" => Some(Self::Sql),
             _ => None,
         }
     }
@@ -217,27 +220,7 @@ impl Visitor<'_> {
         home: &Session,
         selected: &[&'static Check],
     ) -> Result<Vec<String>, CollectError> {
-        let mut present = Vec::new();
-        for row in home.read(DATABASES).await? {
-            present.push((row.get::<Lossy>("datname")?.0, row.get::<bool>("may")?));
-        }
-        let filter = self.config.databases();
-        let named = &self.wanted.databases;
-        let chosen = |datname: &str| match named.is_empty() {
-            true => filter.admits(datname),
-            false => named.iter().any(|n| n == datname),
-        };
-        let expected = expectations(self.config.settings());
-        let mut wanted: BTreeSet<&str> = named.iter().map(String::as_str).collect();
-        wanted.extend(expected.iter().map(String::as_str).filter(|d| chosen(d)));
-        let known = |datname: &str| present.iter().any(|(d, _)| d == datname);
-        let missing: Vec<&str> = wanted.iter().copied().filter(|d| !known(d)).collect();
-        // A database that may not be entered passes by, as in the exporter, unless somebody wants it.
-        let visited: Vec<String> = present
-            .iter()
-            .filter(|(d, may)| chosen(d) && (*may || wanted.contains(d.as_str())))
-            .map(|(d, _)| d.clone())
-            .collect();
+        let (visited, missing) = visited(home, self.config, &self.wanted.databases).await?;
         if selected.iter().any(|c| c.id == REACHABLE.id) {
             self.outcomes.push(Outcome {
                 check: &REACHABLE,
@@ -345,12 +328,43 @@ impl Visitor<'_> {
     }
 }
 
+/// Which databases to look into, those that were named or else those that the exporter visits; and
+/// which of those that somebody wants are not there.
+async fn visited(
+    home: &Session,
+    config: &Config,
+    named: &[String],
+) -> Result<(Vec<String>, Vec<String>), CollectError> {
+    let mut present = Vec::new();
+    for row in home.read(DATABASES).await? {
+        present.push((row.get::<Lossy>("datname")?.0, row.get::<bool>("may")?));
+    }
+    let chosen = |datname: &str| match named.is_empty() {
+        true => config.databases().admits(datname),
+        false => named.iter().any(|n| n == datname),
+    };
+    let mut wanted = expectations(config.settings());
+    wanted.retain(|datname| chosen(datname));
+    wanted.extend(named.iter().cloned());
+    let known = |datname: &str| present.iter().any(|(d, _)| d == datname);
+    let missing = wanted.iter().filter(|d| !known(d)).cloned().collect();
+    // A database that may not be entered passes by, as in the exporter, unless somebody wants it.
+    let visited = present
+        .iter()
+        .filter(|(d, may)| chosen(d) && (*may || wanted.contains(d)))
+        .map(|(d, _)| d.clone())
+        .collect();
+    Ok((visited, missing))
+}
+
 /// Databases that the file expects something of.
 fn expectations(settings: &Settings) -> BTreeSet<String> {
     let plain = |name: &&String| !name.contains(['*', '?']);
     let rules = settings.partitions.rules.iter().filter(|r| r.must_exist);
     let mut all: BTreeSet<String> =
         rules.filter_map(|r| r.database.as_ref()).filter(plain).cloned().collect();
+    let indexes = settings.indexes.expected.iter();
+    all.extend(indexes.filter_map(|r| r.database.as_ref()).filter(plain).cloned());
     all.extend(settings.queries.iter().map(|q| q.database.clone()));
     all
 }

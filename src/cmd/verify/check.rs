@@ -86,6 +86,7 @@ impl Check {
             found: found.into(),
             mend: Vec::new(),
             caution: None,
+            deletes: false,
         }
     }
 
@@ -114,6 +115,8 @@ pub struct Finding {
     pub mend: Vec<String>,
     /// What to know before running it.
     pub caution: Option<String>,
+    /// Whether it deletes rows.
+    pub deletes: bool,
 }
 
 impl Finding {
@@ -127,6 +130,12 @@ impl Finding {
     pub fn caution(mut self, text: impl Into<String>) -> Self {
         self.caution = Some(text.into());
         self
+    }
+
+    /// Says that it deletes rows, and what to do first.
+    pub fn deletes(mut self, text: &str) -> Self {
+        self.deletes = true;
+        self.caution(format!("THIS DELETES DATA. {text}"))
     }
 
     /// The same with less weight, or with no more than its check's.

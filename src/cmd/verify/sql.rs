@@ -9,8 +9,14 @@ pub fn literal(text: &str) -> String {
     format!("{escape}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
 }
 
-/// An identifier, always in quotes; for those that the server has not quoted.
+/// An identifier that the server has not quoted: in quotes, unless it can be no key word.
 pub fn ident(name: &str) -> String {
+    let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    // No key word holds a digit.
+    if start && name.bytes().all(plain) && name.bytes().any(|b| b.is_ascii_digit()) {
+        return name.to_owned();
+    }
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
@@ -106,6 +112,11 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\b"), " E'a\\\\b'");
         assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        for (name, want) in
+            [("user", "\"user\""), ("t_1", "t_1"), ("1t", "\"1t\""), ("T1", "\"T1\"")]
+        {
+            assert_eq!(ident(name), want);
+        }
     }
 
     #[test]

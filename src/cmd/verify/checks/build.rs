@@ -437,7 +437,9 @@ pub(super) async fn create(
             None => {
                 let sql = sql.trim_end();
                 let end = if sql.ends_with(';') { "" } else { ";" };
-                Ok(finding.mend(format!("{sql}{end}")))
+                Ok(finding.mend(format!("{sql}{end}")).caution(
+                    "Taken from the file as it is; a constraint locks the table while its index is built.",
+                ))
             }
         };
     }

@@ -166,8 +166,8 @@ async fn orphans(cx: &Context<'_>) -> Result<Found, CollectError> {
             ORPHANS
                 .finding(object, format!("{many} rows of {name} point to no row of {parent}"))
                 .mend(format!("DELETE FROM {child} AS f WHERE {lost};"))
-                .caution(format!(
-                    "THIS DELETES DATA. Better to bring the missing rows back, or to set the key to \
+                .deletes(&format!(
+                    "Better to bring the missing rows back, or to set the key to \
                      NULL. To look at them: SELECT f.* FROM {child} AS f WHERE {lost};"
                 )),
         );

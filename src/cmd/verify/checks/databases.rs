@@ -18,10 +18,10 @@ pub(in crate::cmd::verify) static REACHABLE: Check = Check {
 pub(super) static CHECKS: &[&Check] = &[&REACHABLE];
 
 /// What to say of the databases that are missing among those that are wanted.
-pub(in crate::cmd::verify) fn found(missing: &[&str], visited: &[String]) -> Found {
+pub(in crate::cmd::verify) fn found(missing: &[String], visited: &[String]) -> Found {
     let findings: Vec<Finding> = missing
         .iter()
-        .map(|name| REACHABLE.finding(*name, "the server has no database of this name"))
+        .map(|name| REACHABLE.finding(name, "the server has no database of this name"))
         .collect();
     Found::new(super::counted(visited.len(), "database", "to look into"), findings)
 }

@@ -390,7 +390,7 @@ async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
         count(|u| matches!(u, Usage::Exempt(_))),
         count(|u| matches!(u, Usage::TooEarly { .. }))
     );
-    Ok(Found::new(summary.replace("  ", " "), sorted(findings)))
+    Ok(Found::new(summary, sorted(findings)))
 }
 
 fn ids(judged: &[&Judged]) -> Vec<i64> {
@@ -411,15 +411,15 @@ async fn covered(
         let Some(cover) = judged.cover else { continue };
         let by = book.index(cover.by).and_then(|i| i.name.as_deref()).unwrap_or("?");
         let how = match cover.how {
-            How::Duplicate => "the same as",
-            How::Twin => "has the same keys as",
-            How::Prefix => "begins",
+            How::Duplicate => "is the same",
+            How::Twin => "has the same keys",
+            How::Prefix => "begins with the same keys",
         };
         let scans = match judged.scans {
             0.0 => "never scanned".to_owned(),
             n => format!("scanned {} times", thousands(n)),
         };
-        let found = format!("{how} {by}; {}, {scans}", book.size(judged.pages));
+        let found = format!("{by} {how}; it has {} and was {scans}", book.size(judged.pages));
         let finding = check.finding(book.index_name(judged.id), found);
         findings.push(drop_it(cx, book, &names, finding, judged).await?);
     }
@@ -471,7 +471,7 @@ async fn foreign_key(cx: &Context<'_>) -> Result<Found, CollectError> {
     if small > 0 {
         summary.push_str(&format!(", {small} of small tables without"));
     }
-    Ok(Found::new(summary.replace(" ,", ","), sorted(findings)))
+    Ok(Found::new(summary, sorted(findings)))
 }
 
 async fn sequential(cx: &Context<'_>) -> Result<Found, CollectError> {

@@ -316,7 +316,7 @@ async fn retention(cx: &Context<'_>) -> Result<Found, CollectError> {
         let finding = RETENTION.finding(format!("{}.{}", name.0, name.1), found);
         let finding = planned(cx, finding, *name, 1.0, Some(age.floor())).await;
         findings.push(match finding.caution {
-            None => finding.caution("THIS DELETES DATA. Archive first what must be kept."),
+            None => finding.deletes("Archive first what must be kept."),
             Some(_) => finding,
         });
     }

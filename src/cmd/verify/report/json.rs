@@ -24,6 +24,7 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
                         "found": f.found,
                         "mend": f.mend,
                         "caution": f.caution,
+                        "deletes": f.deletes,
                     })
                 })
                 .collect();

@@ -5,6 +5,7 @@
 mod json;
 mod junit;
 mod markdown;
+mod script;
 mod text;
 
 use super::check::{Severity, Status};
@@ -20,6 +21,7 @@ pub(super) fn render(run: &Run, format: Format, colour: bool) -> anyhow::Result<
         Format::Json => json::render(run)?,
         Format::Junit => junit::render(run),
         Format::Markdown => markdown::render(run),
+        Format::Sql => script::render(run),
     })
 }
 

@@ -13,6 +13,8 @@ const CYAN: &str = "36";
 const GREEN: &str = "32";
 const BOLD: &str = "1";
 const DIM: &str = "2";
+/// Lines of SQL that are shown for one finding.
+const LONGEST: usize = 24;
 
 struct Page {
     out: String,
@@ -122,11 +124,16 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
             continue;
         }
         page.line("           Mend:");
-        for statement in &finding.mend {
-            for line in printable(statement).lines() {
-                let line = page.paint(CYAN, line);
-                page.line(&format!("             {line}"));
-            }
+        let sql = printable(&finding.mend.join("\n"));
+        let lines: Vec<&str> = sql.lines().collect();
+        let shown = if lines.len() > LONGEST { LONGEST - 4 } else { lines.len() };
+        for line in lines.iter().take(shown) {
+            let line = page.paint(CYAN, line);
+            page.line(&format!("             {line}"));
+        }
+        if shown < lines.len() {
+            let more = lines.len() - shown;
+            page.line(&format!("             ... and {more} lines more: --format sql prints them"));
         }
     }
 }
