@@ -13,8 +13,9 @@ pub fn literal(text: &str) -> String {
 pub fn ident(name: &str) -> String {
     let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    // No key word holds a digit.
-    if start && name.bytes().all(plain) && name.bytes().any(|b| b.is_ascii_digit()) {
+    // No key word holds a digit, or more than one underscore.
+    let free = name.bytes().any(|b| b.is_ascii_digit()) || name.matches('_').count() > 1;
+    if start && name.bytes().all(plain) && free {
         return name.to_owned();
     }
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -112,9 +113,14 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\b"), " E'a\\\\b'");
         assert_eq!(ident("a\"b"), "\"a\"\"b\"");
-        for (name, want) in
-            [("user", "\"user\""), ("t_1", "t_1"), ("1t", "\"1t\""), ("T1", "\"T1\"")]
-        {
+        for (name, want) in [
+            ("user", "\"user\""),
+            ("t_1", "t_1"),
+            ("1t", "\"1t\""),
+            ("T1", "\"T1\""),
+            ("a_b_c", "a_b_c"),
+            ("current_user", "\"current_user\""),
+        ] {
             assert_eq!(ident(name), want);
         }
     }

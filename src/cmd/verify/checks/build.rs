@@ -463,7 +463,11 @@ pub(super) async fn create(
         })
         .collect();
     let plain: Vec<&str> = rule.columns.iter().map(|c| c.name.as_str()).collect();
-    let name = rule.name.clone().unwrap_or_else(|| format!("{}_idx", plain.join("_")));
+    let name = rule.name.clone().unwrap_or_else(|| {
+        let table = rule.table.rsplit('.').next().filter(|t| !t.contains(['*', '?']));
+        let parts: Vec<&str> = table.into_iter().chain(plain).chain(["idx"]).collect();
+        parts.join("_")
+    });
     let create = Create {
         unique: rule.unique,
         name: ident(&shortened(&name)),
@@ -504,7 +508,8 @@ pub(super) async fn drop_index(
 ) -> Result<Finding, CollectError> {
     let (Some(index), Some(on)) = (names.get(id), names.get(table)) else { return Ok(finding) };
     if let Some(constraint) = constraint {
-        let sql = format!("ALTER TABLE {} DROP CONSTRAINT {};", on.sql, ident(constraint));
+        let sql =
+            format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {};", on.sql, ident(constraint));
         return Ok(finding
             .mend(sql)
             .caution("It waits for, and then stops, all who use the table."));
@@ -512,14 +517,14 @@ pub(super) async fn drop_index(
     if partitioned {
         // There is no CONCURRENTLY for it, and its parts cannot be dropped one by one.
         return Ok(finding
-            .mend(format!("SET lock_timeout = '2s';\nDROP INDEX {};\nRESET lock_timeout;", index.sql))
+            .mend(format!("SET lock_timeout = '2s';\nDROP INDEX IF EXISTS {};\nRESET lock_timeout;", index.sql))
             .caution(
                 "It cannot be dropped CONCURRENTLY: it locks the table with all partitions for a moment. \
                  Should it give up, run it again.",
             ));
     }
     let _ = cx;
-    Ok(finding.mend(format!("DROP INDEX CONCURRENTLY {};", index.sql)))
+    Ok(finding.mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", index.sql)))
 }
 
 #[cfg(test)]

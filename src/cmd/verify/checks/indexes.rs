@@ -122,7 +122,7 @@ pub(super) static BLOAT: Check = Check {
         "index.bloat",
         Severity::Warning,
         "A B-tree of which more than half and 10 MB is air: estimated from statistics, or with `--exact` \
-         measured by pgstattuple, which reads it.",
+         measured by pgstattuple, which reads it. Not one that is unused.",
         "It takes memory and disk, and scans read more pages than they need.",
     )
 };
@@ -195,6 +195,18 @@ impl Book {
 
     fn size(&self, pages: f64) -> String {
         bytes(pages * self.facts.block_size)
+    }
+
+    /// Whether an index, or the one that it is attached to, is to go anyway.
+    fn is_unused(&self, id: i64) -> bool {
+        let mut root = id;
+        // No chain is longer than there are indexes.
+        for _ in 0..self.facts.indexes.len() {
+            let Some(parent) = self.index(root).and_then(|index| index.parent) else { break };
+            root = parent;
+        }
+        let judged = self.verdicts.indexes.iter().find(|judged| judged.id == root);
+        judged.is_some_and(|judged| matches!(judged.usage, Usage::Unused { .. }))
     }
 
     fn of<'a>(&'a self, table: i64) -> impl Iterator<Item = &'a Index> {
@@ -525,10 +537,14 @@ async fn bloated(
     airy: &[(i64, f64, f64)],
     how: &str,
 ) -> Result<Vec<Finding>, CollectError> {
+    let book = book(cx).await?;
     let ids: Vec<i64> = airy.iter().map(|(id, ..)| *id).collect();
     let names = Names::read(cx, &ids).await?;
     let mut findings = Vec::new();
     for (id, size, air) in airy {
+        if book.is_unused(*id) {
+            continue;
+        }
         let Some(name) = names.get(*id) else { continue };
         let found = format!("{} of {} is air, {how}", bytes(*air), bytes(*size));
         findings.push(
@@ -554,6 +570,10 @@ SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS object
 
 async fn measured(cx: &Context<'_>, block_size: f64) -> Result<Found, CollectError> {
     let server = cx.session.server();
+    let all = cx.session.read(BTREES).await?;
+    if all.is_empty() {
+        return Ok(Found::skipped("no B-tree here has 128 pages or more"));
+    }
     let Some(extension) = server.extensions.get("pgstattuple") else {
         return Err(CollectError::Missing {
             what: format!("the extension pgstattuple is not in database {}", server.datname),
@@ -570,7 +590,6 @@ async fn measured(cx: &Context<'_>, block_size: f64) -> Result<Found, CollectErr
     );
     let mut airy = Vec::new();
     let mut failures = Vec::new();
-    let all = cx.session.read(BTREES).await?;
     for row in &all {
         let (oid, object): (i64, &str) = (row.get("oid")?, row.get("object")?);
         match cx.session.read(Query::new(&sql).int8(&oid)).await {
