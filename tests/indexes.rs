@@ -257,7 +257,7 @@ async fn the_metrics_say_what_the_verdicts_say_though_every_table_is_locked() {
     ];
     let facts = catalogue::facts(&session(&cluster, strict()).await, Names::All).await.unwrap();
     let verdicts = judge(&facts, &STRICT);
-    let mut run = Run::new(&cluster, "index_health", settings).await;
+    let mut run = Run::new(&cluster, "indexhealth", settings).await;
     let locks = "SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', c.oid::regclass) \
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
         WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information)'";
@@ -356,7 +356,7 @@ async fn nothing_is_called_unused_before_its_window_has_passed() {
     admin.batch_execute("CREATE TABLE t (a int, b int); CREATE INDEX old ON t (a)").await.unwrap();
     let mut patient = strict();
     patient.indexes.unused_after = 3.0;
-    let mut run = Run::new(&cluster, "index_health", patient).await;
+    let mut run = Run::new(&cluster, "indexhealth", patient).await;
     run.poll().await;
     admin.batch_execute("CREATE INDEX young ON t (b)").await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -374,7 +374,7 @@ async fn nothing_is_called_unused_before_its_window_has_passed() {
     until(&admin, reset).await;
     let mut weeks = strict();
     weeks.indexes.unused_after = 604_800.0;
-    let poll = Run::new(&cluster, "index_health", weeks).await.poll().await;
+    let poll = Run::new(&cluster, "indexhealth", weeks).await.poll().await;
     assert_eq!(poll.series("pg_index_unused").len(), 0);
     assert!(poll.series("pg_index_unused_window_seconds")[""] < window + 3.0);
 }
@@ -391,8 +391,7 @@ async fn small_tables_are_let_off_and_large_ones_that_are_scanned_whole_are_name
              INSERT INTO large SELECT i, 1 FROM generate_series(1, 20000) i; \
              CREATE TABLE peeked AS SELECT * FROM large; \
              ALTER TABLE small ADD CONSTRAINT s FOREIGN KEY (fk) REFERENCES target; \
-             ALTER TABLE large ADD CONSTRAINT l FOREIGN KEY (fk) REFERENCES target; ANALYZE; \
-             SELECT pg_stat_reset()",
+             ALTER TABLE large ADD CONSTRAINT l FOREIGN KEY (fk) REFERENCES target; ANALYZE",
         )
         .await
         .unwrap();
@@ -408,18 +407,18 @@ async fn small_tables_are_let_off_and_large_ones_that_are_scanned_whole_are_name
     drop(scan);
     for table in ["large", "small", "peeked"] {
         let seen =
-            format!("(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}') = 30");
+            format!("(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}') >= 30");
         until(&admin, &seen).await;
     }
     let mut settings = strict();
     settings.indexes.minimum_rows = 10_000;
     settings.indexes.seq_scan_bytes = 100_000;
-    let poll = Run::new(&cluster, "index_health", settings.clone()).await.poll().await;
+    let poll = Run::new(&cluster, "indexhealth", settings.clone()).await.poll().await;
     assert!(poll.series("pg_foreign_key_unindexed").keys().eq(["public/large/l"]));
     assert!(poll.series("pg_table_seq_scans_dominate").keys().eq(["public/large"]));
     assert_eq!(poll.series("pg_table_rows_per_seq_scan")["public/large"], 20_000.0);
     settings.indexes.seq_scan_bytes = 100_000_000;
-    let poll = Run::new(&cluster, "index_health", settings).await.poll().await;
+    let poll = Run::new(&cluster, "indexhealth", settings).await.poll().await;
     assert_eq!(poll.series("pg_table_seq_scans_dominate").len(), 0);
 }
 
@@ -441,7 +440,7 @@ async fn bloat_is_estimated_without_privileges_where_widths_are_fixed() {
     admin.batch_execute("DELETE FROM t WHERE id % 4 <> 0").await.unwrap();
     admin.batch_execute("VACUUM ANALYZE t").await.unwrap();
     admin.batch_execute("VACUUM ANALYZE p").await.unwrap();
-    let mut run = Run::new(&cluster, "index_health", strict()).await;
+    let mut run = Run::new(&cluster, "indexhealth", strict()).await;
     let poll = run.poll().await.series("pg_index_bloat_estimated_bytes");
     assert!(poll.keys().eq(["public/p/p_id", "public/t/t_pkey"]), "{poll:?}");
     // Three quarters are gone: REINDEX says how much that is.
@@ -461,6 +460,6 @@ async fn bloat_is_estimated_without_privileges_where_widths_are_fixed() {
     assert!(poll["public/p/p_id"] < 0.1 * size("p_1_id_idx").await);
     let mut none = strict();
     none.indexes.bloat_largest = 0;
-    let poll = Run::new(&cluster, "index_health", none).await.poll().await;
+    let poll = Run::new(&cluster, "indexhealth", none).await.poll().await;
     assert_eq!(poll.series("pg_index_bloat_estimated_bytes").len(), 0);
 }
