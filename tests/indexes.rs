@@ -463,3 +463,114 @@ async fn bloat_is_estimated_without_privileges_where_widths_are_fixed() {
     let poll = Run::new(&cluster, "indexhealth", none).await.poll().await;
     assert_eq!(poll.series("pg_index_bloat_estimated_bytes").len(), 0);
 }
+
+#[tokio::test]
+async fn the_counters_agree_with_the_views_and_partitions_come_on_request() {
+    let cluster = common::server_with(&[("autovacuum", "off")], &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let version = "SELECT current_setting('server_version_num')::int / 10000";
+    let major: i32 = admin.query_one(version, &[]).await.unwrap().get(0);
+    admin
+        .batch_execute(
+            "CREATE TABLE t (id int, at int) PARTITION BY RANGE (at); \
+             CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000); \
+             CREATE SCHEMA \"S 1\"; \
+             CREATE TABLE \"S 1\".\"t 2\" PARTITION OF t FOR VALUES FROM (1000) TO (9000); \
+             CREATE INDEX t_at ON t (at); CREATE TABLE small (id int PRIMARY KEY); \
+             INSERT INTO small VALUES (1); INSERT INTO t SELECT i, i FROM generate_series(0, 8999) i; \
+             ANALYZE",
+        )
+        .await
+        .unwrap();
+    let mut settings = strict();
+    settings.indexes.minimum_rows = 9_000;
+    settings.indexes.per_partition = 1;
+    let leaves = |what: &str| {
+        format!(
+            "(SELECT COALESCE(sum({what}), 0)::float8 FROM pg_stat_user_indexes JOIN pg_statio_user_indexes \
+             USING (indexrelid) WHERE indexrelid IN (SELECT relid FROM pg_partition_tree('t_at')))"
+        )
+    };
+    let number = async |sql: String| -> f64 {
+        admin.query_one(&format!("SELECT {sql}"), &[]).await.unwrap().get(0)
+    };
+    let blocks = leaves("idx_blks_hit + idx_blks_read");
+    until(&admin, &format!("{blocks} > 0")).await;
+    // What the backend that wrote them has still to hand over must not come in between.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut run = Run::new(&cluster, "indexes", settings.clone()).await;
+    let first = run.poll().await;
+    let hits = number(leaves("idx_blks_hit")).await;
+    let reads = number(leaves("idx_blks_read")).await;
+    let label = "public/t/t_at";
+    assert_eq!(first.series("pg_statio_user_indexes_idx_blks_hit_total")[label], 0.0);
+    let scan = common::admin(&cluster, "postgres").await;
+    scan.batch_execute(
+        "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT * FROM t WHERE at = 7; \
+         SELECT * FROM t WHERE at = 2000; SELECT * FROM t WHERE at = 2001; SELECT * FROM small WHERE id = 1",
+    )
+    .await
+    .unwrap();
+    drop(scan);
+    until(&admin, &format!("{} = 3", leaves("idx_scan"))).await;
+    until(&admin, "(SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'small') = 1").await;
+    let second = run.poll().await;
+    assert_eq!(second.series("pg_stat_user_indexes_idx_scan_total")[label], 3.0);
+    for (metric, column, before) in [
+        ("pg_statio_user_indexes_idx_blks_hit_total", "idx_blks_hit", hits),
+        ("pg_statio_user_indexes_idx_blks_read_total", "idx_blks_read", reads),
+    ] {
+        let by = number(leaves(column)).await - before;
+        assert_eq!(second.series(metric)[label], by, "{metric}");
+        assert!(by > 0.0 || column == "idx_blks_read");
+    }
+    let last = second.series("pg_stat_user_indexes_last_idx_scan_timestamp_seconds");
+    if major >= 16 {
+        let view = number(
+            leaves("0")
+                + " + (SELECT max(extract(epoch FROM last_idx_scan))::float8 \
+            FROM pg_stat_user_indexes WHERE indexrelid IN (SELECT relid FROM pg_partition_tree('t_at')))",
+        );
+        assert!((last[label] - view.await).abs() < 1e-3, "{last:?}");
+    } else {
+        assert_eq!(last.len(), 0);
+    }
+    let partitions = second.series("pg_index_partition_scans_total");
+    let most = "public/t/t_at/\"S 1\".\"t 2\"";
+    assert!(partitions.keys().eq([most]), "{partitions:?}");
+    assert_eq!(second.series("pg_index_scan_ratio")["public/t"], 1.0);
+    let exempt = second.series("pg_index_scan_ratio_exempt");
+    assert_eq!((exempt["public/t"], exempt["public/small"]), (0.0, 1.0));
+    assert_eq!(second.series("pg_database_index_scan_ratio")[""], 1.0);
+    settings.indexes.per_partition = 0;
+    let none = Run::new(&cluster, "indexes", settings).await.poll().await;
+    assert_eq!(none.series("pg_index_partition_scans_total").len(), 0);
+}
+
+#[tokio::test]
+async fn an_index_that_is_being_built_is_not_called_invalid() {
+    let cluster = common::server_with(&[("autovacuum", "off")], &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await.unwrap();
+    // The build waits for a transaction that has the table in use.
+    let holder = common::admin(&cluster, "postgres").await;
+    holder.batch_execute("BEGIN; INSERT INTO t VALUES (2)").await.unwrap();
+    let builder = common::admin(&cluster, "postgres").await;
+    let build = tokio::spawn(async move {
+        builder.batch_execute("CREATE INDEX CONCURRENTLY t_a ON t (a)").await
+    });
+    let waits = "EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('t_a') AND NOT indisvalid) \
+        AND EXISTS (SELECT 1 FROM pg_stat_progress_create_index)";
+    until(&admin, waits).await;
+    let mut counters = Run::new(&cluster, "indexes", strict()).await;
+    let mut health = Run::new(&cluster, "indexhealth", strict()).await;
+    assert_eq!(counters.poll().await.series("pg_index_invalid")["public/t/t_a"], 0.0);
+    assert_eq!(health.poll().await.series("pg_index_findings")["invalid"], 0.0);
+    build.abort();
+    let cancel = "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_create_index";
+    admin.batch_execute(cancel).await.unwrap();
+    until(&admin, "NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index)").await;
+    assert_eq!(counters.poll().await.series("pg_index_invalid")["public/t/t_a"], 1.0);
+    assert_eq!(health.poll().await.series("pg_index_findings")["invalid"], 1.0);
+    drop(holder);
+}
