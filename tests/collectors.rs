@@ -559,7 +559,7 @@ async fn a_database_name_in_another_encoding_costs_no_collector_a_sample() {
 #[test]
 fn the_golden_files_pass_the_linter() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases"] {
+    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases", "indexhealth"] {
         let file = std::fs::File::open(golden.join(format!("{name}.prom"))).unwrap();
         let out = std::process::Command::new("promtool")
             .args(["check", "metrics"])

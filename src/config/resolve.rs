@@ -237,9 +237,9 @@ impl<'a> Sources<'a> {
         s.queries = self.items(schema::QUERIES, query)?;
         self.put("collectors.indexes.minimum_rows", &mut s.indexes.minimum_rows)?;
         self.put("collectors.indexes.per_partition", &mut s.indexes.per_partition)?;
-        self.put("collectors.index_health.unused_after", &mut s.indexes.unused_after)?;
-        self.put("collectors.index_health.seq_scan_bytes", &mut s.indexes.seq_scan_bytes)?;
-        self.put("collectors.index_health.bloat_largest", &mut s.indexes.bloat_largest)?;
+        self.put("collectors.indexhealth.unused_after", &mut s.indexes.unused_after)?;
+        self.put("collectors.indexhealth.seq_scan_bytes", &mut s.indexes.seq_scan_bytes)?;
+        self.put("collectors.indexhealth.bloat_largest", &mut s.indexes.bloat_largest)?;
         s.indexes.expected = self.items(schema::INDEXES, expected_index)?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;

@@ -4,6 +4,8 @@
 
 pub mod catalogue;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -124,7 +126,7 @@ impl Collector for IndexHealth {
     type Rows = Rows;
     type State = State;
 
-    const NAME: &'static str = "index_health";
+    const NAME: &'static str = "indexhealth";
     const HELP: &'static str = "Verdicts on indexes: invalid on partitions, unused, duplicate, redundant, \
          bloated, missing.";
     const SCOPE: Scope = Scope::Database;

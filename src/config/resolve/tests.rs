@@ -79,7 +79,7 @@ collectors:
   indexes:
     minimum_rows: 5000
     per_partition: 2
-  index_health:
+  indexhealth:
     unused_after: 14d
     seq_scan_bytes: 1000000
     bloat_largest: 20
@@ -246,8 +246,8 @@ fn file_faults_name_line_column_and_remedy() {
         ),
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
-            "collectors: {indexes: {}}",
-            "pgrunway.yml:1:14: unknown key `indexes`; keys here: statements, partitions, cache",
+            "collectors: {sizes: {}}",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, cache",
         ),
         (
             "listen_address: ':1'",

@@ -174,19 +174,19 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "Partitions' indexes with series of their own, the most scanned of each index.",
         ),
         Key::new(
-            "collectors.index_health.unused_after",
+            "collectors.indexhealth.unused_after",
             Kind::Duration { min: SECOND, max: 3_650 * DAY },
             time(Duration::from_secs_f64(d.indexes.unused_after)),
             "How long the statistics must have counted before an index without scans is called unused.",
         ),
         Key::new(
-            "collectors.index_health.seq_scan_bytes",
+            "collectors.indexhealth.seq_scan_bytes",
             Kind::Integer { min: 0, max: 1 << 50 },
             d.indexes.seq_scan_bytes.to_string(),
             "Size of a table in bytes from which on it is looked at whether sequential scans dominate.",
         ),
         Key::new(
-            "collectors.index_health.bloat_largest",
+            "collectors.indexhealth.bloat_largest",
             Kind::Integer { min: 0, max: 100_000 },
             d.indexes.bloat_largest.to_string(),
             "B-trees, the largest, whose bloat is estimated; 0 for none.",
