@@ -38,6 +38,7 @@ fn generated_documentation_is_current() {
     check("docs/metrics.md", None, &docgen::metrics());
     check("docs/config.md", None, &docgen::configuration());
     check("README.md", Some("collectors"), &docgen::collectors());
+    check("docs/verify.md", Some("checks"), &docgen::checks());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use pgrunway::cmd::verify::all;
 /// What the file says of the database with the faults.
 const EXPECTED: &str = r#"
 collectors:
-  index_health: {unused_after: 1s}
+  indexhealth: {unused_after: 1s}
 partitions:
 - {table: public.kept, database: faulty, max_age: 30d, must_exist: true}
 indexes:

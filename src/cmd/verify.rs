@@ -268,10 +268,11 @@ impl Visitor<'_> {
         let mut current = Some(session);
         for (batch, patient) in [(short, false), (long, true)] {
             let mut pending = batch.into_iter().peekable();
-            if patient && pending.peek().is_some() {
-                if let Some(session) = current.take() {
-                    session.close().await;
-                }
+            if patient
+                && pending.peek().is_some()
+                && let Some(session) = current.take()
+            {
+                session.close().await;
             }
             while pending.peek().is_some() {
                 let session = match current.take() {

@@ -71,7 +71,7 @@ static UNUSED: Check = Check {
         "index.unused",
         Severity::Warning,
         "An index without a scan since the statistics count, if that is as long as \
-         `collectors.index_health.unused_after`; not one that keeps a constraint or serves a foreign key.",
+         `collectors.indexhealth.unused_after`; not one that keeps a constraint or serves a foreign key.",
         "Every write keeps it up, and it takes memory from those that are read.",
     )
 };
@@ -110,7 +110,7 @@ static SEQ_SCANS: Check = Check {
     ..check(
         "index.sequential_scans",
         Severity::Info,
-        "A table over `collectors.index_health.seq_scan_bytes` that is read from end to end more often \
+        "A table over `collectors.indexhealth.seq_scan_bytes` that is read from end to end more often \
          than by its indexes.",
         "An index may be missing: look for the statements that read it in pg_stat_statements.",
     )
@@ -209,7 +209,7 @@ impl Book {
         judged.is_some_and(|judged| matches!(judged.usage, Usage::Unused { .. }))
     }
 
-    fn of<'a>(&'a self, table: i64) -> impl Iterator<Item = &'a Index> {
+    fn of(&self, table: i64) -> impl Iterator<Item = &Index> {
         self.facts.indexes.iter().filter(move |i| i.table == table && i.parent.is_none())
     }
 }
