@@ -121,6 +121,10 @@ async fn every_planted_fault_is_found_mended_and_gone() {
         let there = found.iter().any(|(i, o)| i == id && o == object);
         assert!(there, "{id} {object}: {found:#?}");
     }
+    // Those of partitions come with their parent's; 18 has NOT NULL too, and what is NOT ENFORCED is
+    // meant so.
+    let not_valid = found.iter().filter(|(id, _)| id == "constraint.not_valid").count();
+    assert_eq!(not_valid, if version >= 180_000 { 5 } else { 4 }, "{found:#?}");
     // From 14 on the server says when a partitioned table was analysed.
     let whole = found.iter().any(|(id, o)| id == "statistics.age" && o == "public.whole");
     assert_eq!(whole, version >= 140_000, "{found:#?}");
@@ -376,11 +380,100 @@ verify:
 async fn a_locked_table_holds_up_nothing_else() {
     let cluster = common::server().await;
     let gate = Gate::new(&cluster, "");
-    gate.sql("postgres", "CREATE TABLE t (a int PRIMARY KEY, b int CHECK (b > 0))").await;
+    gate.sql(
+        "postgres",
+        "CREATE TABLE t (a int PRIMARY KEY, b int CHECK (b > 0) REFERENCES t);
+         CREATE TABLE p (d date NOT NULL, PRIMARY KEY (d)) PARTITION BY RANGE (d);
+         CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM ('2000-01-01') TO ('2100-01-01');",
+    )
+    .await;
     let admin = common::admin(&cluster, "postgres").await;
-    admin.batch_execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    admin.batch_execute("BEGIN; LOCK TABLE t, p IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let (code, report) = gate.json(&[]).await;
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(report["counts"]["unchecked"], 0, "{report:#}");
-    assert_eq!(gate::summary(&report, "index.invalid", "postgres"), "1 index looked at");
+    assert_eq!(gate::summary(&report, "index.invalid", "postgres"), "3 indexes looked at");
+
+    // What is found of it is still found; that its SQL cannot be made is said, after lock_timeout.
+    let expected = "
+indexes:
+- {table: public.t, database: postgres, columns: b}
+- {table: public.u, database: postgres, columns: b}
+";
+    let gate = Gate::new(&cluster, expected);
+    gate.sql("postgres", "CREATE TABLE u (b int)").await;
+    let (code, report) = gate.json(&["--only", "index.missing"]).await;
+    assert_eq!(code, 1, "{report:#}");
+    let check = &report["checks"].as_array().unwrap().last().unwrap()["findings"];
+    assert!(check[0]["caution"].as_str().unwrap().starts_with("No SQL: the server gave up"));
+    let sql =
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS u_b_idx ON public.u USING btree (\"b\");";
+    assert_eq!(check[1]["mend"], serde_json::json!([sql]));
+    // What reads all data waits no longer either, and the rest is read.
+    gate.sql("postgres", "CREATE EXTENSION amcheck").await;
+    let superuser = Gate::of_role(&cluster, "", "postgres");
+    let (code, report) = superuser.json(&["--only", "index.corrupt,constraint.foreign_key"]).await;
+    assert_eq!(code, 2, "{report:#}");
+    assert_eq!(gate::summary(&report, "index.corrupt", "postgres"), "0 B-tree indexes read");
+}
+
+#[tokio::test]
+async fn nothing_to_look_into_is_no_pass() {
+    let cluster = common::server().await;
+    let gate = Gate::new(&cluster, "");
+    for (args, code, said) in [
+        (["--database", "nowhere", "--only", "index"], 1, "nowhere"),
+        (["--databases.include", "nowhere", "--only", "index"], 2, "all are excluded"),
+        (["--database", "nowhere", "--skip", "database,settings"], 0, "no database"),
+    ] {
+        let (got, out, err) = gate.verify(&args).await;
+        assert_eq!(got, code, "{args:?}: {out}{err}");
+        assert!(out.contains(said), "{args:?}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_costs_one_check() {
+    let cluster = common::server().await;
+    let expected = "
+verify:
+  queries: [{name: fatal, database: postgres, sql: 'SELECT public.die()'}]
+";
+    let gate = Gate::new(&cluster, expected);
+    // Worked out while it is planned, because it says that it is immutable.
+    gate.sql(
+        "postgres",
+        "CREATE FUNCTION die() RETURNS boolean IMMUTABLE LANGUAGE sql
+           AS 'SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())';",
+    )
+    .await;
+    let (code, report) = gate.json(&[]).await;
+    assert_eq!(code, 2, "{report:#}");
+    assert_eq!(report["counts"]["unchecked"], 1, "{report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    let broken = checks.iter().find(|c| c["id"] == "partition.pruning").unwrap();
+    assert!(broken["unchecked"].as_str().unwrap().starts_with("connection lost"), "{broken:#}");
+    let summary = gate::summary(&report, "constraint.not_valid", "postgres");
+    assert_eq!(summary, "every constraint is validated");
+}
+
+#[tokio::test]
+async fn a_standby_is_looked_at_for_what_it_knows() {
+    let mut cluster = common::server().await;
+    let gate = Gate::new(&cluster, "");
+    gate.sql("postgres", "CREATE EXTENSION amcheck; CREATE TABLE t (a int PRIMARY KEY)").await;
+    drop(gate);
+    let standby = cluster.standby().await.unwrap();
+    let gate = Gate::of_role(&standby, "", "postgres");
+    let (code, report) = gate.json(&["--with", "index.corrupt"]).await;
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(gate::summary(&report, "index.corrupt", "postgres"), "1 B-tree index read");
+    let skipped: Vec<&str> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["skipped"].as_str().is_some_and(|why| why.contains("standby")))
+        .map(|c| c["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(skipped, ["statistics.age", "vacuum.age", "vacuum.wraparound"]);
 }

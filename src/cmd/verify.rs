@@ -221,11 +221,19 @@ impl Visitor<'_> {
         selected: &[&'static Check],
     ) -> Result<Vec<String>, CollectError> {
         let (visited, missing) = visited(home, self.config, &self.wanted.databases).await?;
-        if selected.iter().any(|c| c.id == REACHABLE.id) {
+        let mut found = checks::databases::found(&missing, &visited);
+        if visited.is_empty() && missing.is_empty() {
+            found.unchecked = Some("no database may be entered, or all are excluded".to_owned());
+        }
+        // A gate that looks at nothing must not pass, whatever else was asked for.
+        let vain = found.unchecked.is_some() || !missing.is_empty();
+        let skip = &self.wanted.selection.skip;
+        let skipped = Selection { skip: skip.clone(), ..Selection::default() };
+        if selected.iter().any(|c| c.id == REACHABLE.id) || vain && skipped.admits(&REACHABLE) {
             self.outcomes.push(Outcome {
                 check: &REACHABLE,
                 database: None,
-                found: checks::databases::found(&missing, &visited),
+                found,
                 took: Duration::ZERO,
             });
         }

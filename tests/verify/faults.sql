@@ -101,6 +101,13 @@ ALTER TABLE doubtful ADD CONSTRAINT "a is > 0" CHECK (a > 0) NOT VALID;
 ALTER TABLE doubtful ADD CONSTRAINT doubtful_parent FOREIGN KEY (parent_id) REFERENCES parent NOT VALID;
 CREATE DOMAIN positive AS int;
 ALTER DOMAIN positive ADD CONSTRAINT positive_check CHECK (VALUE > 0) NOT VALID;
+ALTER TABLE covered ADD CONSTRAINT covered_id CHECK (id > 0) NOT VALID;
+DO $$ BEGIN
+  IF current_setting('server_version_num')::int >= 180000 THEN
+    EXECUTE 'ALTER TABLE doubtful ADD CONSTRAINT doubtful_a NOT NULL a NOT VALID';
+    EXECUTE 'ALTER TABLE doubtful ADD CONSTRAINT doubtful_meant CHECK (a > 1) NOT ENFORCED';
+  END IF;
+END $$;
 CREATE TABLE orphans (parent_id int REFERENCES parent);
 SET session_replication_role = replica;
 INSERT INTO orphans VALUES (1), (NULL), (4711), (4712);

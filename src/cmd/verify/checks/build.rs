@@ -8,12 +8,10 @@ use std::collections::HashMap;
 
 use super::super::check::{Context, Finding};
 use super::super::sql::ident;
+use super::create::{Create, NAME_MAX, shortened};
 use crate::config::IndexRule;
 use crate::error::CollectError;
 use crate::pg::Query;
-
-/// `NAMEDATALEN` less its NUL.
-const NAME_MAX: usize = 63;
 
 /// Names of relations by oid.
 pub(super) struct Names(HashMap<i64, Name>);
@@ -47,119 +45,6 @@ impl Names {
     pub(super) fn get(&self, oid: i64) -> Option<&Name> {
         self.0.get(&oid)
     }
-}
-
-/// A CREATE INDEX taken apart.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Create {
-    unique: bool,
-    /// Quoted where need be, without a schema.
-    name: String,
-    /// `USING btree (a) WHERE b`.
-    rest: String,
-}
-
-impl Create {
-    /// A B-tree on columns.
-    pub(super) fn on_columns(name: &str, columns: &[&str]) -> Self {
-        let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
-        Self {
-            unique: false,
-            name: ident(&shortened(name)),
-            rest: format!("USING btree ({})", columns.join(", ")),
-        }
-    }
-
-    /// From a statement such as `pg_get_indexdef` prints.
-    pub(super) fn parse(sql: &str) -> Option<Self> {
-        let mut rest = sql.trim().trim_end_matches(';').trim_end();
-        let unique = {
-            rest = word(rest, "CREATE")?;
-            match word(rest, "UNIQUE") {
-                Some(after) => {
-                    rest = after;
-                    true
-                }
-                None => false,
-            }
-        };
-        rest = word(rest, "INDEX")?;
-        rest = word(rest, "CONCURRENTLY").unwrap_or(rest);
-        if let Some(after) = word(rest, "IF") {
-            rest = word(word(after, "NOT")?, "EXISTS")?;
-        }
-        let (name, after) = name(rest)?;
-        rest = word(after, "ON")?;
-        rest = word(rest, "ONLY").unwrap_or(rest);
-        let (_, mut after) = self::name(rest)?;
-        while let Some(more) = after.trim_start().strip_prefix('.') {
-            after = self::name(more)?.1;
-        }
-        let rest = after.trim_start();
-        (rest.starts_with('(') || word(rest, "USING").is_some()).then(|| Self {
-            unique,
-            name: name.to_owned(),
-            rest: rest.to_owned(),
-        })
-    }
-
-    fn head(&self) -> &'static str {
-        if self.unique { "CREATE UNIQUE INDEX" } else { "CREATE INDEX" }
-    }
-
-    /// The name as it is in the catalog.
-    fn bare_name(&self) -> String {
-        match self.name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\""),
-            None => self.name.clone(),
-        }
-    }
-}
-
-/// What follows a key word.
-fn word<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let text = text.trim_start();
-    let (head, rest) = text.split_at_checked(key.len())?;
-    let ends = !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
-    (head.eq_ignore_ascii_case(key) && ends).then_some(rest)
-}
-
-/// An identifier, with its quotes, and what follows it.
-fn name(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start();
-    let end = match text.strip_prefix('"') {
-        Some(inside) => {
-            let mut end = 0;
-            loop {
-                end += inside.get(end..)?.find('"')?;
-                if !inside.get(end + 1..)?.starts_with('"') {
-                    break end + 2;
-                }
-                end += 2;
-            }
-        }
-        None => {
-            let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-            text.find(|c: char| !plain(c)).unwrap_or(text.len())
-        }
-    };
-    (end > 0).then(|| text.split_at(end))
-}
-
-/// A name that fits; one that is too long ends in a hash of the whole.
-fn shortened(name: &str) -> String {
-    if name.len() <= NAME_MAX {
-        return name.to_owned();
-    }
-    // FNV-1a: the same in every run.
-    let hash = name
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let mut end = NAME_MAX - 9;
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_{hash:08x}", &name[..end])
 }
 
 /// A table of a partition tree.
@@ -378,8 +263,17 @@ fn key_of(rest: &str) -> &str {
     rest.find('(').map_or(rest, |at| &rest[at..])
 }
 
+/// What was found stays found where its SQL cannot be made, because a table is locked just now.
+fn or_none(finding: Finding, made: Result<Finding, CollectError>) -> Finding {
+    made.unwrap_or_else(|e| finding.caution(format!("No SQL: {e}.")))
+}
+
 /// Adds what makes an index valid: rebuilt, or completed on the partitions that lack it.
-pub(super) async fn validate(
+pub(super) async fn validate(cx: &Context<'_>, finding: Finding, id: i64) -> Finding {
+    or_none(finding.clone(), try_validate(cx, finding, id).await)
+}
+
+async fn try_validate(
     cx: &Context<'_>,
     finding: Finding,
     id: i64,
@@ -409,6 +303,11 @@ SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::in
         ));
     }
     let Some(create) = Create::parse(&part.definition) else { return Ok(finding) };
+    if part.exclusion {
+        return Ok(finding.caution(
+            "No SQL: an exclusion constraint has to be added to each partition by ALTER TABLE.",
+        ));
+    }
     let constraint = match (&part.constraint, part.primary) {
         (None, _) => None,
         (Some(_), true) => Some("PRIMARY KEY"),
@@ -430,24 +329,24 @@ pub(super) async fn create(
     finding: Finding,
     table: i64,
     rule: &IndexRule,
-) -> Result<Finding, CollectError> {
+) -> Finding {
     if let Some(sql) = &rule.create {
         return match Create::parse(sql) {
             Some(create) => new_index(cx, finding, table, &create).await,
             None => {
                 let sql = sql.trim_end();
                 let end = if sql.ends_with(';') { "" } else { ";" };
-                Ok(finding.mend(format!("{sql}{end}")).caution(
+                finding.mend(format!("{sql}{end}")).caution(
                     "Taken from the file as it is; a constraint locks the table while its index is built.",
-                ))
+                )
             }
         };
     }
     if rule.columns.is_empty() {
-        return Ok(finding.caution(
+        return finding.caution(
             "No SQL: the file says nothing but its name. With `create` it would (`pgrunway verify --init` \
              writes it).",
-        ));
+        );
     }
     let columns: Vec<String> = rule
         .columns
@@ -468,16 +367,21 @@ pub(super) async fn create(
         let parts: Vec<&str> = table.into_iter().chain(plain).chain(["idx"]).collect();
         parts.join("_")
     });
-    let create = Create {
-        unique: rule.unique,
-        name: ident(&shortened(&name)),
-        rest: format!("USING btree ({})", columns.join(", ")),
-    };
+    let create = Create::on_keys(&name, rule.unique, &columns);
     new_index(cx, finding, table, &create).await
 }
 
 /// Adds what creates an index.
 pub(super) async fn new_index(
+    cx: &Context<'_>,
+    finding: Finding,
+    table: i64,
+    create: &Create,
+) -> Finding {
+    or_none(finding.clone(), try_new_index(cx, finding, table, create).await)
+}
+
+async fn try_new_index(
     cx: &Context<'_>,
     finding: Finding,
     table: i64,
@@ -497,90 +401,28 @@ pub(super) async fn new_index(
 }
 
 /// Adds what drops an index, or the constraint that it keeps.
-pub(super) async fn drop_index(
-    cx: &Context<'_>,
+pub(super) fn drop_index(
     names: &Names,
     finding: Finding,
     id: i64,
     table: i64,
     constraint: Option<&String>,
     partitioned: bool,
-) -> Result<Finding, CollectError> {
-    let (Some(index), Some(on)) = (names.get(id), names.get(table)) else { return Ok(finding) };
+) -> Finding {
+    let (Some(index), Some(on)) = (names.get(id), names.get(table)) else { return finding };
     if let Some(constraint) = constraint {
         let sql =
             format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {};", on.sql, ident(constraint));
-        return Ok(finding
-            .mend(sql)
-            .caution("It waits for, and then stops, all who use the table."));
+        return finding.mend(sql).caution("It waits for, and then stops, all who use the table.");
     }
     if partitioned {
         // There is no CONCURRENTLY for it, and its parts cannot be dropped one by one.
-        return Ok(finding
+        return finding
             .mend(format!("SET lock_timeout = '2s';\nDROP INDEX IF EXISTS {};\nRESET lock_timeout;", index.sql))
             .caution(
                 "It cannot be dropped CONCURRENTLY: it locks the table with all partitions for a moment. \
                  Should it give up, run it again.",
-            ));
+            );
     }
-    let _ = cx;
-    Ok(finding.mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", index.sql)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn create_index_is_taken_apart() {
-        let parse = |sql: &str| Create::parse(sql).map(|c| (c.unique, c.name, c.rest));
-        for (sql, unique, name, rest) in [
-            (
-                "CREATE INDEX i ON ONLY public.t USING btree (a, b DESC) WHERE (a IS NOT NULL)",
-                false,
-                "i",
-                "USING btree (a, b DESC) WHERE (a IS NOT NULL)",
-            ),
-            (
-                "create unique index concurrently if not exists \"on \"\"x\" on \"S.\".\"ONLY\"(a);",
-                true,
-                "\"on \"\"x\"",
-                "(a)",
-            ),
-            ("CREATE INDEX on_it ON only_t USING hash (a)", false, "on_it", "USING hash (a)"),
-        ] {
-            let want = (unique, name.to_owned(), rest.to_owned());
-            assert_eq!(parse(sql), Some(want), "{sql}");
-        }
-        for sql in [
-            "",
-            "ALTER TABLE t ADD PRIMARY KEY (a)",
-            "CREATE INDEX ON t (a)",
-            "CREATE INDEX i ON t",
-            "CREATE INDEX \"i ON t (a)",
-            "CREATE INDEX i ON t.",
-        ] {
-            assert_eq!(parse(sql), None, "{sql}");
-        }
-        assert_eq!(Create::parse("CREATE INDEX \"a\"\"b\" ON t (a)").unwrap().bare_name(), "a\"b");
-    }
-
-    #[test]
-    fn names_fit() {
-        assert_eq!(shortened("short"), "short");
-        let long = "ü".repeat(40);
-        let cut = shortened(&long);
-        assert!(cut.len() <= NAME_MAX && cut.starts_with("üü"), "{cut}");
-        assert_ne!(cut, shortened(&format!("{long}x")));
-    }
-
-    proptest! {
-        #[test]
-        fn never_panics(text in any::<String>(), tail in "[ -~]{0,20}") {
-            let _ = Create::parse(&text);
-            let _ = Create::parse(&format!("CREATE INDEX {text} ON {tail} (a)"));
-            prop_assert!(shortened(&text).len() <= NAME_MAX.max(text.len().min(NAME_MAX)));
-        }
-    }
+    finding.mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", index.sql))
 }

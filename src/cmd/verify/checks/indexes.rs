@@ -6,8 +6,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
-use super::build::{self, Create, Names};
-use super::{constraints, counted, instant, sorted, span, thousands};
+use super::build::{self, Names};
+use super::create::Create;
+use super::{bytes, counted, instant, sorted, span, thousands};
 use crate::collectors::index_health::catalogue;
 use crate::config::IndexRule;
 use crate::derive::index::{
@@ -15,7 +16,6 @@ use crate::derive::index::{
     TableKind, Usage, Verdicts, judge, meets,
 };
 use crate::error::CollectError;
-use crate::pg::Query;
 
 const fn check(
     id: &'static str,
@@ -115,33 +115,12 @@ static SEQ_SCANS: Check = Check {
         "An index may be missing: look for the statements that read it in pg_stat_statements.",
     )
 };
-pub(super) static BLOAT: Check = Check {
-    run: Some(|cx| Box::pin(bloat(cx))),
-    locks: "none to estimate; with `--exact` ACCESS SHARE on each B-tree while it is read",
-    ..check(
-        "index.bloat",
-        Severity::Warning,
-        "A B-tree of which more than half and 10 MB is air: estimated from statistics, or with `--exact` \
-         measured by pgstattuple, which reads it. Not one that is unused.",
-        "It takes memory and disk, and scans read more pages than they need.",
-    )
-};
-
-pub(super) static CHECKS: &[&Check] = &[
-    &MISSING,
-    &INVALID,
-    &COVERAGE,
-    &UNUSED,
-    &DUPLICATE,
-    &REDUNDANT,
-    &FOREIGN_KEY,
-    &SEQ_SCANS,
-    &BLOAT,
-];
+pub(super) static CHECKS: &[&Check] =
+    &[&MISSING, &INVALID, &COVERAGE, &UNUSED, &DUPLICATE, &REDUNDANT, &FOREIGN_KEY, &SEQ_SCANS];
 
 /// What is known of the indexes of a database, and what is to say about them.
 pub(in crate::cmd::verify) struct Book {
-    facts: Facts,
+    pub(super) facts: Facts,
     verdicts: Verdicts,
     tables: HashMap<i64, usize>,
     indexes: HashMap<i64, usize>,
@@ -198,7 +177,7 @@ impl Book {
     }
 
     /// Whether an index, or the one that it is attached to, is to go anyway.
-    fn is_unused(&self, id: i64) -> bool {
+    pub(super) fn is_unused(&self, id: i64) -> bool {
         let mut root = id;
         // No chain is longer than there are indexes.
         for _ in 0..self.facts.indexes.len() {
@@ -214,17 +193,7 @@ impl Book {
     }
 }
 
-/// Bytes for people.
-fn bytes(n: f64) -> String {
-    let (unit, size) = match n {
-        n if n >= 1e9 => ("GB", 1e9),
-        n if n >= 1e6 => ("MB", 1e6),
-        _ => ("kB", 1e3),
-    };
-    format!("{:.1} {unit}", n / size)
-}
-
-async fn book<'a>(cx: &'a Context<'_>) -> Result<&'a Book, CollectError> {
+pub(super) async fn book<'a>(cx: &'a Context<'_>) -> Result<&'a Book, CollectError> {
     cx.indexes.get_or_try_init(|| Book::read(cx)).await
 }
 
@@ -279,12 +248,12 @@ async fn missing(cx: &Context<'_>) -> Result<Found, CollectError> {
             }
             Met::Invalid(id) => {
                 let finding = MISSING.finding(object, "it is there, but not valid");
-                findings.push(build::validate(cx, finding, id).await?);
+                findings.push(build::validate(cx, finding, id).await);
             }
             Met::No => {
                 let unique = if rule.unique { "unique index" } else { "index" };
                 let finding = MISSING.finding(object, format!("there is no such {unique}"));
-                findings.push(build::create(cx, finding, table.id, rule).await?);
+                findings.push(build::create(cx, finding, table.id, rule).await);
             }
         }
     }
@@ -317,7 +286,7 @@ async fn invalid(cx: &Context<'_>) -> Result<Found, CollectError> {
             words => format!("it is not {}", words.join(" and not ")),
         };
         let finding = INVALID.finding(book.index_name(judged.id), found);
-        findings.push(build::validate(cx, finding, judged.id).await?);
+        findings.push(build::validate(cx, finding, judged.id).await);
     }
     let building = book.facts.indexes.iter().filter(|i| i.building && !i.usable()).count();
     let mut summary = counted(book.facts.indexes.len(), "index", "looked at");
@@ -348,7 +317,7 @@ async fn coverage(cx: &Context<'_>) -> Result<Found, CollectError> {
             some.join(", ")
         );
         let finding = COVERAGE.finding(book.index_name(judged.id), found);
-        findings.push(build::validate(cx, finding, judged.id).await?);
+        findings.push(build::validate(cx, finding, judged.id).await);
     }
     let total = covered + findings.len();
     let noun = counted(total, "index", "of partitioned tables");
@@ -356,16 +325,10 @@ async fn coverage(cx: &Context<'_>) -> Result<Found, CollectError> {
 }
 
 /// Adds what drops an index, with its constraint if it has one.
-async fn drop_it(
-    cx: &Context<'_>,
-    book: &Book,
-    names: &Names,
-    finding: Finding,
-    judged: &Judged,
-) -> Result<Finding, CollectError> {
+fn drop_it(book: &Book, names: &Names, finding: Finding, judged: &Judged) -> Finding {
     let constraint = book.index(judged.id).and_then(|index| index.constraint.as_ref());
     let partitioned = book.partitioned(judged.table);
-    build::drop_index(cx, names, finding, judged.id, judged.table, constraint, partitioned).await
+    build::drop_index(names, finding, judged.id, judged.table, constraint, partitioned)
 }
 
 async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
@@ -383,7 +346,7 @@ async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
             book.size(judged.pages)
         );
         let finding = UNUSED.finding(book.index_name(judged.id), found);
-        let finding = drop_it(cx, book, &names, finding, judged).await?;
+        let finding = drop_it(book, &names, finding, judged);
         let note = "Each server counts for itself: look at the standbys too, and think of what runs once \
                     a month.";
         findings.push(match &finding.caution {
@@ -433,7 +396,7 @@ async fn covered(
         };
         let found = format!("{by} {how}; it has {} and was {scans}", book.size(judged.pages));
         let finding = check.finding(book.index_name(judged.id), found);
-        findings.push(drop_it(cx, book, &names, finding, judged).await?);
+        findings.push(drop_it(book, &names, finding, judged));
     }
     Ok(Found::new(counted(book.verdicts.indexes.len(), "index", "compared"), sorted(findings)))
 }
@@ -475,7 +438,7 @@ async fn foreign_key(cx: &Context<'_>) -> Result<Found, CollectError> {
         );
         let finding = FOREIGN_KEY.finding(book.table_name(key.table), found);
         let create = Create::on_columns(&format!("{}_idx", key.name), &names);
-        findings.push(build::new_index(cx, finding, key.table, &create).await?);
+        findings.push(build::new_index(cx, finding, key.table, &create).await);
     }
     let indexed = keys.len() - book.verdicts.unindexed.len();
     let mut summary =
@@ -508,105 +471,4 @@ async fn sequential(cx: &Context<'_>) -> Result<Found, CollectError> {
         .collect();
     let roots = book.facts.tables.iter().filter(|t| t.parent.is_none()).count();
     Ok(Found::new(counted(roots, "table", "looked at"), sorted(findings)))
-}
-
-/// Share of an index that may be air, and how much of it at least.
-const BLOATED: f64 = 0.5;
-const WASTED: f64 = 10e6;
-
-async fn bloat(cx: &Context<'_>) -> Result<Found, CollectError> {
-    let block_size = book(cx).await?.facts.block_size;
-    if cx.exact {
-        return measured(cx, block_size).await;
-    }
-    let most = cx.session.settings().indexes.bloat_largest;
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let all = catalogue::bloat(cx.session, most, block_size).await?;
-    let airy: Vec<(i64, f64, f64)> = all
-        .iter()
-        .map(|b| (b.index, b.pages * block_size, (b.pages - b.needed) * block_size))
-        .filter(|(_, size, air)| *air > WASTED && air / size > BLOATED)
-        .collect();
-    let findings = bloated(cx, &airy, "estimated").await?;
-    let summary = counted(all.len(), "B-tree index", "estimated");
-    Ok(Found::new(summary, findings))
-}
-
-async fn bloated(
-    cx: &Context<'_>,
-    airy: &[(i64, f64, f64)],
-    how: &str,
-) -> Result<Vec<Finding>, CollectError> {
-    let book = book(cx).await?;
-    let ids: Vec<i64> = airy.iter().map(|(id, ..)| *id).collect();
-    let names = Names::read(cx, &ids).await?;
-    let mut findings = Vec::new();
-    for (id, size, air) in airy {
-        if book.is_unused(*id) {
-            continue;
-        }
-        let Some(name) = names.get(*id) else { continue };
-        let found = format!("{} of {} is air, {how}", bytes(*air), bytes(*size));
-        findings.push(
-            BLOAT
-                .finding(name.display.clone(), found)
-                .mend(format!("REINDEX INDEX CONCURRENTLY {};", name.sql)),
-        );
-    }
-    Ok(sorted(findings))
-}
-
-/// B-trees of 128 pages or more, as the estimate has them.
-const BTREES: &str = "\
-SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS object
-  FROM pg_catalog.pg_index i
-  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  JOIN pg_catalog.pg_am a ON a.oid = c.relam
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE a.amname = 'btree' AND c.relkind = 'i' AND i.indisvalid AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND (c.relpages::int8 & 4294967295) >= 128
- ORDER BY 2";
-
-async fn measured(cx: &Context<'_>, block_size: f64) -> Result<Found, CollectError> {
-    let server = cx.session.server();
-    let all = cx.session.read(BTREES).await?;
-    if all.is_empty() {
-        return Ok(Found::skipped("no B-tree here has 128 pages or more"));
-    }
-    let Some(extension) = server.extensions.get("pgstattuple") else {
-        return Err(CollectError::Missing {
-            what: format!("the extension pgstattuple is not in database {}", server.datname),
-            remedy: "CREATE EXTENSION pgstattuple, or leave out --exact".to_owned(),
-        });
-    };
-    // A page that is full to the fill factor, 90 % as a rule, has no air.
-    let sql = format!(
-        "SELECT s.index_size::float8 AS size, \
-                (s.deleted_pages + s.empty_pages)::float8 + s.leaf_pages::float8 \
-                  * GREATEST(0, 1 - COALESCE(NULLIF(s.avg_leaf_density, 'NaN'), 0) / 90) AS air \
-           FROM {}.pgstatindex($1::pg_catalog.oid::pg_catalog.regclass) s",
-        extension.schema
-    );
-    let mut airy = Vec::new();
-    let mut failures = Vec::new();
-    for row in &all {
-        let (oid, object): (i64, &str) = (row.get("oid")?, row.get("object")?);
-        match cx.session.read(Query::new(&sql).int8(&oid)).await {
-            Ok(rows) => {
-                let Some(row) = rows.first() else { continue };
-                let (size, air): (f64, f64) = (row.get("size")?, row.get("air")?);
-                let air = air * block_size;
-                if air > WASTED && air / size > BLOATED {
-                    airy.push((oid, size, air));
-                }
-            }
-            Err(e) if e.is_fatal() => return Err(e),
-            Err(e) => failures.push(format!("{object}: {e}")),
-        }
-    }
-    let findings = bloated(cx, &airy, "measured").await?;
-    let unchecked = (!failures.is_empty()).then(|| constraints::hint(&failures));
-    let summary = counted(all.len() - failures.len(), "B-tree index", "measured");
-    Ok(Found { unchecked, ..Found::new(summary, findings) })
 }

@@ -2,9 +2,11 @@
 //!
 //! Must not: change the id of a check; pipelines name them.
 
+mod bloat;
 mod build;
 mod constraints;
 mod corruption;
+mod create;
 pub(super) mod databases;
 pub(super) mod indexes;
 mod partitions;
@@ -18,6 +20,7 @@ use super::check::{Check, Finding};
 const GROUPS: &[&[&Check]] = &[
     databases::CHECKS,
     indexes::CHECKS,
+    bloat::CHECKS,
     corruption::CHECKS,
     partitions::CHECKS,
     pruning::CHECKS,
@@ -33,7 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
 
 /// Whether `--exact` makes a check read data.
 pub(super) fn measures(check: &Check) -> bool {
-    check.id == indexes::BLOAT.id
+    check.id == bloat::BLOAT.id
 }
 
 /// `1 index expected`, `19 indexes expected`.
@@ -58,6 +61,16 @@ fn span(seconds: f64) -> String {
     };
     let value = format!("{:.1}", seconds / size);
     format!("{} {unit}", value.strip_suffix(".0").unwrap_or(&value))
+}
+
+/// Bytes for people.
+fn bytes(n: f64) -> String {
+    let (unit, size) = match n {
+        n if n >= 1e9 => ("GB", 1e9),
+        n if n >= 1e6 => ("MB", 1e6),
+        _ => ("kB", 1e3),
+    };
+    format!("{:.1} {unit}", n / size)
 }
 
 /// A large number for people: `1,234,567`.

@@ -27,7 +27,8 @@ const fn check(
         when: When::Always,
         finds,
         why,
-        locks: "none, but for a sequence behind an integer key: ROW EXCLUSIVE for a moment",
+        locks: "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
+                ACCESS SHARE for a moment on the table",
         run: None,
     }
 }
