@@ -5,4 +5,5 @@
 pub mod delta;
 pub mod latency;
 pub mod partition;
+pub mod recommend;
 pub mod rollup;
