@@ -20,7 +20,7 @@ pub fn bytes(value: f64) -> String {
 /// Seconds for people: `850 us`, `22.4 ms`, `3.0 s`, `15 min`, `7.5 h`, `30 d`.
 pub fn seconds(value: f64) -> String {
     let (scaled, unit) = match value.abs() {
-        v if v == 0.0 => (0.0, "s"),
+        0.0 => (0.0, "s"),
         v if v < 1e-3 => (value * 1e6, "us"),
         v if v < 1.0 => (value * 1e3, "ms"),
         v if v < 120.0 => (value, "s"),
