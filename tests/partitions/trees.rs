@@ -282,6 +282,17 @@ fn columns() -> Vec<Tree> {
              END LOOP; END $$",
         ).values(&["'a'", "'b'", "'c'"]),
         tree(
+            "time_over_default",
+            "CREATE TABLE time_over_default (ts timestamptz, k text, sub text) PARTITION BY RANGE (ts);
+             CALL daily('time_over_default', -1, 6, 'PARTITION BY LIST (k)');
+             DO $$ BEGIN FOR i IN 0..5 LOOP
+               EXECUTE format('CREATE TABLE tod_a%s PARTITION OF time_over_default_%s FOR VALUES IN (''a'') PARTITION BY LIST (sub)', i, i);
+               EXECUTE format('CREATE TABLE tod_n%s PARTITION OF tod_a%s FOR VALUES IN (NULL)', i, i);
+               CONTINUE WHEN i = 4;
+               EXECUTE format('CREATE TABLE tod_rest%s PARTITION OF time_over_default_%s DEFAULT', i, i);
+             END LOOP; END $$",
+        ).values(&["'a'", "'b'", "NULL"]),
+        tree(
             "time_over_int",
             "CREATE TABLE time_over_int (ts date, k int) PARTITION BY RANGE (ts);
              CALL daily('time_over_int', 0, 5, 'PARTITION BY RANGE (k)');
