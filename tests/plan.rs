@@ -1,6 +1,8 @@
 //! What `pgrunway plan` prints is run by psql, twice, and then the runway is what was asked for.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "plan/checked.rs"]
+mod checked;
 mod common;
 mod promql;
 #[path = "plan/tester.rs"]
