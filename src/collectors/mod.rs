@@ -8,6 +8,7 @@ pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
+pub mod maintenance;
 pub mod partitions;
 mod relations;
 pub mod sizes;
@@ -24,6 +25,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
 ];
