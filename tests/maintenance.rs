@@ -386,3 +386,38 @@ async fn an_attachment_is_seen_where_the_server_keeps_no_times() {
     assert_eq!(at(&watch), Some(first));
     assert_eq!(watch.readable(), []);
 }
+
+#[tokio::test]
+async fn a_standby_that_gets_no_commit_times_sees_for_itself() {
+    let mut cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE t (ts date) PARTITION BY RANGE (ts);
+             CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')",
+        )
+        .await
+        .unwrap();
+    let mut standby = cluster.standby().await.unwrap();
+    let conf = standby.log_path().with_file_name("postgresql.conf");
+    let text = std::fs::read_to_string(&conf).unwrap() + "track_commit_timestamp = on\n";
+    std::fs::write(&conf, text).unwrap();
+    standby.restart().await.unwrap();
+    let there = common::admin(&standby, "postgres").await;
+    let refused =
+        there.batch_execute("SELECT pg_xact_commit_timestamp(xmin) FROM pg_inherits").await;
+    assert_eq!(refused.unwrap_err().code().unwrap().code(), "55000");
+    let mut watch = Watch::new(&standby, "postgres", common::settings()).await;
+    watch.poll().await;
+    let metric = "pg_partition_last_attached_timestamp_seconds";
+    assert_eq!(watch.all(metric), []);
+    let admin = common::admin(&cluster, "postgres").await;
+    let sql = "CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM ('2021-01-01') TO ('2022-01-01')";
+    admin.batch_execute(sql).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while watch.get(metric, "postgres public t poll").is_none() {
+        assert!(Instant::now() < deadline, "the standby follows");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        watch.poll().await;
+    }
+}

@@ -320,6 +320,13 @@ fn columns() -> Vec<Tree> {
              CALL daily('hot_0', -2, 9); CALL daily('hot_1', -2, 5)",
         ).values(&["1", "2", "3", "4", "5", "6", "7", "8"]),
         tree(
+            "hash_hole",
+            "CREATE TABLE hash_hole (ts timestamp, k int) PARTITION BY HASH (k);
+             CREATE TABLE hh_0 PARTITION OF hash_hole FOR VALUES WITH (modulus 2, remainder 0) PARTITION BY RANGE (ts);
+             CREATE TABLE hh_1 PARTITION OF hash_hole FOR VALUES WITH (modulus 4, remainder 1) PARTITION BY RANGE (ts);
+             CALL daily('hh_0', -2, 9); CALL daily('hh_1', -2, 9)",
+        ).values(&["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]),
+        tree(
             "year_over_day",
             "CREATE TABLE year_over_day (ts date) PARTITION BY RANGE (ts);
              CREATE TABLE yod_old PARTITION OF year_over_day FOR VALUES FROM ('2020-01-01') TO (current_date - 2);

@@ -29,7 +29,7 @@ SELECT p.partrelid::int8 AS oid, i.inhparent::int8 AS parent,
             "
   LEFT JOIN (SELECT i.inhparent, pg_catalog.count(*) AS partitions,
                     pg_catalog.max(i.inhrelid::int8) AS newest,
-                    pg_catalog.max(CASE WHEN pg_catalog.current_setting('track_commit_timestamp')::bool
+                    pg_catalog.max(CASE WHEN $1 > 0 AND pg_catalog.current_setting('track_commit_timestamp')::bool
                                         THEN pg_catalog.pg_xact_commit_timestamp(i.xmin) END) AS committed
                FROM pg_catalog.pg_inherits i
                JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = i.inhparent",
@@ -43,6 +43,9 @@ SELECT p.partrelid::int8 AS oid, i.inhparent::int8 AS parent,
 
 /// A pending detach rewrites its row of `pg_inherits`, and is no attachment.
 const ROOTS: &[(i32, &str)] = &[(140_000, roots!(" AND NOT i.inhdetachpending")), (0, roots!(""))];
+
+/// SQLSTATE of a standby that is told to keep commit times, but gets none from its primary.
+const NO_COMMIT_TIMES: &str = "55000";
 
 /// Now, and the tables of the extensions: whether the role may read them, and whether it then sees all
 /// rows. A policy for the role that is plainly `true` opens what pg_cron's own policies close.
@@ -275,7 +278,15 @@ impl Rows {
         let version = server.version_num;
         let roots = ROOTS.iter().find(|(since, _)| version >= *since);
         let roots = roots.map_or(roots!(""), |(_, sql)| sql);
-        let answers = session.read_all(&[Query::new(SOURCES), Query::new(roots)]).await?;
+        let read = async |times: i64| {
+            session.read_all(&[Query::new(SOURCES), Query::new(roots).int8(&times)]).await
+        };
+        let answers = match read(1).await {
+            Err(CollectError::Query { sqlstate, .. }) if sqlstate == NO_COMMIT_TIMES => {
+                read(0).await?
+            }
+            answers => answers?,
+        };
         let [facts, levels] = answers.as_slice() else { return Err(no_answer()) };
         let mut rows = Self {
             datname: server.datname.clone(),
