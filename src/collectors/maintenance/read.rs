@@ -47,14 +47,17 @@ const ROOTS: &[(i32, &str)] = &[(140_000, roots!(" AND NOT i.inhdetachpending"))
 /// SQLSTATE of a standby that is told to keep commit times, but gets none from its primary.
 const NO_COMMIT_TIMES: &str = "55000";
 
-/// Now, and the tables of the extensions: whether the role may read them, and whether it then sees all
-/// rows. A policy for the role that is plainly `true` opens what pg_cron's own policies close.
+/// Now, and the tables of the extensions: columns of PostgreSQL's own types (the others could run a
+/// user's code), whether the role may read them, and whether it then sees all rows. A policy for the
+/// role that is plainly `true` opens what pg_cron's own policies close.
 const SOURCES: &str = "\
 SELECT pg_catalog.date_part('epoch', pg_catalog.now()) AS now, x.*
   FROM (VALUES (1)) one(x_)
   LEFT JOIN (
 SELECT e.extname::text AS source, c.relname::text AS relation,
        pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::int8 < 16384) AS columns,
        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
          AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS granted,
        NOT pg_catalog.row_security_active(c.oid)
@@ -77,33 +80,54 @@ SELECT e.extname::text AS source, c.relname::text AS relation,
    AND (e.extname = 'pg_partman' AND c.relname = 'part_config'
         OR e.extname = 'pg_cron' AND c.relname IN ('job', 'job_run_details'))) x ON true";
 
-/// By way of JSON, because each version has columns of its own. What is no interval in words counts
-/// keys, or is nothing that pg_partman knows.
-fn part_config(table: &str) -> String {
+/// A column as a type, or NULL where this version has none, or one of a type that a user made.
+fn column(table: &Source, name: &str, kind: &str) -> String {
+    match table.columns.iter().any(|c| c == name) {
+        true => format!("c.{name}::{kind}"),
+        false => format!("NULL::{kind}"),
+    }
+}
+
+/// What is no interval in words counts keys, or is nothing that pg_partman knows.
+fn part_config(table: &Source) -> String {
+    let column = |name, kind| column(table, name, kind);
     format!(
         "\
-SELECT j ->> 'parent_table' AS parent, (j ->> 'premake')::float8 AS premake,
-       j ->> 'automatic_maintenance' = 'on' AS automatic,
-       (j ->> 'infinite_time_partitions')::bool AS infinite,
-       CASE WHEN j ->> 'retention' ~* '^( *[0-9]{{1,6}} +(year|month|mon|week|day|hour|minute|min|second|sec)s?)+ *$'
-            THEN pg_catalog.date_part('epoch', (j ->> 'retention')::interval) END AS retention,
-       CASE WHEN j ->> 'retention' IS NOT NULL THEN (j ->> 'retention_keep_table')::bool END AS keeps,
-       pg_catalog.date_part('epoch', (j ->> 'maintenance_last_run')::timestamptz) AS last_run
-  FROM (SELECT pg_catalog.to_jsonb(c) AS j FROM {table} c LIMIT 10000) x"
+SELECT {parent} AS parent, {premake} AS premake, {automatic} = 'on' AS automatic,
+       {infinite} AS infinite,
+       CASE WHEN {retention} ~* '^( *[0-9]{{1,6}} +(year|month|mon|week|day|hour|minute|min|second|sec)s?)+ *$'
+            THEN pg_catalog.date_part('epoch', {retention}::interval) END AS retention,
+       CASE WHEN {retention} IS NOT NULL THEN {keeps} END AS keeps,
+       pg_catalog.date_part('epoch', {last_run}) AS last_run
+  FROM {sql} c LIMIT 10000",
+        parent = column("parent_table", "text"),
+        premake = column("premake", "float8"),
+        automatic = column("automatic_maintenance", "text"),
+        infinite = column("infinite_time_partitions", "bool"),
+        retention = column("retention", "text"),
+        keeps = column("retention_keep_table", "bool"),
+        last_run = column("maintenance_last_run", "timestamptz"),
+        sql = table.sql,
     )
 }
 
 /// The jobs that concern partitions, by their command or name; neither leaves the server but the name.
-fn jobs(table: &str) -> String {
+fn jobs(table: &Source) -> String {
+    let column = |name, kind| column(table, name, kind);
     format!(
         "\
-SELECT (j ->> 'jobid')::int8 AS jobid, COALESCE(j ->> 'jobname', '') AS jobname,
-       j ->> 'database' AS database, j ->> 'schedule' AS schedule,
-       COALESCE((j ->> 'active')::bool, true) AS active
-  FROM (SELECT pg_catalog.to_jsonb(c) AS j FROM {table} c) x
- WHERE pg_catalog.concat_ws(' ', j ->> 'command', j ->> 'jobname')
-       ~* 'partition|partman|run_maintenance'
- ORDER BY 1 LIMIT 1000"
+SELECT {id} AS jobid, COALESCE({name}, '') AS jobname, {database} AS database,
+       {schedule} AS schedule, COALESCE({active}, true) AS active
+  FROM {sql} c
+ WHERE pg_catalog.concat_ws(' ', {command}, {name}) ~* 'partition|partman|run_maintenance'
+ ORDER BY 1 LIMIT 1000",
+        id = column("jobid", "int8"),
+        name = column("jobname", "text"),
+        database = column("database", "text"),
+        schedule = column("schedule", "text"),
+        active = column("active", "bool"),
+        command = column("command", "text"),
+        sql = table.sql,
     )
 }
 
@@ -241,10 +265,13 @@ pub struct Rows {
     pub cron: Option<Cron>,
 }
 
-/// The tables of an extension: SQL name, whether it may be read, whether all rows are seen.
+/// One table of an extension.
 struct Source {
     relation: String,
+    /// Schema and name, quoted.
     sql: String,
+    columns: Vec<String>,
+    /// Whether it may be read, and whether all rows are seen then.
     granted: bool,
     whole: bool,
 }
@@ -253,11 +280,11 @@ struct Source {
 type Reason = &'static str;
 
 impl Source {
-    fn open(&self) -> Result<&str, Reason> {
+    fn open(&self) -> Result<&Self, Reason> {
         match (self.granted, self.whole) {
             (false, _) => Err("privilege"),
             (true, false) => Err("row_security"),
-            (true, true) => Ok(&self.sql),
+            (true, true) => Ok(self),
         }
     }
 }
@@ -386,7 +413,7 @@ async fn read_cron(
     let ids: Vec<i64> = cron.jobs.iter().map(|job| job.id).collect();
     // Older runs are of use only as long as there is a job of which no run is known.
     let backwards = ids.iter().any(|id| !state.runs.contains_key(id));
-    let (reach, runs) = (reach(details), runs(details));
+    let (reach, runs) = (reach(&details.sql), runs(&details.sql));
     if state.high == 0 {
         // At first nothing is new, and everything is old.
         let newest: i64 = match local(session.read(Query::new(&reach).int8(&0).int8(&0)).await)? {
@@ -432,6 +459,7 @@ fn source(row: &Row) -> Result<Source, CollectError> {
     Ok(Source {
         relation: row.get("relation")?,
         sql: row.get("sql")?,
+        columns: row.get("columns")?,
         granted: row.get("granted")?,
         whole: row.get("whole")?,
     })
