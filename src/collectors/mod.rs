@@ -8,6 +8,7 @@ pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
+pub mod maintenance;
 pub mod partitions;
 pub mod recommendations;
 mod relations;
@@ -25,6 +26,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
     &recommendations::Recommendations,

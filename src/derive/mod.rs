@@ -7,3 +7,4 @@ pub mod latency;
 pub mod partition;
 pub mod recommend;
 pub mod rollup;
+pub mod schedule;
