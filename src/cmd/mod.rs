@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod healthcheck;
 pub mod metrics;
 pub mod plan;
+pub mod report;
 pub mod serve;
 
 use crate::collectors::ALL;
