@@ -57,6 +57,10 @@ pub enum Command {
     /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
     /// owner; it can be run again. See docs/maintenance.md.
     Plan(PlanArgs),
+    /// Watch the server for a while and write its performance baseline, as Markdown or HTML
+    ///
+    /// What is wrong comes first. Every figure is read or measured in this run, with its source.
+    Report(ReportArgs),
     /// Start a throwaway PostgreSQL with a trading schema, data and load, and serve its metrics
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
@@ -93,6 +97,22 @@ pub struct PlanArgs {
     /// Print also what detaches and drops the partitions that ended this many days ago or earlier
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=36_500))]
     pub retire: Option<u16>,
+}
+
+/// Options of `report`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ReportArgs {
+    /// How long to watch, over which rates, ratios and percentiles are taken
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = over)]
+    pub over: Duration,
+
+    /// Write one self-contained HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write Markdown to a file; without this and --html it is printed
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
 }
 
 /// Options of `demo`.

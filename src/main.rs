@@ -67,6 +67,13 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             };
             cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
         }
+        Command::Report(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            let wanted =
+                cmd::report::Wanted { over: args.over, html: args.html, markdown: args.markdown };
+            cmd::report::run(&config, &wanted, &mut io::stdout().lock()).await
+        }
         Command::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
             let terminal = Terminal::detect();

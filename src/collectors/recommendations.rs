@@ -137,13 +137,7 @@ impl Collector for Recommendations {
         queries.extend(dealloc.as_deref().map(Query::new));
         let mut answers = session.read_all(&queries).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
-        let settings = next()
-            .iter()
-            .map(setting)
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flatten()
-            .collect();
+        let settings = parse(&next())?;
         let checkpoints = numbers(&next())?;
         let temporary = numbers(&next())?;
         let backends = numbers(&next())?.unwrap_or_default();
@@ -170,6 +164,19 @@ impl Collector for Recommendations {
             sink.number(&ACTIVE, &[rule.id], active);
         }
     }
+}
+
+/// The settings that the rules look at, in bytes and seconds.
+///
+/// # Errors
+/// As [`Session::read`].
+pub async fn settings(session: &Session) -> Result<BTreeMap<String, Setting>, CollectError> {
+    parse(&session.read(SETTINGS).await?)
+}
+
+fn parse(rows: &[Row]) -> Result<BTreeMap<String, Setting>, CollectError> {
+    let all = rows.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// One row of numbers; `None` where any is NULL.

@@ -26,6 +26,12 @@ impl Line {
         self
     }
 
+    /// Adds another line's pieces.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Adds code.
     pub fn code(mut self, text: impl Into<String>) -> Self {
         self.0.push(Span::Code(text.into()));
@@ -40,7 +46,7 @@ impl Line {
 }
 
 impl From<&str> for Line {
-    /// Text in which what stands between backticks is code. Only for our own words.
+    /// Text in which what stands between backticks is code. A name with a backtick in it changes how the rest looks, no more.
     fn from(text: &str) -> Self {
         let mut line = Self::default();
         for (i, part) in text.split('`').enumerate() {
