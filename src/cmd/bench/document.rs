@@ -193,7 +193,12 @@ pub struct Round {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explain {
     pub runs: usize,
+    /// In a session that has planned it before.
     pub planning_seconds: Spread,
+    /// As the first statement of a new session, which must read the catalogs first; absent where
+    /// the query was prepared.
+    #[serde(default)]
+    pub first_planning_seconds: Option<Spread>,
     pub execution_seconds: Spread,
     /// Rows of the answer; the median of the runs, as all that follow.
     pub rows: f64,

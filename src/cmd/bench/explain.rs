@@ -302,6 +302,27 @@ fn spread(values: &mut [f64]) -> Option<Spread> {
     Some(Spread { median: median(values)?, max: *values.last()? })
 }
 
+/// Planning times of a query as the first statement of each of these new sessions.
+///
+/// # Errors
+/// As [`explain`].
+pub async fn first_planning(
+    known: &Bench,
+    new: &[Bench],
+    query: &Ready,
+    seed: u64,
+) -> Result<Option<Spread>, Trouble> {
+    let types = known.prepare(&query.sql).await?;
+    let mut random = Random::new(&[seed, u64::MAX]);
+    let sql = format!("EXPLAIN (SUMMARY, FORMAT JSON) {}", query.sql);
+    let mut times = Vec::new();
+    for session in new {
+        let plan = one(session, &sql, &types, &query.pools.draw(&mut random)).await?;
+        times.extend(plan.get(0).map(|whole| number(whole, "Planning Time") / 1e3));
+    }
+    Ok(spread(&mut times))
+}
+
 fn summary(plans: &[Value], roots: &Roots, generic: Option<bool>) -> anyhow::Result<Explain> {
     let reader = Reader { roots };
     let nodes = plans.iter().map(|p| Some((p.get(0)?, top(p)?))).collect::<Option<Vec<_>>>();
@@ -353,6 +374,7 @@ fn summary(plans: &[Value], roots: &Roots, generic: Option<bool>) -> anyhow::Res
     Ok(Explain {
         runs: plans.len(),
         planning_seconds: times("Planning Time")?,
+        first_planning_seconds: None,
         execution_seconds: times("Execution Time")?,
         rows: middle(&|_, node| number(node, "Actual Rows") * number(node, "Actual Loops")),
         buffers: Buffers { hit: blocks("Shared Hit Blocks"), read: blocks("Shared Read Blocks") },

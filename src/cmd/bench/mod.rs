@@ -33,6 +33,8 @@ use worker::{Cell, Ready, Task, Workers};
 
 /// Runs under EXPLAIN of each query in each mode.
 const EXPLAINS: usize = 5;
+/// Sessions whose first statement a query is.
+const NEW_SESSIONS: usize = 3;
 const ITERATIONS: u32 = 1_000;
 
 /// What was asked for.
@@ -411,7 +413,20 @@ impl Runner<'_> {
             return Err(explain::Trouble::Unread(anyhow::anyhow!("it is gone")));
         };
         self.progress.show(|| format!("plans: {} {}", query.name, cell.mode));
-        explain::explain(&self.session, query, cell.mode, EXPLAINS, self.options.seed).await
+        let seed = self.options.seed;
+        let mut explain = explain::explain(&self.session, query, cell.mode, EXPLAINS, seed).await?;
+        if cell.mode == Mode::Unprepared {
+            let mut new = Vec::new();
+            for _ in 0..NEW_SESSIONS {
+                new.push(self.task.connect().await?);
+            }
+            let first = explain::first_planning(&self.session, &new, query, seed).await;
+            for session in new {
+                session.close().await;
+            }
+            explain.first_planning_seconds = first?;
+        }
+        Ok(explain)
     }
 
     fn failed(&self, index: usize, e: &crate::error::StatementError) -> Option<Failure> {

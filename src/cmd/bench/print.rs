@@ -156,6 +156,13 @@ fn plan(measured: &Measured, explain: &Explain) -> Vec<String> {
             p.table, p.scanned, p.total, p.pruned
         ));
     }
+    if let Some(first) = explain.first_planning_seconds {
+        lines.push(format!(
+            "planning as the first statement of a session: {}, at most {}",
+            time(first.median),
+            time(first.max)
+        ));
+    }
     let mut figures = vec![format!(
         "buffers: {} hit, {} read; planning {} hit, {} read",
         explain.buffers.hit,

@@ -36,6 +36,22 @@ pub struct Task {
     pub seed: u64,
 }
 
+impl Task {
+    /// A session as the workers have it.
+    ///
+    /// # Errors
+    /// It cannot be had, or refuses a setting.
+    pub async fn connect(&self) -> Result<Bench, StatementError> {
+        let database = self.database.as_deref();
+        let bench = Bench::connect(&self.connect, database, &self.timeouts, true).await;
+        let bench = bench.map_err(|e| StatementError::Lost(e.to_string()))?;
+        for (name, value) in &self.set {
+            bench.set(name, value).await?;
+        }
+        Ok(bench)
+    }
+}
+
 /// A query whose parameters are known.
 pub struct Ready {
     pub name: String,
@@ -222,13 +238,7 @@ impl Worker {
     }
 
     async fn open(&mut self) -> Result<Session, StatementError> {
-        let task = &self.task;
-        let bench =
-            Bench::connect(&task.connect, task.database.as_deref(), &task.timeouts, true).await;
-        let bench = bench.map_err(|e| StatementError::Lost(e.to_string()))?;
-        for (name, value) in &task.set {
-            bench.set(name, value).await?;
-        }
+        let bench = self.task.connect().await?;
         let reference = bench.prepare(REFERENCE).await?;
         let mut held = self.cancellers.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(self.number, bench.canceller());
