@@ -8,3 +8,4 @@ pub mod latency;
 pub mod partition;
 pub mod recommend;
 pub mod rollup;
+pub mod sample;
