@@ -113,6 +113,10 @@ pub struct ReportArgs {
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = over)]
     pub over: Duration,
 
+    /// Benchmark the queries of a file too, as `pgrunway bench` does
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+
     /// Write one self-contained HTML file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

@@ -74,8 +74,12 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
         Command::Report(args) => {
             let config = Config::resolve(&flags, &Process, &known)?;
             start_logging(&config);
-            let wanted =
-                cmd::report::Wanted { over: args.over, html: args.html, markdown: args.markdown };
+            let wanted = cmd::report::Wanted {
+                over: args.over,
+                queries: args.queries,
+                html: args.html,
+                markdown: args.markdown,
+            };
             cmd::report::run(&config, &wanted, &mut io::stdout().lock()).await
         }
         Command::Demo(args) => {

@@ -103,6 +103,7 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
         let line = Line::default().strong(a.title).text(format!(": {evidence}{more}"));
         lines.push((mark(a.weight), line));
     }
+    lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));
     if !gathered.notes.is_empty() {
         let text = format!(
             "{} could not be read; see Method.",

@@ -5,12 +5,14 @@
 //! noted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
 use tokio::time::{Instant, sleep_until};
 
+use super::queries::{self, Benched};
 use super::view;
 use crate::collectors::index_health::catalogue::{self, Bloat, Names};
 use crate::config::Config;
@@ -90,6 +92,8 @@ pub struct Gathered {
     pub statements: Option<Vec<StatementRow>>,
     /// By name.
     pub databases: Vec<Database>,
+    /// What was benchmarked, in the configured database.
+    pub benched: Option<Benched>,
     /// Objectives: seconds, and ratios.
     pub objectives: crate::config::Objectives,
     /// What could not be read, and why.
@@ -99,8 +103,12 @@ pub struct Gathered {
 /// Watches the server for `over`, then reads the catalogs.
 ///
 /// # Errors
-/// The server cannot be reached.
-pub async fn gather(config: &Config, over: Duration) -> anyhow::Result<Gathered> {
+/// The server cannot be reached, or the file of queries is wrong.
+pub async fn gather(
+    config: &Config,
+    over: Duration,
+    file: Option<&Path>,
+) -> anyhow::Result<Gathered> {
     let clock = Clock::start();
     let mut notes = Vec::new();
     let session = connect(config, None, clock).await?;
@@ -136,6 +144,11 @@ pub async fn gather(config: &Config, over: Duration) -> anyhow::Result<Gathered>
             Err(e) => notes.push(format!("indexes of database {name}: {e:#}")),
         }
     }
+    // After the watching, which is not to see it.
+    let benched = match file {
+        Some(file) => Some(queries::measure(config, file).await?),
+        None => None,
+    };
     for outcome in &snapshot.outcomes {
         if let Some(error) = &outcome.error {
             let place = outcome.datname.as_deref().map(|d| format!(" in {d}")).unwrap_or_default();
@@ -153,6 +166,7 @@ pub async fn gather(config: &Config, over: Duration) -> anyhow::Result<Gathered>
         facts,
         statements,
         databases,
+        benched,
         objectives: config.settings().objectives.clone(),
         notes,
     })
@@ -480,6 +494,11 @@ impl Gathered {
                 .map(|all| all.iter().filter(of).map(|row| row.did.clone()).collect()),
             tables: Some(self.tables(&database.name)),
             indexes: Some(super::indexes::faults(database)),
+            benches: self
+                .benched
+                .as_ref()
+                .filter(|b| b.document.server.database == database.name)
+                .map(Benched::facts),
             ..recommend::Database::default()
         }
     }

@@ -10,6 +10,7 @@ pub mod indexes;
 pub mod markdown;
 pub mod partitions;
 pub mod plot;
+pub mod queries;
 pub mod statements;
 pub mod statistics;
 pub mod view;
@@ -28,6 +29,8 @@ use gather::Gathered;
 pub struct Wanted {
     /// How long to watch.
     pub over: Duration,
+    /// Queries to benchmark.
+    pub queries: Option<PathBuf>,
     /// Where the HTML goes.
     pub html: Option<PathBuf>,
     /// Where the Markdown goes; to the output where neither file is named.
@@ -43,7 +46,7 @@ pub async fn run(
     wanted: &Wanted,
     out: &mut dyn std::io::Write,
 ) -> anyhow::Result<()> {
-    let gathered = gather::gather(config, wanted.over).await?;
+    let gathered = gather::gather(config, wanted.over, wanted.queries.as_deref()).await?;
     let document = document(&gathered);
     let write = |path: &PathBuf, text: String| {
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -68,6 +71,7 @@ pub fn document(gathered: &Gathered) -> Document {
     advice::summary(gathered, &advice, &mut blocks);
     partitions::section(gathered, &mut blocks);
     indexes::section(gathered, &mut blocks);
+    queries::section(gathered.benched.as_ref(), &mut blocks);
     statements::section(gathered, &mut blocks);
     statistics::section(gathered, &mut blocks);
     advice::configuration(gathered, &mut blocks);
