@@ -7,11 +7,12 @@ pub mod connections;
 pub mod databases;
 #[cfg(test)]
 mod golden;
+pub mod index_health;
 pub mod indexes;
 pub mod maintenance;
 pub mod partitions;
 pub mod recommendations;
-mod relations;
+pub(crate) mod relations;
 pub mod sizes;
 pub mod statements;
 pub mod tables;
