@@ -418,3 +418,82 @@ pub fn list() -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    #[test]
+    fn the_command_line_knows_every_form() {
+        for word in Format::WORDS {
+            assert!(Format::from_word(word).is_some(), "{word}");
+            assert!(cli::parse(["pgrunway", "verify", "--format", word], &[]).is_ok(), "{word}");
+        }
+    }
+
+    fn run_of(findings: Vec<check::Finding>, unchecked: Option<&str>) -> Run {
+        let check = all().next().unwrap();
+        let found =
+            Found { unchecked: unchecked.map(str::to_owned), ..Found::new("1 thing", findings) };
+        Run {
+            server: Server::default(),
+            target: "u@h/d".to_owned(),
+            started: 0.0,
+            took: Duration::ZERO,
+            databases: vec!["d".to_owned()],
+            fail_on: Severity::Error,
+            outcomes: vec![Outcome { check, database: None, found, took: Duration::ZERO }],
+        }
+    }
+
+    #[test]
+    fn what_fails_counts_for_more_than_what_was_not_looked_at() {
+        let error = || vec![REACHABLE.finding("x", "is gone")];
+        let warning = || vec![REACHABLE.finding("x", "is odd").severity(Severity::Warning)];
+        for (findings, unchecked, want) in [
+            (vec![], None, Verdict::Passed),
+            (warning(), None, Verdict::Passed),
+            (error(), None, Verdict::Failed),
+            (error(), Some("half"), Verdict::Failed),
+            (warning(), Some("half"), Verdict::Unchecked),
+            (vec![], Some("all"), Verdict::Unchecked),
+        ] {
+            assert_eq!(run_of(findings, unchecked).verdict(), want);
+        }
+    }
+
+    #[test]
+    fn colours_are_only_where_they_are_asked_for() {
+        let run = run_of(vec![REACHABLE.finding("x", "is gone").mend("SELECT 1;")], Some("half"));
+        let plain = report::render(&run, Format::Text, false).unwrap();
+        let coloured = report::render(&run, Format::Text, true).unwrap();
+        assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31;1mFAILED\x1b[0m"));
+        let mut stripped = coloured;
+        for code in ["31;1", "33;1", "36", "32", "1", "2", "0"] {
+            stripped = stripped.replace(&format!("\x1b[{code}m"), "");
+        }
+        assert_eq!(stripped, plain);
+        // What fails comes before what could not be looked at, and both are there.
+        let (failed, unchecked) = (plain.find("is gone."), plain.find("half."));
+        assert!(failed.is_some() && failed < unchecked, "{plain}");
+    }
+
+    #[test]
+    fn a_long_script_is_cut_in_the_text_and_whole_in_the_script() {
+        let long: Vec<String> = (0..60).map(|n| format!("SELECT {n};")).collect();
+        let finding = REACHABLE.finding("x", "is gone").mend(long.join("\n"));
+        let data = REACHABLE.finding("y", "is old").mend("DROP TABLE y;").deletes("Archive it.");
+        let run = run_of(vec![finding, data], None);
+        let text = report::render(&run, Format::Text, false).unwrap();
+        assert!(text.contains("SELECT 19;") && !text.contains("SELECT 20;"), "{text}");
+        assert!(text.contains("... and 40 lines more: --format sql prints them"), "{text}");
+        let script = report::render(&run, Format::Sql, false).unwrap();
+        assert!(script.contains("\nSELECT 59;\n"), "{script}");
+        // Nothing that deletes rows runs by itself.
+        assert!(
+            script.contains("\n-- THIS DELETES DATA. Archive it.\n-- DROP TABLE y;\n"),
+            "{script}"
+        );
+    }
+}
