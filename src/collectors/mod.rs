@@ -9,7 +9,9 @@ pub mod databases;
 mod golden;
 pub mod index_health;
 pub mod indexes;
+pub mod maintenance;
 pub mod partitions;
+pub mod recommendations;
 pub(crate) mod relations;
 pub mod sizes;
 pub mod statements;
@@ -26,8 +28,10 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &indexes::Indexes,
     &index_health::IndexHealth,
     &partitions::Partitions,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
+    &recommendations::Recommendations,
 ];
 
 /// The collector of a name.

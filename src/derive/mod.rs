@@ -6,4 +6,7 @@ pub mod delta;
 pub mod index;
 pub mod latency;
 pub mod partition;
+pub mod recommend;
 pub mod rollup;
+pub mod sample;
+pub mod schedule;
