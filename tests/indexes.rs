@@ -416,7 +416,9 @@ async fn small_tables_are_let_off_and_large_ones_that_are_scanned_whole_are_name
     let poll = Run::new(&cluster, "indexhealth", settings.clone()).await.poll().await;
     assert!(poll.series("pg_foreign_key_unindexed").keys().eq(["public/large/l"]));
     assert!(poll.series("pg_table_seq_scans_dominate").keys().eq(["public/large"]));
-    assert_eq!(poll.series("pg_table_rows_per_seq_scan")["public/large"], 20_000.0);
+    // A few scans before the first row was there may count with the thirty.
+    let rows = poll.series("pg_table_rows_per_seq_scan")["public/large"];
+    assert!((15_000.0..=20_000.0).contains(&rows), "{rows}");
     settings.indexes.seq_scan_bytes = 100_000_000;
     let poll = Run::new(&cluster, "indexhealth", settings).await.poll().await;
     assert_eq!(poll.series("pg_table_seq_scans_dominate").len(), 0);

@@ -209,6 +209,14 @@ COMMENT ON INDEX replicated_a_identity IS 'replica identity';
 COMMENT ON INDEX replicated_a IS 'unique; duplicate of replicated_a_identity';
 COMMENT ON INDEX replicated_id IS 'unique; duplicate of replicated_pkey';
 
+CREATE TABLE ident (id int NOT NULL) PARTITION BY LIST (id);
+CREATE TABLE ident_1 PARTITION OF ident FOR VALUES IN (1);
+CREATE UNIQUE INDEX ident_id ON ident (id);
+CREATE UNIQUE INDEX ident_id_of_a_partition ON ident (id);
+ALTER TABLE ident_1 REPLICA IDENTITY USING INDEX ident_1_id_idx1;
+COMMENT ON INDEX ident_id IS 'unique';
+COMMENT ON INDEX ident_id_of_a_partition IS 'replica identity';
+
 -- Foreign keys.
 CREATE TABLE target (a int, b int, c int NOT NULL, CONSTRAINT target_pkey PRIMARY KEY (a, b));
 CREATE UNIQUE INDEX target_c_long_name ON target (c);

@@ -7,7 +7,7 @@ mod metrics;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
@@ -56,19 +56,26 @@ pub struct Rows {
     pub wanted: Vec<Wanted>,
 }
 
-/// When each index was first seen; `None` for those that were there at the first poll.
+/// Since when each index is known to have had no scans: since it was first seen, or last with scans; `None`
+/// for those that were there without at the first poll.
 #[derive(Debug, Default)]
 pub struct State {
     seen: Option<HashMap<i64, Option<f64>>>,
 }
 
 impl State {
-    /// Adds to the facts what polling alone can know: an index that was not there before is young.
+    /// Adds to the facts what polling alone can know: an index that was not there before is young, and
+    /// one that had scans was used, though they are gone with the partition that counted them.
     fn date(&mut self, facts: &mut Facts) {
         let before = self.seen.take();
         let mut seen = HashMap::with_capacity(facts.indexes.len());
+        let parents = facts.indexes.iter().filter_map(|index| Some((index.id, index.parent?)));
+        let forest = Forest::new(parents);
+        let scanned = facts.indexes.iter().filter(|index| index.scans > 0.0);
+        let used: HashSet<i64> = scanned.map(|index| forest.root(index.id)).collect();
         for index in facts.indexes.iter_mut().filter(|index| index.parent.is_none()) {
             let first = match &before {
+                _ if used.contains(&index.id) => Some(facts.now),
                 None => None,
                 Some(before) => before.get(&index.id).copied().unwrap_or(Some(facts.now)),
             };

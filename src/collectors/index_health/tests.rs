@@ -140,3 +140,26 @@ fn golden_after_an_index_came_between_two_polls() {
     let third = poll(&IndexHealth, &mut state, last);
     assert_eq!(unused(&third, "young"), Some(1.0));
 }
+
+#[test]
+fn scans_that_are_gone_with_their_partition_are_not_forgotten_at_once() {
+    let mut state = State::default();
+    let labels = ["app", "public", "trades", "at"];
+    let mut at = |now: f64, scans: Option<f64>| {
+        let mut rows = rows(now);
+        rows.facts.indexes[5].valid = [true; 3];
+        rows.facts.tables.pop();
+        match scans {
+            Some(scans) => rows.facts.indexes[6].scans = scans,
+            None => rows.facts.tables.truncate(2),
+        }
+        if scans.is_none() {
+            rows.facts.indexes.truncate(6);
+        }
+        value(&poll(&IndexHealth, &mut state, rows), "pg_index_unused", &labels)
+    };
+    assert_eq!(at(1000.0, Some(3.0)), None);
+    assert_eq!(at(1050.0, None), None, "dropped with its scans");
+    assert_eq!(at(1099.0, None), None);
+    assert_eq!(at(1100.0, None), Some(1.0));
+}
