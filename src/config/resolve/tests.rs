@@ -259,7 +259,7 @@ fn file_faults_name_line_column_and_remedy() {
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
             "collectors: {sizes: {}}",
-            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, cache",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, indexes, indexhealth, cache",
         ),
         (
             "listen_address: ':1'",
