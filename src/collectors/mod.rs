@@ -3,16 +3,27 @@
 //! Must not: hold logic.
 
 pub mod cache;
+pub mod checkpoints;
 pub mod connections;
 pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
+pub mod io;
+pub mod locks;
 pub mod partitions;
 mod relations;
+pub mod replication;
+pub mod settings;
 pub mod sizes;
+pub mod slots;
 pub mod statements;
 pub mod tables;
+mod totals;
+pub mod vacuum;
+pub mod wal;
+pub mod waldir;
+pub mod wraparound;
 
 use crate::collector::AnyCollector;
 
@@ -21,9 +32,19 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &statements::Statements,
     &connections::Connections,
     &cache::Cache,
+    &locks::Locks,
+    &replication::Replication,
+    &slots::Slots,
+    &wal::Wal,
+    &checkpoints::Checkpoints,
+    &io::Io,
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &vacuum::Vacuum,
+    &wraparound::Wraparound,
+    &settings::Settings,
+    &waldir::Waldir,
     &databases::Databases,
     &sizes::Sizes,
 ];

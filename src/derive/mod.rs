@@ -6,3 +6,4 @@ pub mod delta;
 pub mod latency;
 pub mod partition;
 pub mod rollup;
+pub mod vacuum;

@@ -19,6 +19,7 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
     let d = Settings::default();
     let time = duration::format;
     let timeout = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+    let span = Kind::Duration { min: SECOND, max: 365 * DAY };
     let mut keys = vec![
         Key::new(
             "dsn",
@@ -102,6 +103,49 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             Kind::Ratio,
             format!("{:.2}", d.objectives.index_scan_ratio),
             "Share of scans by index that the alerts hold each table to.",
+        ),
+        Key::new(
+            "objectives.latency_slo",
+            Kind::Ratio,
+            format!("{:.2}", d.objectives.latency_slo),
+            "Share of calls that must end within 50 ms, for the alerts on burn rates.",
+        ),
+        Key::new(
+            "objectives.oldest_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.oldest_transaction)),
+            "For how long a transaction, prepared or not, may stay open before it alerts.",
+        ),
+        Key::new(
+            "objectives.idle_in_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.idle_in_transaction)),
+            "For how long a session may idle in a transaction before it alerts.",
+        ),
+        Key::new(
+            "objectives.lock_wait",
+            span,
+            time(Duration::from_secs_f64(d.objectives.lock_wait)),
+            "For how long a backend may wait for a lock before it alerts.",
+        ),
+        Key::new(
+            "objectives.replication_lag",
+            span,
+            time(Duration::from_secs_f64(d.objectives.replication_lag)),
+            "By how much a standby may lag behind before it alerts.",
+        ),
+        Key::new(
+            "objectives.slot_retained_bytes",
+            Kind::Integer { min: 1, max: u64::MAX >> 11 },
+            format!("{:.0}", d.objectives.slot_retained_bytes),
+            "Bytes of WAL that a replication slot may hold back before it alerts.",
+        ),
+        Key::new(
+            "objectives.temp_bytes_per_second",
+            Kind::Integer { min: 1, max: u64::MAX >> 11 },
+            format!("{:.0}", d.objectives.temp_bytes_per_second),
+            "Bytes a second that the queries of a database may write to temporary files before it \
+             alerts.",
         ),
         Key::new(
             "ratio_window",
