@@ -11,7 +11,9 @@ mod golden;
 pub mod indexes;
 pub mod io;
 pub mod locks;
+pub mod maintenance;
 pub mod partitions;
+pub mod recommendations;
 mod relations;
 pub mod replication;
 pub mod settings;
@@ -45,8 +47,10 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &wraparound::Wraparound,
     &settings::Settings,
     &waldir::Waldir,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
+    &recommendations::Recommendations,
 ];
 
 /// The collector of a name.

@@ -202,6 +202,15 @@ pub struct Objectives {
     pub temp_bytes_per_second: f64,
 }
 
+/// The machine that the server runs on, which SQL does not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Host {
+    /// Bytes.
+    pub memory: Option<f64>,
+    /// Processors.
+    pub cpus: Option<u64>,
+}
+
 /// One collector as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorSetting {
@@ -242,6 +251,8 @@ pub struct PartitionSettings {
 pub struct Settings {
     /// Thresholds for the rules.
     pub objectives: Objectives,
+    /// The server's machine.
+    pub host: Host,
     /// Deadlines and timeouts.
     pub timeouts: Timeouts,
     /// Window of `pg_cache_hit_ratio` and `pg_index_scan_ratio`.
@@ -273,6 +284,7 @@ impl Default for Settings {
                 slot_retained_bytes: 10_737_418_240.0,
                 temp_bytes_per_second: 10_485_760.0,
             },
+            host: Host::default(),
             timeouts: Timeouts {
                 connect: Duration::from_secs(3),
                 handshake: Duration::from_secs(3),

@@ -87,10 +87,10 @@ macro_rules! setting {
 }
 
 setting! {
+    Option<f64>: Value::Number(v) => Some(Some(v));
+    Option<u64>: Value::Integer(v) => Some(Some(v));
     Duration: Value::Duration(v) => Some(v);
-    // Limits of whole numbers keep them below 2^53.
-    f64: Value::Number(v) => Some(v), Value::Duration(v) => Some(v.as_secs_f64()),
-        Value::Integer(v) => Some(v as f64);
+    f64: Value::Number(v) => Some(v), Value::Duration(v) => Some(v.as_secs_f64());
     usize: Value::Integer(v) => usize::try_from(v).ok();
     bool: Value::Boolean(v) => Some(v);
     String: Value::Text(v) => Some(v);
@@ -236,6 +236,8 @@ impl<'a> Sources<'a> {
         self.put("timeouts.statement", &mut s.timeouts.statement)?;
         self.put("timeouts.lock", &mut s.timeouts.lock)?;
         self.objectives(&mut s.objectives)?;
+        self.put("host.memory", &mut s.host.memory)?;
+        self.put("host.cpus", &mut s.host.cpus)?;
         self.put("ratio_window", &mut s.ratio_window)?;
         self.put("series_limit", &mut s.series_limit)?;
         self.put("collectors.statements.top", &mut s.statements.top)?;

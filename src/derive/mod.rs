@@ -5,5 +5,7 @@
 pub mod delta;
 pub mod latency;
 pub mod partition;
+pub mod recommend;
 pub mod rollup;
+pub mod schedule;
 pub mod vacuum;

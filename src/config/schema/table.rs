@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::super::{KnownCollector, NOT_TO_BE_ENTERED, Settings, duration};
 use super::{DAY, Key, Kind, MS, SECOND};
 
+const MEGABYTE: f64 = 1_048_576.0;
+
 pub(super) const LEVELS: Kind = Kind::Choice {
     words: &["trace", "debug", "info", "warn", "error"],
     aliases: &[("warning", "warn")],
@@ -136,16 +138,29 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
         ),
         Key::new(
             "objectives.slot_retained_bytes",
-            Kind::Integer { min: 1, max: u64::MAX >> 11 },
-            format!("{:.0}", d.objectives.slot_retained_bytes),
+            Kind::Bytes,
+            format!("{:.0}GB", d.objectives.slot_retained_bytes / (MEGABYTE * 1024.0)),
             "Bytes of WAL that a replication slot may hold back before it alerts.",
         ),
         Key::new(
             "objectives.temp_bytes_per_second",
-            Kind::Integer { min: 1, max: u64::MAX >> 11 },
-            format!("{:.0}", d.objectives.temp_bytes_per_second),
+            Kind::Bytes,
+            format!("{:.0}MB", d.objectives.temp_bytes_per_second / MEGABYTE),
             "Bytes a second that the queries of a database may write to temporary files before it \
              alerts.",
+        ),
+        Key::new(
+            "host.memory",
+            Kind::Bytes,
+            "",
+            "Memory of the machine that the server runs on; SQL does not tell it, and recommendations \
+             that need it are silent without.",
+        ),
+        Key::new(
+            "host.cpus",
+            Kind::Integer { min: 1, max: 4_096 },
+            "",
+            "Processors of the machine that the server runs on, likewise.",
         ),
         Key::new(
             "ratio_window",
