@@ -347,7 +347,12 @@ async fn a_scrape_sends_no_query() {
         .collect();
     let intervals: Vec<&str> = intervals.iter().map(String::as_str).collect();
     let process = Process::serve(&dsn(&cluster), &intervals).await;
-    process.wait("all have run", |t| up(t) && t.contains("collector=\"sizes\"")).await;
+    let ran = |text: &str, name: &str| {
+        let metric = "pgrunway_collector_last_success_timestamp_seconds";
+        text.contains(&format!("{metric}{{collector=\"{name}\""))
+    };
+    let all = || pgrunway::collectors::ALL.iter().filter(|c| c.default_on());
+    process.wait("all have run", |t| up(t) && all().all(|c| ran(t, c.name()))).await;
     sleep(Duration::from_secs(1)).await;
     let calls = || async {
         let sql = "SELECT sum(calls)::float8 FROM pg_stat_statements s JOIN pg_roles r ON r.oid = \
