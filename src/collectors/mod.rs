@@ -8,13 +8,14 @@ pub mod connections;
 pub mod databases;
 #[cfg(test)]
 mod golden;
+pub mod index_health;
 pub mod indexes;
 pub mod io;
 pub mod locks;
 pub mod maintenance;
 pub mod partitions;
 pub mod recommendations;
-mod relations;
+pub(crate) mod relations;
 pub mod replication;
 pub mod settings;
 pub mod sizes;
