@@ -78,11 +78,13 @@ async fn two_poolers_and_a_server_have_pages_of_their_own() {
         "timeouts: {{statement: 1s, handshake: 1s}}\ntargets:\n\
          - {{name: pool-1, dsn: '{}'}}\n\
          - {{name: pool-2, dsn: 'postgresql://stats:stats@127.0.0.1:{}', kind: pgbouncer}}\n\
+         - {{name: taken-for-a-server, dsn: '{}', kind: postgres}}\n\
          - {{name: server, dsn: '{}', databases: {{exclude: [scratch]}}, \
          collectors: {{sizes: {{enabled: false}}}}}}\n\
          - {{name: nobody, dsn: 'postgresql://mon:hunter2@127.0.0.1:1/postgres'}}\n",
         first.dsn("stats", "pgbouncer"),
         second.port(),
+        second.dsn("stats", "pgbouncer"),
         cluster.uri("mon", "postgres"),
     );
     let mut exporter = Exporter::start(&file, &[]).await;
@@ -93,6 +95,9 @@ async fn two_poolers_and_a_server_have_pages_of_their_own() {
     let pool = exporter.wait("pool-1", "its limit", |t| is(t, limit, 41.0)).await;
     assert!(is(&pool, "pgbouncer_up", 1.0) && !pool.contains("\npg_up"));
     exporter.wait("pool-2", "its limit", |t| is(t, limit, 42.0)).await;
+    // What is at the other end is told by its answer, whatever it was taken for.
+    let told = exporter.wait("taken-for-a-server", "its limit", |t| is(t, limit, 42.0)).await;
+    assert!(is(&told, "pgbouncer_up", 1.0) && !told.contains("\npg_up"));
     let shop = [("datname", "shop")];
     let text = exporter
         .wait("server", "walked", |t| value(t, "pgrunway_database_up", &shop) == Some(1.0))
@@ -112,14 +117,18 @@ async fn two_poolers_and_a_server_have_pages_of_their_own() {
                 && up(t, "nobody") == Some(0.0)
         })
         .await;
-    assert!(is(&own, "pgrunway_targets", 4.0));
+    assert!(is(&own, "pgrunway_targets", 5.0));
     assert!(own.contains("process_resident_memory_bytes ") && own.contains("pgrunway_build_info{"));
     assert!(!own.contains("\npg_") && !own.contains("pgbouncer_"), "{own}");
     assert_eq!(http::get(at, "/-/ready").await.status, 200);
 
     let unknown = http::get(at, "/metrics?target=none").await;
     assert_eq!(unknown.status, 404);
-    assert!(unknown.text().contains("nobody, pool-1, pool-2, server"), "{}", unknown.text());
+    assert!(
+        unknown.text().contains("nobody, pool-1, pool-2, server, taken-for-a-server"),
+        "{}",
+        unknown.text()
+    );
     for format in ["text/plain", "application/openmetrics-text"] {
         let headers = [("Accept", format), ("Accept-Encoding", "gzip")];
         let zipped = http::request(at, "GET", "/metrics?target=pool-1", &headers).await;
@@ -226,6 +235,46 @@ async fn prometheus_discovers_the_targets_and_their_pages() {
         assert_eq!(prometheus.query(metric).await.len(), 1, "{metric}");
     }
     assert_eq!(prometheus.wait("count(up == 1) == 3").await[0].1, 3.0);
+}
+
+#[tokio::test]
+async fn an_exhausted_pool_keeps_the_exporter_waiting_and_no_longer() {
+    let cluster = server().await;
+    let databases = ["postgres = SERVER dbname=postgres user=mon pool_size=2"];
+    let pooler = PgBouncer::start(&cluster, &databases, &[]).await;
+    let short = ["--timeouts.statement=500ms", "--timeouts.handshake=500ms"];
+    let process = Process::serve(&pooler.dsn("mon", "postgres"), &short).await;
+    process.wait("up", |t| is(t, "pg_up", 1.0)).await;
+    let mut holding = Vec::new();
+    for _ in 0..2 {
+        let client = pooler.client("app", "postgres").await;
+        client.batch_execute("BEGIN; SELECT 'an application'").await.unwrap();
+        holding.push(client);
+    }
+    process.wait("down", |t| is(t, "pg_up", 0.0)).await;
+    // Long enough for several sessions to be given up.
+    sleep(Duration::from_secs(5)).await;
+    // The pool is free, and its connections do not idle.
+    let busy: Vec<_> = holding
+        .into_iter()
+        .take(1)
+        .map(|client| {
+            tokio::spawn(async move {
+                loop {
+                    client.batch_execute("COMMIT; BEGIN; SELECT pg_sleep(0.2)").await.unwrap();
+                }
+            })
+        })
+        .collect();
+    process.wait("up again", |t| is(t, "pg_up", 1.0)).await;
+    sleep(Duration::from_secs(3)).await;
+    process.wait("for good", |t| is(t, "pg_up", 1.0)).await;
+    assert!(
+        !process.log().iter().any(|l| l.contains("given up do not end")),
+        "{:#?}",
+        process.log()
+    );
+    busy.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
