@@ -58,12 +58,12 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             cmd::serve::run(&config, cmd::serve::shutdown_signal()?).await
         }
         Command::Metrics(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
         }
         Command::Plan(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let wanted = cmd::plan::Wanted {
                 table: args.table,
@@ -124,7 +124,7 @@ async fn verify(
         io::stdout().lock().write_all(verify::list().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = Config::resolve(flags, &Process, known)?;
+    let config = Config::resolve(flags, &Process, known)?.of_one_server()?;
     start_logging(&config);
     let mut out = io::stdout().lock();
     let outcome = if args.init {

@@ -10,3 +10,4 @@ pub mod recommend;
 pub mod rollup;
 pub mod sample;
 pub mod schedule;
+pub mod vacuum;

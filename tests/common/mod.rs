@@ -10,6 +10,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod http;
+pub mod pgbouncer;
 pub mod process;
 pub mod prometheus;
 

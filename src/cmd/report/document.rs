@@ -97,8 +97,14 @@ pub enum Cell {
     Line(Line),
     /// A figure, to the right.
     Figure(String),
-    /// A verdict.
-    Mark(Mark),
+    /// A verdict in its own word.
+    Mark(Mark, &'static str),
+}
+
+impl From<Mark> for Cell {
+    fn from(mark: Mark) -> Self {
+        Self::Mark(mark, mark.word())
+    }
 }
 
 impl From<Line> for Cell {

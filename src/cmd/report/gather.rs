@@ -25,6 +25,8 @@ use crate::snapshot::Snapshot;
 
 /// Statements that are told apart.
 const STATEMENTS: usize = 50;
+/// Interval of collectors that are watched over a short time.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Indexes whose bloat is estimated, in each database.
 const BLOATED: i64 = 200;
 
@@ -185,7 +187,16 @@ type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, (Connections, 
 
 /// Runs the collectors, and looks at every snapshot that they give.
 async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
-    let poller = Poller::start(crate::cmd::serve::target(config));
+    let mut target = crate::cmd::serve::target(config);
+    let mut settings = (*target.settings).clone();
+    for name in ["tables", "cache", "connections", "indexes"] {
+        // A curve wants points; what the user chose stays.
+        if let Some(collector) = settings.collectors.get_mut(name) {
+            collector.interval.get_or_insert((over / 20).max(SHORTEST));
+        }
+    }
+    target.settings = Arc::new(settings);
+    let poller = Poller::start(target);
     let mut snapshots = poller.snapshots();
     let mut cache: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     let mut peak = Connections { peak: 0.0, peak_active: 0.0 };

@@ -65,7 +65,7 @@ fn block(out: &mut String, block: &Block) {
                 out,
                 "<p class=\"verdict {}\">{} {}</p>",
                 class(*mark),
-                badge(*mark),
+                badge(*mark, mark.word()),
                 line(text)
             )
         }
@@ -107,12 +107,12 @@ fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Line(text) => format!("<td>{}</td>", line(text)),
         Cell::Figure(text) => format!("<td class=\"figure\">{}</td>", escape(text)),
-        Cell::Mark(mark) => format!("<td>{}</td>", badge(*mark)),
+        Cell::Mark(mark, word) => format!("<td>{}</td>", badge(*mark, word)),
     }
 }
 
-fn badge(mark: Mark) -> String {
-    format!("<span class=\"badge {}\">{}</span>", class(mark), mark.word())
+fn badge(mark: Mark, word: &str) -> String {
+    format!("<span class=\"badge {}\">{word}</span>", class(mark))
 }
 
 fn class(mark: Mark) -> &'static str {

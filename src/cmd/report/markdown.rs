@@ -67,7 +67,7 @@ fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Line(text) => line(text, true),
         Cell::Figure(text) => escape(text).replace('|', "\\|"),
-        Cell::Mark(mark) => mark.word().to_owned(),
+        Cell::Mark(_, word) => (*word).to_owned(),
     }
 }
 

@@ -112,7 +112,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         let (mark, verdict) = r.verdict();
         vec![
             name(r.name.as_str()),
-            Cell::Mark(mark),
+            Cell::from(mark),
             words(verdict),
             figure(
                 r.covered_until

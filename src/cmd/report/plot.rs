@@ -346,7 +346,7 @@ fn spreads(out: &mut String, rows: &[Spread]) -> f64 {
         let mut left = 0.0;
         for (upper, share) in &row.bins {
             if *share > 0.0 && most > 0.0 {
-                let height = (TALL - 14.0) * share / most;
+                let height = (TALL - 20.0) * share / most;
                 let (from, to) = (x(left), x(*upper));
                 let title = format!("up to {}: {:.1} % of calls", seconds(*upper), share * 100.0);
                 rect(out, "bar", [from, y + TALL - 6.0 - height, to - from, height], &title);
@@ -354,8 +354,14 @@ fn spreads(out: &mut String, rows: &[Spread]) -> f64 {
             left = *upper;
         }
         rule(out, "grid", [LABELS, y + TALL - 6.0, WIDTH - 24.0, y + TALL - 6.0]);
+        let mut free = f64::NEG_INFINITY;
         for (value, name) in row.quantiles.iter().zip(["p50", "p95", "p99"]) {
             rule(out, "quantile", [x(*value), y + 12.0, x(*value), y + TALL - 2.0]);
+            // Two labels in one place are none.
+            if x(*value) < free {
+                continue;
+            }
+            free = x(*value) + 24.0;
             let _ = write!(
                 out,
                 "<text class=\"quantile\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}\

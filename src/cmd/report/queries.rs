@@ -257,9 +257,9 @@ pub fn section(benched: Option<&Benched>, out: &mut Vec<Block>) {
 
 fn row(query: &str, target: Option<f64>, m: &Measured) -> Vec<Cell> {
     let status = match (m.met, &m.failure) {
-        (_, Some(_)) => Cell::Mark(Mark::Bad),
-        (Some(true), None) => Cell::Mark(Mark::Good),
-        (Some(false), None) => Cell::Mark(Mark::Warning),
+        (_, Some(_)) => Cell::Mark(Mark::Bad, "FAILED"),
+        (Some(true), None) => Cell::Mark(Mark::Good, "PASS"),
+        (Some(false), None) => Cell::Mark(Mark::Warning, "MISSED"),
         (None, None) => words("no target"),
     };
     let trip = |of: fn(&bench::document::RoundTrip) -> f64| {

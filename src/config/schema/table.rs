@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::super::{KnownCollector, NOT_TO_BE_ENTERED, Settings, duration};
 use super::{DAY, Key, Kind, MS, SECOND};
 
+const MEGABYTE: f64 = 1_048_576.0;
+
 pub(super) const LEVELS: Kind = Kind::Choice {
     words: &["trace", "debug", "info", "warn", "error"],
     aliases: &[("warning", "warn")],
@@ -19,6 +21,7 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
     let d = Settings::default();
     let time = duration::format;
     let timeout = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+    let span = Kind::Duration { min: SECOND, max: 365 * DAY };
     let mut keys = vec![
         Key::new(
             "dsn",
@@ -92,6 +95,12 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "For how long the longest-running statement of a database may run before it pages.",
         ),
         Key::new(
+            "objectives.pooler_wait",
+            Kind::Duration { min: MS, max: DAY },
+            time(Duration::from_secs_f64(d.objectives.pooler_wait)),
+            "For how long a client of a PgBouncer may wait for a server connection before it pages.",
+        ),
+        Key::new(
             "objectives.cache_hit_ratio",
             Kind::Ratio,
             format!("{:.2}", d.objectives.cache_hit_ratio),
@@ -102,6 +111,49 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             Kind::Ratio,
             format!("{:.2}", d.objectives.index_scan_ratio),
             "Share of scans by index that the alerts hold each table to.",
+        ),
+        Key::new(
+            "objectives.latency_slo",
+            Kind::Ratio,
+            format!("{:.2}", d.objectives.latency_slo),
+            "Share of calls that must end within 50 ms, for the alerts on burn rates.",
+        ),
+        Key::new(
+            "objectives.oldest_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.oldest_transaction)),
+            "For how long a transaction, prepared or not, may stay open before it alerts.",
+        ),
+        Key::new(
+            "objectives.idle_in_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.idle_in_transaction)),
+            "For how long a session may idle in a transaction before it alerts.",
+        ),
+        Key::new(
+            "objectives.lock_wait",
+            span,
+            time(Duration::from_secs_f64(d.objectives.lock_wait)),
+            "For how long a backend may wait for a lock before it alerts.",
+        ),
+        Key::new(
+            "objectives.replication_lag",
+            span,
+            time(Duration::from_secs_f64(d.objectives.replication_lag)),
+            "By how much a standby may lag behind before it alerts.",
+        ),
+        Key::new(
+            "objectives.slot_retained_bytes",
+            Kind::Bytes,
+            format!("{:.0}GB", d.objectives.slot_retained_bytes / (MEGABYTE * 1024.0)),
+            "Bytes of WAL that a replication slot may hold back before it alerts.",
+        ),
+        Key::new(
+            "objectives.temp_bytes_per_second",
+            Kind::Bytes,
+            format!("{:.0}MB", d.objectives.temp_bytes_per_second / MEGABYTE),
+            "Bytes a second that the queries of a database may write to temporary files before it \
+             alerts.",
         ),
         Key::new(
             "host.memory",
@@ -263,16 +315,6 @@ fn query_keys() -> Vec<Key> {
 /// Indexes that must be there.
 pub const INDEXES: &str = "indexes";
 
-/// All lists of the file.
-pub fn lists() -> Vec<List> {
-    let begins = "- table: schema.table";
-    vec![
-        List { name: PARTITIONS, begins, keys: partition_rule_keys() },
-        List { name: INDEXES, begins, keys: index_rule_keys() },
-        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
-    ]
-}
-
 fn index_rule_keys() -> Vec<Key> {
     vec![
         Key::new(
@@ -299,6 +341,61 @@ fn index_rule_keys() -> Vec<Key> {
              compared with it.",
         ),
     ]
+}
+
+/// Servers and poolers with pages of their own.
+pub const TARGETS: &str = "targets";
+
+/// All lists of the file.
+pub fn lists(known: &[KnownCollector]) -> Vec<List> {
+    let begins = "- table: schema.table";
+    vec![
+        List { name: TARGETS, begins: "- name: shop", keys: target_keys(known) },
+        List { name: PARTITIONS, begins, keys: partition_rule_keys() },
+        List { name: INDEXES, begins, keys: index_rule_keys() },
+        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
+    ]
+}
+
+/// A target's own keys, then the settings that may differ from target to target.
+fn target_keys(known: &[KnownCollector]) -> Vec<Key> {
+    let kinds = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
+    let mut own = vec![
+        Key::new(
+            "name",
+            Kind::Name,
+            "",
+            "What the target is called: in `/metrics?target=NAME`, and as `instance` in `/targets`.",
+        ),
+        Key::new(
+            "dsn",
+            Kind::Dsn,
+            "",
+            "Its connection string; what it leaves out comes from the `PG*` variables, the service \
+             file and `.pgpass`.",
+        ),
+        Key::new("dsn_file", Kind::File, "", "File with the connection string, in place of `dsn`."),
+        Key::new(
+            "password_file",
+            Kind::File,
+            "",
+            "File with the password, read again at every connect.",
+        ),
+        Key::new(
+            "kind",
+            kinds,
+            "",
+            "What it is; told from the server's own answer if left out, and until it has answered \
+             taken for PgBouncer where the database is `pgbouncer`.",
+        ),
+    ];
+    let differs = |key: &Key| {
+        let parts = ["databases.", "timeouts.", "objectives.", "collectors."];
+        parts.iter().any(|part| key.path.starts_with(part))
+            || matches!(key.path.as_str(), "ratio_window" | "series_limit")
+    };
+    own.extend(keys(known).into_iter().filter(differs));
+    own
 }
 
 fn partition_rule_keys() -> Vec<Key> {
