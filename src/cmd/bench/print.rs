@@ -72,10 +72,11 @@ fn word(change: &Change) -> String {
 
 fn against(change: &Change) -> String {
     format!(
-        "{} (99 % interval {} to {}; as measured {}, the machine {}): {}",
+        "{} (99 % interval {} to {}{}; as measured {}, the machine {}): {}",
         percent(change.adjusted),
         percent(change.low),
         percent(change.high),
+        if change.undisturbed { ", of the time that the backend ran or was blocked" } else { "" },
         percent(change.raw),
         percent(change.machine),
         word(change)
