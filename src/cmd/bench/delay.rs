@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn waits_are_taken_off_and_blocks_are_not() {
         let look = |backend_ran, waited| Look { backend_ran, waited };
-        let of = |took, ran, waited| undisturbed(took, look(5, 7), look(5 + ran, 7 + waited));
+        let of =
+            |took, ran: u64, waited: u64| undisturbed(took, look(5, 7), look(5 + ran, 7 + waited));
         // Alone: what the client did is not counted.
         assert_eq!(of(1_100_000, 1_000_000, 0), 1_000_000);
         // Kept waiting, and by more than there was to wait, while the other ran.
