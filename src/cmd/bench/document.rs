@@ -144,6 +144,10 @@ pub struct Measured {
     pub failure: Option<Failure>,
     /// From handing the statement to the driver to the last row having been read.
     pub round_trip: Option<RoundTrip>,
+    /// Median time for which the backend ran or was blocked, with no wait for a processor and none of
+    /// the client's work; absent where that cannot be told.
+    #[serde(default)]
+    pub undisturbed: Option<f64>,
     /// Whether the target was met; absent without a target.
     pub met: Option<bool>,
     pub rounds: Vec<Round>,
@@ -187,8 +191,7 @@ pub struct Round {
     pub median: f64,
     /// Median round trip of the reference query around it.
     pub reference: f64,
-    /// Median time for which the backend ran or was blocked, with no wait for a processor and none of
-    /// the client's work; absent where that cannot be told.
+    /// As that of all rounds.
     #[serde(default)]
     pub undisturbed: Option<f64>,
     /// As `reference`, likewise.

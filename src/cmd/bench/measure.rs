@@ -89,6 +89,13 @@ impl Samples {
         })
     }
 
+    /// Median time for which the backend ran or was blocked, where that can be told of each sample.
+    pub fn undisturbed(&self) -> Option<f64> {
+        let whole = |r: &Times| r.undisturbed.len() == r.round_trip.len();
+        let all: Vec<u64> = self.rounds.iter().flat_map(|r| &r.undisturbed).copied().collect();
+        middle(&all).filter(|_| self.rounds.iter().all(whole))
+    }
+
     /// One line for each round.
     pub fn rounds(&self) -> Vec<Round> {
         let rounds = self.rounds.iter().zip(&self.references);

@@ -393,6 +393,7 @@ impl Runner<'_> {
                     met: met.filter(|_| failure.is_none()),
                     failure,
                     round_trip,
+                    undisturbed: samples.undisturbed(),
                     rounds: samples.rounds(),
                     plans: match mode {
                         Mode::Unprepared => None,

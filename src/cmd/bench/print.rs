@@ -253,6 +253,9 @@ fn details(measured: &Measured) -> Vec<String> {
             lines.push(format!("PLAN CHANGED; the baseline's was: {before}"));
         }
     }
+    if let Some(undisturbed) = measured.undisturbed {
+        lines.push(format!("backend, ran or blocked: {} (median)", time(undisturbed)));
+    }
     lines.extend(measured.explain.iter().flat_map(|e| plan(measured, e)));
     lines
 }
