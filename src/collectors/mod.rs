@@ -7,10 +7,13 @@ pub mod connections;
 pub mod databases;
 #[cfg(test)]
 mod golden;
+pub mod index_health;
 pub mod indexes;
+pub mod maintenance;
 pub mod partitions;
 pub mod pgbouncer;
-mod relations;
+pub mod recommendations;
+pub(crate) mod relations;
 pub mod sizes;
 pub mod statements;
 pub mod tables;
@@ -25,8 +28,10 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
+    &recommendations::Recommendations,
     &pgbouncer::PgBouncer,
 ];
 
