@@ -12,6 +12,7 @@
 pub mod http;
 pub mod process;
 pub mod prometheus;
+pub mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::http;
+use super::tools::program;
 
 /// A running Prometheus; killed when dropped, its folder removed.
 pub struct Prometheus {
@@ -45,7 +46,7 @@ impl Prometheus {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
+        let child = Command::new(program("prometheus"))
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))

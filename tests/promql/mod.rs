@@ -4,6 +4,9 @@
 //! Must not: judge whether an expression is right; the rule tests do.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../common/tools.rs"]
+mod tools;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,7 +18,7 @@ pub fn repo(path: &str) -> PathBuf {
 
 /// Runs a tool that `scripts/deps test` installs; its output, stdout before stderr, on success.
 pub fn tool(name: &str, args: &[&str]) -> Result<String, String> {
-    let out: Output = Command::new(name)
+    let out: Output = Command::new(tools::program(name))
         .args(args)
         .current_dir(repo(""))
         .output()
