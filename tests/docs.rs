@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod promql;
+mod rules;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -38,6 +41,8 @@ fn generated_documentation_is_current() {
     check("docs/metrics.md", None, &docgen::metrics());
     check("docs/config.md", None, &docgen::configuration());
     check("README.md", Some("collectors"), &docgen::collectors());
+    check("docs/alerts.md", None, &rules::table(promql::collectors));
+    check("alerts/prometheusrule.yml", None, &rules::manifest());
 }
 
 #[test]

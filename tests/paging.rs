@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+mod rules;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,31 +14,11 @@ use common::http::value;
 use common::process::Process;
 use common::prometheus::Prometheus;
 use pgrunway::cmd::cluster::Cluster;
-use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-#[derive(Deserialize)]
-struct RuleFile {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    rules: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-struct Rule {
-    alert: String,
-    expr: String,
-}
-
 fn expression(alert: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/rules/latency.yml");
-    let file: RuleFile = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let mut rules = file.groups.into_iter().flat_map(|group| group.rules);
-    rules.find(|rule| rule.alert == alert).unwrap().expr
+    rules::rules().into_iter().find(|rule| rule.alert == alert).unwrap().expr
 }
 
 /// Calls of pg_sleep, four at a time: of 30 to 45 ms, or of 60 ms.

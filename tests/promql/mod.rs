@@ -4,6 +4,7 @@
 //! Must not: judge whether an expression is right; the rule tests do.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[allow(clippy::duplicate_mod, reason = "some test binaries have `common` too")]
 #[path = "../common/tools.rs"]
 mod tools;
 
@@ -128,6 +129,16 @@ pub fn assert_exported(at: &str, expression: &str, others: &[&str]) {
             "{at}: nothing exports {series}, in {expression}"
         );
     }
+}
+
+/// The collectors that an expression rests on, by name.
+pub fn collectors(expression: &str) -> BTreeSet<String> {
+    let known = catalogue();
+    let used: BTreeSet<String> =
+        metrics(expression).iter().map(|series| family(series, &known).to_owned()).collect();
+    let all = pgrunway::collectors::ALL.iter();
+    let rests = all.filter(|c| c.metrics().iter().any(|m| used.contains(m.name)));
+    rests.map(|c| c.name().to_owned()).collect()
 }
 
 /// Names of everything that may be on `/metrics`.
