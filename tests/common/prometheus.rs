@@ -32,7 +32,6 @@ impl Prometheus {
         interval: u32,
         flags: &[&str],
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let list = |items: Vec<String>| items.join(", ");
         let config = format!(
             "global: {{scrape_interval: {interval}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
@@ -41,6 +40,12 @@ impl Prometheus {
             list(rules.iter().map(|p| format!("'{}'", p.display())).collect()),
             list(targets.iter().map(|a| format!("'{a}'")).collect()),
         );
+        Self::configured(&config, flags).await
+    }
+
+    /// With a configuration of the test's own, whose paths are absolute.
+    pub async fn configured(config: &str, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
