@@ -9,6 +9,7 @@ pub mod databases;
 mod golden;
 pub mod indexes;
 pub mod partitions;
+pub mod pgbouncer;
 mod relations;
 pub mod sizes;
 pub mod statements;
@@ -26,6 +27,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &partitions::Partitions,
     &databases::Databases,
     &sizes::Sizes,
+    &pgbouncer::PgBouncer,
 ];
 
 /// The collector of a name.

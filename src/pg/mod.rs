@@ -3,6 +3,7 @@
 //! Must not: know a collector or a metric. Nothing outside this module names `tokio_postgres`.
 
 mod admin;
+mod password;
 mod row;
 mod server;
 mod session;
@@ -12,4 +13,4 @@ mod tls;
 pub use admin::{Admin, Prepared, ToSql};
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
-pub use session::{Clock, OWN_MARK, Query, Session};
+pub use session::{Clock, OWN_MARK, Query, Session, Table};
