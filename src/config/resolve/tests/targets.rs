@@ -1,4 +1,6 @@
 //! The list of targets: what each has of its own, what they share, and its faults.
+//!
+//! Must not: read a real file or variable.
 
 use super::super::super::{TargetConfig, TargetKind};
 use super::*;
