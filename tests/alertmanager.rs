@@ -1,5 +1,5 @@
 //! From a fault in the database to the notification, and from its cure to the all-clear: a real
-//! PostgreSQL, pgrunway, Prometheus and Alertmanager with the configurations and rules that we ship.
+//! PostgreSQL, PgBouncer, pgrunway, Prometheus and Alertmanager with the configurations and rules that we ship.
 //!
 //! Of what is shipped only addresses are replaced, and `for:` is a sixtieth of what it says. Everything
 //! else (intervals of polls, scrapes and evaluations, windows, grouping) is as users have it.
@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "alertmanager/pool.rs"]
+mod pool;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -21,6 +23,7 @@ use common::alertmanager::{Alertmanager, Webhook};
 use common::process::{self, Process};
 use common::prometheus::Prometheus;
 use pgrunway::cmd::cluster::Cluster;
+use pool::{Holders, Pool};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -120,6 +123,8 @@ impl Load {
 struct Expected {
     alert: &'static str,
     severity: &'static str,
+    /// The exporter's own page, if none.
+    instance: Option<&'static str>,
     /// Beyond `alertname`, `severity`, `job` and `instance`.
     labels: Vec<(&'static str, &'static str)>,
     /// Without the instance, which stands where `@` is.
@@ -144,6 +149,7 @@ fn percent(text: &str, low: f64, high: f64) -> bool {
 /// All that is running.
 struct Stage {
     cluster: Cluster,
+    pool: Pool,
     exporter: Process,
     prometheus: Prometheus,
     alertmanager: Alertmanager,
@@ -163,7 +169,13 @@ impl Stage {
             admin.batch_execute(&format!("CREATE DATABASE {dbname}")).await.unwrap();
             common::admin(&cluster, dbname).await.batch_execute(sql).await.unwrap();
         }
-        let exporter = Process::serve(&cluster.uri("mon", "postgres"), &[]).await;
+        let pool = Pool::start(&cluster, "shop").await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pgrunway.yml");
+        let targets = format!("targets:\n- {{name: pooler, dsn: '{}'}}\n", pool.console());
+        std::fs::write(&file, targets).unwrap();
+        let file = format!("--config.file={}", file.display());
+        let exporter = Process::serve(&cluster.uri("mon", "postgres"), &[&file]).await;
 
         let webhook = Webhook::start().await;
         let config = shipped("alertmanager.example.yml");
@@ -177,20 +189,25 @@ impl Stage {
         let path = format!("- {}/*.yml", rules.path().display());
         let config = replaced(&config, "- rules/*.yml", &path, 1);
         let config = replaced(&config, "localhost:9093", &alertmanager.address.to_string(), 1);
-        let config = replaced(&config, "localhost:9187", &exporter.address.to_string(), 1);
+        // The way for several targets that docs/targets.md tells.
+        let discovery =
+            format!("http_sd_configs: [{{url: 'http://{}/targets'}}]", exporter.address);
+        let statics = "static_configs:\n      - targets: ['localhost:9187']";
+        let config = replaced(&config, statics, &discovery, 1);
         let prometheus = Prometheus::configured(&config, &[]).await;
-        Self { cluster, exporter, prometheus, alertmanager, webhook, waits, _rules: rules }
+        Self { cluster, pool, exporter, prometheus, alertmanager, webhook, waits, _rules: rules }
     }
 
     /// Waits for the notification of a fault that has just begun, cures it and waits for the all-clear.
     async fn course(&self, expected: Expected, cure: impl AsyncFnOnce()) -> Course {
         let begun = Instant::now();
-        let instance = self.exporter.address.to_string();
+        let own = self.exporter.address.to_string();
+        let instance = expected.instance.unwrap_or(&own);
         let mut labels = vec![
             ("alertname", expected.alert),
             ("severity", expected.severity),
             ("job", "pgrunway"),
-            ("instance", &instance),
+            ("instance", instance),
         ];
         labels.extend(&expected.labels);
         let firing = self.webhook.wait("firing", &labels, LIMIT).await;
@@ -205,7 +222,7 @@ impl Stage {
         assert_eq!((&*notice.path, &notice.body["receiver"]), (path, &receiver.into()), "{at}");
         assert_eq!(alert["labels"].as_object().unwrap().len(), labels.len(), "{alert}");
         let said = |name: &str| alert["annotations"][name].as_str().unwrap();
-        assert_eq!(said("summary"), expected.summary.replace('@', &instance));
+        assert_eq!(said("summary"), expected.summary.replace('@', instance));
         let (before, after) = expected.description;
         let value = said("description").strip_prefix(before).and_then(|d| d.strip_suffix(after));
         let value = value.unwrap_or_else(|| panic!("{at}: {}", said("description")));
@@ -293,6 +310,8 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
     });
     let orders = orders.await;
 
+    let holders = Holders::start(&stage.pool).await;
+
     // All is well, and known to be: nothing may be told.
     let mut healthy = Vec::new();
     for expr in [
@@ -301,6 +320,7 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         "pg_index_scan_ratio{relname=\"orders\"} > 0.9",
         "pg_stat_user_tables_table_size_bytes{relname=\"orders\"} > 10e6",
         "pg_partition_runway_seconds{relname=\"trades\"} > 7 * 86400",
+        "pgbouncer_pools_client_maxwait_seconds{database=\"shop\"} < 1",
     ] {
         healthy.push(prometheus.wait(expr).await[0].1);
     }
@@ -319,6 +339,7 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         let expected = Expected {
             alert: "PostgresQueryLatencyHigh",
             severity: "page",
+            instance: None,
             labels: vec![("datname", "shop"), ("window", "1m"), ("quantile", "0.95")],
             summary: "Queries in shop on @ are slow",
             description: (
@@ -334,6 +355,7 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         let expected = Expected {
             alert: "PostgresCacheHitRatioLow",
             severity: "warning",
+            instance: None,
             labels: vec![("datname", "cold")],
             summary: "Cache hit ratio of cold on @ is low",
             description: (
@@ -351,6 +373,7 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         let expected = Expected {
             alert: "PostgresIndexScanRatioLow",
             severity: "warning",
+            instance: None,
             labels: vec![("datname", "trading"), ("schemaname", "public"), ("relname", "orders")],
             summary: "public.orders in trading on @ is read by sequential scans",
             description: (
@@ -371,6 +394,7 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         let expected = Expected {
             alert: "PostgresPartitionRunwayShort",
             severity: "page",
+            instance: None,
             labels: vec![("datname", "trading"), ("schemaname", "public"), ("relname", "trades")],
             summary: "public.trades in trading on @ runs out of partitions",
             description: (
@@ -390,8 +414,21 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         };
         stage.course(expected, plan).await
     };
-    let (slow, cold, scans, runway) = tokio::join!(slow, cold, scans, runway);
-    let courses = [slow, cold, scans, runway];
+    let full = async {
+        holders.hold(true);
+        let expected = Expected {
+            alert: "PgBouncerPoolExhausted",
+            severity: "page",
+            instance: Some("pooler"),
+            labels: vec![("database", "shop"), ("user", "app")],
+            summary: "The pool of app on shop of @ is exhausted",
+            description: ("", " of its server connections are in use, and clients wait."),
+            value: |v| v == "100%",
+        };
+        stage.course(expected, async || holders.hold(false)).await
+    };
+    let (slow, cold, scans, runway, full) = tokio::join!(slow, cold, scans, runway, full);
+    let courses = [slow, cold, scans, runway, full];
 
     let mut report = String::new();
     for Course { alert, page, clear } in &courses {
@@ -410,7 +447,9 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
     writeln!(std::io::stderr(), "{report}in all {:.0} s", start.elapsed().as_secs_f64()).unwrap();
 
     // Nobody was told of what does not concern them, and nobody was paged for anything else.
-    let expected: Vec<&str> = courses.iter().map(|c| c.alert).collect();
+    let mut expected: Vec<&str> = courses.iter().map(|c| c.alert).collect();
+    // Muted while PgBouncerPoolExhausted is on, which may be a scrape behind it.
+    expected.push("PgBouncerClientWaitLong");
     for notice in stage.webhook.notices() {
         for alert in notice.body["alerts"].as_array().unwrap() {
             let labels = &alert["labels"];

@@ -51,13 +51,13 @@ async fn assert_left(alerts: &[Alert<'_>], left: &[(&str, &str)]) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_is_told_once_and_so_is_an_exporter() {
+async fn a_server_a_pooler_or_an_exporter_that_is_gone_is_told_once() {
     let all = rules::rules();
     let partitions = ["PostgresPartitionNotCovered", "PostgresPartitionRunwayShort"];
-    for gone in ["PostgresDown", "PgrunwayDown"] {
-        let other = if gone == "PostgresDown" { "PgrunwayDown" } else { "PostgresDown" };
+    let down = ["PostgresDown", "PgBouncerDown", "PgrunwayDown"];
+    for gone in down {
         let mut alerts: Vec<Alert<'_>> = vec![("PostgresCacheHitRatioLow", "db2", &[])];
-        for rule in all.iter().filter(|rule| rule.alert != other) {
+        for rule in all.iter().filter(|r| r.alert == gone || !down.contains(&&*r.alert)) {
             // Of another table than the rest: it mutes another alert of its own.
             let orders = rule.alert == partitions[0];
             let labels: &[_] = if orders { &[("relname", "orders")] } else { &[] };
@@ -77,6 +77,8 @@ async fn a_server_that_is_gone_is_told_once_and_so_is_an_exporter() {
 async fn a_page_mutes_the_lesser_alert_of_the_same_thing_only() {
     let trades: &[(&str, &str)] = &[("datname", "trading"), ("relname", "trades")];
     let orders: &[(&str, &str)] = &[("datname", "trading"), ("relname", "orders")];
+    let app: &[(&str, &str)] = &[("database", "shop"), ("user", "app")];
+    let report: &[(&str, &str)] = &[("database", "shop"), ("user", "report")];
     let alerts: &[Alert<'_>] = &[
         ("PostgresPartitionNotCovered", "db1", trades),
         ("PostgresPartitionRunwayShort", "db1", trades),
@@ -85,6 +87,12 @@ async fn a_page_mutes_the_lesser_alert_of_the_same_thing_only() {
         ("PostgresConnectionsExhausted", "db1", &[]),
         ("PostgresConnectionsNearLimit", "db1", &[]),
         ("PostgresConnectionsNearLimit", "db2", &[]),
+        ("PgBouncerPoolExhausted", "db1", app),
+        ("PgBouncerClientWaitLong", "db1", app),
+        ("PgBouncerClientsWaiting", "db1", app),
+        ("PgBouncerClientsWaiting", "db1", report),
+        ("PgBouncerClientWaitLong", "db2", app),
+        ("PgBouncerClientsWaiting", "db2", app),
     ];
     let left = [
         ("PostgresPartitionNotCovered", "db1"),
@@ -92,6 +100,9 @@ async fn a_page_mutes_the_lesser_alert_of_the_same_thing_only() {
         ("PostgresPartitionRunwayShort", "db2"),
         ("PostgresConnectionsExhausted", "db1"),
         ("PostgresConnectionsNearLimit", "db2"),
+        ("PgBouncerPoolExhausted", "db1"),
+        ("PgBouncerClientsWaiting", "db1"),
+        ("PgBouncerClientWaitLong", "db2"),
     ];
     assert_left(alerts, &left).await;
 }
