@@ -507,7 +507,8 @@ fn connect_error(
     let endpoint = endpoint.to_string();
     if let Some(db) = e.as_db_error() {
         let sqlstate = db.code().code().to_owned();
-        return ConnectError::Refused { endpoint, sqlstate, message: db.message().to_owned() };
+        let message = console::explained(db.message());
+        return ConnectError::Refused { endpoint, sqlstate, message };
     }
     let source = e.source();
     if let Some(handshake) = source.and_then(|s| s.downcast_ref::<HandshakeError>()) {
