@@ -9,21 +9,19 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
-#[path = "alertmanager/pool.rs"]
-mod pool;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use common::alertmanager::{Alertmanager, Webhook};
+use common::pgbouncer::PgBouncer;
 use common::process::{self, Process};
 use common::prometheus::Prometheus;
 use pgrunway::cmd::cluster::Cluster;
-use pool::{Holders, Pool};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -119,6 +117,39 @@ impl Load {
     }
 }
 
+/// Clients of the pool, three for each of its connections, that hold one for a moment, or for two
+/// seconds while idle.
+struct Holders {
+    long: Arc<AtomicBool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Holders {
+    async fn start(pool: &PgBouncer) -> Self {
+        let long = Arc::new(AtomicBool::new(false));
+        let mut tasks = JoinSet::new();
+        for _ in 0..6 {
+            let client = pool.client("app", "shop").await;
+            let long = long.clone();
+            tasks.spawn(async move {
+                loop {
+                    client.batch_execute("BEGIN; SELECT 1").await.unwrap();
+                    if long.load(Ordering::Relaxed) {
+                        sleep(Duration::from_secs(2)).await;
+                    }
+                    client.batch_execute("COMMIT").await.unwrap();
+                    sleep(Duration::from_millis(200)).await;
+                }
+            });
+        }
+        Self { long, _tasks: tasks }
+    }
+
+    fn hold(&self, long: bool) {
+        self.long.store(long, Ordering::Relaxed);
+    }
+}
+
 /// What must arrive, and how it must read.
 struct Expected {
     alert: &'static str,
@@ -149,7 +180,7 @@ fn percent(text: &str, low: f64, high: f64) -> bool {
 /// All that is running.
 struct Stage {
     cluster: Cluster,
-    pool: Pool,
+    pool: PgBouncer,
     exporter: Process,
     prometheus: Prometheus,
     alertmanager: Alertmanager,
@@ -164,15 +195,17 @@ impl Stage {
         let settings = [("shared_buffers", "32MB"), ("max_connections", "60")];
         let cluster = common::server_with(&settings, &[]).await;
         let admin = common::admin(&cluster, "postgres").await;
-        admin.batch_execute("CREATE ROLE app LOGIN").await.unwrap();
+        admin.batch_execute("CREATE ROLE app LOGIN PASSWORD 'app'").await.unwrap();
         for (dbname, sql) in [("shop", ""), ("cold", COLD), ("trading", TRADING)] {
             admin.batch_execute(&format!("CREATE DATABASE {dbname}")).await.unwrap();
             common::admin(&cluster, dbname).await.batch_execute(sql).await.unwrap();
         }
-        let pool = Pool::start(&cluster, "shop").await;
+        let shop = ["shop = SERVER dbname=shop"];
+        let pool = PgBouncer::start(&cluster, &shop, &["default_pool_size = 2"]).await;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pgrunway.yml");
-        let targets = format!("targets:\n- {{name: pooler, dsn: '{}'}}\n", pool.console());
+        let targets =
+            format!("targets:\n- {{name: pooler, dsn: '{}'}}\n", pool.dsn("stats", "pgbouncer"));
         std::fs::write(&file, targets).unwrap();
         let file = format!("--config.file={}", file.display());
         let exporter = Process::serve(&cluster.uri("mon", "postgres"), &[&file]).await;

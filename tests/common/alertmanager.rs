@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::http;
+use super::tools::free_address;
 
 /// A running Alertmanager; killed when dropped, its folder removed.
 pub struct Alertmanager {
@@ -36,8 +37,7 @@ impl Alertmanager {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("alertmanager.yml");
         std::fs::write(&file, config).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let address = free_address();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let child = Command::new(program())
             .arg(format!("--config.file={}", file.display()))
