@@ -191,8 +191,8 @@ struct Stage {
 
 impl Stage {
     async fn start() -> Self {
-        // `orders` stays in shared buffers, `wide` is several times as large as they are.
-        let settings = [("shared_buffers", "32MB"), ("max_connections", "60")];
+        // `orders` is a small part of shared buffers, `wide` several times as large as they are.
+        let settings = [("shared_buffers", "64MB"), ("max_connections", "60")];
         let cluster = common::server_with(&settings, &[]).await;
         let admin = common::admin(&cluster, "postgres").await;
         admin.batch_execute("CREATE ROLE app LOGIN PASSWORD 'app'").await.unwrap();
@@ -213,7 +213,7 @@ impl Stage {
         let webhook = Webhook::start().await;
         let config = shipped("alertmanager.example.yml");
         let ours = format!("http://{}/", webhook.address);
-        let config = replaced(&config, "http://localhost:9099/", &ours, 2);
+        let config = replaced(&config, "http://localhost:9099/", &ours, 3);
         let alertmanager = Alertmanager::start(&config).await;
 
         let rules = tempfile::tempdir().unwrap();
@@ -288,7 +288,7 @@ END $$;
 GRANT SELECT ON wide TO app;
 ANALYZE wide";
 
-/// Daily partitions for 31 days from today, and a table of more than 10 MB.
+/// Daily partitions for 31 days from today, and a table of more than 10 MB and 10,000 rows.
 const TRADING: &str = "
 CREATE TABLE trades (executed_at timestamptz NOT NULL) PARTITION BY RANGE (executed_at);
 DO $$
@@ -302,15 +302,15 @@ BEGIN
             (day + n + 1) || ' 00:00:00+00');
     END LOOP;
 END $$;
-CREATE UNLOGGED TABLE orders (customer int, filler text) WITH (fillfactor = 10);
-INSERT INTO orders SELECT n, repeat('x', 150) FROM generate_series(1, 8000) n;
+CREATE UNLOGGED TABLE orders (customer int, filler text) WITH (fillfactor = 20);
+INSERT INTO orders SELECT n, repeat('x', 150) FROM generate_series(1, 12000) n;
 CREATE INDEX orders_customer ON orders (customer);
 CREATE FUNCTION buy(times float8) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     one int;
 BEGIN
     FOR i IN 1..times LOOP
-        one := 1 + floor(random() * 8000);
+        one := 1 + floor(random() * 12000);
         PERFORM FROM orders WHERE customer = one;
     END LOOP;
 END $$;
@@ -481,15 +481,20 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
 
     // Nobody was told of what does not concern them, and nobody was paged for anything else.
     let mut expected: Vec<&str> = courses.iter().map(|c| c.alert).collect();
-    // Muted while PgBouncerPoolExhausted is on, which may be a scrape behind it.
-    expected.push("PgBouncerClientWaitLong");
+    // The first is muted while PgBouncerPoolExhausted is on, which may be a scrape behind it; the other is
+    // of the slow queries too.
+    expected.extend(["PgBouncerClientWaitLong", "PostgresLatencyBudgetBurnFast"]);
     for notice in stage.webhook.notices() {
         for alert in notice.body["alerts"].as_array().unwrap() {
             let labels = &alert["labels"];
-            let to = if labels["severity"] == "page" { "/page" } else { "/team" };
+            let to = match labels["severity"].as_str().unwrap() {
+                "page" => "/page",
+                "warning" => "/team",
+                _ => "/notes",
+            };
             assert_eq!(notice.path, to, "{labels}");
             let name = labels["alertname"].as_str().unwrap();
-            assert!(to == "/team" || expected.contains(&name), "nobody planted this: {alert}");
+            assert!(to != "/page" || expected.contains(&name), "nobody planted this: {alert}");
         }
     }
 }

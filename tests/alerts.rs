@@ -79,7 +79,11 @@ fn the_manifest_holds_all_groups_and_nothing_else() {
 fn every_alert_is_routed_by_its_severity() {
     for rule in rules() {
         let severity = &rule.labels["severity"];
-        let receiver = if severity == "page" { "pager" } else { "team" };
+        let receiver = match severity.as_str() {
+            "page" => "pager",
+            "warning" => "team",
+            _ => "notes",
+        };
         let args = [
             "config",
             "routes",

@@ -16,36 +16,53 @@ use common::http;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// An alert's name, instance and further labels.
-type Alert<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+/// A page, or a warning, the lesser alert of the same thing, and the labels besides `instance` by which
+/// it is the same thing.
+const PAIRS: &[(&str, &str, &[&str])] = &[
+    (
+        "PostgresPartitionNotCovered",
+        "PostgresPartitionRunwayShort",
+        &["datname", "schemaname", "relname"],
+    ),
+    ("PostgresConnectionsExhausted", "PostgresConnectionsNearLimit", &[]),
+    ("PgBouncerPoolExhausted", "PgBouncerClientWaitLong", &["database", "user"]),
+    ("PgBouncerPoolExhausted", "PgBouncerClientsWaiting", &["database", "user"]),
+    ("PgBouncerClientWaitLong", "PgBouncerClientsWaiting", &["database", "user"]),
+    ("PostgresLatencyBudgetBurnFast", "PostgresLatencyBudgetBurnSlow", &["datname"]),
+    ("PostgresWraparoundImminent", "PostgresWraparoundRisk", &["datname"]),
+    ("PostgresArchiverFailing", "PostgresArchivingBehind", &[]),
+    ("PostgresStatementsMissing", "PgrunwayCollectorFailing", &["collector"]),
+];
 
-/// Fails unless of the alerts, all posted at once, these are left to be notified.
-async fn assert_left(alerts: &[Alert<'_>], left: &[(&str, &str)]) {
-    let config = std::fs::read_to_string(
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/alertmanager.example.yml"),
-    );
-    let alertmanager = Alertmanager::start(&config.unwrap()).await;
-    let labelled = |(alert, instance, more): &Alert<'_>| {
-        let mut labels = json!({"alertname": alert, "instance": instance, "job": "pgrunway"});
-        for (name, value) in *more {
-            labels[name] = (*value).into();
-        }
-        json!({"labels": labels})
-    };
-    let all: Value = alerts.iter().map(labelled).collect();
+/// Labels of an alert, and whether it is to be notified.
+struct Alert {
+    labels: Value,
+    told: bool,
+}
+
+fn alert(name: &str, instance: &str, told: bool) -> Alert {
+    Alert { labels: json!({"alertname": name, "instance": instance, "job": "pgrunway"}), told }
+}
+
+/// Fails unless Alertmanager, told of all at once, would notify those and mute the others.
+async fn assert_told(alerts: &[Alert]) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = std::fs::read_to_string(path.join("alerts/alertmanager.example.yml")).unwrap();
+    let alertmanager = Alertmanager::start(&config).await;
+    let all: Value = alerts.iter().map(|a| json!({"labels": a.labels})).collect();
     let answer = http::post(alertmanager.address, "/api/v2/alerts", &all).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
-    let left: BTreeSet<(&str, &str)> = left.iter().copied().collect();
+    let told: BTreeSet<String> =
+        alerts.iter().filter(|a| a.told).map(|a| a.labels.to_string()).collect();
     // It learns of the sources by and by; what it says must stay for two seconds.
     let (end, mut steady) = (Instant::now() + Duration::from_secs(20), 0);
     while steady < 10 {
         let known = alertmanager.alerts().await;
-        let text = |a: &'_ Value, name: &str| a["labels"][name].as_str().unwrap().to_owned();
         let active = known.iter().filter(|a| a["status"]["state"] == "active");
-        let active: Vec<_> = active.map(|a| (text(a, "alertname"), text(a, "instance"))).collect();
-        let active: BTreeSet<(&str, &str)> = active.iter().map(|(a, i)| (&**a, &**i)).collect();
-        steady = if known.len() == alerts.len() && active == left { steady + 1 } else { 0 };
-        assert!(Instant::now() < end, "{active:?} is not {left:?}");
+        let active: BTreeSet<String> = active.map(|a| a["labels"].to_string()).collect();
+        steady = if known.len() == alerts.len() && active == told { steady + 1 } else { 0 };
+        let late = Instant::now() > end;
+        assert!(!late, "notified: {active:#?}, and should be: {told:#?}");
         sleep(Duration::from_millis(200)).await;
     }
 }
@@ -53,56 +70,41 @@ async fn assert_left(alerts: &[Alert<'_>], left: &[(&str, &str)]) {
 #[tokio::test]
 async fn a_server_a_pooler_or_an_exporter_that_is_gone_is_told_once() {
     let all = rules::rules();
-    let partitions = ["PostgresPartitionNotCovered", "PostgresPartitionRunwayShort"];
     let down = ["PostgresDown", "PgBouncerDown", "PgrunwayDown"];
+    let stay = ["PostgresPartitionNotCovered", "PostgresPartitionRunwayShort"];
     for gone in down {
-        let mut alerts: Vec<Alert<'_>> = vec![("PostgresCacheHitRatioLow", "db2", &[])];
-        for rule in all.iter().filter(|r| r.alert == gone || !down.contains(&&*r.alert)) {
-            // Of another table than the rest: it mutes another alert of its own.
-            let orders = rule.alert == partitions[0];
-            let labels: &[_] = if orders { &[("relname", "orders")] } else { &[] };
-            alerts.push((&rule.alert, "db1", labels));
+        let mut alerts = vec![alert(gone, "db1", true)];
+        for rule in all.iter().filter(|r| !down.contains(&&*r.alert)) {
+            let mut this = alert(&rule.alert, "db1", stay.contains(&&*rule.alert));
+            // A table of its own, or it would mute the other that stays.
+            if rule.alert == stay[0] {
+                this.labels["relname"] = "orders".into();
+            }
+            alerts.push(this);
         }
-        let left = [
-            (gone, "db1"),
-            (partitions[0], "db1"),
-            (partitions[1], "db1"),
-            ("PostgresCacheHitRatioLow", "db2"),
-        ];
-        assert_left(&alerts, &left).await;
+        alerts.push(alert("PostgresCacheHitRatioLow", "db2", true));
+        assert_told(&alerts).await;
     }
 }
 
 #[tokio::test]
-async fn a_page_mutes_the_lesser_alert_of_the_same_thing_only() {
-    let trades: &[(&str, &str)] = &[("datname", "trading"), ("relname", "trades")];
-    let orders: &[(&str, &str)] = &[("datname", "trading"), ("relname", "orders")];
-    let app: &[(&str, &str)] = &[("database", "shop"), ("user", "app")];
-    let report: &[(&str, &str)] = &[("database", "shop"), ("user", "report")];
-    let alerts: &[Alert<'_>] = &[
-        ("PostgresPartitionNotCovered", "db1", trades),
-        ("PostgresPartitionRunwayShort", "db1", trades),
-        ("PostgresPartitionNotCovered", "db2", orders),
-        ("PostgresPartitionRunwayShort", "db2", trades),
-        ("PostgresConnectionsExhausted", "db1", &[]),
-        ("PostgresConnectionsNearLimit", "db1", &[]),
-        ("PostgresConnectionsNearLimit", "db2", &[]),
-        ("PgBouncerPoolExhausted", "db1", app),
-        ("PgBouncerClientWaitLong", "db1", app),
-        ("PgBouncerClientsWaiting", "db1", app),
-        ("PgBouncerClientsWaiting", "db1", report),
-        ("PgBouncerClientWaitLong", "db2", app),
-        ("PgBouncerClientsWaiting", "db2", app),
-    ];
-    let left = [
-        ("PostgresPartitionNotCovered", "db1"),
-        ("PostgresPartitionNotCovered", "db2"),
-        ("PostgresPartitionRunwayShort", "db2"),
-        ("PostgresConnectionsExhausted", "db1"),
-        ("PostgresConnectionsNearLimit", "db2"),
-        ("PgBouncerPoolExhausted", "db1"),
-        ("PgBouncerClientsWaiting", "db1"),
-        ("PgBouncerClientWaitLong", "db2"),
-    ];
-    assert_left(alerts, &left).await;
+async fn an_alert_mutes_the_lesser_one_of_the_same_thing_only() {
+    let mut all = Vec::new();
+    for (n, (greater, lesser, labels)) in PAIRS.iter().enumerate() {
+        let (here, there) = (format!("db{n}"), format!("db{n}-standby"));
+        let mut alerts = vec![
+            alert(greater, &here, true),
+            alert(lesser, &here, false),
+            alert(lesser, &there, true),
+        ];
+        // The same but for one label.
+        alerts.extend(labels.iter().map(|_| alert(lesser, &here, true)));
+        for (i, this) in alerts.iter_mut().enumerate() {
+            for (j, label) in labels.iter().enumerate() {
+                this.labels[*label] = if i == j + 3 { "another" } else { "one" }.into();
+            }
+        }
+        all.extend(alerts);
+    }
+    assert_told(&all).await;
 }

@@ -127,7 +127,7 @@ pub fn table(collectors: impl Fn(&str) -> BTreeSet<String>) -> String {
     let mut out = String::from(
         "# Alerts\n\nGenerated from [the rules](../alerts/rules): `UPDATE_DOCS=1 cargo test --test docs` \
          rewrites it.\n\nEach is notified once its expression held for the time in the column *for*: a \
-         `page` goes to the pager, a `warning` or `info` to the team's channel. Without the collector that it \
+         `page` goes to the pager, a `warning` to the team's channel, an `info` to where notes go. Without the collector that it \
          rests on, an alert is silent. How to install them is in [alerts/](../alerts/README.md).\n",
     );
     for group in groups() {
@@ -145,7 +145,7 @@ pub fn table(collectors: impl Fn(&str) -> BTreeSet<String>) -> String {
             let cells = [
                 format!("[{0}](runbooks/{0}.md)", rule.alert),
                 rule.labels["severity"].clone(),
-                rule.wait.clone(),
+                if rule.wait.is_empty() { "-".to_owned() } else { rule.wait.clone() },
                 in_general(&rule.annotations["summary"]).replace('|', "\\|"),
                 names.join(", "),
             ];
