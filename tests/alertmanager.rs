@@ -222,7 +222,9 @@ impl Stage {
         let path = format!("- {}/*.yml", rules.path().display());
         let config = replaced(&config, "- rules/*.yml", &path, 1);
         let config = replaced(&config, "localhost:9093", &alertmanager.address.to_string(), 1);
-        // The way for several targets that docs/targets.md tells.
+        // What the example says in a comment, for several targets.
+        let comment = "  #   http_sd_configs:\n  #     - url: http://localhost:9187/targets\n";
+        assert!(config.contains(comment));
         let discovery =
             format!("http_sd_configs: [{{url: 'http://{}/targets'}}]", exporter.address);
         let statics = "static_configs:\n      - targets: ['localhost:9187']";

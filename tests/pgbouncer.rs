@@ -217,15 +217,15 @@ async fn an_exhausted_pool_and_those_who_wait_are_seen() {
     for client in waiting {
         client.await.unwrap().unwrap();
     }
-    let text = process
-        .wait("it is free again", |t| {
+    let waited = "pgbouncer_stats_totals_client_wait_seconds_total";
+    let all_three = Some(3.0 * 1.2 - 0.5);
+    process
+        .wait("it is free again, and their waits are counted", |t| {
             of_app(t, "pgbouncer_pool_saturation_ratio") == Some(0.0)
                 && of_app(t, "pgbouncer_pools_client_maxwait_seconds") == Some(0.0)
+                && value(t, waited, &[("database", "postgres")]) > all_three
         })
         .await;
-    let waited = "pgbouncer_stats_totals_client_wait_seconds_total";
-    let waited = value(&text, waited, &[("database", "postgres")]).unwrap();
-    assert!(waited > 3.0 * 1.2 - 0.5, "three clients waited: {waited}");
 }
 
 #[tokio::test]
@@ -334,10 +334,9 @@ async fn databases_may_have_any_name() {
     let process = exporter(&pooler).await;
     let label = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     let pool = [("database", label.as_str()), ("user", "app")];
-    let text = process
-        .wait("the pool", |t| value(t, "pgbouncer_pool_saturation_ratio", &pool).is_some())
-        .await;
-    assert_eq!(value(&text, "pgbouncer_pools_client_active_connections", &pool), Some(1.0));
+    // Of a database that it made up for a client, PgBouncer need not show the size.
+    let active = "pgbouncer_pools_client_active_connections";
+    let text = process.wait("the pool", |t| value(t, active, &pool) == Some(1.0)).await;
     let database = [("database", label.as_str())];
     let queries = "pgbouncer_stats_totals_queries_pooled_total";
     assert_eq!(value(&text, queries, &database), Some(1.0));

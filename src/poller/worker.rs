@@ -114,13 +114,15 @@ impl Leftovers {
     }
 }
 
-/// Of these backends, those that live and have something to do, with their start. Behind a pooler a
-/// connection outlives its client, and idles; without one, an idle backend notices that it was left.
+/// Of these backends, those that are at work for us, with their start. Behind a pooler a connection
+/// outlives its client, and idles or works for others; without one, an idle backend notices that it
+/// was left. Our mark stands at the end, and the view cuts long texts.
 const ALIVE: &str = "\
 SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start)
   FROM pg_catalog.pg_stat_get_activity(NULL) a
  WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL
-   AND a.state IS DISTINCT FROM 'idle'";
+   AND a.state IS DISTINCT FROM 'idle'
+   AND (a.query LIKE '%/* pgrunway */%' OR pg_catalog.length(a.query) >= 1000)";
 
 /// The worker on the kept connection.
 pub(super) struct Kept {

@@ -25,6 +25,16 @@ impl Prometheus {
         Self::start_with(targets, rules, 1, &[]).await
     }
 
+    /// Scrapes what an exporter lists under `/targets`, configured as in the shipped example.
+    pub async fn discover(exporter: SocketAddr) -> Self {
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+             - job_name: pgrunway\n  http_sd_configs:\n  - url: http://{exporter}/targets\n    \
+             refresh_interval: 1s\n"
+        );
+        Self::configured(&config, &[]).await
+    }
+
     /// As [`Prometheus::start`], with the seconds between two scrapes and flags of the test's own.
     pub async fn start_with(
         targets: &[SocketAddr],
