@@ -155,10 +155,10 @@ impl Exporter {
     /// Stops accepting, lets open requests end, and closes the sessions.
     pub async fn stop(mut self) {
         self.stop = None;
-        let _ = (&mut self.http).await;
         let default = self.poller.take().map(Poller::stop);
         let listed = self.listed.drain(..).map(NamedPoller::stop);
-        tokio::join!(OptionFuture::from(default), join_all(listed));
+        // At once, since each may take seconds; what is still asked for has its answer in memory.
+        let _ = tokio::join!(&mut self.http, OptionFuture::from(default), join_all(listed));
     }
 }
 
