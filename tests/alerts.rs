@@ -76,6 +76,19 @@ fn the_manifest_holds_all_groups_and_nothing_else() {
 }
 
 #[test]
+fn alertmanager_names_only_alerts_that_there_are() {
+    let all: BTreeSet<String> = rules().into_iter().map(|r| r.alert).collect();
+    let text = std::fs::read_to_string(repo("alerts/alertmanager.example.yml")).unwrap();
+    let matchers = text.lines().filter(|l| l.contains("alertname ") && !l.contains("group_by"));
+    let quoted = matchers.flat_map(|l| l.split('"').skip(1).step_by(2)).collect::<Vec<_>>();
+    let named: BTreeSet<&str> = quoted.iter().flat_map(|q| q.split('|')).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(all.contains(name), "{name}");
+    }
+}
+
+#[test]
 fn every_alert_is_routed_by_its_severity() {
     for rule in rules() {
         let severity = &rule.labels["severity"];
@@ -145,6 +158,35 @@ fn every_runbook_belongs_to_an_alert() {
         let name = entry.unwrap().file_name().to_string_lossy().into_owned();
         assert!(all.contains(&name), "{name}");
     }
+}
+
+/// Rules that read what some major of PostgreSQL lacks, and do without it there.
+const DO_WITHOUT: &[(&str, &str)] =
+    &[("PostgresStatementsEvicting", "pg_stat_statements_dealloc_total")];
+
+#[test]
+fn no_rule_rests_on_a_metric_that_a_major_lacks() {
+    let bound = |help: &str| {
+        let version =
+            help.split("(PostgreSQL ").nth(1).or(help.split("(before PostgreSQL ").nth(1));
+        version.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let bound: BTreeSet<&str> = pgrunway::docgen::catalogue()
+        .into_iter()
+        .filter(|m| bound(m.help))
+        .map(|m| m.name)
+        .collect();
+    assert!(bound.len() > 20, "{bound:?}");
+    let mut found = Vec::new();
+    for rule in rules() {
+        for metric in promql::metrics(&rule.expr) {
+            if let Some(metric) = bound.get(metric.as_str()) {
+                found.push((rule.alert.clone(), *metric));
+            }
+        }
+    }
+    let allowed: Vec<_> = DO_WITHOUT.iter().map(|(a, m)| ((*a).to_owned(), *m)).collect();
+    assert_eq!(found, allowed);
 }
 
 #[test]
