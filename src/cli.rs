@@ -519,6 +519,14 @@ mod tests {
             retire: Some(90),
         };
         assert_eq!(plan.command, Command::Plan(expected));
+        let bench = |line| match run(line).unwrap().command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        };
+        let args = bench("bench q.sql --min-change 15% --set work_mem=1MB --percentile 99.9");
+        assert_eq!((args.min_change, args.percentile, args.iterations), (0.15, 99.9, None));
+        assert_eq!(args.set, [("work_mem".to_owned(), "1MB".to_owned())]);
+        assert_eq!((args.mode, args.format, args.confirm), (BenchMode::Both, BenchFormat::Text, 2));
         let check = HealthcheckArgs { timeout: Duration::from_secs(3) };
         assert_eq!(run("healthcheck").unwrap().command, Command::Healthcheck(check));
     }
@@ -534,6 +542,10 @@ mod tests {
             ("metrics --over 0", "100ms to 1h"),
             ("plan trades", "--days"),
             ("plan --days 30", "TABLE"),
+            ("bench", "FILE"),
+            ("bench q.sql --iterations 5 --duration 5s", "--duration"),
+            ("bench q.sql --set work_mem", "NAME=VALUE"),
+            ("bench q.sql --percentile 0", "above 0"),
             ("plan trades --days 0", "1..=3660"),
             ("plan trades --days 30 --retire 0", "1..=36500"),
             ("demo --rate -1", "unexpected argument '-1'"),

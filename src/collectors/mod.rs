@@ -44,6 +44,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &io::Io,
     &tables::Tables,
     &indexes::Indexes,
+    &index_health::IndexHealth,
     &partitions::Partitions,
     &vacuum::Vacuum,
     &wraparound::Wraparound,
@@ -52,8 +53,8 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
-    &pgbouncer::PgBouncer,
     &recommendations::Recommendations,
+    &pgbouncer::PgBouncer,
 ];
 
 /// The collector of a name.
