@@ -72,7 +72,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
         }
         Command::Report(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let wanted = cmd::report::Wanted {
                 over: args.over,
@@ -99,7 +99,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             demo::run(options, terminal, io::stdout()).await
         }
         Command::Bench(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::bench::start(&config, args).await
         }
