@@ -16,6 +16,10 @@ use clap::{
 use crate::config::schema::{self, Key, Kind};
 use crate::config::{Flags, KnownCollector, duration};
 
+mod verify;
+
+pub use verify::VerifyArgs;
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
@@ -59,6 +63,13 @@ pub enum Command {
     /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
     /// owner; it can be run again. See docs/maintenance.md.
     Plan(PlanArgs),
+    /// Hold databases to expectations: indexes, partitions, constraints, vacuum, settings; a gate for
+    /// deployments
+    ///
+    /// Says what is wrong, why it matters, and prints the SQL that mends it; nothing is executed. Exit
+    /// code 0: passed, 1: something fails, 2: nothing fails, but not everything could be looked at. See
+    /// docs/verify.md.
+    Verify(VerifyArgs),
     /// Watch the server for a while and write its performance baseline, as Markdown or HTML
     ///
     /// What is wrong comes first. Every figure is read or measured in this run, with its source.
