@@ -16,6 +16,7 @@ use std::time::Duration;
 use common::http::{self, value};
 use common::process::command;
 use common::prometheus::Prometheus;
+use common::tools::program;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgrunway::docgen;
@@ -155,7 +156,7 @@ async fn the_demo_tells_the_truth_and_prometheus_stores_it() {
     assert_eq!(indexes.count(), 19, "the report says 18");
 
     // Clean, and nothing that is not in the catalogue.
-    let mut promtool = std::process::Command::new("promtool")
+    let mut promtool = std::process::Command::new(program("promtool"))
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

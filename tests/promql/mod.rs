@@ -4,6 +4,10 @@
 //! Must not: judge whether an expression is right; the rule tests do.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[allow(clippy::duplicate_mod, reason = "some test binaries have `common` too")]
+#[path = "../common/tools.rs"]
+mod tools;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,7 +19,7 @@ pub fn repo(path: &str) -> PathBuf {
 
 /// Runs a tool that `scripts/deps test` installs; its output, stdout before stderr, on success.
 pub fn tool(name: &str, args: &[&str]) -> Result<String, String> {
-    let out: Output = Command::new(name)
+    let out: Output = Command::new(tools::program(name))
         .args(args)
         .current_dir(repo(""))
         .output()
@@ -125,6 +129,16 @@ pub fn assert_exported(at: &str, expression: &str, others: &[&str]) {
             "{at}: nothing exports {series}, in {expression}"
         );
     }
+}
+
+/// The collectors that an expression rests on, by name.
+pub fn collectors(expression: &str) -> BTreeSet<String> {
+    let known = catalogue();
+    let used: BTreeSet<String> =
+        metrics(expression).iter().map(|series| family(series, &known).to_owned()).collect();
+    let all = pgrunway::collectors::ALL.iter();
+    let rests = all.filter(|c| c.metrics().iter().any(|m| used.contains(m.name)));
+    rests.map(|c| c.name().to_owned()).collect()
 }
 
 /// Names of everything that may be on `/metrics`.
