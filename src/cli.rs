@@ -67,6 +67,13 @@ pub enum Command {
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
     Demo(DemoArgs),
+    /// Fill a database with the trading schema of the demo, drive it at a rate, or both
+    ///
+    /// The database is that of the connection, or --database, and is made where there is none. One that
+    /// `pgrunway load` did not make is refused unless --into names it. See docs/load.md.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+        .args(["trades", "trades_per_day", "orders", "rate"]))]
+    Load(LoadArgs),
     /// Time a file of named queries, prepared and not, against targets and a saved baseline
     ///
     /// Every latency is measured; plans come from runs of their own. Exit code 0 if all is well, 1
@@ -145,6 +152,81 @@ pub struct DemoArgs {
     /// Folder with PostgreSQL's initdb and postgres; looked for in the usual places otherwise
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
+
+    /// Trades of each day, and of today in proportion [default: 5000 in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub trades_per_day: Option<u64>,
+
+    /// Days before today that have trades, each with its partition
+    #[arg(long, value_name = "DURATION", default_value = "0d", value_parser = history)]
+    pub history: u32,
+
+    /// Orders in the database before the load starts
+    #[arg(long, value_name = "N", default_value = "500",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub orders: u64,
+
+    /// Connections of the load
+    #[arg(long, value_name = "N", default_value = "4",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub clients: u16,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LoadArgs {
+    /// Trades in all, over the history
+    #[arg(long, value_name = "N", conflicts_with = "trades_per_day",
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub trades: Option<u64>,
+
+    /// Trades of each day of the history, and of today in proportion
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub trades_per_day: Option<u64>,
+
+    /// Orders in all, over the history [default: one for ten trades]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
+    pub orders: Option<u64>,
+
+    /// Days before today that have rows
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = history)]
+    pub history: u32,
+
+    /// The end of the last day, such as 2026-03-01T00:00:00Z [default: now]
+    ///
+    /// With this, the same seed and options give the same rows at any time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<jiff::Timestamp>,
+
+    /// Seed of rows and load
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+
+    /// Queries per second, once the rows are in; inserts are 6 % of that on top
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+
+    /// How long to drive; until Ctrl-C if not given
+    #[arg(long = "for", value_name = "DURATION", requires = "rate", value_parser = length)]
+    pub length: Option<Duration>,
+
+    /// Connections, of COPY and of the load
+    #[arg(long, value_name = "N", default_value = "4",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub clients: u16,
+
+    /// Rows of one COPY, which is one transaction; rounded up to whole thousands
+    #[arg(long, value_name = "N", default_value = "20000",
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub batch: u64,
+
+    /// The database, in place of that of the connection
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+
+    /// Write into this database though `pgrunway load` did not make it; must be the one connected to
+    #[arg(long, value_name = "NAME")]
+    pub into: Option<String>,
 }
 
 /// Options of `bench`.
@@ -267,6 +349,26 @@ fn over(text: &str) -> Result<Duration, String> {
     let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(3_600));
     if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 100ms to 1h".into()) }
+}
+
+/// Whole days.
+fn history(text: &str) -> Result<u32, String> {
+    let seconds = duration::parse(text).map_err(|e| format!("it {e}"))?.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just now")]
+    match seconds / 86_400.0 {
+        days if days.fract() == 0.0 && days <= 3_660.0 => Ok(days as u32),
+        _ => Err("choose whole days, 3660d at most".to_owned()),
+    }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+    if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 1s to 30d".into()) }
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse().map_err(|_| "write a time with its zone, such as 2026-03-01T00:00:00Z".to_owned())
 }
 
 fn percentile(text: &str) -> Result<f64, String> {
@@ -508,9 +610,24 @@ mod tests {
             expire_orders: true,
             port: Some(1234),
             binaries: Some("/pg".into()),
+            trades_per_day: None,
+            history: 0,
+            orders: 500,
+            clients: 4,
         };
         assert_eq!(demo.command, Command::Demo(expected));
         assert_eq!(demo.flags.get("web.listen_address").unwrap()[0], "127.0.0.1:1234");
+        let demo = run("demo --trades-per-day 100000 --history 90d --clients 16").unwrap().command;
+        let Command::Demo(DemoArgs { trades_per_day, history, clients, .. }) = demo else {
+            panic!("{demo:?}")
+        };
+        assert_eq!((trades_per_day, history, clients), (Some(100_000), 90, 16));
+        let load = run("load --rate 20 --for 2m --into shop").unwrap().command;
+        let Command::Load(LoadArgs { rate, length, into, history, batch, .. }) = load else {
+            panic!("{load:?}")
+        };
+        assert_eq!((rate, length, history), (Some(20.0), Some(Duration::from_secs(120)), 30));
+        assert_eq!((into.as_deref(), batch), (Some("shop"), 20_000));
         let plan = run("plan public.trades --days 30 --database shop --retire=90").unwrap();
         let expected = PlanArgs {
             table: "public.trades".to_owned(),
@@ -539,6 +656,11 @@ mod tests {
             ("demo --rate -1", "unexpected argument '-1'"),
             ("demo --rate=NaN", "0.1 to 10000"),
             ("demo --port 70000", "70000"),
+            ("demo --history 36h", "whole days"),
+            ("load", "--trades"),
+            ("load --for 10s", "--rate"),
+            ("load --trades 5 --trades-per-day 5", "cannot be used with"),
+            ("load --trades 5 --until yesterday", "2026-03-01T00:00:00Z"),
         ] {
             let error = run(line).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
