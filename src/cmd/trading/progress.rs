@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Over so many looks the rate is taken.
 const LOOKS: usize = 40;
-const WIDTH: u64 = 24;
+const WIDTH: usize = 24;
 
 /// Looks at a fill.
 #[derive(Debug)]
@@ -38,9 +38,9 @@ impl Progress {
         } else {
             "-".to_owned()
         };
-        let filled = (percent.min(100) * WIDTH / 100) as usize;
+        let filled = usize::try_from(percent.min(100)).unwrap_or(0) * WIDTH / 100;
         let bar = if bar {
-            format!("[{:<width$}] ", "#".repeat(filled), width = WIDTH as usize)
+            format!("[{:<width$}] ", "#".repeat(filled), width = WIDTH)
         } else {
             String::new()
         };

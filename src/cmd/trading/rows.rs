@@ -9,6 +9,8 @@ use super::market::{COPY_ORDERS, COPY_TRADES, Market, copy_order, copy_trade};
 
 /// Rows that are made together, by a generator of their own.
 pub const BLOCK: u64 = 1_000;
+/// A trade takes about 230 bytes, an order less.
+const BLOCK_BYTES: usize = 240_000;
 const DAY: i64 = 86_400_000_000;
 
 /// One of the two tables.
@@ -102,8 +104,7 @@ impl Span {
         let first = block * BLOCK;
         let begins = self.at(first as f64);
         let mut market = Market::at(self.seed(seed, block), begins as f64 / 1e6);
-        // A trade takes about 230 bytes, an order less.
-        let mut lines = String::with_capacity(240 * BLOCK as usize);
+        let mut lines = String::with_capacity(BLOCK_BYTES);
         for row in first..first + self.rows_of(block) {
             let place = row as f64 + market.uniform();
             let at = jiff::Timestamp::from_microsecond(self.at(place)).context("a time")?;
