@@ -125,6 +125,9 @@ async fn a_database_that_is_not_ours_is_left_alone() {
     refused("postgres", "--rate 10 --for 1s", "--into=postgres writes into this one").await;
     let wrong = format!("{few} --into shop");
     refused("postgres", &wrong, "--into=shop: the connection leads to database \"postgres\"").await;
+    let midnight = noon(&postgres).await.replace("T12", "T00");
+    let timeless = format!("--trades 10 --history 0d --until {midnight} --into postgres");
+    refused("postgres", &timeless, "leave no time for trades").await;
     assert_eq!(number(&postgres, TRACES).await, before);
 
     // Our names for other things, in one that is named.

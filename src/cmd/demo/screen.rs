@@ -90,7 +90,7 @@ impl<W: Write> Screen<W> {
         let Some(began) = self.step else { return Ok(()) };
         if self.terminal.in_place {
             self.told = Some(Instant::now());
-            write!(self.out, "\r\x1b[K{}{}", self.name, text(true))?;
+            write!(self.out, "\r\x1b[K\x1b[?7l{}{}\x1b[?7h", self.name, text(true))?;
         } else if self.told.unwrap_or(began).elapsed() >= TELL {
             self.told = Some(Instant::now());
             writeln!(self.out, "{}", text(false))?;
@@ -318,7 +318,10 @@ load: 50.0 of 50 queries/s; 0 queries, 0 inserts in 61 s
         screen.done("1 row").unwrap();
         let text = String::from_utf8(screen.out).unwrap();
         let step = "data        ";
-        assert_eq!(text, format!("{step}\r\x1b[K{step}half true\r\x1b[K{step}1 row (0.0 s)\n"));
+        assert_eq!(
+            text,
+            format!("{step}\r\x1b[K\x1b[?7l{step}half true\x1b[?7h\r\x1b[K{step}1 row (0.0 s)\n")
+        );
 
         let mut screen = Screen::new(Vec::new(), Terminal::PLAIN);
         screen.step("data").unwrap();

@@ -45,7 +45,14 @@ pub async fn admit(connect: Connect, into: Option<&str>) -> anyhow::Result<Admit
         }
         connected => connected?,
     };
-    if into.is_none() && !is_ours(&admin).await? {
+    let (real, comment) = facts(&admin).await?;
+    if let Some(into) = into {
+        // A pooler may lead to a database of another name.
+        ensure!(
+            into == real,
+            "--into={into}: the server calls this database \"{real}\"; nothing was changed"
+        );
+    } else if comment.as_deref() != Some(MARK) {
         bail!(
             "database \"{name}\" was not made by `pgrunway load`: --database names one that was, or one \
              that does not exist yet; --into={name} writes into this one all the same. Nothing was \
@@ -55,16 +62,18 @@ pub async fn admit(connect: Connect, into: Option<&str>) -> anyhow::Result<Admit
     Ok(Admitted { admin, connect, created: false })
 }
 
-async fn is_ours(admin: &Admin) -> anyhow::Result<bool> {
+/// The database's name as the server has it, and its comment.
+async fn facts(admin: &Admin) -> anyhow::Result<(String, Option<String>)> {
     let rows = admin
         .rows(
-            "SELECT pg_catalog.shobj_description(d.oid, 'pg_database') AS comment \
+            "SELECT d.datname::text AS name, \
+                    pg_catalog.shobj_description(d.oid, 'pg_database') AS comment \
                FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
         )
         .await
         .context("reading the database's comment")?;
-    let comment = rows.first().map(|row| row.get::<Option<&str>>("comment")).transpose()?;
-    Ok(comment.flatten() == Some(MARK))
+    let row = rows.first().context("the server does not know its own database")?;
+    Ok((row.get("name")?, row.get("comment")?))
 }
 
 async fn create(connect: &Connect) -> anyhow::Result<()> {

@@ -60,8 +60,15 @@ pub async fn run(
         true => Timestamp::from_microsecond(args.first(until)?)?,
         false => now,
     };
-    let admitted = guard::admit(connect, args.into.as_deref()).await?;
-    let made = schema::prepare(&admitted.admin, first, until.max(now)).await?;
+    let ready = async {
+        let admitted = guard::admit(connect, args.into.as_deref()).await?;
+        let made = schema::prepare(&admitted.admin, first, until.max(now)).await?;
+        anyhow::Ok((admitted, made))
+    };
+    let (admitted, made) = tokio::select! {
+        ready = ready => ready?,
+        () = &mut session.stop => bail!("stopped before the first row"),
+    };
     let created = if admitted.created { "created" } else { "there already" };
     session.say(&format!(
         "database \"{}\": {created}; {made} partitions made",
@@ -101,6 +108,10 @@ impl LoadArgs {
             (None, None) => Vec::new(),
         };
         let trades: u64 = spans.iter().map(|s| s.rows).sum();
+        ensure!(
+            trades > 0 || (self.trades_per_day.is_none() && self.trades.is_none()),
+            "--history and --until leave no time for trades; nothing was changed"
+        );
         let rows = self.orders.unwrap_or(trades / TRADES_PER_ORDER);
         if rows > 0 && last > first {
             let (table, spread) = (Table::Orders, Spread::Growing);
@@ -132,7 +143,8 @@ impl<S: Future<Output = ()>> Session<'_, S> {
         text: impl FnOnce(bool) -> String,
     ) -> anyhow::Result<()> {
         if self.terminal.in_place {
-            write!(self.err, "\r\x1b[K{}", text(true))?;
+            // A line that wraps could not be replaced.
+            write!(self.err, "\r\x1b[K\x1b[?7l{}\x1b[?7h", text(true))?;
             self.err.flush()?;
         } else if told.elapsed() >= TELL {
             *told = Instant::now();
@@ -198,7 +210,12 @@ impl<S: Future<Output = ()>> Session<'_, S> {
         done.map_err(explained)?;
         ensure!(!self.stopped, "stopped before all rows were in");
         // The estimates of the planner, which autovacuum would bring later and not for the parent.
-        database.admin.batch("ANALYZE public.orders, public.trades").await.context("ANALYZE")
+        tokio::select! {
+            done = database.admin.batch("ANALYZE public.orders, public.trades") => {
+                done.context("ANALYZE")
+            }
+            () = &mut self.stop => bail!("stopped in ANALYZE; all rows are in"),
+        }
     }
 
     async fn drive(
