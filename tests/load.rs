@@ -4,14 +4,18 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::process::{command, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pgrunway::cmd::cluster::Cluster;
+use pgrunway::cmd::cluster::{self, Cluster};
+use pgrunway::cmd::demo::{self, setup};
 use pgrunway::cmd::load::MARK;
 use pgrunway::cmd::trading::drive::{Load, Pace};
+use pgrunway::cmd::trading::fill::Counters;
+use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::Connect;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
@@ -277,4 +281,40 @@ async fn a_drive_keeps_its_rate_and_counts_from_when_calls_were_due() {
     assert!(p95 >= Duration::from_millis(300), "p95 {p95:?}");
     assert!(p99 >= Duration::from_millis(700), "p99 {p99:?}");
     assert!((70..=190).contains(&all.count()), "{} calls in six seconds at 20/s", all.count());
+}
+
+#[tokio::test]
+async fn a_larger_demo_has_the_days_the_rows_and_the_room() {
+    let scale =
+        demo::Scale { orders: 1_234, trades: Amount::PerDay(1_500), history: 33, clients: 6 };
+    let binaries = cluster::find_binaries().unwrap();
+    let cluster = Cluster::start(&setup::cluster_options_for(binaries, &scale)).await.unwrap();
+    let (admin, partitions) = setup::schema_for(&cluster, false, &scale).await.unwrap();
+    assert_eq!(partitions, setup::Partitions { orders: 12, trades: 33 + 30 });
+    let spans = setup::spans(&admin, &scale).await.unwrap();
+    let connect = setup::connect(&cluster, "postgres", setup::DATABASE);
+    let counters = Arc::new(Counters::default());
+    setup::data_for(&connect, &scale, 1, &spans, counters.clone()).await.unwrap();
+    let db = common::admin(&cluster, setup::DATABASE).await;
+    let full = "SELECT count(*) FROM (SELECT FROM trades WHERE executed_at < date_trunc('day', now()) \
+                GROUP BY tableoid HAVING count(*) = 1500) d";
+    assert_eq!(number(&db, full).await, 33);
+    let trades = number(&db, "SELECT count(*) FROM trades").await;
+    assert!((33 * 1_500..=34 * 1_500).contains(&trades), "{trades}");
+    assert_eq!(counters.trades(), u64::try_from(trades).unwrap());
+    assert_eq!(number(&db, "SELECT count(*) FROM orders").await, 1_234);
+    assert_eq!(counters.orders(), 1_234);
+    assert_eq!(number(&db, "SELECT count(*) FROM trades WHERE executed_at > now()").await, 0);
+
+    // Every connection may lock all partitions at once.
+    let app = setup::connect(&cluster, setup::APP, setup::DATABASE);
+    let load = Load::with(&app, Pace { rate: 120.0, clients: 6, seed: 1, length: None });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while load.tally().queries() < 300 {
+        assert!(Instant::now() < deadline, "no queries: {:?}", load.tally().errors());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(load.tally().errors().len(), 0, "{:?}", load.tally().errors());
+    let clients = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'";
+    assert_eq!(number(&db, clients).await, 6);
 }
