@@ -78,6 +78,13 @@ pub enum Command {
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
     Demo(DemoArgs),
+    /// Fill a database with the trading schema of the demo, drive it at a rate, or both
+    ///
+    /// The database is that of the connection, or --database, and is made where there is none. One that
+    /// `pgrunway load` did not make is refused unless --into names it. See docs/load.md.
+    #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+        .args(["trades", "trades_per_day", "orders", "rate"]))]
+    Load(LoadArgs),
     /// Time a file of named queries, prepared and not, against targets and a saved baseline
     ///
     /// Every latency is measured; plans come from runs of their own. Exit code 0 if all is well, 1
@@ -156,6 +163,81 @@ pub struct DemoArgs {
     /// Folder with PostgreSQL's initdb and postgres; looked for in the usual places otherwise
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
+
+    /// Trades of each day, and of today in proportion [default: 5000 in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub trades_per_day: Option<u64>,
+
+    /// Days before today that have trades, each with its partition
+    #[arg(long, value_name = "DURATION", default_value = "0d", value_parser = history)]
+    pub history: u32,
+
+    /// Orders in the database before the load starts
+    #[arg(long, value_name = "N", default_value = "500",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000_000))]
+    pub orders: u64,
+
+    /// Connections of the load
+    #[arg(long, value_name = "N", default_value = "4",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub clients: u16,
+}
+
+/// Options of `load`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct LoadArgs {
+    /// Trades in all, over the history
+    #[arg(long, value_name = "N", conflicts_with = "trades_per_day",
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
+    pub trades: Option<u64>,
+
+    /// Trades of each day of the history, and of today in proportion
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub trades_per_day: Option<u64>,
+
+    /// Orders in all, over the history [default: one for ten trades]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
+    pub orders: Option<u64>,
+
+    /// Days before today that have rows
+    #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = history)]
+    pub history: u32,
+
+    /// The end of the last day, such as 2026-03-01T00:00:00Z [default: now]
+    ///
+    /// With this, the same seed and options give the same rows at any time.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub until: Option<jiff::Timestamp>,
+
+    /// Seed of rows and load
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+
+    /// Queries per second, once the rows are in; inserts are 6 % of that on top
+    #[arg(long, value_name = "N", value_parser = rate)]
+    pub rate: Option<f64>,
+
+    /// How long to drive; until Ctrl-C if not given
+    #[arg(long = "for", value_name = "DURATION", requires = "rate", value_parser = length)]
+    pub length: Option<Duration>,
+
+    /// Connections, of COPY and of the load
+    #[arg(long, value_name = "N", default_value = "4",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub clients: u16,
+
+    /// Rows of one COPY, which is one transaction; rounded up to whole thousands
+    #[arg(long, value_name = "N", default_value = "20000",
+          value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub batch: u64,
+
+    /// The database, in place of that of the connection
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+
+    /// Write into this database though `pgrunway load` did not make it; must be the one connected to
+    #[arg(long, value_name = "NAME")]
+    pub into: Option<String>,
 }
 
 /// Options of `bench`.
@@ -278,6 +360,26 @@ fn over(text: &str) -> Result<Duration, String> {
     let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(3_600));
     if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 100ms to 1h".into()) }
+}
+
+/// Whole days.
+fn history(text: &str) -> Result<u32, String> {
+    let seconds = duration::parse(text).map_err(|e| format!("it {e}"))?.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just now")]
+    match seconds / 86_400.0 {
+        days if days.fract() == 0.0 && days <= 3_660.0 => Ok(days as u32),
+        _ => Err("choose whole days, 3660d at most".to_owned()),
+    }
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
+    let (min, max) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+    if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 1s to 30d".into()) }
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    text.parse().map_err(|_| "write a time with its zone, such as 2026-03-01T00:00:00Z".to_owned())
 }
 
 fn percentile(text: &str) -> Result<f64, String> {
@@ -443,167 +545,4 @@ fn redacted(e: clap::Error, args: &[OsString], command: &mut clap::Command) -> c
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KNOWN: [KnownCollector; 2] = [
-        KnownCollector {
-            name: "cache",
-            help: "Cache hit ratios.",
-            default_on: true,
-            interval: Duration::from_secs(15),
-        },
-        KnownCollector {
-            name: "statements",
-            help: "Latency of statements.",
-            default_on: true,
-            interval: Duration::from_secs(1),
-        },
-    ];
-
-    fn run(line: &str) -> Result<Invocation, clap::Error> {
-        parse(std::iter::once("pgrunway").chain(line.split_whitespace()), &KNOWN)
-    }
-
-    #[test]
-    fn clap_finds_no_fault_in_the_command() {
-        command(&KNOWN).debug_assert();
-    }
-
-    #[test]
-    fn serve_is_the_default_and_flags_may_stand_before_or_after() {
-        for line in ["--log.level=debug", "serve --log.level debug", "--log.level debug serve"] {
-            let invocation = run(line).unwrap();
-            assert_eq!(invocation.command, Command::Serve, "{line}");
-            assert_eq!(
-                invocation.flags.get("log.level"),
-                Some(&["debug".to_owned()][..]),
-                "{line}"
-            );
-            assert_eq!(invocation.flags.get("log.format"), None, "{line}");
-        }
-    }
-
-    #[test]
-    fn repeated_addresses_and_both_spellings_of_a_switch() {
-        let flags = run("--web.listen-address=:1 --web.listen-address=:2 --no-collector.cache \
-             --collector.statements.include-text --collector.statements.interval=5s")
-        .unwrap()
-        .flags;
-        assert_eq!(flags.get("web.listen_address").unwrap().join("|"), ":1|:2");
-        for (path, value) in [
-            ("collectors.cache.enabled", Some("false")),
-            ("collectors.statements.enabled", None),
-            ("collectors.statements.include_text", Some("true")),
-            ("collectors.statements.interval", Some("5s")),
-        ] {
-            assert_eq!(flags.get(path).map(|v| v[0].as_str()), value, "{path}");
-        }
-        let last =
-            |line| run(line).unwrap().flags.get("collectors.cache.enabled").unwrap()[0].clone();
-        assert_eq!(last("--no-collector.cache --collector.cache"), "true");
-        assert_eq!(last("--collector.cache --no-collector.cache"), "false");
-    }
-
-    #[test]
-    fn subcommands_have_their_options() {
-        let metrics = |line| match run(line).unwrap().command {
-            Command::Metrics(args) => args.over,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(metrics("metrics"), Duration::from_secs(5));
-        assert_eq!(metrics("metrics --over 1m30s"), Duration::from_secs(90));
-        let demo = run("demo --rate 2.5 --expire-orders --port 1234 --binaries /pg").unwrap();
-        let expected = DemoArgs {
-            rate: 2.5,
-            expire_orders: true,
-            port: Some(1234),
-            binaries: Some("/pg".into()),
-        };
-        assert_eq!(demo.command, Command::Demo(expected));
-        assert_eq!(demo.flags.get("web.listen_address").unwrap()[0], "127.0.0.1:1234");
-        let plan = run("plan public.trades --days 30 --database shop --retire=90").unwrap();
-        let expected = PlanArgs {
-            table: "public.trades".to_owned(),
-            days: 30,
-            database: Some("shop".to_owned()),
-            retire: Some(90),
-        };
-        assert_eq!(plan.command, Command::Plan(expected));
-        let bench = |line| match run(line).unwrap().command {
-            Command::Bench(args) => args,
-            other => panic!("{other:?}"),
-        };
-        let args = bench("bench q.sql --min-change 15% --set work_mem=1MB --percentile 99.9");
-        assert_eq!((args.min_change, args.percentile, args.iterations), (0.15, 99.9, None));
-        assert_eq!(args.set, [("work_mem".to_owned(), "1MB".to_owned())]);
-        assert_eq!((args.mode, args.format, args.confirm), (BenchMode::Both, BenchFormat::Text, 2));
-        let check = HealthcheckArgs { timeout: Duration::from_secs(3) };
-        assert_eq!(run("healthcheck").unwrap().command, Command::Healthcheck(check));
-    }
-
-    #[test]
-    fn a_wrong_command_line_ends_with_2_and_names_the_nearest() {
-        for (line, said) in [
-            ("--colector.cache", "--collector.cache"),
-            ("--collector.cahe", "--collector.cache"),
-            ("--log.levl=info", "--log.level"),
-            ("mtrics", "metrics"),
-            ("metrics --over 5", "without a unit"),
-            ("metrics --over 0", "100ms to 1h"),
-            ("plan trades", "--days"),
-            ("plan --days 30", "TABLE"),
-            ("bench", "FILE"),
-            ("bench q.sql --iterations 5 --duration 5s", "--duration"),
-            ("bench q.sql --set work_mem", "NAME=VALUE"),
-            ("bench q.sql --percentile 0", "above 0"),
-            ("plan trades --days 0", "1..=3660"),
-            ("plan trades --days 30 --retire 0", "1..=36500"),
-            ("demo --rate -1", "unexpected argument '-1'"),
-            ("demo --rate=NaN", "0.1 to 10000"),
-            ("demo --port 70000", "70000"),
-        ] {
-            let error = run(line).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{line}");
-            assert!(error.to_string().contains(said), "{line}: {error}");
-        }
-        assert_eq!(run("--version").unwrap_err().exit_code(), 0);
-    }
-
-    #[test]
-    fn connection_strings_are_not_repeated() {
-        for line in [
-            "postgres://u:hunter2@h/db",
-            "--dsn host=h password=hunter2",
-            "--dsn host=h password= hunter2",
-            "--dsn=host=h hunter2 user=u",
-            "--dns=postgres://u:hunter2@h/db",
-            "--log.level postgres://u:hunter2@h/db demo --port postgres://u:hunter2@h/db",
-            "demo --port=hunter2=x",
-        ] {
-            let error = run(line).unwrap_err();
-            assert_eq!(error.exit_code(), 2, "{line}");
-            assert!(!error.to_string().contains("hunter2"), "{line}: {error}");
-            assert!(!format!("{error:?}").contains("hunter2"), "{line}: {error:?}");
-        }
-        let flags = run("--dsn=postgres://u:hunter2@h/db").unwrap();
-        assert!(!format!("{flags:?}").contains("hunter2"));
-        assert_eq!(flags.flags.get("dsn").unwrap()[0], "postgres://u:hunter2@h/db");
-    }
-
-    #[test]
-    fn help_is_short_with_h_and_complete_with_help() {
-        // Lines are wrapped, so only words can be looked for.
-        let text = |flag: &str| {
-            let text = run(flag).unwrap_err().to_string();
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        let (short, long) = (text("-h"), text("--help"));
-        for key in schema::keys(&KNOWN) {
-            assert!(long.contains(&format!("--{}", key.flag())), "{}", key.path);
-            assert!(long.contains(&key.env()), "{}", key.path);
-        }
-        assert!(short.contains("--web.listen-address") && !short.contains("--timeouts.lock"));
-        assert!(short.contains("off by --no-collector.cache"));
-    }
-}
+mod tests;

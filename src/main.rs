@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
+use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
 use pgrunway::logging;
@@ -97,8 +98,23 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 config,
                 binaries: args.binaries,
                 seed: 1,
+                scale: demo::Scale {
+                    orders: args.orders,
+                    trades: args
+                        .trades_per_day
+                        .map_or(demo::Scale::default().trades, Amount::PerDay),
+                    history: args.history,
+                    clients: args.clients,
+                },
             };
             demo::run(options, terminal, io::stdout()).await
+        }
+        Command::Load(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
+            start_logging(&config);
+            let terminal = Terminal::of(&io::stderr());
+            let (stop, mut out) = (cmd::serve::shutdown_signal()?, io::stdout());
+            cmd::load::run(&config, &args, &mut out, &mut io::stderr(), terminal, stop).await
         }
         Command::Bench(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;

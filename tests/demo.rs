@@ -417,7 +417,14 @@ fn options() -> demo::Options {
 fn options_at(listen: SocketAddr) -> demo::Options {
     let config = demo::configure(&Flags::default(), &pgrunway::cmd::known()).unwrap();
     let config = config.with_listen(vec![listen]);
-    demo::Options { rate: 50.0, expire_orders: false, config, binaries: None, seed: 1 }
+    demo::Options {
+        rate: 50.0,
+        expire_orders: false,
+        config,
+        binaries: None,
+        seed: 1,
+        scale: demo::Scale::default(),
+    }
 }
 
 /// An exporter that only listens; what is tested here comes before the first scrape.

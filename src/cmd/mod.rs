@@ -7,10 +7,12 @@ pub mod cluster;
 pub mod demo;
 pub mod fetch;
 pub mod healthcheck;
+pub mod load;
 pub mod metrics;
 pub mod plan;
 pub mod report;
 pub mod serve;
+pub mod trading;
 pub mod verify;
 
 use crate::collectors::ALL;

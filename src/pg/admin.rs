@@ -1,9 +1,9 @@
-//! An unrestricted connection, for what must write or prepare: the demo's schema and load.
+//! An unrestricted connection, for what must write or prepare: schema, data and load of `demo` and `load`.
 //!
 //! Must not: be used by a collector (those read through a [`Session`](super::Session)).
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -79,18 +79,15 @@ impl Admin {
         .await
     }
 
-    /// Feeds `COPY ... FROM STDIN`; returns the rows it added.
+    /// Begins `COPY ... FROM STDIN`.
     ///
     /// # Errors
     /// [`CollectError`].
-    pub async fn copy_in(&self, sql: &str, data: impl Into<Bytes>) -> Result<u64, CollectError> {
-        let data = data.into();
-        self.within_deadline(async {
-            let mut sink = pin!(self.client.copy_in(sql).await.map_err(collect_error)?);
-            sink.send(data).await.map_err(collect_error)?;
-            sink.finish().await.map_err(collect_error)
-        })
-        .await
+    pub async fn copy(&self, sql: &str) -> Result<Copy<'_>, CollectError> {
+        let sink = self
+            .within_deadline(async { self.client.copy_in(sql).await.map_err(collect_error) })
+            .await?;
+        Ok(Copy { admin: self, sink: Box::pin(sink) })
     }
 
     /// Prepares a named statement that lives as long as this connection.
@@ -135,5 +132,45 @@ impl Admin {
             self.broken.store(true, Ordering::Relaxed);
         }
         result
+    }
+}
+
+/// A `COPY ... FROM STDIN` under way, the only thing that its connection may do meanwhile. Dropped
+/// before its end, it is rolled back. Each step has the connection's deadline.
+pub struct Copy<'a> {
+    admin: &'a Admin,
+    sink: Pin<Box<tokio_postgres::CopyInSink<Bytes>>>,
+}
+
+impl Copy<'_> {
+    /// Sends whole lines; waits while the server is behind.
+    ///
+    /// # Errors
+    /// [`CollectError`]: what the server found wrong with this or with what was sent before.
+    pub async fn send(&mut self, lines: Bytes) -> Result<(), CollectError> {
+        let sink = &mut self.sink;
+        self.admin
+            .within_deadline(async {
+                match sink.send(lines).await {
+                    Ok(()) => Ok(()),
+                    // The driver only says that it is closed; the server's reason comes as the answer.
+                    Err(closed) => match sink.as_mut().finish().await {
+                        Ok(_) => Err(collect_error(closed)),
+                        Err(reason) => Err(collect_error(reason)),
+                    },
+                }
+            })
+            .await
+    }
+
+    /// Commits; returns the rows it added.
+    ///
+    /// # Errors
+    /// [`CollectError`].
+    pub async fn finish(mut self) -> Result<u64, CollectError> {
+        let sink = &mut self.sink;
+        self.admin
+            .within_deadline(async { sink.as_mut().finish().await.map_err(collect_error) })
+            .await
     }
 }

@@ -11,7 +11,7 @@ mod session;
 mod socket;
 mod tls;
 
-pub use admin::{Admin, Prepared, ToSql};
+pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};

@@ -49,11 +49,11 @@ impl Phase {
     }
 }
 
-const ACTIVE: &str = include_str!("../../src/cmd/demo/queries/1_active_orders.sql");
-const RECENT: &str = include_str!("../../src/cmd/demo/queries/2_recent_trades.sql");
-const VOLUME: &str = include_str!("../../src/cmd/demo/queries/3_volume.sql");
-const STATISTICS: &str = include_str!("../../src/cmd/demo/queries/4_statistics.sql");
-const BOOK: &str = include_str!("../../src/cmd/demo/queries/5_order_book.sql");
+const ACTIVE: &str = include_str!("../../src/cmd/trading/queries/1_active_orders.sql");
+const RECENT: &str = include_str!("../../src/cmd/trading/queries/2_recent_trades.sql");
+const VOLUME: &str = include_str!("../../src/cmd/trading/queries/3_volume.sql");
+const STATISTICS: &str = include_str!("../../src/cmd/trading/queries/4_statistics.sql");
+const BOOK: &str = include_str!("../../src/cmd/trading/queries/5_order_book.sql");
 const UPDATE: &str = "UPDATE account SET balance = balance + 1 WHERE id = 1";
 const HEAVY: &str = "SELECT symbol, percentile_cont(0.5) WITHIN GROUP (ORDER BY price), \
      sum(quantity * price) FROM trades GROUP BY symbol";

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::time::timeout;
 
-use super::load::QUERIES;
 use super::setup::DATABASE;
 use crate::cmd::fetch;
+use crate::cmd::trading::drive::QUERIES;
 use crate::pg::{Admin, Query};
 
 const LIMIT: Duration = Duration::from_secs(5);

@@ -3,16 +3,16 @@
 //!
 //! Must not: touch a server that it did not start.
 
-mod data;
 mod exporter;
 mod figures;
-mod load;
 mod screen;
 pub mod setup;
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -20,11 +20,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 pub use exporter::Exporter;
-pub use load::{Load, QUERIES};
 pub use screen::Terminal;
+pub use setup::Scale;
 
 use super::cluster::{self, Cluster};
 use super::fetch;
+use super::trading::drive::Pace;
+pub use super::trading::drive::{Load, QUERIES};
+use super::trading::fill::Counters;
+use super::trading::progress::Progress;
 use crate::config::{Config, Flags, KnownCollector, Process, default_listen};
 use crate::error::ConfigError;
 use crate::pg::Admin;
@@ -35,6 +39,8 @@ use screen::{Report, Screen};
 const LISTEN_FLAG: &str = "--web.listen-address";
 /// The first figures are shown when they are complete, or after this.
 const FIRST_FIGURES: Duration = Duration::from_secs(20);
+/// Pause between two looks at how far the data is.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long the exporter may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -51,6 +57,8 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
     /// Seed of the data and the load.
     pub seed: u64,
+    /// How large it is.
+    pub scale: Scale,
 }
 
 /// Where the exporter listens unless the user says otherwise: a demo is nobody else's business.
@@ -167,16 +175,17 @@ async fn demonstrate<W: Write>(
     screen.done(&binaries.display().to_string())?;
 
     screen.step("cluster")?;
-    let cluster = running.cluster.insert(Cluster::start(&setup::cluster_options(binaries)).await?);
+    let wanted = setup::cluster_options_for(binaries, &options.scale);
+    let cluster = running.cluster.insert(Cluster::start(&wanted).await?);
     screen.done(&cluster.socket_dir().display().to_string())?;
 
     screen.step("schema")?;
-    let (admin, made) = setup::schema(cluster, options.expire_orders).await?;
+    let (admin, made) = setup::schema_for(cluster, options.expire_orders, &options.scale).await?;
     screen.done(&format!("partitions: {} of orders, {} of trades", made.orders, made.trades))?;
 
     screen.step("data")?;
-    setup::data(&admin, options.seed).await?;
-    screen.done(&format!("{} orders, {} trades", setup::ORDERS, setup::TRADES))?;
+    let rows = fill(options, cluster, &admin, screen).await?;
+    screen.done(&format!("{} orders, {} trades", rows.orders(), rows.trades()))?;
 
     screen.step("exporter")?;
     let connect = setup::connect(cluster, setup::EXPORTER, setup::DATABASE);
@@ -186,7 +195,9 @@ async fn demonstrate<W: Write>(
     screen.done(&format!("listens on {addr}"))?;
 
     let app = setup::connect(cluster, setup::APP, setup::DATABASE);
-    let load = running.load.insert(Load::start(&app, options.rate, options.seed));
+    let (rate, seed, clients) = (options.rate, options.seed, options.scale.clients);
+    let pace = Pace { rate, clients, seed, length: None };
+    let load = running.load.insert(Load::with(&app, pace));
     screen.line(&format!(
         "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes \
          everything it made.",
@@ -194,6 +205,31 @@ async fn demonstrate<W: Write>(
         psql(cluster)
     ))?;
     watch(options, screen, addr, Admins::new(cluster, admin), load).await
+}
+
+/// Fills the tables, telling how far it is.
+async fn fill<W: Write>(
+    options: &Options,
+    cluster: &Cluster,
+    admin: &Admin,
+    screen: &mut Screen<W>,
+) -> anyhow::Result<Arc<Counters>> {
+    let connect = setup::connect(cluster, "postgres", setup::DATABASE);
+    let spans = setup::spans(admin, &options.scale).await?;
+    let counters = Arc::new(Counters::default());
+    let began = Instant::now();
+    let mut progress = Progress::new(spans.iter().map(|s| s.rows).sum());
+    let scale = &options.scale;
+    let data = setup::data_for(&connect, scale, options.seed, &spans, counters.clone());
+    let mut data = pin!(data);
+    loop {
+        match timeout(LOOK, &mut data).await {
+            Ok(done) => return done.map(|()| counters),
+            Err(_) => {
+                screen.progress(|bar| progress.line(began.elapsed(), counters.sent(), bar))?
+            }
+        }
+    }
 }
 
 /// Fails early, and with the flag's name, when the port is taken.

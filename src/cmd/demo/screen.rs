@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::figures::{Figures, Latency};
-use super::load::{QUERIES, Tally};
+use crate::cmd::trading::drive::{QUERIES, Tally};
 
 /// What the writer can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +25,20 @@ impl Terminal {
 
     /// By what standard output is, `TERM` and `NO_COLOR` (see no-color.org).
     pub fn detect() -> Self {
-        use std::io::IsTerminal;
+        Self::of(&io::stdout())
+    }
+
+    /// As [`Terminal::detect`], for another stream.
+    pub fn of(stream: &impl io::IsTerminal) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let in_place = io::stdout().is_terminal() && !dumb;
+        let in_place = stream.is_terminal() && !dumb;
         let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { in_place, colour: in_place && !no_colour }
     }
 }
 
+/// Pause between two lines of progress.
+const TELL: Duration = Duration::from_secs(10);
 /// Kinds of errors shown.
 const ERROR_LINES: usize = 5;
 
@@ -49,6 +55,10 @@ pub struct Screen<W> {
     out: W,
     terminal: Terminal,
     step: Option<Instant>,
+    /// What the line of the step begins with.
+    name: String,
+    /// When the step last told how far it is.
+    told: Option<Instant>,
     /// Lines of figures above the cursor that the next ones replace.
     drawn: usize,
 }
@@ -56,7 +66,7 @@ pub struct Screen<W> {
 impl<W: Write> Screen<W> {
     /// A screen on a writer.
     pub fn new(out: W, terminal: Terminal) -> Self {
-        Self { out, terminal, step: None, drawn: 0 }
+        Self { out, terminal, step: None, name: String::new(), told: None, drawn: 0 }
     }
 
     /// Pause between two looks at the exporter.
@@ -68,13 +78,33 @@ impl<W: Write> Screen<W> {
     pub fn step(&mut self, name: &str) -> io::Result<()> {
         self.break_off()?;
         self.step = Some(Instant::now());
-        write!(self.out, "{name:<12}")?;
+        self.name = format!("{name:<12}");
+        self.told = None;
+        write!(self.out, "{}", self.name)?;
+        self.out.flush()
+    }
+
+    /// Tells how far a step is: in its place on a terminal, as a line every ten seconds elsewhere. The text
+    /// is asked whether there is room for a bar.
+    pub fn progress(&mut self, text: impl FnOnce(bool) -> String) -> io::Result<()> {
+        let Some(began) = self.step else { return Ok(()) };
+        if self.terminal.in_place {
+            self.told = Some(Instant::now());
+            write!(self.out, "\r\x1b[K\x1b[?7l{}{}\x1b[?7h", self.name, text(true))?;
+        } else if self.told.unwrap_or(began).elapsed() >= TELL {
+            self.told = Some(Instant::now());
+            writeln!(self.out, "{}", text(false))?;
+            write!(self.out, "{}", self.name)?;
+        }
         self.out.flush()
     }
 
     /// Ends a step with what came of it and how long it took.
     pub fn done(&mut self, what: &str) -> io::Result<()> {
         let took = self.step.take().map_or(Duration::ZERO, |since| since.elapsed());
+        if self.terminal.in_place && self.told.is_some() {
+            write!(self.out, "\r\x1b[K{}", self.name)?;
+        }
         writeln!(self.out, "{what} ({:.1} s)", took.as_secs_f64())?;
         self.out.flush()
     }
@@ -278,6 +308,26 @@ load: 50.0 of 50 queries/s; 0 queries, 0 inserts in 61 s
         assert!(!text.contains("\x1b[31m"));
         let text = show(Terminal { in_place: true, colour: true }, 1);
         assert!(text.contains("\x1b[31morders"), "{text:?}");
+    }
+
+    #[test]
+    fn progress_is_shown_in_place_and_gone_when_done() {
+        let mut screen = Screen::new(Vec::new(), Terminal { in_place: true, colour: false });
+        screen.step("data").unwrap();
+        screen.progress(|bar| format!("half {bar}")).unwrap();
+        screen.done("1 row").unwrap();
+        let text = String::from_utf8(screen.out).unwrap();
+        let step = "data        ";
+        assert_eq!(
+            text,
+            format!("{step}\r\x1b[K\x1b[?7l{step}half true\x1b[?7h\r\x1b[K{step}1 row (0.0 s)\n")
+        );
+
+        let mut screen = Screen::new(Vec::new(), Terminal::PLAIN);
+        screen.step("data").unwrap();
+        screen.progress(|_| panic!("not yet due")).unwrap();
+        screen.done("1 row").unwrap();
+        assert_eq!(String::from_utf8(screen.out).unwrap(), format!("{step}1 row (0.0 s)\n"));
     }
 
     #[test]

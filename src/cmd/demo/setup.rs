@@ -2,19 +2,22 @@
 //!
 //! Must not: touch a server that the demo did not start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use super::data::{COPY_ORDERS, COPY_TRADES, Market, copy_order, copy_trade};
 use crate::cmd::cluster::{self, Cluster};
+use crate::cmd::trading::fill::{self, Counters, Fill};
+use crate::cmd::trading::rows::{Amount, Span, Spread, Table, days};
+use crate::cmd::trading::{FUNCTIONS, SCHEMA, drive};
 use crate::config::{Connect, Endpoint, Password, RootCert, SslMode, Timeouts};
 use crate::pg::{Admin, Query};
 
-/// Orders in the database before the load starts.
-pub const ORDERS: usize = 500;
-/// Trades in the database before the load starts.
-pub const TRADES: usize = 5_000;
+/// Orders in the database before the load starts, unless more are asked for.
+pub const ORDERS: u64 = 500;
+/// Trades in the database before the load starts, unless more are asked for.
+pub const TRADES: u64 = 5_000;
 /// Name of the demo's database.
 pub const DATABASE: &str = "trading";
 /// Role of the load.
@@ -22,11 +25,31 @@ pub const APP: &str = "app";
 /// Role of the exporter, with `pg_monitor` only.
 pub const EXPORTER: &str = "pgrunway";
 
-const SCHEMA: &str = include_str!("schema.sql");
-const FUNCTIONS: &str = include_str!("functions.sql");
+const EXTENSION: &str = "CREATE EXTENSION pg_stat_statements";
 const ROLES: &str = include_str!("roles.sql");
 const PARTITIONS: &str = include_str!("partitions.sql");
+const HISTORY: &str = include_str!("history.sql");
 const SPAN: &str = include_str!("span.sql");
+/// Days whose partitions are made in one transaction: each takes some thirty locks.
+const DAYS_AT_ONCE: u32 = 30;
+
+/// How large the demo is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scale {
+    pub orders: u64,
+    pub trades: Amount,
+    /// Days before today that have trades.
+    pub history: u32,
+    /// Connections of the load.
+    pub clients: u16,
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        let trades = Amount::Total(TRADES);
+        Self { orders: ORDERS, trades, history: 0, clients: drive::CONNECTIONS }
+    }
+}
 
 /// Deadlines of the demo's own connections.
 pub const TIMEOUTS: Timeouts = Timeouts {
@@ -38,13 +61,22 @@ pub const TIMEOUTS: Timeouts = Timeouts {
 
 /// What the demo's server is to run with.
 pub fn cluster_options(binaries: std::path::PathBuf) -> cluster::Options {
+    cluster_options_for(binaries, &Scale::default())
+}
+
+/// As [`cluster_options`], with room for as many connections and partitions as there will be.
+pub fn cluster_options_for(binaries: std::path::PathBuf, scale: &Scale) -> cluster::Options {
+    let connections = 50.max(u32::from(scale.clients) + 20);
+    // A generic plan locks all partitions and all their indexes; 64 is the server's default.
+    let locks = if scale.history == 0 { 64 } else { 15 * (scale.history + 42) };
     let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     cluster::Options {
         binaries: Some(binaries),
         settings: vec![
             setting("shared_preload_libraries", "pg_stat_statements"),
             setting("track_io_timing", "on"),
-            setting("max_connections", "50"),
+            setting("max_connections", &connections.to_string()),
+            setting("max_locks_per_transaction", &locks.to_string()),
             setting("timezone", "UTC"),
             setting("cluster_name", "pgrunway-demo"),
         ],
@@ -82,9 +114,19 @@ pub struct Partitions {
 /// Creates the database with tables, partitions, functions and roles; returns a superuser's
 /// connection to it. With `expire_orders`, the partitions of orders end 22 days ago.
 pub async fn schema(cluster: &Cluster, expire_orders: bool) -> anyhow::Result<(Admin, Partitions)> {
+    schema_for(cluster, expire_orders, &Scale::default()).await
+}
+
+/// As [`schema`], with partitions of trades for as many days as there will be trades.
+pub async fn schema_for(
+    cluster: &Cluster,
+    expire_orders: bool,
+    scale: &Scale,
+) -> anyhow::Result<(Admin, Partitions)> {
     let postgres = Admin::connect(&connect(cluster, "postgres", "postgres"), &TIMEOUTS).await?;
     postgres.batch(&format!("CREATE DATABASE {DATABASE}")).await.context("creating it")?;
     let admin = Admin::connect(&connect(cluster, "postgres", DATABASE), &TIMEOUTS).await?;
+    admin.batch(EXTENSION).await.context("pg_stat_statements")?;
     admin.batch(SCHEMA).await.context("schema.sql")?;
     admin.batch(FUNCTIONS).await.context("functions.sql")?;
     admin.batch(ROLES).await.context("roles.sql")?;
@@ -97,54 +139,59 @@ pub async fn schema(cluster: &Cluster, expire_orders: bool) -> anyhow::Result<(A
             false => partitions.trades += 1,
         }
     }
+    let mut first = scale.history;
+    while first > 0 {
+        let after = first.saturating_sub(DAYS_AT_ONCE);
+        let (first_day, last_day) = (i64::from(first), i64::from(after + 1));
+        let query = Query::new(HISTORY).int8(&first_day).int8(&last_day);
+        partitions.trades += admin.rows(query).await.context("history.sql")?.len();
+        first = after;
+    }
     Ok((admin, partitions))
 }
 
 /// Fills the tables over the part of their partitions' time that has passed, then forgets the
 /// statements that it took, so that the exporter starts with the load alone.
 pub async fn data(admin: &Admin, seed: u64) -> anyhow::Result<()> {
-    let mut market = Market::new(seed);
+    let spans = spans(admin, &Scale::default()).await?;
+    // Few rows: one connection will do.
+    let fill = Fill::new(&spans, seed, ORDERS + TRADES, Arc::default());
+    fill.work(admin).await.context("copying rows")?;
+    settle(admin).await
+}
+
+/// As [`data`], for any scale, over connections of its own.
+pub async fn data_for(
+    connect: &Connect,
+    scale: &Scale,
+    seed: u64,
+    spans: &[Span],
+    counters: Arc<Counters>,
+) -> anyhow::Result<()> {
+    let fill = Fill::new(spans, seed, fill::BATCH, counters);
+    fill.run(connect, scale.clients.min(drive::CONNECTIONS)).await.context("copying rows")?;
+    // ANALYZE may take longer than the deadline of the demo's own connection.
+    settle(&Admin::connect(connect, &fill::TIMEOUTS).await?).await
+}
+
+/// What rows are to go where.
+pub async fn spans(admin: &Admin, scale: &Scale) -> anyhow::Result<Vec<Span>> {
+    let mut spans = Vec::new();
     for row in admin.rows(SPAN).await.context("span.sql")? {
-        let (first, last): (f64, f64) = (row.get("first")?, row.get("last")?);
+        let (first, last): (i64, i64) = (row.get("first")?, row.get("last")?);
         if row.get::<&str>("relname")? == "orders" {
-            // Denser towards the end: a growing business.
-            let share = |market: &mut Market| 1.0 - market.uniform().powi(2);
-            let times = times(&mut market, ORDERS, first, last, share)?;
-            let mut lines = String::new();
-            times.iter().for_each(|at| copy_order(&mut lines, &market.order(), at));
-            admin.copy_in(COPY_ORDERS, lines).await.context("copying orders")?;
+            let (length, rows) = (last - first, scale.orders);
+            let (table, spread) = (Table::Orders, Spread::Growing);
+            spans.push(Span { table, start: first, length, rows, spread });
         } else {
-            let times = times(&mut market, TRADES, first, last, Market::uniform)?;
-            let mut lines = String::new();
-            times.iter().for_each(|at| copy_trade(&mut lines, &market.trade(), at));
-            admin.copy_in(COPY_TRADES, lines).await.context("copying trades")?;
+            spans.extend(days(Table::Trades, first, last, scale.trades));
         }
     }
+    Ok(spans)
+}
+
+async fn settle(admin: &Admin) -> anyhow::Result<()> {
     admin.batch("ANALYZE").await.context("ANALYZE")?;
     admin.batch("SELECT public.pg_stat_statements_reset()").await.context("reset")?;
     Ok(())
-}
-
-/// Ascending timestamps from `first` up to, not at, `last` (Unix seconds).
-fn times(
-    market: &mut Market,
-    count: usize,
-    first: f64,
-    last: f64,
-    mut share: impl FnMut(&mut Market) -> f64,
-) -> anyhow::Result<Vec<String>> {
-    // The end of the last partition is not in it.
-    let length = (last - first - 1e-3).max(0.0);
-    let mut at: Vec<f64> = (0..count).map(|_| first + share(market) * length).collect();
-    at.sort_by(f64::total_cmp);
-    at.into_iter()
-        .map(|seconds| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "jiff refuses what is out of range"
-            )]
-            let microseconds = (seconds * 1e6) as i64;
-            Ok(jiff::Timestamp::from_microsecond(microseconds)?.to_string())
-        })
-        .collect()
 }

@@ -1,7 +1,8 @@
--- Per table, the part of its partitions' time that has passed, in Unix seconds.
+-- Per table, the part of its partitions' time that has passed, in microseconds since 1970.
 SELECT p.relname::text AS relname,
-       pg_catalog.date_part('epoch', pg_catalog.min(p.lower))::float8 AS first,
-       pg_catalog.date_part('epoch', LEAST(pg_catalog.max(p.upper), pg_catalog.now()))::float8 AS last
+       (pg_catalog.date_part('epoch', pg_catalog.min(p.lower)) * 1000000)::int8 AS first,
+       (pg_catalog.date_part('epoch', LEAST(pg_catalog.max(p.upper), pg_catalog.now()))
+        * 1000000)::int8 AS last
   FROM (SELECT r.relname,
                pg_catalog.substring(pg_catalog.pg_get_expr(c.relpartbound, c.oid),
                                     'FROM \(''([^'']+)''\)')::timestamptz AS lower,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::data::Market;
+use super::Histogram;
+use super::market::Market;
 use crate::config::{Connect, Timeouts};
 use crate::error::{CollectError, ConnectError};
 use crate::pg::{Admin, Prepared, ToSql};
@@ -55,7 +56,8 @@ pub static QUERIES: [NamedQuery; 5] = [
 const INSERT_ORDER: &str = include_str!("queries/insert_order.sql");
 const INSERT_TRADE: &str = include_str!("queries/insert_trade.sql");
 
-const CONNECTIONS: u16 = 4;
+/// Connections of [`Load::start`].
+pub const CONNECTIONS: u16 = 4;
 /// Inserts per query.
 const ORDERS_SHARE: f64 = 0.02;
 const TRADES_SHARE: f64 = 0.04;
@@ -77,7 +79,19 @@ pub struct Tally {
     queries: AtomicU64,
     inserts: AtomicU64,
     missed: AtomicU64,
+    due: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
+    latencies: Mutex<Latencies>,
+}
+
+/// From when a call was due to its answer, so that those that had to wait for another count with their
+/// wait.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies {
+    /// Of the calls that were answered without an error, by what was called.
+    pub calls: BTreeMap<&'static str, Histogram>,
+    /// Of all of those, and of calls given up, with how late they were then.
+    pub all: Histogram,
 }
 
 impl Tally {
@@ -96,6 +110,27 @@ impl Tally {
         self.missed.load(Ordering::Relaxed)
     }
 
+    /// Calls that the schedule held so far, queries and inserts.
+    pub fn due(&self) -> u64 {
+        self.due.load(Ordering::Relaxed)
+    }
+
+    /// Round trips, counted from when they were due.
+    pub fn latencies(&self) -> Latencies {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn miss(&self, late: Duration) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner).all.add(late);
+    }
+
+    fn answered(&self, name: &'static str, took: Duration) {
+        let mut latencies = self.latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        latencies.calls.entry(name).or_default().add(took);
+        latencies.all.add(took);
+    }
+
     /// Errors by what was tried and what went wrong (SQLSTATE and message).
     pub fn errors(&self) -> BTreeMap<String, u64> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -107,30 +142,57 @@ impl Tally {
     }
 }
 
+/// What load.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Queries per second, all five together; inserts are a fraction of that on top.
+    pub rate: f64,
+    /// Connections.
+    pub clients: u16,
+    /// Of the schedule and of what is sent.
+    pub seed: u64,
+    /// For so long calls are due; for ever if not given.
+    pub length: Option<Duration>,
+}
+
 /// A running load. Dropping it stops it.
 #[derive(Debug)]
 pub struct Load {
     tally: Arc<Tally>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Load {
     /// Starts a load of `rate` queries per second, and inserts at a fraction of that, on four
     /// connections.
     pub fn start(connect: &Connect, rate: f64, seed: u64) -> Self {
+        Self::with(connect, Pace { rate, clients: CONNECTIONS, seed, length: None })
+    }
+
+    /// Starts a load at a pace.
+    pub fn with(connect: &Connect, pace: Pace) -> Self {
         let tally = Arc::new(Tally::default());
         let mut tasks = JoinSet::new();
-        for number in 0..CONNECTIONS {
+        for number in 0..pace.clients {
+            let seed = pace.seed.wrapping_mul(1_000_003).wrapping_add(1 + u64::from(number));
+            let calls = pace.rate * (1.0 + ORDERS_SHARE + TRADES_SHARE);
             let worker = Worker {
                 connect: connect.clone(),
                 // Not the market of the data: ids must not come again.
-                market: Market::new(seed.wrapping_mul(1_000_003).wrapping_add(1 + number as u64)),
-                mean_gap: f64::from(CONNECTIONS) / (rate * (1.0 + ORDERS_SHARE + TRADES_SHARE)),
+                market: Market::new(seed),
+                mean_gap: f64::from(pace.clients) / calls,
+                length: pace.length,
                 tally: tally.clone(),
             };
             tasks.spawn(worker.run());
         }
-        Self { tally, _tasks: tasks }
+        Self { tally, tasks }
+    }
+
+    /// Waits until the last call that was due has its answer or was given up. Comes to no end where the
+    /// pace has none.
+    pub async fn finished(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
     }
 
     /// What it has done.
@@ -150,18 +212,34 @@ struct Worker {
     market: Market,
     /// Seconds between two calls on this connection.
     mean_gap: f64,
+    length: Option<Duration>,
     tally: Arc<Tally>,
+}
+
+/// When calls are due.
+struct Schedule {
+    /// The last that was given out.
+    due: Instant,
+    end: Option<Instant>,
 }
 
 impl Worker {
     async fn run(mut self) {
         let mut backoff = FIRST_BACKOFF;
-        let mut due = Instant::now();
+        let mut schedule = None;
+        let began = Instant::now();
         loop {
             match self.open().await {
                 Ok((connection, statements)) => {
                     backoff = FIRST_BACKOFF;
-                    self.drive(&connection, &statements, &mut due).await;
+                    // It begins with the first connection, and goes on without one.
+                    let schedule = schedule.get_or_insert_with(|| {
+                        let due = Instant::now();
+                        Schedule { due, end: self.length.map(|length| due + length) }
+                    });
+                    if self.drive(&connection, &statements, schedule).await {
+                        return;
+                    }
                 }
                 Err(kind) => {
                     self.tally.error(kind);
@@ -170,13 +248,46 @@ impl Worker {
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
+            let over = match &mut schedule {
+                Some(schedule) => self.given_up(schedule),
+                None => self.length.is_some_and(|length| began.elapsed() > length),
+            };
+            if over {
+                return;
+            }
         }
+    }
+
+    /// When the next call is due; `None` after the last.
+    fn next(&mut self, schedule: &mut Schedule) -> Option<Instant> {
+        // Independent arrivals have exponential gaps.
+        let gap = -(1.0 - self.market.uniform()).ln() * self.mean_gap;
+        schedule.due += Duration::from_secs_f64(gap);
+        if schedule.end.is_some_and(|end| schedule.due > end) {
+            return None;
+        }
+        self.tally.due.fetch_add(1, Ordering::Relaxed);
+        Some(schedule.due)
+    }
+
+    /// Whether all that was left is too late by now, without a connection; it is missed then.
+    fn given_up(&mut self, schedule: &mut Schedule) -> bool {
+        let now = Instant::now();
+        if schedule.end.is_none_or(|end| now < end + MAX_LAG) {
+            return false;
+        }
+        while let Some(due) = self.next(schedule) {
+            self.tally.miss(now - due);
+        }
+        true
     }
 
     async fn open(&self) -> Result<(Admin, Statements), String> {
         let failed = |e: ConnectError| format!("connect: {}", e.kind());
         let connection = Admin::connect(&self.connect, &TIMEOUTS).await.map_err(failed)?;
         let failed = |e: CollectError| format!("prepare: {}", describe(&e));
+        // The queries name their tables alone, as an application's do.
+        connection.batch("SET search_path = public").await.map_err(failed)?;
         let mut queries = Vec::new();
         for query in &QUERIES {
             queries.push(connection.prepare(query.sql).await.map_err(failed)?);
@@ -186,21 +297,24 @@ impl Worker {
         Ok((connection, Statements { queries, insert_order, insert_trade }))
     }
 
-    /// Keeps the schedule until the connection has to be made anew.
-    async fn drive(&mut self, connection: &Admin, statements: &Statements, due: &mut Instant) {
-        loop {
-            // Independent arrivals have exponential gaps.
-            let gap = -(1.0 - self.market.uniform()).ln() * self.mean_gap;
-            *due += Duration::from_secs_f64(gap);
-            let late = Instant::now().saturating_duration_since(*due);
+    /// Keeps the schedule until the connection has to be made anew, or to its end: then it is true.
+    async fn drive(
+        &mut self,
+        connection: &Admin,
+        statements: &Statements,
+        schedule: &mut Schedule,
+    ) -> bool {
+        while let Some(due) = self.next(schedule) {
+            let late = Instant::now().saturating_duration_since(due);
             if late > MAX_LAG {
-                self.tally.missed.fetch_add(1, Ordering::Relaxed);
+                self.tally.miss(late);
                 continue;
             }
-            sleep_until(*due).await;
+            sleep_until(due).await;
             let (name, counter, result) = self.call(connection, statements).await;
             match result {
                 Ok(()) => {
+                    self.tally.answered(name, Instant::now().saturating_duration_since(due));
                     let counter = if counter { &self.tally.queries } else { &self.tally.inserts };
                     counter.fetch_add(1, Ordering::Relaxed);
                 }
@@ -210,11 +324,12 @@ impl Worker {
                     let stale = matches!(&e,
                         CollectError::Query { sqlstate, .. } if sqlstate == "0A000");
                     if stale || connection.is_broken() {
-                        return;
+                        return false;
                     }
                 }
             }
         }
+        true
     }
 
     async fn call(

@@ -1,7 +1,5 @@
--- The trade schema of the demo, as an empty database `trading` gets it.
+-- The trade schema of `pgrunway demo` and `pgrunway load`, as a database without it gets it.
 -- 19 indexes, 7 on orders and 12 on trades; the report that they come from counts them as 18.
-
-CREATE EXTENSION pg_stat_statements;
 
 CREATE TABLE public.orders (
     order_id         uuid           NOT NULL DEFAULT pg_catalog.gen_random_uuid(),

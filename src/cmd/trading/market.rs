@@ -31,6 +31,8 @@ const USERS: usize = 400;
 const QUANTITY_SIGMA: f64 = 1.1;
 /// Log-scale step of a price per trade.
 const PRICE_STEP: f64 = 0.000_4;
+/// How prices move over days: period in days and log-scale height of each wave.
+const SWELL: [(f64, f64); 4] = [(0.9, 0.006), (6.3, 0.02), (29.0, 0.05), (71.0, 0.08)];
 
 /// One order. Numbers are decimal text, as a `numeric` column takes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,13 +71,29 @@ pub struct Market {
     rng: StdRng,
     /// Log price by symbol.
     prices: [f64; SYMBOLS.len()],
+    /// Log price that each is drawn to.
+    home: [f64; SYMBOLS.len()],
 }
 
 impl Market {
     /// A market at its first prices.
     pub fn new(seed: u64) -> Self {
         let prices = SYMBOLS.map(|(_, _, price, _)| price.ln());
-        Self { rng: StdRng::seed_from_u64(seed), prices }
+        Self { rng: StdRng::seed_from_u64(seed), prices, home: prices }
+    }
+
+    /// A market at the prices of a time (Unix seconds), which are those of any other market that is
+    /// made for it: parts of a history that were made apart fit together.
+    pub fn at(seed: u64, seconds: f64) -> Self {
+        let mut market = Self::new(seed);
+        for (index, home) in market.home.iter_mut().enumerate() {
+            let phase = index as f64;
+            for (period, height) in SWELL {
+                *home += height * (TAU * (seconds / (period * 86_400.0)) + phase).sin();
+            }
+        }
+        market.prices = market.home;
+        market
     }
 
     /// A number in `[0, 1)`.
@@ -180,8 +198,7 @@ impl Market {
     fn walk(&mut self, index: usize) -> f64 {
         let step = PRICE_STEP * self.normal();
         // A weak pull home keeps a demo that runs for days within reason.
-        let home = SYMBOLS[index].2.ln();
-        self.prices[index] += step + (home - self.prices[index]) * 1e-4;
+        self.prices[index] += step + (self.home[index] - self.prices[index]) * 1e-4;
         self.prices[index]
     }
 
@@ -256,6 +273,18 @@ mod tests {
         };
         assert_eq!(values(7), values(7));
         assert_ne!(values(7), values(8));
+    }
+
+    #[test]
+    fn a_time_has_its_prices_and_they_stay_within_reason() {
+        let price = |seed, seconds| Market::at(seed, seconds).prices[0].exp();
+        assert_eq!(price(1, 1.7e9), price(2, 1.7e9));
+        for day in 0..400 {
+            let now = price(1, 1.7e9 + f64::from(day) * 86_400.0);
+            let next = price(1, 1.7e9 + f64::from(day) * 86_400.0 + 600.0);
+            assert!((55_000.0..80_000.0).contains(&now), "day {day}: {now}");
+            assert!((next / now - 1.0).abs() < 0.002, "day {day}: {now} to {next} in ten minutes");
+        }
     }
 
     #[test]
