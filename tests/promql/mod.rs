@@ -2,11 +2,16 @@
 //! the catalogue, and asks promtool whether expressions parse.
 //!
 //! Must not: judge whether an expression is right; the rule tests do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod labels;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use labels::Catalogue;
 
 /// A path below the checkout.
 pub fn repo(path: &str) -> PathBuf {
@@ -113,24 +118,29 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
     found
 }
 
-/// Fails unless we export every metric of an expression; `others` are Prometheus' own.
+/// Fails unless we export every metric of an expression with the labels that it names; `others` are
+/// Prometheus' own besides [`labels::PROMETHEUS`].
 pub fn assert_exported(at: &str, expression: &str, others: &[&str]) {
-    let known = catalogue();
-    let used = metrics(expression);
-    assert!(!used.is_empty(), "{at}: no metric in {expression}");
-    for series in used {
-        let exported = known.contains(family(&series, &known));
-        assert!(
-            exported || others.contains(&series.as_str()),
-            "{at}: nothing exports {series}, in {expression}"
-        );
-    }
+    let faults = Catalogue::ours().with(others).faults(at, expression, &[]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Names of everything that may be on `/metrics`.
-fn catalogue() -> BTreeSet<String> {
-    let declared = pgrunway::docgen::catalogue().into_iter().map(|m| m.name);
-    declared.chain(pgrunway::render::PROCESS_METRICS.iter().copied()).map(str::to_owned).collect()
+/// Name and expression of every shipped alert.
+pub fn rules() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(repo("alerts/rules")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let file: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        for group in file["groups"].as_array().unwrap() {
+            for rule in group["rules"].as_array().unwrap() {
+                let text = |key: &str| rule[key].as_str().unwrap().to_owned();
+                all.push((text("alert"), text("expr")));
+            }
+        }
+    }
+    assert!(!all.is_empty());
+    all.sort();
+    all
 }
 
 /// The family that a series name belongs to: a histogram's parts are named after it.
