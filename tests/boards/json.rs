@@ -10,8 +10,10 @@ use super::{Annotation, Board, Column, Common, Kind, Panel, Query};
 
 /// The version of the format that Grafana 10.0 writes; later ones migrate it.
 const SCHEMA: u32 = 38;
+/// Width of a column with instances, in pixels.
+const INSTANCE: u32 = 145;
 const TAG: &str = "pgrunway";
-const WIDTH: u64 = 24;
+const WIDTH: usize = 24;
 /// Names of the series that are drawn as thresholds.
 const LINES: &str = "/^(objective|required|limit)/";
 /// What a link within the dashboards carries along.
@@ -58,11 +60,11 @@ pub fn dashboard(uid: &str, board: &Board, common: &Common) -> Value {
     };
     let (mut panels, mut id) = (Vec::new(), 0);
     // How far down each column of the grid is filled.
-    let mut filled = [0; WIDTH as usize];
+    let mut filled = [0; WIDTH];
     for panel in &board.panels {
         let [w, h] = if panel.kind == Kind::Row { [WIDTH, 1] } else { panel.size.unwrap() };
         let (x, y) = place(&filled, w);
-        filled[x..x + usize::try_from(w).unwrap()].fill(y + h);
+        filled[x..x + w].fill(y + h);
         id += 1;
         let mut json = writer.panel(panel);
         json["id"] = json!(id);
@@ -96,8 +98,8 @@ pub fn dashboard(uid: &str, board: &Board, common: &Common) -> Value {
 }
 
 /// The highest place that is `width` wide, the leftmost of those.
-fn place(filled: &[u64], width: u64) -> (usize, u64) {
-    let windows = filled.windows(usize::try_from(width).unwrap()).enumerate();
+fn place(filled: &[usize], width: usize) -> (usize, usize) {
+    let windows = filled.windows(width).enumerate();
     let tops = windows.map(|(x, columns)| (*columns.iter().max().unwrap(), x));
     let (y, x) = tops.min().unwrap();
     (x, y)
@@ -340,9 +342,20 @@ impl Writer<'_> {
         }
         json["fieldConfig"]["overrides"] = json!(overrides);
         let table = !panel.legend.is_empty();
+        let mut legend = json!({
+            "displayMode": if table { "table" } else { "list" }, "placement": "bottom",
+            "showLegend": true, "calcs": panel.legend,
+        });
+        // What matters is on top: the legend of many series is longer than its space.
+        let names = [("lastNotNull", "Last *"), ("mean", "Mean"), ("max", "Max"), ("min", "Min")];
+        if let Some((calc, name)) =
+            names.iter().rev().find(|(c, _)| panel.legend.iter().any(|l| l == c))
+        {
+            legend["sortBy"] = json!(name);
+            legend["sortDesc"] = json!(*calc != "min");
+        }
         json["options"] = json!({
-            "legend": {"displayMode": if table { "table" } else { "list" }, "placement": "bottom",
-                       "showLegend": true, "calcs": panel.legend},
+            "legend": legend,
             "tooltip": {"mode": "multi", "sort": "desc"},
         });
     }
@@ -451,7 +464,8 @@ impl Writer<'_> {
         if let Some(decimals) = column.decimals {
             set("decimals", json!(decimals));
         }
-        if let Some(width) = column.width {
+        let instance = column.label.as_deref() == Some("instance");
+        if let Some(width) = column.width.or(instance.then_some(INSTANCE)).filter(|w| *w > 0) {
             set("custom.width", json!(width));
         }
         if !column.words.is_empty() {

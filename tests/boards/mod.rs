@@ -73,7 +73,7 @@ pub struct Panel {
     #[serde(default)]
     pub about: String,
     /// Columns and rows of the grid.
-    pub size: Option<[u64; 2]>,
+    pub size: Option<[usize; 2]>,
     #[serde(default)]
     pub unit: String,
     /// What it says when its queries return nothing: what is then the case.
@@ -144,6 +144,7 @@ pub struct Column {
     pub q: Option<String>,
     #[serde(default)]
     pub unit: String,
+    /// In pixels; 0 takes what is left, as all but instances do if it is left out.
     pub width: Option<u32>,
     pub decimals: Option<u8>,
     #[serde(default)]
@@ -260,6 +261,14 @@ pub fn probes() -> Vec<Probe> {
         }
     }
     all
+}
+
+/// The queries of one panel, in their order.
+pub fn queries(board: &str, title: &str) -> Vec<String> {
+    let at = format!("panel '{title}' of pgrunway-{board}");
+    let found: Vec<String> = probes().into_iter().filter(|p| p.at == at).map(|p| p.expr).collect();
+    assert!(!found.is_empty(), "no {at}");
+    found
 }
 
 /// Grafana's variables replaced; those of a dashboard by "all".

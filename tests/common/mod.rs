@@ -9,6 +9,7 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod demo;
 pub mod http;
 pub mod process;
 pub mod prometheus;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{family, metrics};
+use super::metrics;
 
 type Labels = BTreeSet<String>;
 
@@ -45,9 +45,10 @@ impl Catalogue {
 
     /// The metric that a series belongs to, if it is ours.
     pub fn family<'a>(&self, series: &'a str) -> Option<&'a str> {
-        let known = self.ours.keys().cloned().collect();
-        let family = family(series, &known);
-        self.ours.contains_key(family).then_some(family)
+        let known = |name: &str| self.ours.contains_key(name);
+        let parts = ["_bucket", "_count", "_sum"].into_iter();
+        let base = parts.filter_map(|p| series.strip_suffix(p)).find(|base| known(base));
+        base.or_else(|| known(series).then_some(series))
     }
 
     /// Labels of a series; `None` where nobody can know them.

@@ -142,12 +142,3 @@ pub fn rules() -> Vec<(String, String)> {
     all.sort();
     all
 }
-
-/// The family that a series name belongs to: a histogram's parts are named after it.
-fn family<'a>(series: &'a str, known: &BTreeSet<String>) -> &'a str {
-    ["_bucket", "_count", "_sum"]
-        .iter()
-        .filter_map(|suffix| series.strip_suffix(suffix))
-        .find(|base| known.contains(*base))
-        .unwrap_or(series)
-}
