@@ -2,7 +2,7 @@
 //!
 //! A real PostgreSQL; elapsed time by `pg_stat_statements`, processor time of the session's own backend
 //! by `/proc` (which other work on the machine does not blur), this process' memory before and after,
-//! and a poll while another session holds ACCESS EXCLUSIVE on every partition. What it must keep to:
+//! the maintenance collector's poll, and a poll while another session holds ACCESS EXCLUSIVE on every partition. What it must keep to:
 //! 80 ms of the server, 1 % of a core at the default interval, 15 MB of memory.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and prints")]
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pgrunway::collector::Collector;
+use pgrunway::collectors::maintenance::{Maintenance, State};
 use pgrunway::collectors::partitions::Partitions;
 use pgrunway::config::Settings;
 use pgrunway::metric::{Sink, Value};
@@ -54,7 +55,8 @@ async fn poll(session: &Session) -> (f64, usize) {
 
 #[tokio::main]
 async fn main() {
-    let cluster = common::server_with(&[("max_locks_per_transaction", "1000")], &[]).await;
+    let settings = [("max_locks_per_transaction", "1000"), ("track_commit_timestamp", "on")];
+    let cluster = common::server_with(&settings, &[]).await;
     let admin = common::admin(&cluster, "postgres").await;
     for root in 0..ROOTS {
         admin
@@ -117,6 +119,21 @@ async fn main() {
         share(own_cpu)
     );
     println!("memory of this process: +{:.1} MB after {POLLS} polls", (memory() - before) / 1e6);
+
+    // The other collector that looks at every partition, with commit times to look up.
+    let mut state = State::default();
+    let start = (processor(pid), Instant::now());
+    for _ in 0..POLLS {
+        let rows = Maintenance.fetch(&session, &state).await.unwrap();
+        let mut sink = Sink::new(Maintenance::METRICS, 1_000_000);
+        Maintenance.derive(&mut state, rows, &mut sink);
+        assert_eq!(sink.finish().0.iter().map(|f| f.samples.len()).sum::<usize>(), ROOTS);
+    }
+    println!(
+        "maintenance: {:.1} ms a poll, {:.1} ms of the server's processor",
+        start.1.elapsed().as_secs_f64() * 1e3 / f64::from(POLLS),
+        (processor(pid) - start.0) * 1e3 / f64::from(POLLS)
+    );
 
     admin.batch_execute("BEGIN").await.unwrap();
     for root in 0..ROOTS {

@@ -9,6 +9,7 @@ use crate::cmd;
 use crate::collector::Scope;
 use crate::collectors::ALL;
 use crate::config::{params, schema};
+use crate::derive::recommend::{self, Rule};
 use crate::metric::{Kind, Metric};
 use crate::{render, snapshot};
 use params::Treatment;
@@ -85,7 +86,7 @@ pub fn collectors() -> String {
 }
 
 /// The section on rules for partitioned tables.
-fn rules(out: &mut String) {
+fn partition_rules(out: &mut String) {
     let _ = write!(
         out,
         "## Rules for partitioned tables\n\nThe list `{}` of the file. The first rule that matches a table \
@@ -135,7 +136,7 @@ pub fn configuration() -> String {
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
     out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
-    rules(&mut out);
+    partition_rules(&mut out);
     out.push_str(
         "\n## The server\n\n\
          `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \
@@ -161,4 +162,30 @@ pub fn configuration() -> String {
         let _ = writeln!(out, "| `{}` | {env} | {treatment} |", parameter.name);
     }
     out
+}
+
+/// `docs/recommendations.md`.
+pub fn recommendations() -> String {
+    let mut out = String::from(
+        "# Recommendations\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites \
+         it.\n\nA rule looks at what was read or measured, and says nothing where that is not there: no \
+         saving is promised that was not measured. The exporter evaluates those about the server every \
+         minute over the last hour's evidence (`pg_recommendation_active{id}`: 1 where the \
+         recommendation holds, 0 where not, absent where there is too little evidence). Memory and \
+         processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give \
+         them.\n",
+    );
+    out.push_str("\n## About the server\n\n");
+    rules(&mut out, recommend::SERVER);
+    out.push_str("\n## About a database\n\n");
+    rules(&mut out, recommend::DATABASE);
+    out
+}
+
+fn rules<F>(out: &mut String, rules: &[&Rule<F>]) {
+    out.push_str("| id | recommendation | weight | holds when | from |\n|---|---|---|---|---|\n");
+    for rule in rules {
+        let Rule { id, title, weight, threshold, source, .. } = rule;
+        let _ = writeln!(out, "| `{id}` | {title} | {} | {threshold} | {source} |", weight.name());
+    }
 }

@@ -37,6 +37,7 @@ fn check(path: &str, part: Option<&str>, want: &str) {
 fn generated_documentation_is_current() {
     check("docs/metrics.md", None, &docgen::metrics());
     check("docs/config.md", None, &docgen::configuration());
+    check("docs/recommendations.md", None, &docgen::recommendations());
     check("README.md", Some("collectors"), &docgen::collectors());
 }
 

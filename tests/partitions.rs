@@ -391,6 +391,17 @@ async fn the_configured_zone_goes_before_that_of_the_database() {
         let until = poll.value("pg_partition_covered_until_timestamp_seconds", "d");
         assert_eq!(until, Some(midnight - east * 3600.0), "{zone:?}");
     }
+    // A rule may be for one database.
+    let zoned = |database: &str, zone: &str| PartitionRule {
+        database: Some(database.to_owned()),
+        zone: Some(zone.to_owned()),
+        ..rule("*")
+    };
+    let mut ruled = settings(Some("Asia/Kolkata"));
+    ruled.partitions.rules = vec![zoned("other", "America/Lima"), zoned("shop", "Asia/Tokyo")];
+    let poll = Poll::of(&session_with(&cluster, "shop", ruled).await).await;
+    let until = poll.value("pg_partition_covered_until_timestamp_seconds", "d");
+    assert_eq!(until, Some(midnight - 9.0 * 3600.0));
     let poll = Poll::of(&session(&cluster, "postgres", None).await).await;
     assert!(poll.families.is_empty(), "a database without partitioned tables has no series");
 }

@@ -4,6 +4,7 @@
 //! Must not: execute any of it, or print a part of a plan that fails.
 
 mod catalogue;
+mod check;
 mod print;
 
 use std::collections::HashSet;

@@ -8,7 +8,9 @@ pub mod databases;
 #[cfg(test)]
 mod golden;
 pub mod indexes;
+pub mod maintenance;
 pub mod partitions;
+pub mod recommendations;
 mod relations;
 pub mod sizes;
 pub mod statements;
@@ -24,8 +26,10 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,
+    &recommendations::Recommendations,
 ];
 
 /// The collector of a name.

@@ -214,7 +214,7 @@ impl Reader<'_> {
             }
             (Kind::Boolean, Node::Boolean(value)) => vec![value.to_string()],
             (Kind::Integer { .. }, Node::Integer(value)) => vec![value.to_string()],
-            (Kind::Ratio, Node::Integer(value)) => vec![value.to_string()],
+            (Kind::Ratio | Kind::Bytes, Node::Integer(value)) => vec![value.to_string()],
             (Kind::Ratio, Node::Float(value)) => vec![value.to_string()],
             // `0` is a duration; the other numbers get told that they lack a unit.
             (Kind::Duration { .. }, Node::Integer(value)) => vec![value.to_string()],

@@ -188,6 +188,15 @@ pub struct Objectives {
     pub index_scan_ratio: f64,
 }
 
+/// The machine that the server runs on, which SQL does not tell.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Host {
+    /// Bytes.
+    pub memory: Option<f64>,
+    /// Processors.
+    pub cpus: Option<u64>,
+}
+
 /// One collector as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorSetting {
@@ -228,6 +237,8 @@ pub struct PartitionSettings {
 pub struct Settings {
     /// Thresholds for the rules.
     pub objectives: Objectives,
+    /// The server's machine.
+    pub host: Host,
     /// Deadlines and timeouts.
     pub timeouts: Timeouts,
     /// Window of `pg_cache_hit_ratio` and `pg_index_scan_ratio`.
@@ -252,6 +263,7 @@ impl Default for Settings {
                 cache_hit_ratio: 0.95,
                 index_scan_ratio: 0.9,
             },
+            host: Host::default(),
             timeouts: Timeouts {
                 connect: Duration::from_secs(3),
                 handshake: Duration::from_secs(3),

@@ -87,6 +87,8 @@ macro_rules! setting {
 }
 
 setting! {
+    Option<f64>: Value::Number(v) => Some(Some(v));
+    Option<u64>: Value::Integer(v) => Some(Some(v));
     Duration: Value::Duration(v) => Some(v);
     f64: Value::Number(v) => Some(v), Value::Duration(v) => Some(v.as_secs_f64());
     usize: Value::Integer(v) => usize::try_from(v).ok();
@@ -223,6 +225,8 @@ impl<'a> Sources<'a> {
         self.put("objectives.longest_query", &mut s.objectives.longest_query)?;
         self.put("objectives.cache_hit_ratio", &mut s.objectives.cache_hit_ratio)?;
         self.put("objectives.index_scan_ratio", &mut s.objectives.index_scan_ratio)?;
+        self.put("host.memory", &mut s.host.memory)?;
+        self.put("host.cpus", &mut s.host.cpus)?;
         self.put("ratio_window", &mut s.ratio_window)?;
         self.put("series_limit", &mut s.series_limit)?;
         self.put("collectors.statements.top", &mut s.statements.top)?;

@@ -24,6 +24,8 @@ pub enum Kind {
     Duration { min: Duration, max: Duration },
     /// A number from 0 to 1.
     Ratio,
+    /// Bytes, with a unit as PostgreSQL takes it: `16GB`; powers of 1024.
+    Bytes,
     /// A whole number, the limits included.
     Integer { min: u64, max: u64 },
     /// On or off.
@@ -110,6 +112,7 @@ impl Kind {
                 format!("duration, {} to {}", duration::format(*min), duration::format(*max))
             }
             Self::Ratio => "number, 0 to 1".to_owned(),
+            Self::Bytes => "bytes, such as `16GB`".to_owned(),
             Self::Integer { min, max } => format!("whole number, {min} to {max}"),
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Choice { words, .. } => format!("one of {}", quoted(words)),
@@ -127,6 +130,7 @@ impl Kind {
         match self {
             Self::Duration { .. } => "DURATION",
             Self::Ratio => "RATIO",
+            Self::Bytes => "BYTES",
             Self::Integer { .. } => "N",
             Self::Boolean => "BOOL",
             Self::Choice { .. } => "WORD",
@@ -194,6 +198,7 @@ impl Kind {
                 })?;
                 Ok(Value::Number(value))
             }
+            Self::Bytes => size(text).map(Value::Number),
             Self::Integer { min, max } => {
                 let value: u64 = text.parse().map_err(|_| {
                     Fault::new(
@@ -282,6 +287,24 @@ fn quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// `16GB` in bytes.
+fn size(text: &str) -> Result<f64, Fault> {
+    let bad = || Fault::new("is not a size", "write a size such as 512MB or 16GB");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let power = match unit.trim() {
+        "" | "B" => 0,
+        "kB" => 1,
+        "MB" => 2,
+        "GB" => 3,
+        "TB" => 4,
+        _ => return Err(bad()),
+    };
+    let number: u32 = number.parse().map_err(|_| bad())?;
+    let bytes = f64::from(number) * 1_024_f64.powi(power);
+    if bytes > 0.0 { Ok(bytes) } else { Err(bad()) }
+}
+
 /// `:9187` means all addresses: the IPv6 wildcard, which on Linux takes IPv4 too.
 fn address(text: &str) -> Result<SocketAddr, Fault> {
     let bad = |problem: &str| {
@@ -352,6 +375,13 @@ mod tests {
             (Kind::Ratio, "0", Some(Value::Number(0.0))),
             (Kind::Ratio, "1.0", Some(Value::Number(1.0))),
             (Kind::Ratio, "1.01", None),
+            (Kind::Bytes, "16GB", Some(Value::Number(17_179_869_184.0))),
+            (Kind::Bytes, "512 MB", Some(Value::Number(536_870_912.0))),
+            (Kind::Bytes, "1024", Some(Value::Number(1_024.0))),
+            (Kind::Bytes, "16GiB", None),
+            (Kind::Bytes, "0GB", None),
+            (Kind::Bytes, "GB", None),
+            (Kind::Bytes, "-1GB", None),
             (Kind::Ratio, "-0.1", None),
             (Kind::Ratio, "NaN", None),
             (Kind::Ratio, "inf", None),

@@ -5,4 +5,6 @@
 pub mod delta;
 pub mod latency;
 pub mod partition;
+pub mod recommend;
 pub mod rollup;
+pub mod schedule;

@@ -20,6 +20,9 @@ async fn prepare(admin: &Client) {
 
 /// Creates, attaches, detaches and drops for four seconds; returns how often.
 async fn churn(admin: Client, vacuum: bool) -> u32 {
+    let version = admin.query_one("SELECT current_setting('server_version_num')::int4", &[]).await;
+    let concurrently =
+        if version.unwrap().get::<_, i32>(0) >= 140_000 { "CONCURRENTLY" } else { "" };
     let mut rounds = 0;
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
@@ -28,6 +31,8 @@ async fn churn(admin: Client, vacuum: bool) -> u32 {
              PARTITION BY LIST (ts)",
             "ALTER TABLE t ATTACH PARTITION loose FOR VALUES FROM ('2400-01-01') TO ('2500-01-01')",
             "ALTER TABLE t DETACH PARTITION loose",
+            "ALTER TABLE t ATTACH PARTITION loose FOR VALUES FROM ('2500-01-01') TO ('2600-01-01')",
+            &format!("ALTER TABLE t DETACH PARTITION loose {concurrently}"),
             "DROP TABLE t_b",
             "CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE m (k mood) PARTITION BY LIST (k); \
              CREATE TABLE m_a PARTITION OF m FOR VALUES IN ('a', 'b')",

@@ -282,6 +282,17 @@ fn columns() -> Vec<Tree> {
              END LOOP; END $$",
         ).values(&["'a'", "'b'", "'c'"]),
         tree(
+            "time_over_default",
+            "CREATE TABLE time_over_default (ts timestamptz, k text, sub text) PARTITION BY RANGE (ts);
+             CALL daily('time_over_default', -1, 6, 'PARTITION BY LIST (k)');
+             DO $$ BEGIN FOR i IN 0..5 LOOP
+               EXECUTE format('CREATE TABLE tod_a%s PARTITION OF time_over_default_%s FOR VALUES IN (''a'') PARTITION BY LIST (sub)', i, i);
+               EXECUTE format('CREATE TABLE tod_n%s PARTITION OF tod_a%s FOR VALUES IN (NULL)', i, i);
+               CONTINUE WHEN i = 4;
+               EXECUTE format('CREATE TABLE tod_rest%s PARTITION OF time_over_default_%s DEFAULT', i, i);
+             END LOOP; END $$",
+        ).values(&["'a'", "'b'", "NULL"]),
+        tree(
             "time_over_int",
             "CREATE TABLE time_over_int (ts date, k int) PARTITION BY RANGE (ts);
              CALL daily('time_over_int', 0, 5, 'PARTITION BY RANGE (k)');
@@ -308,6 +319,13 @@ fn columns() -> Vec<Tree> {
              CREATE TABLE hot_1 PARTITION OF hash_over_time FOR VALUES WITH (modulus 2, remainder 1) PARTITION BY RANGE (ts);
              CALL daily('hot_0', -2, 9); CALL daily('hot_1', -2, 5)",
         ).values(&["1", "2", "3", "4", "5", "6", "7", "8"]),
+        tree(
+            "hash_hole",
+            "CREATE TABLE hash_hole (ts timestamp, k int) PARTITION BY HASH (k);
+             CREATE TABLE hh_0 PARTITION OF hash_hole FOR VALUES WITH (modulus 2, remainder 0) PARTITION BY RANGE (ts);
+             CREATE TABLE hh_1 PARTITION OF hash_hole FOR VALUES WITH (modulus 4, remainder 1) PARTITION BY RANGE (ts);
+             CALL daily('hh_0', -2, 9); CALL daily('hh_1', -2, 9)",
+        ).values(&["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"]),
         tree(
             "year_over_day",
             "CREATE TABLE year_over_day (ts date) PARTITION BY RANGE (ts);

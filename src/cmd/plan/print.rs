@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::Wanted;
 use super::catalogue::{Catalogue, Relation};
+use super::check;
 use crate::derive::partition::Bound;
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension, Retirement};
@@ -44,7 +45,7 @@ fn remark(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -55,6 +56,7 @@ impl Page<'_> {
         for extension in self.extensions {
             self.extension(&mut out, extension)?;
         }
+        check::write(&mut out, self)?;
         if self.extensions.is_empty() {
             writeln!(out, "\n-- Nothing to create: the partitions last until then.")?;
         }
@@ -80,9 +82,8 @@ impl Page<'_> {
             out,
             "-- Nothing has been executed. Run it as the table's owner, {}, and not inside a transaction:\n\
              --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f THIS_FILE\n\
-             -- It can be run again: what is done already is passed over. A table that has got one of\n\
-             -- these names in the meantime is passed over too, whatever its bounds are: plan again\n\
-             -- afterwards, and nothing must be left to create.",
+             -- It can be run again: what is done already is passed over. A check at the end fails if a\n\
+             -- table that got one of these names in the meantime is not the partition that is wanted.",
             remark(owner),
         )?;
         if !self.zone_known {
@@ -110,7 +111,8 @@ impl Page<'_> {
              -- that lock holds up all who come after, so give up soon, and run this again.\n\
              SET lock_timeout = '2s';\n\
              -- Partitions go where their models are, not where this session would put them.\n\
-             SET default_tablespace = '';"
+             SET default_tablespace = '';\n\
+             SET standard_conforming_strings = on;"
         )
     }
 

@@ -104,6 +104,19 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "Share of scans by index that the alerts hold each table to.",
         ),
         Key::new(
+            "host.memory",
+            Kind::Bytes,
+            "",
+            "Memory of the machine that the server runs on; SQL does not tell it, and recommendations \
+             that need it are silent without.",
+        ),
+        Key::new(
+            "host.cpus",
+            Kind::Integer { min: 1, max: 4_096 },
+            "",
+            "Processors of the machine that the server runs on, likewise.",
+        ),
+        Key::new(
             "ratio_window",
             Kind::Duration { min: SECOND, max: 7 * DAY },
             time(d.ratio_window),

@@ -87,7 +87,9 @@ impl Accept {
                     let here = values.get(value).or(default.as_deref());
                     here.is_some_and(|here| here.contains(below))
                 });
-                listed && contains_rest(default, rest, values.values())
+                // What the other lists by itself does not reach its DEFAULT.
+                let reached = values.iter().filter(|(value, _)| !wanted.contains_key(*value));
+                listed && contains_rest(default, rest, reached.map(|(_, below)| below))
             }
             (Self::Ranged { ranges, default }, Self::Ranged { ranges: wanted, default: rest }) => {
                 let ranged = wanted.iter().all(|w| {
@@ -96,7 +98,8 @@ impl Accept {
                     let all = || ranges.iter().all(|r| r.below.contains(&w.below));
                     inside || default.as_ref().is_some_and(|d| d.contains(&w.below) && all())
                 });
-                ranged && contains_rest(default, rest, ranges.iter().map(|r| &r.below))
+                let reached = ranges.iter().filter(|r| !wanted.iter().any(|w| w.surrounds(r)));
+                ranged && contains_rest(default, rest, reached.map(|r| &r.below))
             }
             _ => false,
         }
@@ -196,6 +199,31 @@ mod tests {
         assert!(!list(&["a"], false).contains(&list(&["a", "b"], false)));
         assert!(list(&["a"], true) == Accept::All && Accept::All.contains(&list(&["z"], false)));
         assert!(!list(&["a"], false).contains(&Accept::All));
+    }
+
+    #[test]
+    fn a_default_takes_only_what_is_not_listed() {
+        let below = |values: &[&str]| list(values, false);
+        let slice = |eu: &[&str]| {
+            let values = BTreeMap::from([(value("eu"), below(eu))]);
+            Accept::listed(values, Some(Accept::All))
+        };
+        assert!(slice(&["a"]).contains(&slice(&["a"])), "the same takes the same");
+        assert!(slice(&["a", "b"]).contains(&slice(&["a"])));
+        assert!(!slice(&["a"]).contains(&slice(&["a", "b"])));
+        // Here `us` is narrower than the DEFAULT that takes it there.
+        let values = BTreeMap::from([(value("eu"), below(&["a"])), (value("us"), below(&["a"]))]);
+        let narrower = Accept::listed(values, Some(Accept::All));
+        assert!(!narrower.contains(&slice(&["a"])) && slice(&["a"]).contains(&narrower));
+
+        let ranged = |to: &str, inside: &[&str]| {
+            let range =
+                Range { from: [value("0")].into(), to: [value(to)].into(), below: below(inside) };
+            Accept::ranged(vec![range], Some(Accept::All))
+        };
+        assert!(ranged("9", &["a"]).contains(&ranged("9", &["a"])));
+        assert!(!ranged("9", &["a"]).contains(&ranged("8", &["a"])), "from 8 on less is taken");
+        assert!(ranged("8", &["a"]).contains(&ranged("9", &["a"])));
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Creation {
     pub instead_of: Option<String>,
     /// What it takes.
     pub bound: Bound,
+    /// The same as the server will give it back in UTC.
+    pub check: Bound,
     /// Level and child that it is made like.
     pub like: (usize, usize),
     /// Its own partitions, where it has any.
@@ -409,13 +411,14 @@ impl Planner<'_> {
             .ok_or_else(far)?;
         let (level, child) = manner.model;
         let (name, instead_of) = self.claim(level, child, table)?;
-        let bound = axis.bound(from, to, &rhythm.zone, &manner.like).ok_or_else(far)?;
+        let bound = |zone| axis.bound(from, to, zone, &manner.like).ok_or_else(far);
+        let (bound, check) = (bound(&rhythm.zone)?, bound(&TimeZone::UTC)?);
         let below = self.get(level)?.children.get(child).and_then(|c| c.level);
         let children = match below {
             Some(below) => self.below(below, axis.instants(finite(from, to)), &name)?,
             None => Vec::new(),
         };
-        Ok(Creation { name, instead_of, bound, like: manner.model, children })
+        Ok(Creation { name, instead_of, bound, check, like: manner.model, children })
     }
 
     /// The partitions of a new table that is partitioned as the level `like`.
@@ -446,7 +449,9 @@ impl Planner<'_> {
                 Some(below) => self.below(below, path, &name)?,
                 None => Vec::new(),
             };
-            creations.push(Creation { name, instead_of, bound, like: (like, child), children });
+            let check = bound.clone();
+            let like = (like, child);
+            creations.push(Creation { name, instead_of, bound, check, like, children });
         }
         Ok(creations)
     }

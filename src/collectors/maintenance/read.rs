@@ -1,0 +1,494 @@
+//! What the maintenance collector reads: the tree of partitions, pg_partman's settings, pg_cron's jobs.
+//!
+//! Must not: lock a user's table, read a table of runs further than by its primary key and a limit, or
+//! let one extension cost the other.
+
+use std::collections::BTreeSet;
+
+use super::State;
+use crate::error::CollectError;
+use crate::pg::{Query, Row, Session};
+
+/// Rows of `cron.job_run_details` that one poll looks at in each direction.
+const RUNS: i64 = 10_000;
+
+macro_rules! roots {
+    ($attached:literal) => {
+        concat!(
+            "\
+SELECT p.partrelid::int8 AS oid, i.inhparent::int8 AS parent,
+       CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname,
+       CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname,
+       COALESCE(a.partitions, 0)::int8 AS partitions, COALESCE(a.newest, 0)::int8 AS newest,
+       pg_catalog.date_part('epoch', a.committed) AS committed
+  FROM pg_catalog.pg_partitioned_table p
+  JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = p.partrelid",
+            $attached,
+            "
+  LEFT JOIN (SELECT i.inhparent, pg_catalog.count(*) AS partitions,
+                    pg_catalog.max(i.inhrelid::int8) AS newest,
+                    pg_catalog.max(CASE WHEN $1 > 0 AND pg_catalog.current_setting('track_commit_timestamp')::bool
+                                        THEN pg_catalog.pg_xact_commit_timestamp(i.xmin) END) AS committed
+               FROM pg_catalog.pg_inherits i
+               JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = i.inhparent",
+            $attached,
+            "
+              GROUP BY i.inhparent) a ON a.inhparent = p.partrelid
+ WHERE c.relpersistence <> 't'"
+        )
+    };
+}
+
+/// A pending detach rewrites its row of `pg_inherits`, and is no attachment.
+const ROOTS: &[(i32, &str)] = &[(140_000, roots!(" AND NOT i.inhdetachpending")), (0, roots!(""))];
+
+/// SQLSTATE of a standby that is told to keep commit times, but gets none from its primary.
+const NO_COMMIT_TIMES: &str = "55000";
+
+/// Now, and the tables of the extensions: columns of PostgreSQL's own types (the others could run a
+/// user's code), whether the role may read them, and whether it then sees all rows. A policy for the
+/// role that is plainly `true` opens what pg_cron's own policies close.
+const SOURCES: &str = "\
+SELECT pg_catalog.date_part('epoch', pg_catalog.now()) AS now, x.*
+  FROM (VALUES (1)) one(x_)
+  LEFT JOIN (
+SELECT e.extname::text AS source, c.relname::text AS relation,
+       pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::int8 < 16384) AS columns,
+       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+         AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS granted,
+       NOT pg_catalog.row_security_active(c.oid)
+         OR EXISTS (SELECT FROM pg_catalog.pg_policy p
+                     WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
+                       AND p.polqual::text ~ '^[{]CONST :consttype 16 .* :constvalue 1 [[] [0 ]*1 [0 ]*[]][}]$'
+                       AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r(role)
+                                    WHERE r.role = 0
+                                       OR pg_catalog.pg_has_role(r.role, 'USAGE')))
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy p
+                         WHERE p.polrelid = c.oid AND NOT p.polpermissive
+                           AND p.polcmd IN ('r', '*')) AS whole
+  FROM pg_catalog.pg_extension e
+  JOIN pg_catalog.pg_depend d
+    ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+   AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
+  JOIN pg_catalog.pg_class c ON c.oid = d.objid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r'
+   AND (e.extname = 'pg_partman' AND c.relname = 'part_config'
+        OR e.extname = 'pg_cron' AND c.relname IN ('job', 'job_run_details'))) x ON true";
+
+/// A column as a type, or NULL where this version has none, or one of a type that a user made.
+fn column(table: &Source, name: &str, kind: &str) -> String {
+    match table.columns.iter().any(|c| c == name) {
+        true => format!("c.{name}::{kind}"),
+        false => format!("NULL::{kind}"),
+    }
+}
+
+/// What is no interval in words counts keys, or is nothing that pg_partman knows.
+fn part_config(table: &Source) -> String {
+    let column = |name, kind| column(table, name, kind);
+    format!(
+        "\
+SELECT {parent} AS parent, {premake} AS premake, {automatic} = 'on' AS automatic,
+       {infinite} AS infinite,
+       CASE WHEN {retention} ~* '^( *[0-9]{{1,6}} +(year|month|mon|week|day|hour|minute|min|second|sec)s?)+ *$'
+            THEN pg_catalog.date_part('epoch', {retention}::interval) END AS retention,
+       CASE WHEN {retention} IS NOT NULL THEN {keeps} END AS keeps,
+       pg_catalog.date_part('epoch', {last_run}) AS last_run
+  FROM {sql} c LIMIT 10000",
+        parent = column("parent_table", "text"),
+        premake = column("premake", "float8"),
+        automatic = column("automatic_maintenance", "text"),
+        infinite = column("infinite_time_partitions", "bool"),
+        retention = column("retention", "text"),
+        keeps = column("retention_keep_table", "bool"),
+        last_run = column("maintenance_last_run", "timestamptz"),
+        sql = table.sql,
+    )
+}
+
+/// The jobs that concern partitions, by their command or name; neither leaves the server but the name.
+fn jobs(table: &Source) -> String {
+    let column = |name, kind| column(table, name, kind);
+    format!(
+        "\
+SELECT {id} AS jobid, COALESCE({name}, '') AS jobname, {database} AS database,
+       {schedule} AS schedule, COALESCE({active}, true) AS active
+  FROM {sql} c
+ WHERE pg_catalog.concat_ws(' ', {command}, {name}) ~* 'partition|partman|run_maintenance'
+ ORDER BY 1 LIMIT 1000",
+        id = column("jobid", "int8"),
+        name = column("jobname", "text"),
+        database = column("database", "text"),
+        schedule = column("schedule", "text"),
+        active = column("active", "bool"),
+        command = column("command", "text"),
+        sql = table.sql,
+    )
+}
+
+/// Runs above `$1`, below `$2` and at `$3`, each by the primary key; of the jobs in `$4`.
+fn runs(table: &str) -> String {
+    let chunk = |condition: &str| {
+        format!("(SELECT * FROM {table} d WHERE d.runid {condition} LIMIT {RUNS})")
+    };
+    format!(
+        "\
+SELECT r.runid::int8, r.jobid::int8, r.status IN ('succeeded', 'failed') AS finished,
+       r.status = 'succeeded' AS succeeded,
+       pg_catalog.date_part('epoch', r.start_time) AS started,
+       pg_catalog.date_part('epoch', r.end_time) AS ended
+  FROM ({above} UNION ALL {below} UNION ALL {at}) r
+ WHERE r.jobid = ANY ($4)
+ ORDER BY r.runid",
+        above = chunk("> $1 ORDER BY d.runid"),
+        below = chunk("< $2 ORDER BY d.runid DESC"),
+        at = chunk("= ANY ($3)"),
+    )
+}
+
+/// The newest run, and how far the chunks of [`runs`] reach.
+fn reach(table: &str) -> String {
+    format!(
+        "\
+SELECT COALESCE((SELECT pg_catalog.max(d.runid) FROM {table} d), 0)::int8 AS newest,
+       (SELECT pg_catalog.max(x.runid) FROM (SELECT d.runid FROM {table} d
+         WHERE d.runid > $1 ORDER BY d.runid LIMIT {RUNS}) x)::int8 AS high,
+       (SELECT pg_catalog.min(x.runid) FROM (SELECT d.runid FROM {table} d
+         WHERE d.runid < $2 ORDER BY d.runid DESC LIMIT {RUNS}) x)::int8 AS low"
+    )
+}
+
+/// A partitioned table and what is directly below it.
+#[derive(Debug, Clone)]
+pub struct Level {
+    /// `pg_class.oid`.
+    pub oid: i64,
+    /// Its parent's, of an inner one.
+    pub parent: Option<i64>,
+    /// Schema and name of a root.
+    pub name: Option<(String, String)>,
+    /// How many partitions it has.
+    pub partitions: i64,
+    /// Highest OID of them.
+    pub newest: i64,
+    /// Unix seconds at which the last one was attached, where the server keeps that.
+    pub committed: Option<f64>,
+}
+
+/// One row of `part_config`.
+#[derive(Debug, Clone)]
+pub struct Partman {
+    /// Schema and name of the parent.
+    pub name: (String, String),
+    /// Partitions that are made ahead.
+    pub premake: Option<f64>,
+    /// Whether `run_maintenance` without arguments looks at it.
+    pub automatic: Option<bool>,
+    /// Whether partitions are made although no data comes.
+    pub infinite: Option<bool>,
+    /// Seconds.
+    pub retention: Option<f64>,
+    /// Whether retention keeps the tables.
+    pub keeps: Option<bool>,
+    /// Unix seconds of the last success.
+    pub last_run: Option<f64>,
+}
+
+/// One job of pg_cron.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// `jobid`.
+    pub id: i64,
+    /// `jobname`, empty if it has none.
+    pub name: String,
+    /// Where it runs.
+    pub database: String,
+    /// As written.
+    pub schedule: String,
+    /// Whether it is to run.
+    pub active: bool,
+}
+
+/// One run of a job.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// `runid`.
+    pub id: i64,
+    /// `jobid`.
+    pub job: i64,
+    /// Whether it is over.
+    pub finished: bool,
+    /// Whether that was a success.
+    pub succeeded: bool,
+    /// Unix seconds; a job that found no connection has neither.
+    pub started: Option<f64>,
+    /// Unix seconds.
+    pub ended: Option<f64>,
+}
+
+/// What was read of pg_cron.
+#[derive(Debug, Clone, Default)]
+pub struct Cron {
+    /// Jobs that concern partitions.
+    pub jobs: Vec<Job>,
+    /// Runs of them, by ID.
+    pub runs: Vec<Run>,
+    /// All runs up to this one have been looked at, from `low` on.
+    pub high: i64,
+    /// See `high`.
+    pub low: i64,
+    /// Whether run IDs began anew, so that what is known is of another table.
+    pub afresh: bool,
+}
+
+/// What one collection reads.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// Database.
+    pub datname: String,
+    /// Unix seconds by the server's clock.
+    pub now: f64,
+    /// Partitioned tables.
+    pub levels: Vec<Level>,
+    /// Roots of which the configuration wants no series.
+    pub ignored: BTreeSet<(String, String)>,
+    /// Extension, and why it could not be read; empty if it could.
+    pub sources: Vec<(&'static str, &'static str)>,
+    /// pg_partman's settings.
+    pub partman: Vec<Partman>,
+    /// pg_cron's jobs, in the database that has them.
+    pub cron: Option<Cron>,
+}
+
+/// One table of an extension.
+struct Source {
+    relation: String,
+    /// Schema and name, quoted.
+    sql: String,
+    columns: Vec<String>,
+    /// Whether it may be read, and whether all rows are seen then.
+    granted: bool,
+    whole: bool,
+}
+
+/// Why one could not be read.
+type Reason = &'static str;
+
+impl Source {
+    fn open(&self) -> Result<&Self, Reason> {
+        match (self.granted, self.whole) {
+            (false, _) => Err("privilege"),
+            (true, false) => Err("row_security"),
+            (true, true) => Ok(self),
+        }
+    }
+}
+
+/// An extension that cannot be read for another reason (a lock, an unknown version) costs itself.
+fn local<T>(read: Result<T, CollectError>) -> Result<Result<T, Reason>, CollectError> {
+    match read {
+        Err(e) if e.is_fatal() => Err(e),
+        Err(_) => Ok(Err("failed")),
+        Ok(rows) => Ok(Ok(rows)),
+    }
+}
+
+impl Rows {
+    /// Reads everything about one database.
+    pub(super) async fn fetch(session: &Session, state: &State) -> Result<Self, CollectError> {
+        let server = session.server();
+        let version = server.version_num;
+        let roots = ROOTS.iter().find(|(since, _)| version >= *since);
+        let roots = roots.map_or(roots!(""), |(_, sql)| sql);
+        let read = async |times: i64| {
+            session.read_all(&[Query::new(SOURCES), Query::new(roots).int8(&times)]).await
+        };
+        let answers = match read(1).await {
+            Err(CollectError::Query { sqlstate, .. }) if sqlstate == NO_COMMIT_TIMES => {
+                read(0).await?
+            }
+            answers => answers?,
+        };
+        let [facts, levels] = answers.as_slice() else { return Err(no_answer()) };
+        let mut rows = Self {
+            datname: server.datname.clone(),
+            now: facts.first().ok_or_else(no_answer)?.get("now")?,
+            levels: levels.iter().map(level).collect::<Result<_, _>>()?,
+            ignored: BTreeSet::new(),
+            sources: Vec::new(),
+            partman: Vec::new(),
+            cron: None,
+        };
+        let (mut partman, mut cron) = (Vec::new(), Vec::new());
+        for row in facts {
+            match row.get::<Option<&str>>("source")? {
+                Some("pg_partman") => partman.push(source(row)?),
+                Some("pg_cron") => cron.push(source(row)?),
+                _ => {}
+            }
+        }
+        if let Some(table) = partman.first() {
+            match rows.read_partman(session, table).await? {
+                Ok(()) => rows.sources.push(("pg_partman", "")),
+                Err(reason) => rows.sources.push(("pg_partman", reason)),
+            }
+        }
+        if !cron.is_empty() {
+            match read_cron(session, &cron, state).await? {
+                Ok(cron) => {
+                    rows.cron = Some(cron);
+                    rows.sources.push(("pg_cron", ""));
+                }
+                Err(reason) => rows.sources.push(("pg_cron", reason)),
+            }
+        }
+        let rules = &session.settings().partitions;
+        let names = rows.levels.iter().filter_map(|level| level.name.as_ref());
+        let ignored =
+            names.chain(rows.partman.iter().map(|p| &p.name)).filter(|(schema, table)| {
+                rules.rule(&rows.datname, schema, table).is_some_and(|rule| rule.ignore)
+            });
+        rows.ignored = ignored.cloned().collect();
+        Ok(rows)
+    }
+
+    async fn read_partman(
+        &mut self,
+        session: &Session,
+        table: &Source,
+    ) -> Result<Result<(), Reason>, CollectError> {
+        let sql = match table.open() {
+            Ok(table) => part_config(table),
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let rows = match local(session.read(sql.as_str()).await)? {
+            Ok(rows) => rows,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        for row in &rows {
+            let parent: String = row.get("parent")?;
+            let Some((schema, relname)) = parent.split_once('.') else { continue };
+            self.partman.push(Partman {
+                name: (schema.to_owned(), relname.to_owned()),
+                premake: row.get("premake")?,
+                automatic: row.get("automatic")?,
+                infinite: row.get("infinite")?,
+                retention: row.get("retention")?,
+                keeps: row.get("keeps")?,
+                last_run: row.get("last_run")?,
+            });
+        }
+        Ok(Ok(()))
+    }
+}
+
+async fn read_cron(
+    session: &Session,
+    tables: &[Source],
+    state: &State,
+) -> Result<Result<Cron, Reason>, CollectError> {
+    let table = |name: &str| tables.iter().find(|t| t.relation == name);
+    let Some(job) = table("job") else { return Ok(Err("failed")) };
+    let sql = match job.open() {
+        Ok(table) => jobs(table),
+        Err(reason) => return Ok(Err(reason)),
+    };
+    // Before 1.3 there are no runs to be read.
+    let details = match table("job_run_details").map(Source::open).transpose() {
+        Ok(details) => details,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let rows = match local(session.read(sql.as_str()).await)? {
+        Ok(rows) => rows,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let jobs: Vec<Job> = rows.iter().map(job_of).collect::<Result<_, _>>()?;
+    let mut cron = Cron { jobs, high: state.high, low: state.low, ..Cron::default() };
+    let Some(details) = details else { return Ok(Ok(cron)) };
+    let ids: Vec<i64> = cron.jobs.iter().map(|job| job.id).collect();
+    // Older runs are of use only as long as there is a job of which no run is known.
+    let backwards = ids.iter().any(|id| !state.runs.contains_key(id));
+    let (reach, runs) = (reach(&details.sql), runs(&details.sql));
+    if state.high == 0 {
+        // At first nothing is new, and everything is old.
+        let newest: i64 = match local(session.read(Query::new(&reach).int8(&0).int8(&0)).await)? {
+            Ok(rows) => rows.first().ok_or_else(no_answer)?.get("newest")?,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        (cron.high, cron.low) = (newest, newest.saturating_add(1));
+    }
+    let (above, below) = (cron.high, if backwards { cron.low } else { 0 });
+    let queries = [
+        Query::new(&reach).int8(&above).int8(&below),
+        Query::new(&runs).int8(&above).int8(&below).int8_array(&state.pending).int8_array(&ids),
+    ];
+    let answers = match local(session.read_all(&queries).await)? {
+        Ok(answers) => answers,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let [reach, runs] = answers.as_slice() else { return Err(no_answer()) };
+    let reach = reach.first().ok_or_else(no_answer)?;
+    cron.runs = runs.iter().map(run_of).collect::<Result<_, _>>()?;
+    cron.afresh = reach.get::<i64>("newest")? < cron.high && reach.get::<i64>("newest")? > 0;
+    cron.high = reach.get::<Option<i64>>("high")?.unwrap_or(cron.high);
+    if backwards {
+        // Nothing is left below: there is no more to look for.
+        cron.low = reach.get::<Option<i64>>("low")?.unwrap_or(0);
+    }
+    Ok(Ok(cron))
+}
+
+fn level(row: &Row) -> Result<Level, CollectError> {
+    let name = row.get::<Option<String>>("schemaname")?.zip(row.get("relname")?);
+    Ok(Level {
+        oid: row.get("oid")?,
+        parent: row.get("parent")?,
+        name,
+        partitions: row.get("partitions")?,
+        newest: row.get("newest")?,
+        committed: row.get("committed")?,
+    })
+}
+
+fn source(row: &Row) -> Result<Source, CollectError> {
+    Ok(Source {
+        relation: row.get("relation")?,
+        sql: row.get("sql")?,
+        columns: row.get("columns")?,
+        granted: row.get("granted")?,
+        whole: row.get("whole")?,
+    })
+}
+
+fn job_of(row: &Row) -> Result<Job, CollectError> {
+    Ok(Job {
+        id: row.get("jobid")?,
+        name: row.get("jobname")?,
+        database: row.get("database")?,
+        schedule: row.get("schedule")?,
+        active: row.get("active")?,
+    })
+}
+
+fn run_of(row: &Row) -> Result<Run, CollectError> {
+    Ok(Run {
+        id: row.get("runid")?,
+        job: row.get("jobid")?,
+        finished: row.get::<Option<bool>>("finished")?.unwrap_or(false),
+        succeeded: row.get::<Option<bool>>("succeeded")?.unwrap_or(false),
+        started: row.get("started")?,
+        ended: row.get("ended")?,
+    })
+}
+
+fn no_answer() -> CollectError {
+    CollectError::Missing {
+        what: "the server did not answer with a row".to_owned(),
+        remedy: "check that this is a PostgreSQL server".to_owned(),
+    }
+}

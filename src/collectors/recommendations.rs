@@ -1,0 +1,312 @@
+//! Which recommendations about the server as a whole hold, by the rules of `derive::recommend`.
+//!
+//! Must not: judge on less evidence than a rule asks for; such a rule has no sample.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::derive::delta::Window;
+use crate::derive::recommend::{self, Checkpoints, Setting};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Query, Row, Server, Session};
+
+static ACTIVE: Metric = Metric::gauge(
+    "pg_recommendation_active",
+    &["id"],
+    "Whether the recommendation holds, by its rule over what was measured in the last hour, see \
+     docs/recommendations.md; absent where there is too little evidence to tell.",
+);
+
+/// Seconds of evidence that are kept.
+const SPAN: f64 = 3_600.0;
+
+/// Those that the rules look at; a version that lacks one has no row for it.
+const SETTINGS: &str = "\
+SELECT s.name, s.setting, s.unit, s.vartype FROM pg_catalog.pg_settings s WHERE s.name IN (
+ 'autovacuum', 'autovacuum_max_workers', 'autovacuum_vacuum_cost_limit',
+ 'checkpoint_completion_target', 'checkpoint_timeout', 'effective_cache_size', 'fsync',
+ 'full_page_writes', 'idle_in_transaction_session_timeout', 'log_min_duration_sample',
+ 'log_min_duration_statement', 'maintenance_work_mem', 'max_connections', 'max_parallel_workers',
+ 'max_wal_size', 'max_worker_processes', 'pg_stat_statements.max', 'shared_buffers',
+ 'track_counts', 'track_io_timing', 'vacuum_cost_limit', 'work_mem') ORDER BY 1";
+
+const TEMPORARY: &str = "\
+SELECT pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_files(d.oid))::float8,
+       pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_bytes(d.oid))::float8
+  FROM pg_catalog.pg_database d";
+
+/// Client backends, those in a statement, and autovacuum's workers.
+const BACKENDS: &str = "\
+SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'client backend')::float8,
+       pg_catalog.count(*) FILTER (WHERE a.backend_type = 'client backend'
+                                     AND a.state IN ('active', 'fastpath function call'))::float8,
+       pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker')::float8
+  FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid()";
+
+/// The view's columns moved in 17. WAL has no insert position during recovery.
+fn checkpoints(version_num: i32) -> &'static str {
+    if version_num >= 170_000 {
+        "SELECT c.num_timed::float8, c.num_requested::float8,
+                CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                     THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn END::float8
+           FROM pg_catalog.pg_stat_checkpointer c"
+    } else {
+        "SELECT c.checkpoints_timed::float8, c.checkpoints_req::float8,
+                CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                     THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn END::float8
+           FROM pg_catalog.pg_stat_bgwriter c"
+    }
+}
+
+/// `None` where this database does not have the extension, or too old a one.
+fn evictions(server: &Server) -> Option<String> {
+    let extension = server.extensions.get("pg_stat_statements")?;
+    let schema = &extension.schema;
+    (extension.version >= (1, 9))
+        .then(|| format!("SELECT i.dealloc::float8 FROM {schema}.pg_stat_statements_info() i"))
+}
+
+/// The collector.
+pub struct Recommendations;
+
+/// One reading.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rows {
+    /// Seconds, [`Session::seconds`].
+    pub at: f64,
+    /// Settings by name, in bytes and seconds.
+    pub settings: BTreeMap<String, Setting>,
+    /// From the configuration: bytes, processors, seconds.
+    pub memory: Option<f64>,
+    /// Processors, from the configuration.
+    pub cpus: Option<f64>,
+    /// Objective in seconds, from the configuration.
+    pub latency_objective: f64,
+    /// Timed and requested checkpoints, and bytes of WAL, all since the server began to count.
+    pub checkpoints: Option<[f64; 3]>,
+    /// Temporary files and their bytes, likewise.
+    pub temporary: Option<[f64; 2]>,
+    /// Evictions, likewise.
+    pub evictions: Option<f64>,
+    /// Client backends, those in a statement, autovacuum's workers, now.
+    pub backends: [f64; 3],
+}
+
+/// Evidence of the last hour.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When watching began.
+    since: Option<f64>,
+    checkpoints: Window<3>,
+    temporary: Window<2>,
+    evictions: Window<1>,
+    backends: VecDeque<(f64, [f64; 3])>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            since: None,
+            checkpoints: Window::new(SPAN),
+            temporary: Window::new(SPAN),
+            evictions: Window::new(SPAN),
+            backends: VecDeque::new(),
+        }
+    }
+}
+
+impl Collector for Recommendations {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "recommendations";
+    const HELP: &'static str = "Which recommendations about the server's settings hold.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const METRICS: &'static [&'static Metric] = &[&ACTIVE];
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let dealloc = evictions(session.server());
+        let mut queries: Vec<Query> = vec![
+            SETTINGS.into(),
+            checkpoints(session.server().version_num).into(),
+            TEMPORARY.into(),
+            BACKENDS.into(),
+        ];
+        queries.extend(dealloc.as_deref().map(Query::new));
+        let mut answers = session.read_all(&queries).await?.into_iter();
+        let mut next = || answers.next().unwrap_or_default();
+        let settings = next()
+            .iter()
+            .map(setting)
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        let checkpoints = numbers(&next())?;
+        let temporary = numbers(&next())?;
+        let backends = numbers(&next())?.unwrap_or_default();
+        let evictions = if dealloc.is_some() { numbers::<1>(&next())?.map(|[n]| n) } else { None };
+        let host = &session.settings().host;
+        Ok(Rows {
+            at: session.seconds(),
+            settings,
+            memory: host.memory,
+            // There are at most some thousands.
+            cpus: host.cpus.map(|cpus| cpus as f64),
+            latency_objective: session.settings().objectives.latency,
+            checkpoints,
+            temporary,
+            evictions,
+            backends,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        let server = facts(state, rows);
+        for rule in recommend::SERVER {
+            let active = (rule.check)(&server).map(|found| f64::from(u8::from(!found.is_empty())));
+            sink.number(&ACTIVE, &[rule.id], active);
+        }
+    }
+}
+
+/// One row of numbers; `None` where any is NULL.
+fn numbers<const N: usize>(rows: &[Row]) -> Result<Option<[f64; N]>, CollectError> {
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut numbers = [0.0; N];
+    for (i, number) in numbers.iter_mut().enumerate() {
+        match row.at::<Option<f64>>(i)? {
+            Some(value) => *number = value,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(numbers))
+}
+
+/// In bytes and seconds. -1, which switches off, stays -1.
+fn setting(row: &Row) -> Result<Option<(String, Setting)>, CollectError> {
+    let name: String = row.at(0)?;
+    let (text, unit): (String, Option<String>) = (row.at(1)?, row.at(2)?);
+    let value = match row.at::<&str>(3)? {
+        "bool" => Setting::Flag(text == "on"),
+        "integer" | "real" => match text.parse::<f64>() {
+            Ok(number) if number < 0.0 => Setting::Number(number),
+            Ok(number) => Setting::Number(number * factor(unit.as_deref())),
+            Err(_) => return Ok(None),
+        },
+        _ => Setting::Text(text),
+    };
+    Ok(Some((name, value)))
+}
+
+/// Of `pg_settings.unit`.
+fn factor(unit: Option<&str>) -> f64 {
+    match unit {
+        Some("kB") => 1_024.0,
+        Some("8kB") => 8_192.0,
+        Some("MB") => 1_048_576.0,
+        Some("16MB") => 16_777_216.0,
+        Some("ms") => 1e-3,
+        Some("min") => 60.0,
+        _ => 1.0,
+    }
+}
+
+/// Takes a reading, and gives what the last hour's have shown.
+fn facts(state: &mut State, rows: Rows) -> recommend::Server {
+    let at = rows.at;
+    let span = (at - *state.since.get_or_insert(at)).min(SPAN);
+    if let Some(counters) = rows.checkpoints {
+        state.checkpoints.push(at, counters);
+    }
+    if let Some(counters) = rows.temporary {
+        state.temporary.push(at, counters);
+    }
+    if let Some(counter) = rows.evictions {
+        state.evictions.push(at, [counter]);
+    }
+    state.backends.push_back((at, rows.backends));
+    while state.backends.front().is_some_and(|(t, _)| *t <= at - SPAN) {
+        state.backends.pop_front();
+    }
+    let peak = |i: usize| state.backends.iter().map(|(_, n)| n[i]).fold(0.0, f64::max);
+    let [timed, requested, wal] = state.checkpoints.sums();
+    let [files, bytes] = state.temporary.sums();
+    let [evictions] = state.evictions.sums();
+    recommend::Server {
+        settings: rows.settings,
+        memory: rows.memory,
+        cpus: rows.cpus,
+        span,
+        checkpoints: rows.checkpoints.map(|_| Checkpoints { timed, requested, wal }),
+        temporary: rows.temporary.map(|_| (files, bytes)),
+        evictions: rows.evictions.map(|_| evictions),
+        connections: Some(recommend::Connections { peak: peak(0), peak_active: peak(1) }),
+        autovacuum_workers: Some(peak(2)),
+        latency_objective: Some(rows.latency_objective),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::*;
+
+    fn reading(at: f64) -> Rows {
+        let number = |value| Setting::Number(value);
+        let settings = [
+            ("shared_buffers", number(134_217_728.0)),
+            ("max_connections", number(100.0)),
+            ("max_wal_size", number(1_073_741_824.0)),
+            ("checkpoint_timeout", number(300.0)),
+            ("checkpoint_completion_target", number(0.9)),
+            ("track_io_timing", Setting::Flag(true)),
+            ("autovacuum_max_workers", number(3.0)),
+            ("autovacuum_vacuum_cost_limit", number(-1.0)),
+            ("vacuum_cost_limit", number(200.0)),
+            ("pg_stat_statements.max", number(5_000.0)),
+        ];
+        Rows {
+            at,
+            settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+            memory: Some(17_179_869_184.0),
+            latency_objective: 0.05,
+            checkpoints: Some([0.0; 3]),
+            evictions: Some(7.0),
+            backends: [10.0, 2.0, 0.0],
+            ..Rows::default()
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let mut state = State::default();
+        poll(&Recommendations, &mut state, reading(0.0));
+        let forced = Rows {
+            checkpoints: Some([0.0, 6.0, 6e9]),
+            backends: [85.0, 60.0, 3.0],
+            ..reading(600.0)
+        };
+        poll(&Recommendations, &mut state, forced.clone());
+        // The peak is over, but was within the hour.
+        let after = Rows { at: 660.0, backends: [10.0, 2.0, 0.0], ..forced };
+        check("recommendations", &poll(&Recommendations, &mut state, after));
+    }
+
+    #[test]
+    fn what_happened_before_the_hour_is_no_evidence() {
+        let mut state = State::default();
+        poll(&Recommendations, &mut state, Rows { backends: [95.0, 1.0, 0.0], ..reading(0.0) });
+        let forced = Rows { checkpoints: Some([0.0, 6.0, 6e9]), ..reading(600.0) };
+        let then = poll(&Recommendations, &mut state, forced.clone());
+        for id in ["connections.pool", "settings.max_wal_size"] {
+            assert_eq!(value(&then, ACTIVE.name, &[id]), Some(1.0), "{id}");
+        }
+        let later = poll(&Recommendations, &mut state, Rows { at: 4_300.0, ..forced });
+        for id in ["connections.pool", "settings.max_wal_size"] {
+            assert_eq!(value(&later, ACTIVE.name, &[id]), Some(0.0), "{id}");
+        }
+    }
+}

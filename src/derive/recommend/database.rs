@@ -1,0 +1,456 @@
+//! Rules about one database: statements, partitions, indexes, vacuum, growth.
+//!
+//! Must not: quote the text of a statement, or call an estimate a measurement.
+
+use super::facts::{Database, Index, IndexFault, Statement, Table};
+use super::size::{bytes, project, seconds};
+use super::{Finding, Rule, Verdict, Weight};
+
+/// Shares of time over less than this are no evidence.
+const ENOUGH: f64 = 60.0;
+const MANY_PARTITIONS: f64 = 1_000.0;
+const MANY_ROWS: f64 = 1e7;
+const BLOATED: f64 = 0.5;
+const WORTH_A_REINDEX: f64 = 100.0 * 1_048_576.0;
+
+pub(super) static RULES: &[&Rule<Database>] = &[
+    &Rule {
+        id: "partitions.runway",
+        title: "Create partitions ahead",
+        weight: Weight::Critical,
+        threshold: "the runway is shorter than pg_partition_runway_required_seconds",
+        source: "pg_class.relpartbound",
+        check: runway,
+    },
+    &Rule {
+        id: "partitions.default_rows",
+        title: "Move rows out of the DEFAULT partition",
+        weight: Weight::Warning,
+        threshold: "the DEFAULT partition holds rows",
+        source: "pg_class.reltuples (estimated) of the DEFAULT partition",
+        check: default_rows,
+    },
+    &Rule {
+        id: "partitions.retention",
+        title: "Retire partitions that are past their retention",
+        weight: Weight::Info,
+        threshold: "data are older than max_age of the partition rule",
+        source: "pg_class.relpartbound, the configuration",
+        check: retention,
+    },
+    &Rule {
+        id: "partitions.many",
+        title: "Make fewer, larger partitions",
+        weight: Weight::Info,
+        threshold: "more than 1,000 partitions in one table",
+        source: "pg_inherits",
+        check: many_partitions,
+    },
+    &Rule {
+        id: "statements.prepare",
+        title: "Prepare statements whose planning dominates",
+        weight: Weight::Warning,
+        threshold: "planning is over half of a statement's time and 1 ms or more a call, at one call a \
+                    second or more; or a benchmark measured as much",
+        source: "pg_stat_statements.total_plan_time (track_planning), or `pgrunway bench`",
+        check: prepare,
+    },
+    &Rule {
+        id: "statements.materialise",
+        title: "Keep the result of a repeated aggregate",
+        weight: Weight::Info,
+        threshold: "a statement that aggregates takes 20 % of all execution time or more and reads 1,000 \
+                    blocks or more for each row that it returns",
+        source: "pg_stat_statements.shared_blks_hit, shared_blks_read, rows, total_exec_time",
+        check: materialise,
+    },
+    &Rule {
+        id: "statements.jit",
+        title: "Switch JIT off where compiling dominates",
+        weight: Weight::Info,
+        threshold: "compiling takes over 20 % of the execution time of all statements",
+        source: "pg_stat_statements.jit_*_time (15 and later)",
+        check: jit,
+    },
+    &Rule {
+        id: "indexes.invalid",
+        title: "Rebuild or drop invalid indexes",
+        weight: Weight::Warning,
+        threshold: "pg_index.indisvalid, indisready or indislive is false",
+        source: "pg_index",
+        check: invalid,
+    },
+    &Rule {
+        id: "indexes.unused",
+        title: "Drop indexes that nothing uses",
+        weight: Weight::Info,
+        threshold: "no scan since statistics began, 7 days ago or longer, and nothing depends on it",
+        source: "pg_stat_user_indexes.idx_scan, pg_stat_database.stats_reset",
+        check: unused,
+    },
+    &Rule {
+        id: "indexes.duplicate",
+        title: "Drop indexes that repeat another",
+        weight: Weight::Warning,
+        threshold: "same table, columns, classes, order and predicate; or a left prefix of another",
+        source: "pg_index, pg_constraint",
+        check: duplicate,
+    },
+    &Rule {
+        id: "indexes.bloat",
+        title: "Rebuild bloated indexes",
+        weight: Weight::Info,
+        threshold: "over half of 100 MB or more hold nothing, estimated",
+        source: "pg_class.relpages, pg_stats.avg_width (an estimate; `pgrunway verify --exact` measures)",
+        check: bloat,
+    },
+    &Rule {
+        id: "vacuum.overdue",
+        title: "Vacuum what is overdue",
+        weight: Weight::Warning,
+        threshold: "dead rows over autovacuum's own threshold",
+        source: "pg_stat_user_tables.n_dead_tup, pg_class.reloptions, pg_settings",
+        check: vacuum,
+    },
+    &Rule {
+        id: "vacuum.analyze",
+        title: "Analyze what is overdue",
+        weight: Weight::Info,
+        threshold: "changes since the last ANALYZE over autovacuum's own threshold",
+        source: "pg_stat_user_tables.n_mod_since_analyze, pg_class.reloptions, pg_settings",
+        check: analyze,
+    },
+    &Rule {
+        id: "vacuum.scale_factor",
+        title: "Vacuum large tables before a fifth of them is dead",
+        weight: Weight::Info,
+        threshold: "10 million rows or more in a table that is not partitioned, with \
+                    autovacuum_vacuum_scale_factor of 0.1 or more",
+        source: "pg_class.reltuples, reloptions; pg_settings",
+        check: scale_factor,
+    },
+    &Rule {
+        id: "storage.growth",
+        title: "Plan for the database's growth",
+        weight: Weight::Info,
+        threshold: "it doubles within a year at the growth measured over a day or longer",
+        source: "pg_database_size(), or the sizes of complete partitions",
+        check: growth,
+    },
+];
+
+fn finding(object: &str, evidence: String, remedy: impl Into<String>) -> Finding {
+    Finding { object: Some(object.to_owned()), evidence, remedy: remedy.into(), sql: None }
+}
+
+fn each_table(d: &Database, check: impl Fn(&Table) -> Option<Finding>) -> Verdict {
+    Some(d.tables.as_ref()?.iter().filter_map(check).collect())
+}
+
+fn each_index(d: &Database, check: impl Fn(&Index) -> Option<Finding>) -> Verdict {
+    Some(d.indexes.as_ref()?.iter().filter_map(check).collect())
+}
+
+fn runway(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let (left, required) = t.runway?;
+        if left >= required {
+            return None;
+        }
+        let evidence = if left >= 0.0 {
+            format!("Runway {} of {} required.", seconds(left), seconds(required))
+        } else {
+            format!("Coverage ended {} ago: inserts of new rows fail.", seconds(-left))
+        };
+        // In whole days, and as far again as is required.
+        let days = (required * 2.0 / 86_400.0).ceil().max(1.0);
+        let remedy = format!(
+            "`pgrunway plan {} --days {days:.0}` prints the DDL; then make the job that creates \
+             partitions run, and watch it.",
+            t.name
+        );
+        Some(finding(&t.name, evidence, remedy))
+    })
+}
+
+fn default_rows(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let rows = t.default_rows.filter(|rows| *rows > 0.0)?;
+        let evidence = format!("About {rows:.0} rows lie in the DEFAULT partition (estimated).");
+        let remedy = format!(
+            "A new partition cannot be attached while DEFAULT holds rows that belong in it; `pgrunway plan \
+             {} --days 7` prints the SQL that moves them.",
+            t.name
+        );
+        Some(finding(&t.name, evidence, remedy))
+    })
+}
+
+fn retention(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
+        let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
+        let remedy = format!(
+            "`pgrunway plan {} --days 7 --retire DAYS` prints the DETACH and DROP.",
+            t.name
+        );
+        Some(finding(&t.name, evidence, remedy))
+    })
+}
+
+fn many_partitions(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        (t.partitions > MANY_PARTITIONS).then(|| {
+            let evidence = format!("{:.0} partitions.", t.partitions);
+            let remedy = "A statement that cannot prune plans and locks every one of them. Let each hold \
+                          a longer span, or retire old ones; statements should name the key.";
+            finding(&t.name, evidence, remedy)
+        })
+    })
+}
+
+fn prepare(d: &Database) -> Verdict {
+    let planned = |s: &Statement| {
+        let plans = s.plans?;
+        let mean = s.planning / plans.max(1.0);
+        let share = s.planning / (s.planning + s.execution).max(f64::MIN_POSITIVE);
+        let often = d.span >= ENOUGH && s.calls / d.span >= 1.0 && plans >= s.calls * 0.5;
+        (often && share > 0.5 && mean >= 1e-3).then(|| {
+            let evidence = format!(
+                "Planned {plans:.0} times in {} at {} each, {:.0} % of its time; {} of planning a \
+                 second.",
+                seconds(d.span),
+                seconds(mean),
+                share * 100.0,
+                seconds(s.planning / d.span)
+            );
+            finding(&s.name, evidence, PREPARE)
+        })
+    };
+    let from_statements = d.statements.as_ref().filter(|all| all.iter().any(|s| s.plans.is_some()));
+    if from_statements.is_none() && d.benches.is_none() {
+        return None;
+    }
+    let mut found: Vec<Finding> =
+        from_statements.into_iter().flatten().filter_map(planned).collect();
+    for b in d.benches.iter().flatten() {
+        let saved = b.unprepared - b.prepared;
+        if saved >= 1e-3 && saved > b.unprepared * 0.5 {
+            let evidence = format!(
+                "Median round trip {} unprepared, {} prepared: {} saved a call, measured.",
+                seconds(b.unprepared),
+                seconds(b.prepared),
+                seconds(saved)
+            );
+            found.push(finding(&b.name, evidence, PREPARE));
+        }
+    }
+    Some(found)
+}
+
+const PREPARE: &str = "Prepare it once a connection and execute it by parameters: after five executions \
+                       PostgreSQL keeps a generic plan where that is no dearer.";
+
+fn materialise(d: &Database) -> Verdict {
+    let statements = d.statements.as_ref()?;
+    if d.span < ENOUGH {
+        return None;
+    }
+    let all: f64 = statements.iter().map(|s| s.execution).sum();
+    let dear = |s: &&Statement| {
+        s.aggregates == Some(true)
+            && s.calls >= 2.0
+            && s.execution >= all * 0.2
+            && s.blocks >= s.rows.max(1.0) * 1_000.0
+    };
+    let found = statements.iter().filter(dear).map(|s| {
+        let evidence = format!(
+            "{:.0} % of all execution time; {:.0} blocks for each of {:.1} rows a call, {:.2} calls a \
+             second.",
+            s.execution / all * 100.0,
+            s.blocks / s.rows.max(1.0),
+            s.rows / s.calls,
+            s.calls / d.span
+        );
+        let remedy = "A materialised view, refreshed CONCURRENTLY as often as its readers need, answers it \
+                      without reading the rows again.";
+        finding(&s.name, evidence, remedy)
+    });
+    Some(found.collect())
+}
+
+fn jit(d: &Database) -> Verdict {
+    let statements = d.statements.as_ref()?;
+    if d.span < ENOUGH || !statements.iter().any(|s| s.jit.is_some()) {
+        return None;
+    }
+    let compiling: f64 = statements.iter().filter_map(|s| s.jit).sum();
+    let execution: f64 = statements.iter().map(|s| s.execution).sum();
+    if compiling <= execution * 0.2 {
+        return Some(Vec::new());
+    }
+    Some(vec![Finding {
+        object: None,
+        evidence: format!(
+            "{} of {} of execution were spent compiling.",
+            seconds(compiling),
+            seconds(execution)
+        ),
+        remedy: "Off for the roles that run short statements, or a higher jit_above_cost."
+            .to_owned(),
+        sql: Some("ALTER SYSTEM SET jit = 'off';".to_owned()),
+    }])
+}
+
+fn drop(index: &Index) -> Option<String> {
+    // DROP INDEX CONCURRENTLY does not take a partitioned index.
+    let how = if index.partitioned { "" } else { "CONCURRENTLY " };
+    Some(format!("DROP INDEX {how}{};", index.name))
+}
+
+fn invalid(d: &Database) -> Verdict {
+    each_index(d, |i| {
+        matches!(i.fault, IndexFault::Invalid).then(|| Finding {
+            sql: (!i.partitioned).then(|| format!("REINDEX INDEX CONCURRENTLY {};", i.name)),
+            ..finding(
+                &i.name,
+                format!(
+                    "It is not valid: nothing reads it, every change maintains {}.",
+                    bytes(i.bytes)
+                ),
+                "Unless it is just being built: rebuild it, or drop it.",
+            )
+        })
+    })
+}
+
+fn unused(d: &Database) -> Verdict {
+    each_index(d, |i| match i.fault {
+        IndexFault::Unused { seconds: s } => Some(Finding {
+            sql: drop(i),
+            ..finding(
+                &i.name,
+                format!("No scan in {}; {}.", seconds(s), bytes(i.bytes)),
+                "Look at the standbys first: they count their own scans.",
+            )
+        }),
+        _ => None,
+    })
+}
+
+fn duplicate(d: &Database) -> Verdict {
+    each_index(d, |i| {
+        let (of, what) = match &i.fault {
+            IndexFault::Duplicate { of } => (of, "the same as"),
+            IndexFault::Redundant { of } => (of, "a left prefix of"),
+            _ => return None,
+        };
+        Some(Finding {
+            sql: drop(i),
+            ..finding(
+                &i.name,
+                format!("It is {what} {of}; {}.", bytes(i.bytes)),
+                "The other one serves the same statements.",
+            )
+        })
+    })
+}
+
+fn bloat(d: &Database) -> Verdict {
+    each_index(d, |i| match i.fault {
+        IndexFault::Bloated { share } if share > BLOATED && i.bytes >= WORTH_A_REINDEX => {
+            Some(Finding {
+                sql: Some(format!("REINDEX INDEX CONCURRENTLY {};", i.name)),
+                ..finding(
+                    &i.name,
+                    format!(
+                        "About {:.0} % of {} hold nothing (estimated).",
+                        share * 100.0,
+                        bytes(i.bytes)
+                    ),
+                    "It needs as much room again while it runs. `pgrunway verify --exact` measures first.",
+                )
+            })
+        }
+        _ => None,
+    })
+}
+
+fn vacuum(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let overdue = t.vacuum_overdue.filter(|n| *n > 0.0)?;
+        Some(Finding {
+            sql: Some(format!("VACUUM (ANALYZE) {};", t.name)),
+            ..finding(
+                &t.name,
+                format!("{overdue:.0} of its parts have more dead rows than autovacuum allows."),
+                "Find out why autovacuum does not come: long transactions, too few workers, locks.",
+            )
+        })
+    })
+}
+
+fn analyze(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let overdue = t.analyze_overdue.filter(|n| *n > 0.0)?;
+        let remedy = if t.partitions > 0.0 {
+            "autovacuum never analyses a partitioned table itself: let a job do it weekly."
+        } else {
+            "The planner works with old statistics until then."
+        };
+        Some(Finding {
+            sql: Some(format!("ANALYZE {};", t.name)),
+            ..finding(
+                &t.name,
+                format!("{overdue:.0} of its parts changed more than autovacuum allows."),
+                remedy,
+            )
+        })
+    })
+}
+
+fn scale_factor(d: &Database) -> Verdict {
+    each_table(d, |t| {
+        let (rows, factor) = (t.rows?, t.scale_factor?);
+        (t.partitions == 0.0 && rows >= MANY_ROWS && factor >= 0.1).then(|| Finding {
+            sql: Some(format!(
+                "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0.02);",
+                t.name
+            )),
+            ..finding(
+                &t.name,
+                format!(
+                    "About {rows:.0} rows (estimated): autovacuum waits for {:.0} dead ones.",
+                    rows * factor
+                ),
+                "More often and shorter.",
+            )
+        })
+    })
+}
+
+fn growth(d: &Database) -> Verdict {
+    let g = d.growth?;
+    if g.span < 86_400.0 {
+        return None;
+    }
+    let ahead = project(g.bytes, g.per_day);
+    if ahead[2].1 < g.bytes * 2.0 {
+        return Some(Vec::new());
+    }
+    let ahead: Vec<String> =
+        ahead.iter().map(|(days, size)| format!("{} in {days} days", bytes(*size))).collect();
+    Some(vec![Finding {
+        object: None,
+        evidence: format!(
+            "{} now, {} a day measured over {}: {} if that goes on.",
+            bytes(g.bytes),
+            bytes(g.per_day),
+            seconds(g.span),
+            ahead.join(", ")
+        ),
+        remedy: "Make room, or retire old partitions (max_age, `pgrunway plan --retire`)."
+            .to_owned(),
+        sql: None,
+    }])
+}

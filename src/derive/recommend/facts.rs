@@ -1,0 +1,196 @@
+//! What rules look at. Everything is optional: what could not be read or measured is `None`, and no
+//! rule guesses it.
+//!
+//! Must not: hold text of statements (they may carry secrets).
+
+use std::collections::BTreeMap;
+
+/// One setting.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Setting {
+    /// `pg_settings.setting` in bytes, seconds or as it is, by `pg_settings.unit`.
+    Number(f64),
+    /// On or off.
+    Flag(bool),
+    /// Anything else.
+    Text(String),
+}
+
+/// Checkpoints and WAL over [`Server::span`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Checkpoints {
+    /// Because `checkpoint_timeout` had passed.
+    pub timed: f64,
+    /// Because of `max_wal_size` or by command.
+    pub requested: f64,
+    /// Bytes of WAL written.
+    pub wal: f64,
+}
+
+/// Connections over [`Server::span`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Connections {
+    /// Most client backends at once.
+    pub peak: f64,
+    /// Most of them in a statement at once.
+    pub peak_active: f64,
+}
+
+/// A server as a whole.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Server {
+    /// By name.
+    pub settings: BTreeMap<String, Setting>,
+    /// Bytes of the machine's memory. SQL does not tell it: from the configuration.
+    pub memory: Option<f64>,
+    /// The machine's processors, likewise.
+    pub cpus: Option<f64>,
+    /// Seconds over which what follows was measured.
+    pub span: f64,
+    /// Checkpoints and WAL.
+    pub checkpoints: Option<Checkpoints>,
+    /// Temporary files and their bytes.
+    pub temporary: Option<(f64, f64)>,
+    /// Evictions from `pg_stat_statements`.
+    pub evictions: Option<f64>,
+    /// Connections.
+    pub connections: Option<Connections>,
+    /// Most autovacuum workers at once.
+    pub autovacuum_workers: Option<f64>,
+    /// What a statement may take, in seconds, from the configuration.
+    pub latency_objective: Option<f64>,
+}
+
+impl Server {
+    /// A number; `None` where the server lacks the setting.
+    pub(super) fn number(&self, name: &str) -> Option<f64> {
+        match self.settings.get(name)? {
+            Setting::Number(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// On or off.
+    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+        match self.settings.get(name)? {
+            Setting::Flag(value) => Some(*value),
+            _ => None,
+        }
+    }
+}
+
+/// What a statement did over [`Database::span`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Statement {
+    /// `queryid`, or the name under which it was benchmarked.
+    pub name: String,
+    /// Times executed.
+    pub calls: f64,
+    /// Times planned; `None` where `pg_stat_statements.track_planning` is off.
+    pub plans: Option<f64>,
+    /// Seconds spent planning.
+    pub planning: f64,
+    /// Seconds spent executing.
+    pub execution: f64,
+    /// Rows returned or changed.
+    pub rows: f64,
+    /// Blocks of shared buffers hit or read.
+    pub blocks: f64,
+    /// Whether it reads only and aggregates, where its text was looked at.
+    pub aggregates: Option<bool>,
+    /// Seconds of just-in-time compilation, where the server tells (15 and later).
+    pub jit: Option<f64>,
+}
+
+/// Medians of one query's round trips, measured by `bench`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Bench {
+    /// Its name in the file.
+    pub name: String,
+    /// Seconds when planned at each call.
+    pub unprepared: f64,
+    /// Seconds when prepared.
+    pub prepared: f64,
+}
+
+/// A root table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// `schema.table`, quoted for SQL.
+    pub name: String,
+    /// Estimated rows (`pg_class.reltuples`), partitions included.
+    pub rows: Option<f64>,
+    /// Bytes of its heap, partitions included.
+    pub bytes: Option<f64>,
+    /// Leaf partitions; 0 for a table that is not partitioned.
+    pub partitions: f64,
+    /// Partitions, or the table itself, whose dead rows exceed autovacuum's threshold for longer
+    /// than they should.
+    pub vacuum_overdue: Option<f64>,
+    /// The same for changes since the last ANALYZE.
+    pub analyze_overdue: Option<f64>,
+    /// `autovacuum_vacuum_scale_factor` in force.
+    pub scale_factor: Option<f64>,
+    /// Runway and what is required, in seconds.
+    pub runway: Option<(f64, f64)>,
+    /// Rows in a DEFAULT partition, estimated.
+    pub default_rows: Option<f64>,
+    /// Seconds by which its oldest data exceed their retention.
+    pub retention_exceeded: Option<f64>,
+}
+
+/// What is wrong with an index.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IndexFault {
+    /// Not scanned for so many seconds.
+    Unused { seconds: f64 },
+    /// The same as another.
+    Duplicate { of: String },
+    /// A left prefix of another.
+    Redundant { of: String },
+    /// Estimated share of its bytes that hold nothing.
+    Bloated { share: f64 },
+    /// Not valid.
+    Invalid,
+}
+
+/// An index with a fault.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    /// `schema.index`, quoted for SQL.
+    pub name: String,
+    /// Its bytes, partitions included.
+    pub bytes: f64,
+    /// Whether it is a partitioned one, which CONCURRENTLY does not take.
+    pub partitioned: bool,
+    /// What is wrong.
+    pub fault: IndexFault,
+}
+
+/// How a database grows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Growth {
+    /// Bytes now.
+    pub bytes: f64,
+    /// Bytes a day.
+    pub per_day: f64,
+    /// Seconds over which that was measured.
+    pub span: f64,
+}
+
+/// One database.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Database {
+    /// Seconds over which statements were measured.
+    pub span: f64,
+    /// Statements.
+    pub statements: Option<Vec<Statement>>,
+    /// Queries that were benchmarked.
+    pub benches: Option<Vec<Bench>>,
+    /// Root tables.
+    pub tables: Option<Vec<Table>>,
+    /// Indexes with faults, by the verdicts of `derive::index`.
+    pub indexes: Option<Vec<Index>>,
+    /// Growth.
+    pub growth: Option<Growth>,
+}

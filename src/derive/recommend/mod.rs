@@ -1,0 +1,80 @@
+//! Recommendations: rules that look at measured facts and say what to change, on what evidence.
+//! One registry serves `report`, `verify` and the exporter.
+//!
+//! Must not: read a clock, a socket or SQL; judge by a fact that is not there; or promise a gain that was
+//! not measured.
+
+mod database;
+mod facts;
+mod server;
+mod size;
+
+pub use facts::{
+    Bench, Checkpoints, Connections, Database, Growth, Index, IndexFault, Server, Setting,
+    Statement, Table,
+};
+pub use size::{bytes, project, seconds};
+
+#[cfg(test)]
+mod tests;
+
+/// How much it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// Worth knowing.
+    Info,
+    /// Costs time or room today.
+    Warning,
+    /// Data or service is at risk.
+    Critical,
+}
+
+impl Weight {
+    /// Lower case, as alert severities are.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One thing to change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// What it is about: a table, an index, a statement; `None` for the server or database itself.
+    pub object: Option<String>,
+    /// What was measured, with its figures.
+    pub evidence: String,
+    /// What to do, and what it costs.
+    pub remedy: String,
+    /// The statement that does it, where one statement does.
+    pub sql: Option<String>,
+}
+
+/// What a rule says of the facts: `None` where those it needs are not known.
+pub type Verdict = Option<Vec<Finding>>;
+
+/// A rule about facts of type `F`.
+#[derive(Debug)]
+pub struct Rule<F> {
+    /// Stable: label value, `--only`, anchor in the docs.
+    pub id: &'static str,
+    /// What is recommended, as a headline.
+    pub title: &'static str,
+    /// How much it matters.
+    pub weight: Weight,
+    /// When it holds, in words, with the figures that the rule compares with.
+    pub threshold: &'static str,
+    /// Views and columns that the facts come from.
+    pub source: &'static str,
+    /// The rule.
+    pub check: fn(&F) -> Verdict,
+}
+
+/// Rules about a server as a whole.
+pub static SERVER: &[&Rule<Server>] = server::RULES;
+
+/// Rules about one database.
+pub static DATABASE: &[&Rule<Database>] = database::RULES;

@@ -1,0 +1,83 @@
+//! Sizes and times as PostgreSQL's settings take them, and growth ahead.
+//!
+//! Must not: round a recommendation up beyond what it was derived from.
+
+const KIB: f64 = 1_024.0;
+const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+
+/// Bytes for people, by powers of 1024 and PostgreSQL's names for them: `1.5 GB`.
+pub fn bytes(value: f64) -> String {
+    let mut scaled = value;
+    let mut unit = 0;
+    while scaled.abs() >= KIB && unit + 1 < UNITS.len() {
+        scaled /= KIB;
+        unit += 1;
+    }
+    let digits = if unit == 0 || scaled.abs() >= 100.0 || scaled.fract() == 0.0 { 0 } else { 1 };
+    format!("{scaled:.digits$} {}", UNITS[unit])
+}
+
+/// Seconds for people: `850 us`, `22.4 ms`, `3.0 s`, `15 min`, `7.5 h`, `30 d`.
+pub fn seconds(value: f64) -> String {
+    let (scaled, unit) = match value.abs() {
+        0.0 => (0.0, "s"),
+        v if v < 1e-3 => (value * 1e6, "us"),
+        v if v < 1.0 => (value * 1e3, "ms"),
+        v if v < 120.0 => (value, "s"),
+        v if v < 7_200.0 => (value / 60.0, "min"),
+        v if v < 172_800.0 => (value / 3_600.0, "h"),
+        _ => (value / 86_400.0, "d"),
+    };
+    let digits = if scaled.abs() >= 100.0 || scaled.fract() == 0.0 { 0 } else { 1 };
+    format!("{scaled:.digits$} {unit}")
+}
+
+/// Bytes as the value of a setting, rounded down: to whole GB from 4 GB, to 256 MB from 1 GB, else
+/// to whole MB, never less than one.
+pub(super) fn setting(value: f64) -> String {
+    const MB: f64 = KIB * KIB;
+    let megabytes = value / MB;
+    let step = match megabytes {
+        m if m >= 4_096.0 => 1_024.0,
+        m if m >= 1_024.0 => 256.0,
+        _ => 1.0,
+    };
+    let megabytes = ((megabytes / step).floor() * step).max(1.0);
+    if megabytes % 1_024.0 == 0.0 {
+        format!("{}GB", megabytes / 1_024.0)
+    } else {
+        format!("{megabytes}MB")
+    }
+}
+
+/// Bytes after 30, 90 and 365 days at a measured growth of `per_day`.
+pub fn project(now: f64, per_day: f64) -> [(u16, f64); 3] {
+    [30, 90, 365].map(|days: u16| (days, (now + per_day * f64::from(days)).max(0.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn for_people_and_for_settings() {
+        let gb = KIB.powi(3);
+        assert_eq!(bytes(0.0), "0 B");
+        assert_eq!(bytes(1_536.0), "1.5 kB");
+        assert_eq!(bytes(4.0 * gb), "4 GB");
+        assert_eq!(seconds(0.0224), "22.4 ms");
+        assert_eq!(seconds(900.0), "15 min");
+        assert_eq!(seconds(0.0), "0 s");
+        assert_eq!(setting(4.0 * gb), "4GB");
+        assert_eq!(setting(5.9 * gb), "5GB");
+        assert_eq!(setting(1.3 * gb), "1280MB");
+        assert_eq!(setting(100.5 * KIB * KIB), "100MB");
+        assert_eq!(setting(0.0), "1MB");
+    }
+
+    #[test]
+    fn growth_is_a_straight_line_that_ends_at_nothing() {
+        assert_eq!(project(100.0, 2.0), [(30, 160.0), (90, 280.0), (365, 830.0)]);
+        assert_eq!(project(100.0, -2.0)[2], (365, 0.0));
+    }
+}

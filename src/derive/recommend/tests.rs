@@ -1,0 +1,323 @@
+//! Each rule against facts at, under and over its threshold.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const GB: f64 = 1_073_741_824.0;
+const MB: f64 = 1_048_576.0;
+
+fn set(server: &mut Server, name: &str, value: f64) {
+    server.settings.insert(name.to_owned(), Setting::Number(value));
+}
+
+/// PostgreSQL's defaults on the report's machine of 16 GB, where nothing happens.
+fn defaults() -> Server {
+    let mut s = Server {
+        memory: Some(16.0 * GB),
+        cpus: Some(8.0),
+        span: 3_600.0,
+        checkpoints: Some(Checkpoints { timed: 12.0, requested: 0.0, wal: 0.0 }),
+        temporary: Some((0.0, 0.0)),
+        evictions: Some(0.0),
+        connections: Some(Connections { peak: 10.0, peak_active: 5.0 }),
+        autovacuum_workers: Some(1.0),
+        latency_objective: Some(0.05),
+        ..Server::default()
+    };
+    for (name, value) in [
+        ("shared_buffers", 128.0 * MB),
+        ("effective_cache_size", 4.0 * GB),
+        ("maintenance_work_mem", 64.0 * MB),
+        ("work_mem", 4.0 * MB),
+        ("max_connections", 100.0),
+        ("max_parallel_workers", 8.0),
+        ("max_worker_processes", 8.0),
+        ("max_wal_size", GB),
+        ("checkpoint_timeout", 300.0),
+        ("checkpoint_completion_target", 0.9),
+        ("log_min_duration_statement", -1.0),
+        ("log_min_duration_sample", -1.0),
+        ("idle_in_transaction_session_timeout", 0.0),
+        ("pg_stat_statements.max", 5_000.0),
+        ("autovacuum_max_workers", 3.0),
+        ("autovacuum_vacuum_cost_limit", -1.0),
+        ("vacuum_cost_limit", 200.0),
+    ] {
+        set(&mut s, name, value);
+    }
+    for name in ["fsync", "full_page_writes", "autovacuum", "track_counts", "track_io_timing"] {
+        s.settings.insert(name.to_owned(), Setting::Flag(name != "track_io_timing"));
+    }
+    s
+}
+
+fn verdict<F>(rules: &[&Rule<F>], facts: &F, id: &str) -> Verdict {
+    let rule = rules.iter().find(|r| r.id == id).unwrap_or_else(|| panic!("no rule {id}"));
+    (rule.check)(facts)
+}
+
+fn sql(server: &Server, id: &str) -> Option<String> {
+    verdict(SERVER, server, id).unwrap().pop().and_then(|f| f.sql)
+}
+
+fn active(server: &Server) -> BTreeSet<&'static str> {
+    SERVER
+        .iter()
+        .filter(|r| (r.check)(server).is_some_and(|f| !f.is_empty()))
+        .map(|r| r.id)
+        .collect()
+}
+
+#[test]
+fn ids_are_unique_and_texts_are_whole() {
+    let server = SERVER.iter().map(|r| (r.id, r.title, r.threshold, r.source));
+    let database = DATABASE.iter().map(|r| (r.id, r.title, r.threshold, r.source));
+    let mut seen = BTreeSet::new();
+    for (id, title, threshold, source) in server.chain(database) {
+        assert!(seen.insert(id), "{id}");
+        assert!(id.contains('.') && !id.contains(char::is_uppercase), "{id}");
+        assert!(title.len() > 10 && threshold.len() > 10 && source.len() > 5, "{id}");
+    }
+}
+
+#[test]
+fn the_reports_machine_with_defaults_gets_the_reports_table() {
+    let s = defaults();
+    let expected = [
+        "settings.checkpoint_timeout",
+        "settings.effective_cache_size",
+        "settings.idle_in_transaction",
+        "settings.log_min_duration_statement",
+        "settings.maintenance_work_mem",
+        "settings.shared_buffers",
+        "settings.track_io_timing",
+    ];
+    // Without WAL there is no reason to space checkpoints out.
+    assert_eq!(active(&s), expected[1..].iter().copied().collect());
+    let busy = Checkpoints { timed: 12.0, requested: 0.0, wal: 3_600.0 * 2.0 * MB };
+    let s = Server { checkpoints: Some(busy), ..s };
+    assert_eq!(active(&s), expected.into_iter().collect());
+    for (id, expected) in [
+        ("settings.shared_buffers", "ALTER SYSTEM SET shared_buffers = '4GB';"),
+        ("settings.effective_cache_size", "ALTER SYSTEM SET effective_cache_size = '12GB';"),
+        ("settings.maintenance_work_mem", "ALTER SYSTEM SET maintenance_work_mem = '1GB';"),
+        ("settings.checkpoint_timeout", "ALTER SYSTEM SET checkpoint_timeout = '15min';"),
+        (
+            "settings.log_min_duration_statement",
+            "ALTER SYSTEM SET log_min_duration_statement = '100ms';",
+        ),
+    ] {
+        assert_eq!(sql(&s, id).as_deref(), Some(expected), "{id}");
+    }
+}
+
+#[test]
+fn what_was_recommended_is_recommended_no_more() {
+    let mut s = defaults();
+    set(&mut s, "shared_buffers", 4.0 * GB);
+    set(&mut s, "effective_cache_size", 12.0 * GB);
+    set(&mut s, "maintenance_work_mem", GB);
+    set(&mut s, "log_min_duration_statement", 0.1);
+    set(&mut s, "idle_in_transaction_session_timeout", 600.0);
+    s.settings.insert("track_io_timing".to_owned(), Setting::Flag(true));
+    assert_eq!(active(&s), BTreeSet::new());
+}
+
+#[test]
+fn without_facts_nothing_is_judged() {
+    for rule in SERVER {
+        assert_eq!((rule.check)(&Server::default()), None, "{}", rule.id);
+    }
+    for rule in DATABASE {
+        assert_eq!((rule.check)(&Database::default()), None, "{}", rule.id);
+    }
+    let unknown = Server { memory: None, cpus: None, ..defaults() };
+    for id in ["settings.shared_buffers", "settings.parallel_workers"] {
+        assert_eq!(verdict(SERVER, &unknown, id), None, "{id}");
+    }
+    // Ten seconds of temporary files prove nothing.
+    let short = Server { span: 10.0, temporary: Some((10.0, GB)), ..defaults() };
+    assert_eq!(verdict(SERVER, &short, "settings.work_mem"), None);
+}
+
+#[test]
+fn spills_raise_work_mem_as_far_as_is_safe() {
+    let spilling =
+        |files: f64, each: f64| Server { temporary: Some((files, files * each)), ..defaults() };
+    let s = spilling(400.0, 8.0 * MB);
+    assert!(verdict(SERVER, &s, "settings.work_mem").unwrap().is_empty(), "under 1 MB/s");
+    assert_eq!(
+        sql(&spilling(600.0, 8.0 * MB), "settings.work_mem").as_deref(),
+        Some("ALTER SYSTEM SET work_mem = '16MB';")
+    );
+    // A quarter of 16 GB over 100 connections is 40.96 MB.
+    assert_eq!(
+        sql(&spilling(600.0, 100.0 * MB), "settings.work_mem").as_deref(),
+        Some("ALTER SYSTEM SET work_mem = '40MB';")
+    );
+    let mut crowded = spilling(600.0, 100.0 * MB);
+    set(&mut crowded, "max_connections", 2_000.0);
+    let found = verdict(SERVER, &crowded, "settings.work_mem").unwrap();
+    assert!(found[0].sql.is_none() && found[0].remedy.contains("2000 connections"), "{found:?}");
+}
+
+#[test]
+fn forced_checkpoints_ask_for_room_for_the_wal_that_was_measured() {
+    let forced = |timed, requested, rate: f64| Server {
+        checkpoints: Some(Checkpoints { timed, requested, wal: rate * 3_600.0 }),
+        ..defaults()
+    };
+    let id = "settings.max_wal_size";
+    assert!(verdict(SERVER, &forced(7.0, 3.0, 10.0 * MB), id).unwrap().is_empty());
+    // 10 MB/s over 300 s, 1.9 times, and a fifth: 6.7 GB.
+    let s = forced(6.0, 3.0, 10.0 * MB);
+    assert_eq!(sql(&s, id).as_deref(), Some("ALTER SYSTEM SET max_wal_size = '7GB';"));
+    let s = forced(0.0, 3.0, 0.1 * MB);
+    assert_eq!(sql(&s, id).as_deref(), Some("ALTER SYSTEM SET max_wal_size = '2GB';"));
+    assert!(verdict(SERVER, &forced(0.0, 2.0, 10.0 * MB), id).unwrap().is_empty());
+}
+
+#[test]
+fn crowds_get_a_pool_of_what_was_active() {
+    let crowd = |peak, peak_active| Server {
+        connections: Some(Connections { peak, peak_active }),
+        ..defaults()
+    };
+    let id = "connections.pool";
+    assert!(verdict(SERVER, &crowd(79.0, 70.0), id).unwrap().is_empty());
+    let found = verdict(SERVER, &crowd(80.0, 30.0), id).unwrap();
+    assert!(found[0].remedy.contains("default_pool_size = 45"), "{found:?}");
+    // Far from the limit, but 200 mostly idle ones on 8 processors.
+    let mut idle = crowd(200.0, 4.0);
+    set(&mut idle, "max_connections", 1_000.0);
+    let found = verdict(SERVER, &idle, id).unwrap();
+    assert!(found[0].remedy.contains("default_pool_size = 16"), "{found:?}");
+}
+
+#[test]
+fn evictions_and_busy_workers() {
+    let s = Server { evictions: Some(3.0), autovacuum_workers: Some(3.0), ..defaults() };
+    assert_eq!(
+        sql(&s, "statements.max").as_deref(),
+        Some("ALTER SYSTEM SET pg_stat_statements.max = '10000';")
+    );
+    assert_eq!(
+        sql(&s, "vacuum.workers").as_deref(),
+        Some("ALTER SYSTEM SET autovacuum_vacuum_cost_limit = '400';")
+    );
+}
+
+#[test]
+fn an_expired_table_is_critical_and_says_what_to_run() {
+    let day = 86_400.0;
+    let table = |runway: f64| Table {
+        name: "public.orders".to_owned(),
+        runway: Some((runway, 7.0 * day)),
+        ..Table::default()
+    };
+    let d = Database {
+        tables: Some(vec![table(-22.5 * day), table(7.0 * day), table(f64::INFINITY)]),
+        ..Database::default()
+    };
+    let found = verdict(DATABASE, &d, "partitions.runway").unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(found[0].evidence.contains("ended 22.5 d ago"), "{found:?}");
+    assert!(found[0].remedy.contains("plan public.orders --days 14"), "{found:?}");
+}
+
+#[test]
+fn planning_that_dominates_is_told_with_what_was_measured() {
+    let statement = |calls: f64, planning: f64, execution: f64| Statement {
+        name: "42".to_owned(),
+        calls,
+        plans: Some(calls),
+        planning: planning * calls,
+        execution: execution * calls,
+        ..Statement::default()
+    };
+    let of = |s: Statement| {
+        let d = Database { span: 100.0, statements: Some(vec![s]), ..Database::default() };
+        verdict(DATABASE, &d, "statements.prepare").unwrap()
+    };
+    let found = of(statement(200.0, 0.02245, 0.00116));
+    assert!(found[0].evidence.contains("at 22.5 ms each, 95 % of its time"), "{found:?}");
+    assert!(found[0].evidence.contains("44.9 ms of planning a second"), "{found:?}");
+    assert!(of(statement(99.0, 0.02, 0.001)).is_empty(), "less than one call a second");
+    assert!(of(statement(200.0, 0.0009, 0.0001)).is_empty(), "less than a millisecond");
+    assert!(of(statement(200.0, 0.002, 0.002)).is_empty(), "half of the time");
+    let untracked = Statement { plans: None, ..statement(200.0, 0.0, 0.001) };
+    let d = Database { span: 100.0, statements: Some(vec![untracked]), ..Database::default() };
+    assert_eq!(verdict(DATABASE, &d, "statements.prepare"), None);
+
+    let bench = Bench { name: "recent_trades".to_owned(), unprepared: 0.0085, prepared: 0.0004 };
+    let d = Database { benches: Some(vec![bench]), ..Database::default() };
+    let found = verdict(DATABASE, &d, "statements.prepare").unwrap();
+    assert!(found[0].evidence.contains("8.1 ms saved"), "{found:?}");
+}
+
+#[test]
+fn aggregates_that_read_much_for_little() {
+    let s = |blocks: f64, aggregates| Statement {
+        name: "7".to_owned(),
+        calls: 100.0,
+        execution: 30.0,
+        rows: 500.0,
+        blocks,
+        aggregates,
+        ..Statement::default()
+    };
+    let other = Statement { execution: 70.0, ..Statement::default() };
+    let of = |s: Statement| {
+        let d = Database {
+            span: 60.0,
+            statements: Some(vec![s, other.clone()]),
+            ..Database::default()
+        };
+        verdict(DATABASE, &d, "statements.materialise").unwrap()
+    };
+    let found = of(s(500_000.0, Some(true)));
+    assert!(found[0].evidence.starts_with("30 % of all execution time; 1000 blocks"), "{found:?}");
+    assert!(of(s(499_000.0, Some(true))).is_empty());
+    assert!(of(s(500_000.0, None)).is_empty());
+}
+
+#[test]
+fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
+    let index = |fault, partitioned| Index {
+        name: "public.i".to_owned(),
+        bytes: 200.0 * MB,
+        partitioned,
+        fault,
+    };
+    let of = |i: Index, id: &str| {
+        let d = Database { indexes: Some(vec![i]), ..Database::default() };
+        verdict(DATABASE, &d, id).unwrap().pop().and_then(|f| f.sql)
+    };
+    let unused = IndexFault::Unused { seconds: 864_000.0 };
+    assert_eq!(
+        of(index(unused.clone(), false), "indexes.unused").as_deref(),
+        Some("DROP INDEX CONCURRENTLY public.i;")
+    );
+    assert_eq!(of(index(unused, true), "indexes.unused").as_deref(), Some("DROP INDEX public.i;"));
+    let bloated = |share| IndexFault::Bloated { share };
+    assert_eq!(of(index(bloated(0.5), false), "indexes.bloat"), None);
+    assert_eq!(
+        of(index(bloated(0.6), false), "indexes.bloat").as_deref(),
+        Some("REINDEX INDEX CONCURRENTLY public.i;")
+    );
+    let small = Index { bytes: 99.0 * MB, ..index(bloated(0.9), false) };
+    assert_eq!(of(small, "indexes.bloat"), None);
+}
+
+#[test]
+fn growth_is_told_where_it_doubles_within_a_year() {
+    let of = |per_day: f64, span: f64| {
+        let growth = Some(Growth { bytes: 365.0 * GB, per_day, span });
+        verdict(DATABASE, &Database { growth, ..Database::default() }, "storage.growth")
+    };
+    assert_eq!(of(GB, 3_600.0), None);
+    assert!(of(0.9 * GB, 90_000.0).unwrap().is_empty());
+    let found = of(GB, 90_000.0).unwrap();
+    assert!(found[0].evidence.contains("395 GB in 30 days, 455 GB in 90 days"), "{found:?}");
+}
