@@ -10,8 +10,10 @@ use super::{Annotation, Board, Column, Common, Kind, Panel, Query};
 
 /// The version of the format that Grafana 10.0 writes; later ones migrate it.
 const SCHEMA: u32 = 38;
-/// Width of a column with instances, in pixels.
-const INSTANCE: u32 = 145;
+/// Widths of columns with a label, in pixels; those of others are what is left.
+const WIDTHS: &[(&str, u32)] = &[("instance", 145), ("datname", 95), ("schemaname", 95)];
+/// Servers and poolers.
+const UP: &str = "__name__=~\"pg_up|pgbouncer_up\"";
 const TAG: &str = "pgrunway";
 const WIDTH: usize = 24;
 /// Names of the series that are drawn as thresholds.
@@ -42,6 +44,7 @@ impl Writer<'_> {
         let table = if self.tables { ", relname=~\"$table\"" } else { "" };
         out.replace("@table", &format!("{database}{table}"))
             .replace("@database", &database)
+            .replace("@pool", &format!("{server}, database=~\"$database\""))
             .replace("@server", server)
     }
 
@@ -126,8 +129,8 @@ fn variables(board: &Board) -> Vec<Value> {
             "query": "prometheus", "refresh": 1, "multi": false, "includeAll": false, "current": {},
             "hide": 0, "regex": "", "skipUrlSync": false, "options": [],
         }),
-        query("job", "Job", "label_values(pg_up, job)".to_owned()),
-        query("instance", "Instance", "label_values(pg_up{job=~\"$job\"}, instance)".to_owned()),
+        query("job", "Job", format!("label_values({{{UP}}}, job)")),
+        query("instance", "Instance", format!("label_values({{{UP}, job=~\"$job\"}}, instance)")),
         query(
             "database",
             "Database",
@@ -464,8 +467,10 @@ impl Writer<'_> {
         if let Some(decimals) = column.decimals {
             set("decimals", json!(decimals));
         }
-        let instance = column.label.as_deref() == Some("instance");
-        if let Some(width) = column.width.or(instance.then_some(INSTANCE)).filter(|w| *w > 0) {
+        let usual = column.label.as_deref().and_then(|label| {
+            WIDTHS.iter().find(|(name, _)| *name == label).map(|(_, width)| *width)
+        });
+        if let Some(width) = column.width.or(usual).filter(|w| *w > 0) {
             set("custom.width", json!(width));
         }
         if !column.words.is_empty() {

@@ -144,7 +144,7 @@ pub struct Column {
     pub q: Option<String>,
     #[serde(default)]
     pub unit: String,
-    /// In pixels; 0 takes what is left, as all but instances do if it is left out.
+    /// In pixels; 0 takes what is left, as most do if it is left out.
     pub width: Option<u32>,
     pub decimals: Option<u8>,
     #[serde(default)]
