@@ -99,7 +99,7 @@ fn one_poll(entries: usize, active: usize) {
         entries: rows.to_vec(),
         hidden: Vec::new(),
     };
-    let options = Options { top: 20, include_text: false, objective: 0.05 };
+    let options = Options { top: 20, include_text: false, objective: 0.05, slo: 0.99 };
     let mut state = State::default();
     let (mut took, mut polls) = (0.0, 0u32);
     for second in 0..60u32 {

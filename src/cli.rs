@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 
 use crate::config::schema::{self, Key, Kind};
 use crate::config::{Flags, KnownCollector, duration};
@@ -57,10 +59,19 @@ pub enum Command {
     /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
     /// owner; it can be run again. See docs/maintenance.md.
     Plan(PlanArgs),
+    /// Watch the server for a while and write its performance baseline, as Markdown or HTML
+    ///
+    /// What is wrong comes first. Every figure is read or measured in this run, with its source.
+    Report(ReportArgs),
     /// Start a throwaway PostgreSQL with a trading schema, data and load, and serve its metrics
     ///
     /// Nothing outside a temporary folder is touched, and Ctrl-C removes all of it.
     Demo(DemoArgs),
+    /// Time a file of named queries, prepared and not, against targets and a saved baseline
+    ///
+    /// Every latency is measured; plans come from runs of their own. Exit code 0 if all is well, 1
+    /// for a missed target or a regression, 2 if something could not be run. See docs/bench.md.
+    Bench(BenchArgs),
     /// Ask a running pgrunway on this machine whether it is healthy; exit code 0 if it is
     ///
     /// Asks the first --web.listen-address for /-/healthy. Meant for a container's health check.
@@ -95,6 +106,26 @@ pub struct PlanArgs {
     pub retire: Option<u16>,
 }
 
+/// Options of `report`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ReportArgs {
+    /// How long to watch, over which rates, ratios and percentiles are taken
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = over)]
+    pub over: Duration,
+
+    /// Benchmark the queries of a file too, as `pgrunway bench` does
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+
+    /// Write one self-contained HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// Write Markdown to a file; without this and --html it is printed
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
 /// Options of `demo`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct DemoArgs {
@@ -116,6 +147,114 @@ pub struct DemoArgs {
     pub binaries: Option<PathBuf>,
 }
 
+/// Options of `bench`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct BenchArgs {
+    /// Queries with their names, targets and parameters in comments, such as examples/trading.sql
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Executions of each query in each mode, over all rounds and clients [default: 1000]
+    #[arg(long, value_name = "N", conflicts_with = "duration",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub iterations: Option<u32>,
+
+    /// Time for each query in each mode, in place of --iterations
+    #[arg(long, value_name = "DURATION", value_parser = over)]
+    pub duration: Option<Duration>,
+
+    /// Executions of each client before the first that counts
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub warmup: u32,
+
+    /// Parts of a run; in each, all queries get their turn
+    #[arg(long, value_name = "N", default_value = "20",
+          value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rounds: u16,
+
+    /// Clients, each with a connection and a thread
+    #[arg(long, value_name = "N", default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+
+    /// Modes to run
+    #[arg(long, value_name = "MODE", default_value = "both", value_enum)]
+    pub mode: BenchMode,
+
+    /// Only the query of this name; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+
+    /// Seed of the parameters and of the order
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub seed: u64,
+
+    /// Percentile of the round trip that must not exceed the target
+    #[arg(long, value_name = "P", default_value = "95", value_parser = percentile)]
+    pub percentile: f64,
+
+    /// Let queries write; what they write outside of EXPLAIN is committed
+    #[arg(long)]
+    pub read_write: bool,
+
+    /// statement_timeout of a query without `-- timeout:`
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = over)]
+    pub statement_timeout: Duration,
+
+    /// A server setting for the sessions, such as work_mem=64MB; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+
+    /// The queries' database, in place of the one that the exporter connects to
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+
+    /// Write the result as a baseline
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+
+    /// Compare with a baseline; a regression ends with exit code 1
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+
+    /// Smallest change in percent that counts as one
+    #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = share)]
+    pub min_change: f64,
+
+    /// How often a slowdown is measured again, and must be found again, before it counts
+    #[arg(long, value_name = "N", default_value = "2",
+          value_parser = clap::value_parser!(u16).range(0..=10))]
+    pub confirm: u16,
+
+    /// Format of the report
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
+    pub format: BenchFormat,
+
+    /// Write every sample as CSV: query, mode, round, nanoseconds
+    #[arg(long, value_name = "FILE")]
+    pub raw: Option<PathBuf>,
+}
+
+/// Modes of `bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchMode {
+    /// One after the other in each round
+    Both,
+    /// Parsed once, executed often
+    Prepared,
+    /// Parsed and planned at each execution
+    Unprepared,
+}
+
+/// Formats of `bench`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    Text,
+    Json,
+    Junit,
+    Markdown,
+}
+
 /// Options of `healthcheck`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct HealthcheckArgs {
@@ -128,6 +267,30 @@ fn over(text: &str) -> Result<Duration, String> {
     let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(3_600));
     if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 100ms to 1h".into()) }
+}
+
+fn percentile(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("write a number above 0, and 100 at most".to_owned()),
+    }
+}
+
+/// Percent as a share.
+fn share(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse::<f64>() {
+        Ok(percent) if (1.0..=1_000.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("write a number of percent from 1 to 1000".to_owned()),
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

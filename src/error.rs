@@ -118,3 +118,34 @@ impl CollectError {
         matches!(self, Self::Lost(_) | Self::Deadline(_))
     }
 }
+
+/// Why a statement that the user wrote gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    /// The server refused or cancelled it.
+    #[error("{message} (SQLSTATE {sqlstate})")]
+    Refused {
+        sqlstate: String,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+        /// Where in the statement, in characters from 1.
+        position: Option<u32>,
+    },
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// No answer in our own time, which lies above `statement_timeout`; the connection is lost.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// A value cannot be sent, or a column is not of the type expected.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl StatementError {
+    /// Whether the session can no longer be used.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Deadline(_))
+    }
+}

@@ -13,6 +13,7 @@ use pgrunway::logging;
 
 /// Wrong flags, environment or file, as clap has it too.
 const USAGE: u8 = 2;
+const FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let known = cmd::known();
@@ -34,10 +35,13 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let code =
-                if e.is::<ConfigError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE };
+            let code = cmd::bench::exit_code(&e).unwrap_or(if e.is::<ConfigError>() {
+                USAGE
+            } else {
+                FAILED
+            });
             let _ = writeln!(io::stderr(), "pgrunway: {e:#}");
-            code
+            ExitCode::from(code)
         }
     }
 }
@@ -67,6 +71,17 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             };
             cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
         }
+        Command::Report(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            let wanted = cmd::report::Wanted {
+                over: args.over,
+                queries: args.queries,
+                html: args.html,
+                markdown: args.markdown,
+            };
+            cmd::report::run(&config, &wanted, &mut io::stdout().lock()).await
+        }
         Command::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
             let terminal = Terminal::detect();
@@ -82,6 +97,11 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
                 seed: 1,
             };
             demo::run(options, terminal, io::stdout()).await
+        }
+        Command::Bench(args) => {
+            let config = Config::resolve(&flags, &Process, &known)?;
+            start_logging(&config);
+            cmd::bench::start(&config, args).await
         }
         Command::Healthcheck(args) => {
             let addresses = listen_addresses(&flags, &Process, &known)?;

@@ -8,6 +8,10 @@
 mod common;
 #[path = "collectors/recommendations.rs"]
 mod recommendations;
+#[path = "collectors/replication.rs"]
+mod replication;
+#[path = "collectors/server.rs"]
+mod server_wide;
 #[path = "collectors/sizes.rs"]
 mod sizes;
 
@@ -101,6 +105,11 @@ impl Poll {
 
 async fn number(client: &Client, sql: &str) -> f64 {
     client.query_one(&format!("SELECT ({sql})::float8"), &[]).await.unwrap().get(0)
+}
+
+/// What `SELECT sql` gives.
+async fn figure(client: &Client, sql: &str) -> f64 {
+    number(client, &format!("SELECT {sql}")).await
 }
 
 /// Runs statements on a connection of its own: ending it hands its statistics over.
@@ -561,7 +570,7 @@ async fn a_database_name_in_another_encoding_costs_no_collector_a_sample() {
 #[test]
 fn the_golden_files_pass_the_linter() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for name in ["connections", "cache", "tables", "indexes", "sizes", "databases"] {
+    for name in pgrunway::collectors::ALL.iter().map(|c| c.name()) {
         let file = std::fs::File::open(golden.join(format!("{name}.prom"))).unwrap();
         let out = std::process::Command::new("promtool")
             .args(["check", "metrics"])

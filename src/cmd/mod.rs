@@ -2,12 +2,14 @@
 //!
 //! Must not: be imported by anything but `main` and tests.
 
+pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod fetch;
 pub mod healthcheck;
 pub mod metrics;
 pub mod plan;
+pub mod report;
 pub mod serve;
 
 use crate::collectors::ALL;

@@ -37,12 +37,45 @@ static STATS_RESET: Metric = Metric::gauge(
     "Unix time of the last reset of the database's statistics, pg_stat_database.stats_reset; \
      absent if they never were.",
 );
-static ACTIVE_TIME: Metric = Metric::counter(
-    "pg_stat_database_active_time_seconds_total",
-    LABELS,
-    "Seconds spent executing statements in the database, pg_stat_database.active_time, since \
-     pgrunway began to watch (PostgreSQL 14 and later).",
+static TEMP_OBJECTIVE: Metric = Metric::gauge(
+    "pg_temp_bytes_objective_bytes_per_second",
+    &[],
+    "Highest acceptable rate of pg_stat_database_temp_bytes, from the configuration.",
 );
+static CHECKSUM_LAST: Metric = Metric::gauge(
+    "pg_stat_database_checksum_last_failure_timestamp_seconds",
+    LABELS,
+    "Unix time at which a page of the database last failed its checksum, \
+     pg_stat_database.checksum_last_failure; absent if none ever did.",
+);
+
+/// Counters that some versions or servers lack: metric, unit factor, column, first version.
+macro_rules! optional {
+    ($($ident:ident $name:literal $column:literal $factor:literal $since:literal $what:literal;)*) => {
+        $(static $ident: Metric = Metric::counter(
+            concat!("pg_stat_database_", $name, "_total"),
+            LABELS,
+            concat!($what, ", pg_stat_database.", $column, ", since pgrunway began to watch."),
+        );)*
+        /// In the order of [`Database::optional`].
+        static OPTIONAL: [&Metric; M] = [$(&$ident),*];
+        const OPTIONAL_COLUMNS: [(&str, f64, i32); M] = [$(($column, $factor, $since)),*];
+    };
+}
+const M: usize = 10;
+
+optional! {
+    ACTIVE_TIME "active_time_seconds" "active_time" 0.001 140000 "Seconds spent executing statements in the database (PostgreSQL 14 and later)";
+    SESSION_TIME "session_time_seconds" "session_time" 0.001 140000 "Seconds of all sessions in the database (PostgreSQL 14 and later)";
+    IDLE_TIME "idle_in_transaction_time_seconds" "idle_in_transaction_time" 0.001 140000 "Seconds that sessions idled in a transaction (PostgreSQL 14 and later)";
+    SESSIONS "sessions" "sessions" 1.0 140000 "Sessions begun in the database (PostgreSQL 14 and later)";
+    ABANDONED "sessions_abandoned" "sessions_abandoned" 1.0 140000 "Sessions that ended because the client was gone (PostgreSQL 14 and later)";
+    FATAL "sessions_fatal" "sessions_fatal" 1.0 140000 "Sessions that ended by a fatal error (PostgreSQL 14 and later)";
+    KILLED "sessions_killed" "sessions_killed" 1.0 140000 "Sessions that an operator ended (PostgreSQL 14 and later)";
+    CHECKSUM_FAILURES "checksum_failures" "checksum_failures" 1.0 130000 "Pages that failed their checksum; absent where checksums are off";
+    TO_LAUNCH "parallel_workers_to_launch" "parallel_workers_to_launch" 1.0 180000 "Parallel workers that queries planned to launch (PostgreSQL 18 and later)";
+    LAUNCHED "parallel_workers_launched" "parallel_workers_launched" 1.0 180000 "Parallel workers that queries launched (PostgreSQL 18 and later)";
+}
 
 /// Counters by nature, under postgres_exporter's names.
 macro_rules! cumulative {
@@ -89,7 +122,18 @@ static METRICS: &[&Metric] = &[
     &CACHE_OBJECTIVE,
     &INDEX_OBJECTIVE,
     &STATS_RESET,
+    &TEMP_OBJECTIVE,
+    &CHECKSUM_LAST,
     &ACTIVE_TIME,
+    &SESSION_TIME,
+    &IDLE_TIME,
+    &SESSIONS,
+    &ABANDONED,
+    &FATAL,
+    &KILLED,
+    &CHECKSUM_FAILURES,
+    &TO_LAUNCH,
+    &LAUNCHED,
     &BLKS_HIT,
     &BLKS_READ,
     &XACT_COMMIT,
@@ -119,8 +163,10 @@ pub struct Database {
     pub datname: String,
     /// Unix seconds.
     pub stats_reset: Option<f64>,
-    /// Milliseconds; from PostgreSQL 14 on.
-    pub active_time: Option<f64>,
+    /// Unix seconds.
+    pub checksum_last_failure: Option<f64>,
+    /// What not every version and server has, in the units of the metrics.
+    pub optional: [Option<f64>; M],
     /// The columns that are counters, in their own units.
     pub counters: [f64; N],
 }
@@ -134,8 +180,8 @@ pub struct Rows {
     pub started: f64,
     /// Seconds.
     pub window: f64,
-    /// Objectives: cache hit ratio and index scan ratio.
-    pub objectives: [f64; 2],
+    /// Objectives: cache hit ratio, index scan ratio, bytes a second to temporary files.
+    pub objectives: [f64; 3],
     /// All databases.
     pub databases: Vec<Database>,
 }
@@ -143,17 +189,23 @@ pub struct Rows {
 /// Totals since the first poll, and the window of (hit, read) per database.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The last counter is `active_time`.
-    totals: Rollup<{ N + 1 }>,
+    /// The optional counters follow the others.
+    totals: Rollup<{ N + M }>,
     windows: HashMap<i64, Window<2>>,
 }
 
 fn sql(version_num: i32) -> String {
-    let active_time = if version_num >= 140_000 { "d.active_time" } else { "NULL::float8" };
-    let columns: Vec<String> = COLUMNS.iter().map(|c| format!("d.{c}::float8")).collect();
+    let optional =
+        OPTIONAL_COLUMNS.iter().map(|(column, factor, since)| match version_num >= *since {
+            true => format!("d.{column}::float8 * {factor}"),
+            false => "NULL::float8".to_owned(),
+        });
+    let columns = COLUMNS.iter().map(|c| format!("d.{c}::float8"));
+    let columns: Vec<String> = columns.chain(optional).collect();
     format!(
         "SELECT d.datid::int8, pg_catalog.textsend(d.datname::text), \
-                pg_catalog.date_part('epoch', d.stats_reset)::float8, {active_time}, {} \
+                pg_catalog.date_part('epoch', d.stats_reset)::float8, \
+                pg_catalog.date_part('epoch', d.checksum_last_failure)::float8, {} \
            FROM pg_catalog.pg_stat_database d WHERE d.datname IS NOT NULL ORDER BY d.datname",
         columns.join(", ")
     )
@@ -177,11 +229,16 @@ impl Collector for Cache {
             for (i, counter) in counters.iter_mut().enumerate() {
                 *counter = row.at::<Option<f64>>(4 + i)?.unwrap_or(0.0);
             }
+            let mut optional = [None; M];
+            for (i, counter) in optional.iter_mut().enumerate() {
+                *counter = row.at(4 + N + i)?;
+            }
             Ok(Database {
                 datid: row.at(0)?,
                 datname: row.at::<Lossy>(1)?.0,
                 stats_reset: row.at(2)?,
-                active_time: row.at(3)?,
+                checksum_last_failure: row.at(3)?,
+                optional,
                 counters,
             })
         });
@@ -189,7 +246,11 @@ impl Collector for Cache {
             at: session.seconds(),
             started: session.server().started,
             window: settings.ratio_window.as_secs_f64(),
-            objectives: [settings.objectives.cache_hit_ratio, settings.objectives.index_scan_ratio],
+            objectives: [
+                settings.objectives.cache_hit_ratio,
+                settings.objectives.index_scan_ratio,
+                settings.objectives.temp_bytes_per_second,
+            ],
             databases: databases.collect::<Result<_, CollectError>>()?,
         })
     }
@@ -197,12 +258,14 @@ impl Collector for Cache {
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
         sink.number(&CACHE_OBJECTIVE, &[], rows.objectives[0]);
         sink.number(&INDEX_OBJECTIVE, &[], rows.objectives[1]);
+        sink.number(&TEMP_OBJECTIVE, &[], rows.objectives[2]);
         let readings: Vec<_> = rows
             .databases
             .iter()
             .map(|d| {
-                let mut counters = [d.active_time.unwrap_or(0.0); N + 1];
+                let mut counters = [0.0; N + M];
                 counters[..N].copy_from_slice(&d.counters);
+                counters[N..].copy_from_slice(&d.optional.map(|c| c.unwrap_or(0.0)));
                 Reading { id: d.datid, root: d.datid, alias: None, counters }
             })
             .collect();
@@ -216,8 +279,10 @@ impl Collector for Cache {
             for (metric, value) in CUMULATIVE.iter().zip(total) {
                 sink.number(metric, &labels, value);
             }
-            if database.active_time.is_some() {
-                sink.number(&ACTIVE_TIME, &labels, total[N] / 1000.0);
+            sink.number(&CHECKSUM_LAST, &labels, database.checksum_last_failure);
+            for ((metric, known), value) in OPTIONAL.iter().zip(database.optional).zip(&total[N..])
+            {
+                sink.number(metric, &labels, known.map(|_| *value));
             }
             let window = state.windows.entry(database.datid);
             let window = window.or_insert_with(|| Window::new(rows.window));
@@ -243,12 +308,20 @@ mod tests {
             next += 1.0;
         }
         (counters[0], counters[1]) = (hit, read);
-        let (stats_reset, active_time) = (Some(1_700_000_000.0), Some(base * 10.0));
-        Database { datid, datname: datname.to_owned(), stats_reset, active_time, counters }
+        let mut optional = [Some(base / 100.0); M];
+        (optional[M - 2], optional[M - 1]) = (None, None);
+        Database {
+            datid,
+            datname: datname.to_owned(),
+            stats_reset: Some(1_700_000_000.0),
+            checksum_last_failure: None,
+            optional,
+            counters,
+        }
     }
 
     fn rows(at: f64, databases: Vec<Database>) -> Rows {
-        Rows { at, started: 1.0, window: 60.0, objectives: [0.95, 0.9], databases }
+        Rows { at, started: 1.0, window: 60.0, objectives: [0.95, 0.9, 1e7], databases }
     }
 
     #[test]
@@ -284,7 +357,8 @@ mod tests {
         let mut app = database(5, "app", 60.0, 40.0, 0.0);
         app.stats_reset = Some(1_700_000_020.0);
         let mut young = database(7, "young", 0.0, 0.0, 0.0);
-        (young.stats_reset, young.active_time) = (None, None);
+        (young.stats_reset, young.optional) = (None, [None; M]);
+        young.checksum_last_failure = Some(1_700_000_010.0);
         let third = poll(
             &Cache,
             &mut state,
@@ -301,6 +375,11 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METRICS.len());
-        assert!(CUMULATIVE.iter().all(|c| METRICS.iter().any(|m| std::ptr::eq(*m, *c))));
+        assert!(
+            CUMULATIVE
+                .iter()
+                .chain(&OPTIONAL)
+                .all(|c| METRICS.iter().any(|m| std::ptr::eq(*m, *c)))
+        );
     }
 }

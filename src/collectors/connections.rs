@@ -68,6 +68,17 @@ static LONGEST_OBJECTIVE: Metric = Metric::gauge(
     &[],
     "Longest acceptable pg_longest_running_query_seconds, from the configuration.",
 );
+static TX_OBJECTIVE: Metric = Metric::gauge(
+    "pg_oldest_transaction_objective_seconds",
+    &[],
+    "Highest acceptable pg_oldest_transaction_seconds and pg_oldest_prepared_transaction_seconds, from \
+     the configuration.",
+);
+static IDLE_OBJECTIVE: Metric = Metric::gauge(
+    "pg_oldest_idle_in_transaction_objective_seconds",
+    &[],
+    "Highest acceptable pg_oldest_idle_in_transaction_seconds, from the configuration.",
+);
 static MAX: Metric = Metric::gauge(
     "pg_settings_max_connections",
     &[],
@@ -194,6 +205,10 @@ pub struct Rows {
     pub databases: Vec<Database>,
     /// Objective for the longest-running statement in seconds.
     pub longest_query: f64,
+    /// Objective for the oldest transaction in seconds.
+    pub oldest_transaction: f64,
+    /// Objective for the oldest idle transaction in seconds.
+    pub idle_in_transaction: f64,
 }
 
 impl Collector for Connections {
@@ -210,6 +225,8 @@ impl Collector for Connections {
         &OLDEST_TX,
         &LONGEST_QUERY,
         &LONGEST_OBJECTIVE,
+        &TX_OBJECTIVE,
+        &IDLE_OBJECTIVE,
         &OLDEST_IDLE,
         &WAITING,
         &USED,
@@ -247,19 +264,24 @@ impl Collector for Connections {
                 limit: row.at(3)?,
             })
         };
+        let objectives = &session.settings().objectives;
         Ok(Rows {
             groups: activity.iter().map(group).collect::<Result<_, CollectError>>()?,
             max: limits.at(0)?,
             superuser_reserved: limits.at(1)?,
             reserved: limits.at(2)?,
             databases: databases.iter().map(database).collect::<Result<_, CollectError>>()?,
-            longest_query: session.settings().objectives.longest_query,
+            longest_query: objectives.longest_query,
+            oldest_transaction: objectives.oldest_transaction,
+            idle_in_transaction: objectives.idle_in_transaction,
         })
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
         limits(&rows, sink);
         sink.number(&LONGEST_OBJECTIVE, &[], rows.longest_query);
+        sink.number(&TX_OBJECTIVE, &[], rows.oldest_transaction);
+        sink.number(&IDLE_OBJECTIVE, &[], rows.idle_in_transaction);
         let mut states: BTreeMap<(&str, &str), (i64, Oldest)> = BTreeMap::new();
         let mut waits: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let mut oldest: BTreeMap<&str, [Oldest; 3]> = BTreeMap::new();
@@ -367,6 +389,8 @@ mod tests {
             superuser_reserved: 3,
             reserved: Some(5),
             longest_query: 300.0,
+            oldest_transaction: 3600.0,
+            idle_in_transaction: 600.0,
             databases: vec![database(1, "app", None), database(2, "shop\n\"x\"", Some(7))],
         }
     }

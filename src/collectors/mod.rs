@@ -3,18 +3,30 @@
 //! Must not: hold logic.
 
 pub mod cache;
+pub mod checkpoints;
 pub mod connections;
 pub mod databases;
 #[cfg(test)]
 mod golden;
+pub mod index_health;
 pub mod indexes;
+pub mod io;
+pub mod locks;
 pub mod maintenance;
 pub mod partitions;
 pub mod recommendations;
-mod relations;
+pub(crate) mod relations;
+pub mod replication;
+pub mod settings;
 pub mod sizes;
+pub mod slots;
 pub mod statements;
 pub mod tables;
+mod totals;
+pub mod vacuum;
+pub mod wal;
+pub mod waldir;
+pub mod wraparound;
 
 use crate::collector::AnyCollector;
 
@@ -23,9 +35,19 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &statements::Statements,
     &connections::Connections,
     &cache::Cache,
+    &locks::Locks,
+    &replication::Replication,
+    &slots::Slots,
+    &wal::Wal,
+    &checkpoints::Checkpoints,
+    &io::Io,
     &tables::Tables,
     &indexes::Indexes,
     &partitions::Partitions,
+    &vacuum::Vacuum,
+    &wraparound::Wraparound,
+    &settings::Settings,
+    &waldir::Waldir,
     &maintenance::Maintenance,
     &databases::Databases,
     &sizes::Sizes,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::Window;
-use crate::derive::recommend::{self, Checkpoints, Setting};
+use crate::derive::recommend::{self, Checkpoints, Counted, Setting, Temporary};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Query, Row, Server, Session};
@@ -137,13 +137,7 @@ impl Collector for Recommendations {
         queries.extend(dealloc.as_deref().map(Query::new));
         let mut answers = session.read_all(&queries).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
-        let settings = next()
-            .iter()
-            .map(setting)
-            .collect::<Result<Vec<_>, _>>()?
-            .into_iter()
-            .flatten()
-            .collect();
+        let settings = parse(&next())?;
         let checkpoints = numbers(&next())?;
         let temporary = numbers(&next())?;
         let backends = numbers(&next())?.unwrap_or_default();
@@ -170,6 +164,19 @@ impl Collector for Recommendations {
             sink.number(&ACTIVE, &[rule.id], active);
         }
     }
+}
+
+/// The settings that the rules look at, in bytes and seconds.
+///
+/// # Errors
+/// As [`Session::read`].
+pub async fn settings(session: &Session) -> Result<BTreeMap<String, Setting>, CollectError> {
+    parse(&session.read(SETTINGS).await?)
+}
+
+fn parse(rows: &[Row]) -> Result<BTreeMap<String, Setting>, CollectError> {
+    let all = rows.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// One row of numbers; `None` where any is NULL.
@@ -231,6 +238,7 @@ fn facts(state: &mut State, rows: Rows) -> recommend::Server {
     while state.backends.front().is_some_and(|(t, _)| *t <= at - SPAN) {
         state.backends.pop_front();
     }
+    let counted = |amount| Counted { amount, span };
     let peak = |i: usize| state.backends.iter().map(|(_, n)| n[i]).fold(0.0, f64::max);
     let [timed, requested, wal] = state.checkpoints.sums();
     let [files, bytes] = state.temporary.sums();
@@ -239,10 +247,10 @@ fn facts(state: &mut State, rows: Rows) -> recommend::Server {
         settings: rows.settings,
         memory: rows.memory,
         cpus: rows.cpus,
-        span,
-        checkpoints: rows.checkpoints.map(|_| Checkpoints { timed, requested, wal }),
-        temporary: rows.temporary.map(|_| (files, bytes)),
-        evictions: rows.evictions.map(|_| evictions),
+        checkpoints: rows.checkpoints.map(|_| Checkpoints { timed, requested, span }),
+        wal: rows.checkpoints.map(|_| counted(wal)),
+        temporary: rows.temporary.map(|_| Temporary { files, bytes: counted(bytes) }),
+        evictions: rows.evictions.map(|_| counted(evictions)),
         connections: Some(recommend::Connections { peak: peak(0), peak_active: peak(1) }),
         autovacuum_workers: Some(peak(2)),
         latency_objective: Some(rows.latency_objective),

@@ -11,7 +11,7 @@ use crate::pg::Row;
 
 /// Condition on `pg_class c` joined to `pg_namespace n`: neither a system schema (TOAST and other
 /// sessions' temporary schemas among them) nor temporary.
-pub(super) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
+pub(crate) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
      AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'";
 
 /// A table, materialised view, partition or partitioned table.

@@ -186,6 +186,20 @@ pub struct Objectives {
     pub cache_hit_ratio: f64,
     /// 0 to 1.
     pub index_scan_ratio: f64,
+    /// 0 to 1; share of the calls that must end within 50 ms.
+    pub latency_slo: f64,
+    /// Seconds since the beginning of the oldest transaction.
+    pub oldest_transaction: f64,
+    /// Seconds that a session may idle in a transaction.
+    pub idle_in_transaction: f64,
+    /// Seconds that a backend may wait for a lock.
+    pub lock_wait: f64,
+    /// Seconds that a standby may lag behind.
+    pub replication_lag: f64,
+    /// Bytes of WAL that a replication slot may hold back.
+    pub slot_retained_bytes: f64,
+    /// Bytes a second that a database may write to temporary files.
+    pub temp_bytes_per_second: f64,
 }
 
 /// The machine that the server runs on, which SQL does not tell.
@@ -262,6 +276,13 @@ impl Default for Settings {
                 longest_query: 300.0,
                 cache_hit_ratio: 0.95,
                 index_scan_ratio: 0.9,
+                latency_slo: 0.99,
+                oldest_transaction: 3600.0,
+                idle_in_transaction: 600.0,
+                lock_wait: 60.0,
+                replication_lag: 300.0,
+                slot_retained_bytes: 10_737_418_240.0,
+                temp_bytes_per_second: 10_485_760.0,
             },
             host: Host::default(),
             timeouts: Timeouts {

@@ -14,8 +14,8 @@ use super::rules::{self, PartitionRule};
 use super::schema::{self, Key, Value};
 use super::target::{self, Dsn};
 use super::{
-    CollectorSetting, Config, Connect, DatabaseFilter, KnownCollector, LogFormat, Settings,
-    Surroundings,
+    CollectorSetting, Config, Connect, DatabaseFilter, KnownCollector, LogFormat, Objectives,
+    Settings, Surroundings,
 };
 use crate::error::ConfigError;
 
@@ -213,6 +213,20 @@ impl<'a> Sources<'a> {
         Ok(listen)
     }
 
+    fn objectives(&self, o: &mut Objectives) -> Result<(), ConfigError> {
+        self.put("objectives.latency", &mut o.latency)?;
+        self.put("objectives.latency_slo", &mut o.latency_slo)?;
+        self.put("objectives.longest_query", &mut o.longest_query)?;
+        self.put("objectives.cache_hit_ratio", &mut o.cache_hit_ratio)?;
+        self.put("objectives.index_scan_ratio", &mut o.index_scan_ratio)?;
+        self.put("objectives.oldest_transaction", &mut o.oldest_transaction)?;
+        self.put("objectives.idle_in_transaction", &mut o.idle_in_transaction)?;
+        self.put("objectives.lock_wait", &mut o.lock_wait)?;
+        self.put("objectives.replication_lag", &mut o.replication_lag)?;
+        self.put("objectives.slot_retained_bytes", &mut o.slot_retained_bytes)?;
+        self.put("objectives.temp_bytes_per_second", &mut o.temp_bytes_per_second)
+    }
+
     /// Settings, and where `timeouts.connect` was given at all, that it was.
     fn settings(&self, known: &[KnownCollector]) -> Result<(Settings, bool), ConfigError> {
         let mut s = Settings::for_collectors(known);
@@ -221,10 +235,7 @@ impl<'a> Sources<'a> {
         self.put("timeouts.handshake", &mut s.timeouts.handshake)?;
         self.put("timeouts.statement", &mut s.timeouts.statement)?;
         self.put("timeouts.lock", &mut s.timeouts.lock)?;
-        self.put("objectives.latency", &mut s.objectives.latency)?;
-        self.put("objectives.longest_query", &mut s.objectives.longest_query)?;
-        self.put("objectives.cache_hit_ratio", &mut s.objectives.cache_hit_ratio)?;
-        self.put("objectives.index_scan_ratio", &mut s.objectives.index_scan_ratio)?;
+        self.objectives(&mut s.objectives)?;
         self.put("host.memory", &mut s.host.memory)?;
         self.put("host.cpus", &mut s.host.cpus)?;
         self.put("ratio_window", &mut s.ratio_window)?;

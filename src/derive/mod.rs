@@ -3,8 +3,11 @@
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
 pub mod delta;
+pub mod index;
 pub mod latency;
 pub mod partition;
 pub mod recommend;
 pub mod rollup;
+pub mod sample;
 pub mod schedule;
+pub mod vacuum;

@@ -20,16 +20,20 @@ impl Forest {
         Self(pairs.into_iter().collect())
     }
 
+    /// The ancestors from the parent on.
+    pub fn ancestors(&self, id: i64) -> impl Iterator<Item = i64> {
+        let parent = |id: &i64| self.0.get(id).copied();
+        std::iter::successors(parent(&id), parent).take(MAX_DEPTH)
+    }
+
     /// The topmost ancestor, or `id` itself where it has none.
     pub fn root(&self, id: i64) -> i64 {
-        let mut top = id;
-        for _ in 0..MAX_DEPTH {
-            match self.0.get(&top) {
-                Some(&parent) => top = parent,
-                None => break,
-            }
-        }
-        top
+        self.ancestors(id).last().unwrap_or(id)
+    }
+
+    /// How many ancestors there are.
+    pub fn depth(&self, id: i64) -> usize {
+        self.ancestors(id).count()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Must not: know a collector or a metric. Nothing outside this module names `tokio_postgres`.
 
 mod admin;
+mod bench;
 mod row;
 mod server;
 mod session;
@@ -10,6 +11,7 @@ mod socket;
 mod tls;
 
 pub use admin::{Admin, Prepared, ToSql};
+pub use bench::{Bench, Canceller, Statement};
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
 pub use session::{Clock, OWN_MARK, Query, Session};

@@ -110,6 +110,16 @@ pub(super) struct Connection {
     task: JoinHandle<()>,
 }
 
+impl Connection {
+    /// Says goodbye and waits, for at most a second, until the server has closed its side too.
+    /// The client must have been dropped.
+    pub(super) async fn close(self) {
+        let Self { closing, task } = self;
+        drop(closing);
+        let _ = task.await;
+    }
+}
+
 /// A live session.
 pub struct Session {
     client: tokio_postgres::Client,
@@ -209,9 +219,9 @@ impl Session {
     /// Ends the session and waits, for at most a second, until its connection is closed, so that
     /// the next one does not come on top of it.
     pub async fn close(self) {
-        let Self { client, connection: Connection { closing, task }, .. } = self;
-        drop((client, closing));
-        let _ = task.await;
+        let Self { client, connection, .. } = self;
+        drop(client);
+        connection.close().await;
     }
 
     /// How long the session has lasted.
@@ -455,7 +465,7 @@ async fn open_at(
 }
 
 /// The name that a certificate is verified against.
-fn host_of(endpoint: &Endpoint) -> &str {
+pub(super) fn host_of(endpoint: &Endpoint) -> &str {
     match endpoint {
         Endpoint::Tcp { host, .. } => host,
         Endpoint::Unix { .. } => "",
@@ -544,7 +554,7 @@ fn connect_error(
 }
 
 /// An error with its causes, in one line.
-fn chain(e: &dyn std::error::Error) -> String {
+pub(super) fn chain(e: &dyn std::error::Error) -> String {
     let mut text = e.to_string();
     let mut next = e.source();
     while let Some(cause) = next {

@@ -14,6 +14,11 @@ pub(super) static OBJECTIVE: Metric = Metric::gauge(
     "Highest acceptable 95th percentile of pg_query_latency_seconds, from the configuration.",
 );
 
+pub(super) static SLO: Metric = Metric::gauge(
+    "pg_query_latency_slo_ratio",
+    &[],
+    "Share of the calls in pg_query_duration_seconds that must end within 50 ms, from the configuration.",
+);
 pub(super) static QUERY_DURATION: Metric = Metric::histogram(
     "pg_query_duration_seconds",
     &["datname"],
@@ -181,6 +186,7 @@ pub(super) static OWN_SECONDS: Metric = Metric::counter(
 
 pub(super) static METRICS: &[&Metric] = &[
     &OBJECTIVE,
+    &SLO,
     &QUERY_DURATION,
     &QUERY_LATENCY,
     &QUERY_EXACT,

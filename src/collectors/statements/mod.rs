@@ -186,6 +186,7 @@ impl State {
         let [_, scan] = &rows.scans;
         let facts = &rows.facts;
         sink.number(&m::OBJECTIVE, &[], rows.options.objective);
+        sink.number(&m::SLO, &[], rows.options.slo);
         sink.number(&m::ENTRIES, &[], (scan.entries.len() + scan.hidden.len()) as f64);
         sink.number(&m::MAX_ENTRIES, &[], facts.max_entries);
         sink.number(&m::HIDDEN, &[], scan.hidden.len() as f64);

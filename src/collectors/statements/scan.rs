@@ -91,6 +91,8 @@ pub struct Options {
     pub include_text: bool,
     /// Latency objective in seconds.
     pub objective: f64,
+    /// Share of the calls that must end within 50 ms.
+    pub slo: f64,
 }
 
 /// The text of a statement.
@@ -131,6 +133,7 @@ pub(super) async fn read(
         top: settings.top,
         include_text: settings.include_text,
         objective: session.settings().objectives.latency,
+        slo: session.settings().objectives.latency_slo,
     };
     let (facts, scan) = (facts_sql(extension), scan_sql(extension, planning));
     let pause = settings.scan_spacing;

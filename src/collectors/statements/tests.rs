@@ -121,7 +121,12 @@ impl View {
             scans: [self.scan(at), second.scan(at + 0.01)],
             texts: None,
             own: Default::default(),
-            options: Options { top: self.top, include_text: self.include_text, objective: 0.05 },
+            options: Options {
+                top: self.top,
+                include_text: self.include_text,
+                objective: 0.05,
+                slo: 0.99,
+            },
         }
     }
 }

@@ -60,6 +60,9 @@ objectives:
   latency: 20ms
   cache_hit_ratio: 1
   index_scan_ratio: 0.5
+  latency_slo: 0.995
+  lock_wait: 5s
+  slot_retained_bytes: 2GB
 ratio_window: 10m
 series_limit: 500
 collectors:
@@ -108,6 +111,11 @@ fn a_whole_file_is_read() {
     );
     assert_eq!(s.objectives.latency, 0.02);
     assert_eq!((s.objectives.cache_hit_ratio, s.objectives.index_scan_ratio), (1.0, 0.5));
+    assert_eq!((s.objectives.latency_slo, s.objectives.lock_wait), (0.995, 5.0));
+    assert_eq!(
+        (s.objectives.slot_retained_bytes, s.objectives.replication_lag),
+        (2_147_483_648.0, 300.0)
+    );
     assert_eq!((millis(s.ratio_window), s.series_limit), (600_000, 500));
     let st = &s.statements;
     assert_eq!((st.top, st.include_text, st.text_length), (7, true, 60));

@@ -7,6 +7,8 @@ use std::time::Duration;
 use super::super::{KnownCollector, NOT_TO_BE_ENTERED, Settings, duration};
 use super::{DAY, Key, Kind, MS, SECOND};
 
+const MEGABYTE: f64 = 1_048_576.0;
+
 pub(super) const LEVELS: Kind = Kind::Choice {
     words: &["trace", "debug", "info", "warn", "error"],
     aliases: &[("warning", "warn")],
@@ -19,6 +21,7 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
     let d = Settings::default();
     let time = duration::format;
     let timeout = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+    let span = Kind::Duration { min: SECOND, max: 365 * DAY };
     let mut keys = vec![
         Key::new(
             "dsn",
@@ -102,6 +105,49 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             Kind::Ratio,
             format!("{:.2}", d.objectives.index_scan_ratio),
             "Share of scans by index that the alerts hold each table to.",
+        ),
+        Key::new(
+            "objectives.latency_slo",
+            Kind::Ratio,
+            format!("{:.2}", d.objectives.latency_slo),
+            "Share of calls that must end within 50 ms, for the alerts on burn rates.",
+        ),
+        Key::new(
+            "objectives.oldest_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.oldest_transaction)),
+            "For how long a transaction, prepared or not, may stay open before it alerts.",
+        ),
+        Key::new(
+            "objectives.idle_in_transaction",
+            span,
+            time(Duration::from_secs_f64(d.objectives.idle_in_transaction)),
+            "For how long a session may idle in a transaction before it alerts.",
+        ),
+        Key::new(
+            "objectives.lock_wait",
+            span,
+            time(Duration::from_secs_f64(d.objectives.lock_wait)),
+            "For how long a backend may wait for a lock before it alerts.",
+        ),
+        Key::new(
+            "objectives.replication_lag",
+            span,
+            time(Duration::from_secs_f64(d.objectives.replication_lag)),
+            "By how much a standby may lag behind before it alerts.",
+        ),
+        Key::new(
+            "objectives.slot_retained_bytes",
+            Kind::Bytes,
+            format!("{:.0}GB", d.objectives.slot_retained_bytes / (MEGABYTE * 1024.0)),
+            "Bytes of WAL that a replication slot may hold back before it alerts.",
+        ),
+        Key::new(
+            "objectives.temp_bytes_per_second",
+            Kind::Bytes,
+            format!("{:.0}MB", d.objectives.temp_bytes_per_second / MEGABYTE),
+            "Bytes a second that the queries of a database may write to temporary files before it \
+             alerts.",
         ),
         Key::new(
             "host.memory",

@@ -16,18 +16,43 @@ pub enum Setting {
     Text(String),
 }
 
-/// Checkpoints and WAL over [`Server::span`].
+/// Checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Checkpoints {
     /// Because `checkpoint_timeout` had passed.
     pub timed: f64,
     /// Because of `max_wal_size` or by command.
     pub requested: f64,
-    /// Bytes of WAL written.
-    pub wal: f64,
+    /// Seconds over which they were counted.
+    pub span: f64,
 }
 
-/// Connections over [`Server::span`].
+/// Something that was counted over a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Counted {
+    /// How much.
+    pub amount: f64,
+    /// Seconds.
+    pub span: f64,
+}
+
+impl Counted {
+    /// A second.
+    pub(super) fn rate(self) -> f64 {
+        self.amount / self.span.max(f64::MIN_POSITIVE)
+    }
+}
+
+/// Temporary files.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Temporary {
+    /// Their number.
+    pub files: f64,
+    /// Their bytes.
+    pub bytes: Counted,
+}
+
+/// Connections while they were watched.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Connections {
     /// Most client backends at once.
@@ -45,14 +70,14 @@ pub struct Server {
     pub memory: Option<f64>,
     /// The machine's processors, likewise.
     pub cpus: Option<f64>,
-    /// Seconds over which what follows was measured.
-    pub span: f64,
-    /// Checkpoints and WAL.
+    /// Checkpoints.
     pub checkpoints: Option<Checkpoints>,
-    /// Temporary files and their bytes.
-    pub temporary: Option<(f64, f64)>,
+    /// Bytes of WAL.
+    pub wal: Option<Counted>,
+    /// Temporary files.
+    pub temporary: Option<Temporary>,
     /// Evictions from `pg_stat_statements`.
-    pub evictions: Option<f64>,
+    pub evictions: Option<Counted>,
     /// Connections.
     pub connections: Option<Connections>,
     /// Most autovacuum workers at once.

@@ -10,8 +10,8 @@ mod server;
 mod size;
 
 pub use facts::{
-    Bench, Checkpoints, Connections, Database, Growth, Index, IndexFault, Server, Setting,
-    Statement, Table,
+    Bench, Checkpoints, Connections, Counted, Database, Growth, Index, IndexFault, Server, Setting,
+    Statement, Table, Temporary,
 };
 pub use size::{bytes, project, seconds};
 

@@ -228,19 +228,20 @@ fn maintenance_work_mem(s: &Server) -> Verdict {
 }
 
 fn work_mem(s: &Server) -> Verdict {
-    let ((files, size), now) = (s.temporary?, s.number("work_mem")?);
-    if s.span < ENOUGH {
+    let (t, now) = (s.temporary?, s.number("work_mem")?);
+    if t.bytes.span < ENOUGH {
         return None;
     }
-    if size / s.span <= MIB || files <= 0.0 {
+    let (files, rate) = (t.files, t.bytes.rate());
+    if rate <= MIB || files <= 0.0 {
         return none();
     }
-    let mean = size / files;
+    let mean = t.bytes.amount / files;
     let evidence = format!(
         "{files:.0} temporary files of {} each on average in {}, {}/s; work_mem is {}.",
         bytes(mean),
-        seconds(s.span),
-        bytes(size / s.span),
+        seconds(t.bytes.span),
+        bytes(rate),
         bytes(now)
     );
     // A sort in memory needs about twice the room that it takes on disk.
@@ -287,20 +288,21 @@ fn parallel_workers(s: &Server) -> Verdict {
 }
 
 fn max_wal_size(s: &Server) -> Verdict {
-    let (c, now) = (s.checkpoints?, s.number("max_wal_size")?);
-    if s.span < ENOUGH {
+    let (c, wal, now) = (s.checkpoints?, s.wal?, s.number("max_wal_size")?);
+    if c.span < ENOUGH {
         return None;
     }
     let all = c.timed + c.requested;
     if all < 3.0 || c.requested / all <= 0.3 {
         return none();
     }
-    let rate = c.wal / s.span;
+    let rate = wal.rate();
     let evidence = format!(
-        "{:.0} of {all:.0} checkpoints in {} were requested; {}/s of WAL, max_wal_size is {}.",
+        "{:.0} of {all:.0} checkpoints in {} were requested; {}/s of WAL over {}, max_wal_size is {}.",
         c.requested,
-        seconds(s.span),
+        seconds(c.span),
         bytes(rate),
+        seconds(wal.span),
         bytes(now)
     );
     // WAL of one interval and of the checkpoint that runs beside it, and a fifth more.
@@ -316,15 +318,15 @@ fn max_wal_size(s: &Server) -> Verdict {
 }
 
 fn checkpoint_timeout(s: &Server) -> Verdict {
-    let (c, now) = (s.checkpoints?, s.number("checkpoint_timeout")?);
-    if s.span < ENOUGH {
+    let (wal, now) = (s.wal?, s.number("checkpoint_timeout")?);
+    if wal.span < ENOUGH {
         return None;
     }
-    if now > 300.0 || c.wal / s.span <= MIB {
+    if now > 300.0 || wal.rate() <= MIB {
         return none();
     }
     let evidence =
-        format!("checkpoint_timeout is {}, at {}/s of WAL.", seconds(now), bytes(c.wal / s.span));
+        format!("checkpoint_timeout is {}, at {}/s of WAL.", seconds(now), bytes(wal.rate()));
     let remedy = format!(
         "Each checkpoint makes the first change of every page write it whole into WAL; fewer \
          checkpoints, less WAL, and a longer recovery after a crash. {RELOAD}"
@@ -377,12 +379,13 @@ fn idle_in_transaction(s: &Server) -> Verdict {
 
 fn statements_max(s: &Server) -> Verdict {
     let (evictions, now) = (s.evictions?, s.number("pg_stat_statements.max")?);
-    if evictions <= 0.0 {
+    if evictions.amount <= 0.0 {
         return none();
     }
     let evidence = format!(
-        "{evictions:.0} evictions in {}; pg_stat_statements.max is {now:.0}.",
-        seconds(s.span)
+        "{:.0} evictions in {}; pg_stat_statements.max is {now:.0}.",
+        evictions.amount,
+        seconds(evictions.span)
     );
     let remedy = format!(
         "Calls of evicted statements are lost to all percentiles. If texts are made of values, bind them \

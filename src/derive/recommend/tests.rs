@@ -6,6 +6,11 @@ use super::*;
 
 const GB: f64 = 1_073_741_824.0;
 const MB: f64 = 1_048_576.0;
+const HOUR: f64 = 3_600.0;
+
+fn counted(amount: f64) -> Counted {
+    Counted { amount, span: HOUR }
+}
 
 fn set(server: &mut Server, name: &str, value: f64) {
     server.settings.insert(name.to_owned(), Setting::Number(value));
@@ -16,10 +21,10 @@ fn defaults() -> Server {
     let mut s = Server {
         memory: Some(16.0 * GB),
         cpus: Some(8.0),
-        span: 3_600.0,
-        checkpoints: Some(Checkpoints { timed: 12.0, requested: 0.0, wal: 0.0 }),
-        temporary: Some((0.0, 0.0)),
-        evictions: Some(0.0),
+        checkpoints: Some(Checkpoints { timed: 12.0, requested: 0.0, span: HOUR }),
+        wal: Some(counted(0.0)),
+        temporary: Some(Temporary { files: 0.0, bytes: counted(0.0) }),
+        evictions: Some(counted(0.0)),
         connections: Some(Connections { peak: 10.0, peak_active: 5.0 }),
         autovacuum_workers: Some(1.0),
         latency_objective: Some(0.05),
@@ -95,8 +100,7 @@ fn the_reports_machine_with_defaults_gets_the_reports_table() {
     ];
     // Without WAL there is no reason to space checkpoints out.
     assert_eq!(active(&s), expected[1..].iter().copied().collect());
-    let busy = Checkpoints { timed: 12.0, requested: 0.0, wal: 3_600.0 * 2.0 * MB };
-    let s = Server { checkpoints: Some(busy), ..s };
+    let s = Server { wal: Some(counted(HOUR * 2.0 * MB)), ..s };
     assert_eq!(active(&s), expected.into_iter().collect());
     for (id, expected) in [
         ("settings.shared_buffers", "ALTER SYSTEM SET shared_buffers = '4GB';"),
@@ -137,14 +141,17 @@ fn without_facts_nothing_is_judged() {
         assert_eq!(verdict(SERVER, &unknown, id), None, "{id}");
     }
     // Ten seconds of temporary files prove nothing.
-    let short = Server { span: 10.0, temporary: Some((10.0, GB)), ..defaults() };
+    let bytes = Counted { amount: GB, span: 10.0 };
+    let short = Server { temporary: Some(Temporary { files: 10.0, bytes }), ..defaults() };
     assert_eq!(verdict(SERVER, &short, "settings.work_mem"), None);
 }
 
 #[test]
 fn spills_raise_work_mem_as_far_as_is_safe() {
-    let spilling =
-        |files: f64, each: f64| Server { temporary: Some((files, files * each)), ..defaults() };
+    let spilling = |files: f64, each: f64| Server {
+        temporary: Some(Temporary { files, bytes: counted(files * each) }),
+        ..defaults()
+    };
     let s = spilling(400.0, 8.0 * MB);
     assert!(verdict(SERVER, &s, "settings.work_mem").unwrap().is_empty(), "under 1 MB/s");
     assert_eq!(
@@ -165,7 +172,8 @@ fn spills_raise_work_mem_as_far_as_is_safe() {
 #[test]
 fn forced_checkpoints_ask_for_room_for_the_wal_that_was_measured() {
     let forced = |timed, requested, rate: f64| Server {
-        checkpoints: Some(Checkpoints { timed, requested, wal: rate * 3_600.0 }),
+        checkpoints: Some(Checkpoints { timed, requested, span: HOUR }),
+        wal: Some(counted(rate * HOUR)),
         ..defaults()
     };
     let id = "settings.max_wal_size";
@@ -197,7 +205,7 @@ fn crowds_get_a_pool_of_what_was_active() {
 
 #[test]
 fn evictions_and_busy_workers() {
-    let s = Server { evictions: Some(3.0), autovacuum_workers: Some(3.0), ..defaults() };
+    let s = Server { evictions: Some(counted(3.0)), autovacuum_workers: Some(3.0), ..defaults() };
     assert_eq!(
         sql(&s, "statements.max").as_deref(),
         Some("ALTER SYSTEM SET pg_stat_statements.max = '10000';")

@@ -1,0 +1,543 @@
+//! Reads everything that a report tells: the exporter's own collectors over an interval, and what only a
+//! report needs from the catalogs.
+//!
+//! Must not: hold more than two connections at a time, or lose the report to one part that fails: that is
+//! noted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+use tokio::time::{Instant, sleep_until};
+
+use super::queries::{self, Benched};
+use super::view;
+use crate::collectors::index_health::catalogue::{self, Bloat, Names};
+use crate::config::Config;
+use crate::derive::index::{Facts, Limits, Verdicts, judge};
+use crate::derive::recommend::{self, Checkpoints, Connections, Counted, Setting, Temporary};
+use crate::error::CollectError;
+use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
+use crate::poller::Poller;
+use crate::snapshot::Snapshot;
+
+/// Statements that are told apart.
+const STATEMENTS: usize = 50;
+/// Interval of collectors that are watched over a short time.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Indexes whose bloat is estimated, in each database.
+const BLOATED: i64 = 200;
+
+/// One row of `pg_settings`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingRow {
+    /// `name`.
+    pub name: String,
+    /// As SHOW gives it.
+    pub value: String,
+    /// `source`: where the value comes from.
+    pub source: String,
+    /// `pending_restart`.
+    pub pending: bool,
+}
+
+/// What one statement did while it was watched.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StatementRow {
+    /// Its database.
+    pub datname: String,
+    /// Its role.
+    pub usename: String,
+    /// `queryid`.
+    pub queryid: String,
+    /// Normalised text, cut short.
+    pub text: String,
+    /// Increments.
+    pub did: recommend::Statement,
+}
+
+/// One database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// Its indexes, tables and foreign keys, and what is to say about them.
+    pub indexes: Facts,
+    /// Judged by `derive::index`.
+    pub verdicts: Verdicts,
+    /// Estimates of bloat.
+    pub bloat: Vec<Bloat>,
+}
+
+/// Everything.
+#[derive(Debug, Clone)]
+pub struct Gathered {
+    /// Unix seconds at which the watching began and ended.
+    pub from: f64,
+    /// Likewise.
+    pub to: f64,
+    /// The server, without secrets.
+    pub target: String,
+    /// Its facts.
+    pub server: Server,
+    /// The collectors' last snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// Cache hit ratio by database, over time in Unix seconds.
+    pub cache: BTreeMap<String, Vec<(f64, f64)>>,
+    /// Settings that matter here.
+    pub settings: Vec<SettingRow>,
+    /// For the rules.
+    pub facts: recommend::Server,
+    /// Those that took most time, most first.
+    pub statements: Option<Vec<StatementRow>>,
+    /// By name.
+    pub databases: Vec<Database>,
+    /// What was benchmarked, in the configured database.
+    pub benched: Option<Benched>,
+    /// Objectives: seconds, and ratios.
+    pub objectives: crate::config::Objectives,
+    /// What could not be read, and why.
+    pub notes: Vec<String>,
+}
+
+/// Watches the server for `over`, then reads the catalogs.
+///
+/// # Errors
+/// The server cannot be reached, or the file of queries is wrong.
+pub async fn gather(
+    config: &Config,
+    over: Duration,
+    file: Option<&Path>,
+) -> anyhow::Result<Gathered> {
+    let clock = Clock::start();
+    let mut notes = Vec::new();
+    let session = connect(config, None, clock).await?;
+    let before = statements(&session, &mut notes).await;
+    session.close().await;
+
+    let from = clock.epoch() + clock.seconds();
+    let (snapshot, cache, peak) = watch(config, over, clock).await;
+    if !snapshot.up {
+        bail!("{} stopped answering while it was watched", snapshot.target);
+    }
+    let to = clock.epoch() + clock.seconds();
+
+    let session = connect(config, None, clock).await?;
+    let after = statements(&session, &mut notes).await;
+    let statements = match (before, after) {
+        (Some(before), Some(after)) => Some(busiest(&session, &before, &after, &mut notes).await),
+        _ => None,
+    };
+    let settings = noted(&mut notes, "settings", settings(&session).await);
+    let facts = server(&session, config, peak, &mut notes).await;
+    let server = session.server().clone();
+    session.close().await;
+
+    let mut databases = Vec::new();
+    for (name, up) in &snapshot.databases {
+        if !up {
+            notes.push(format!("database {name} could not be entered"));
+            continue;
+        }
+        match database(config, name, clock).await {
+            Ok(database) => databases.push(database),
+            Err(e) => notes.push(format!("indexes of database {name}: {e:#}")),
+        }
+    }
+    // After the watching, which is not to see it.
+    let benched = match file {
+        Some(file) => Some(queries::measure(config, file).await?),
+        None => None,
+    };
+    for outcome in &snapshot.outcomes {
+        if let Some(error) = &outcome.error {
+            let place = outcome.datname.as_deref().map(|d| format!(" in {d}")).unwrap_or_default();
+            notes.push(format!("collector {}{place}: {error}", outcome.collector));
+        }
+    }
+    Ok(Gathered {
+        from,
+        to,
+        target: snapshot.target.to_string(),
+        server,
+        snapshot,
+        cache,
+        settings: settings.unwrap_or_default(),
+        facts,
+        statements,
+        databases,
+        benched,
+        objectives: config.settings().objectives.clone(),
+        notes,
+    })
+}
+
+async fn connect(config: &Config, datname: Option<&str>, clock: Clock) -> anyhow::Result<Session> {
+    let settings = config.settings().clone();
+    Ok(Session::connect(config.connect(), datname, settings, clock).await?)
+}
+
+fn noted<T>(notes: &mut Vec<String>, what: &str, result: Result<T, CollectError>) -> Option<T> {
+    result.map_err(|e| notes.push(format!("{what}: {e}"))).ok()
+}
+
+type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, (Connections, f64));
+
+/// Runs the collectors, and looks at every snapshot that they give.
+async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
+    let mut target = crate::cmd::serve::target(config);
+    let mut settings = (*target.settings).clone();
+    for name in ["tables", "cache", "connections", "indexes"] {
+        // A curve wants points; what the user chose stays.
+        if let Some(collector) = settings.collectors.get_mut(name) {
+            collector.interval.get_or_insert((over / 20).max(SHORTEST));
+        }
+    }
+    target.settings = Arc::new(settings);
+    let poller = Poller::start(target);
+    let mut snapshots = poller.snapshots();
+    let mut cache: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    let mut peak = Connections { peak: 0.0, peak_active: 0.0 };
+    let end = Instant::now() + over;
+    let mut last = f64::NEG_INFINITY;
+    loop {
+        tokio::select! {
+            () = sleep_until(end) => break,
+            changed = snapshots.changed() => if changed.is_err() { break },
+        }
+        let snapshot = snapshots.borrow_and_update().clone();
+        let at = clock.epoch() + clock.seconds();
+        let count = |state: &[(&str, &str)]| -> f64 {
+            view::series(&snapshot, "pg_stat_activity_count", state)
+                .filter_map(|s| s.number())
+                .sum()
+        };
+        peak.peak = peak.peak.max(count(&[]));
+        peak.peak_active = peak.peak_active.max(count(&[("state", "active")]));
+        if at - last < 1.0 {
+            continue;
+        }
+        last = at;
+        for s in view::series(&snapshot, "pg_cache_hit_ratio", &[]) {
+            if let Some(ratio) = s.number() {
+                cache.entry(s.label("datname").to_owned()).or_default().push((at, ratio));
+            }
+        }
+    }
+    let snapshot = snapshots.borrow().clone();
+    poller.stop().await;
+    (snapshot, cache, (peak, 0.0))
+}
+
+/// A row of `pg_stat_statements`: database, role and `queryid`, and the counters in [`COUNTERS`]'s
+/// order.
+type Counters = HashMap<(String, String, i64), [Option<f64>; 7]>;
+
+/// `None`, with a note, where the extension is not there.
+async fn statements(session: &Session, notes: &mut Vec<String>) -> Option<Counters> {
+    let Some(extension) = session.server().extensions.get("pg_stat_statements") else {
+        let note = format!(
+            "statements: database {} lacks pg_stat_statements (CREATE EXTENSION pg_stat_statements)",
+            session.server().datname
+        );
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+        return None;
+    };
+    let top = if extension.version >= (1, 9) { "s.toplevel" } else { "true" };
+    let jit = if extension.version >= (1, 10) {
+        "(s.jit_generation_time + s.jit_inlining_time + s.jit_optimization_time + s.jit_emission_time) \
+         / 1000"
+    } else {
+        "NULL"
+    };
+    let sql = format!(
+        "SELECT d.datname::text, r.rolname::text, s.queryid, s.calls::float8, \
+                CASE WHEN pg_catalog.current_setting('pg_stat_statements.track_planning')::bool \
+                     THEN s.plans END::float8, \
+                s.total_plan_time / 1000, s.total_exec_time / 1000, s.rows::float8, \
+                (s.shared_blks_hit + s.shared_blks_read)::float8, ({jit})::float8 \
+           FROM {}.pg_stat_statements(false) s \
+           JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
+           JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
+          WHERE {top} AND s.queryid IS NOT NULL",
+        extension.schema
+    );
+    let rows = noted(notes, "statements", session.read(sql.as_str()).await)?;
+    let read = |row: &Row| -> Result<_, CollectError> {
+        let key = (row.at(0)?, row.at(1)?, row.at(2)?);
+        let mut counters = [None; 7];
+        for (i, counter) in counters.iter_mut().enumerate() {
+            *counter = row.at(i + 3)?;
+        }
+        Ok((key, counters))
+    };
+    noted(notes, "statements", rows.iter().map(read).collect())
+}
+
+/// Increments, those that took most time first, with their texts; our own left out.
+async fn busiest(
+    session: &Session,
+    before: &Counters,
+    after: &Counters,
+    notes: &mut Vec<String>,
+) -> Vec<StatementRow> {
+    let mut rows: Vec<StatementRow> = Vec::new();
+    for ((datname, usename, queryid), now) in after {
+        let key = (datname.clone(), usename.clone(), *queryid);
+        let then = before.get(&key).copied().unwrap_or_default();
+        let by = |i: usize| {
+            let now = now[i]?;
+            // One that was evicted and came back begins again.
+            Some(then[i].filter(|then| *then <= now).map_or(now, |then| now - then))
+        };
+        let did = recommend::Statement {
+            name: queryid.to_string(),
+            calls: by(0).unwrap_or_default(),
+            plans: by(1),
+            planning: by(2).unwrap_or_default(),
+            execution: by(3).unwrap_or_default(),
+            rows: by(4).unwrap_or_default(),
+            blocks: by(5).unwrap_or_default(),
+            aggregates: None,
+            jit: by(6),
+        };
+        if did.calls > 0.0 {
+            rows.push(StatementRow {
+                datname: datname.clone(),
+                usename: usename.clone(),
+                queryid: queryid.to_string(),
+                text: String::new(),
+                did,
+            });
+        }
+    }
+    let time = |s: &StatementRow| s.did.execution + s.did.planning;
+    rows.sort_by(|a, b| time(b).total_cmp(&time(a)).then_with(|| a.queryid.cmp(&b.queryid)));
+    // Ours are among them; their texts tell.
+    rows.truncate(STATEMENTS * 2);
+    let ids: Vec<i64> = rows.iter().filter_map(|row| row.queryid.parse().ok()).collect();
+    let texts = match session.server().extensions.get("pg_stat_statements") {
+        Some(extension) => {
+            let sql = format!(
+                "SELECT s.queryid, pg_catalog.min(pg_catalog.left(s.query, 2000)), \
+                        pg_catalog.bool_or(pg_catalog.strpos(s.query, '{OWN_MARK}') > 0) \
+                   FROM {}.pg_stat_statements(true) s WHERE s.queryid = ANY ($1) GROUP BY 1",
+                extension.schema
+            );
+            noted(
+                notes,
+                "texts of statements",
+                session.read(Query::new(&sql).int8_array(&ids)).await,
+            )
+        }
+        None => None,
+    };
+    let texts: HashMap<i64, (String, bool)> = texts
+        .iter()
+        .flatten()
+        .filter_map(|row| {
+            let (text, own): (Option<String>, Option<bool>) = (row.at(1).ok()?, row.at(2).ok()?);
+            Some((row.at(0).ok()?, (text?, own?)))
+        })
+        .collect();
+    let of = |row: &StatementRow| texts.get(&row.queryid.parse::<i64>().ok()?);
+    rows.retain(|row| of(row).is_none_or(|(_, own)| !own));
+    for row in &mut rows {
+        if let Some((text, _)) = of(row) {
+            row.did.aggregates = Some(aggregates(text));
+            row.text.clone_from(text);
+        }
+    }
+    rows.truncate(STATEMENTS);
+    rows
+}
+
+/// Whether a text reads only and aggregates, by its words.
+fn aggregates(text: &str) -> bool {
+    let text = text.to_lowercase();
+    let reads = text.trim_start().starts_with("select") || text.trim_start().starts_with("with");
+    let writes = ["insert into", "update ", "delete from"].iter().any(|word| text.contains(word));
+    let functions = ["count(", "sum(", "avg(", "min(", "max(", "group by"];
+    reads && !writes && functions.iter().any(|f| text.contains(f))
+}
+
+const SETTINGS: &str = "\
+SELECT s.name, pg_catalog.current_setting(s.name), s.source, s.pending_restart
+  FROM pg_catalog.pg_settings s WHERE s.name IN (
+ 'autovacuum', 'autovacuum_max_workers', 'autovacuum_vacuum_cost_limit',
+ 'autovacuum_vacuum_scale_factor', 'checkpoint_completion_target', 'checkpoint_timeout',
+ 'default_statistics_target', 'effective_cache_size', 'effective_io_concurrency', 'fsync',
+ 'full_page_writes', 'idle_in_transaction_session_timeout', 'jit', 'lock_timeout',
+ 'log_min_duration_statement', 'maintenance_work_mem', 'max_connections',
+ 'max_parallel_workers', 'max_parallel_workers_per_gather', 'max_wal_size', 'max_worker_processes',
+ 'min_wal_size', 'pg_stat_statements.max', 'pg_stat_statements.track_planning', 'random_page_cost',
+ 'shared_buffers', 'shared_preload_libraries', 'statement_timeout', 'synchronous_commit',
+ 'track_io_timing', 'wal_buffers', 'work_mem') ORDER BY s.name";
+
+async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
+    let rows = session.read(SETTINGS).await?;
+    let read = |row: &Row| {
+        Ok(SettingRow {
+            name: row.at(0)?,
+            value: row.at(1)?,
+            source: row.at(2)?,
+            pending: row.at(3)?,
+        })
+    };
+    // What our own transactions set for themselves says nothing of the server.
+    let ours = |row: &SettingRow| row.source == "session";
+    Ok(rows
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .filter(|r| !ours(r))
+        .collect())
+}
+
+/// Since the statistics were reset; WAL since its own were (14 and later).
+async fn server(
+    session: &Session,
+    config: &Config,
+    (peak, _): (Connections, f64),
+    notes: &mut Vec<String>,
+) -> recommend::Server {
+    let version = session.server().version_num;
+    let host = &config.settings().host;
+    let mut facts = recommend::Server {
+        memory: host.memory,
+        // There are at most some thousands.
+        cpus: host.cpus.map(|cpus| cpus as f64),
+        connections: Some(peak),
+        latency_objective: Some(config.settings().objectives.latency),
+        ..recommend::Server::default()
+    };
+    let read = crate::collectors::recommendations::settings(session).await;
+    facts.settings = noted(notes, "settings", read).unwrap_or_default();
+    let checkpoints = if version >= 170_000 {
+        "SELECT c.num_timed::float8, c.num_requested::float8, {age}(c.stats_reset) \
+           FROM pg_catalog.pg_stat_checkpointer c"
+    } else {
+        "SELECT c.checkpoints_timed::float8, c.checkpoints_req::float8, {age}(c.stats_reset) \
+           FROM pg_catalog.pg_stat_bgwriter c"
+    };
+    if let Some([timed, requested, span]) = counters(session, checkpoints, notes).await {
+        facts.checkpoints = Some(Checkpoints { timed, requested, span });
+    }
+    if version >= 140_000 {
+        let wal = "SELECT w.wal_bytes::float8, {age}(w.stats_reset) FROM pg_catalog.pg_stat_wal w";
+        if let Some([amount, span]) = counters(session, wal, notes).await {
+            facts.wal = Some(Counted { amount, span });
+        }
+    }
+    // The youngest reset of those that count: what came before it elsewhere makes the rate too high by
+    // no more than that database's share.
+    let temporary = "\
+        SELECT pg_catalog.sum(s.temp_files)::float8, pg_catalog.sum(s.temp_bytes)::float8, \
+               {age}(COALESCE(pg_catalog.min(s.stats_reset), pg_catalog.pg_postmaster_start_time())) \
+          FROM pg_catalog.pg_stat_database s";
+    if let Some([files, amount, span]) = counters(session, temporary, notes).await {
+        facts.temporary = Some(Temporary { files, bytes: Counted { amount, span } });
+    }
+    if let Some(extension) = session.server().extensions.get("pg_stat_statements")
+        && extension.version >= (1, 9)
+    {
+        let sql = format!(
+            "SELECT i.dealloc::float8, {{age}}(i.stats_reset) FROM {}.pg_stat_statements_info() i",
+            extension.schema
+        );
+        if let Some([amount, span]) = counters(session, &sql, notes).await {
+            facts.evictions = Some(Counted { amount, span });
+        }
+    }
+    facts
+}
+
+/// One row of numbers; `{age}(x)` stands for the seconds since `x`.
+async fn counters<const N: usize>(
+    session: &Session,
+    sql: &str,
+    notes: &mut Vec<String>,
+) -> Option<[f64; N]> {
+    let age = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - ";
+    let sql = expand(sql, age);
+    let rows = noted(notes, "statistics of the server", session.read(sql.as_str()).await)?;
+    let row = rows.first()?;
+    let mut numbers = [0.0; N];
+    for (i, number) in numbers.iter_mut().enumerate() {
+        *number = row.at::<Option<f64>>(i).ok()??;
+    }
+    Some(numbers)
+}
+
+fn expand(sql: &str, age: &str) -> String {
+    sql.replace("{age}(", age)
+}
+
+async fn database(config: &Config, name: &str, clock: Clock) -> anyhow::Result<Database> {
+    let session = connect(config, Some(name), clock).await?;
+    let read = async {
+        let facts = catalogue::facts(&session, Names::Judged).await?;
+        let bloat = catalogue::bloat(&session, BLOATED, facts.block_size).await?;
+        Ok::<_, CollectError>((facts, bloat))
+    };
+    let read = read.await;
+    session.close().await;
+    let (indexes, bloat) = read?;
+    let limits = Limits { unused_after: 604_800.0, minimum_rows: 10_000.0, seq_scan_bytes: 1e7 };
+    let verdicts = judge(&indexes, &limits);
+    Ok(Database { name: name.to_owned(), indexes, verdicts, bloat })
+}
+
+impl Gathered {
+    /// For the rules about a database.
+    pub fn recommend(&self, database: &Database) -> recommend::Database {
+        let of = |row: &&StatementRow| row.datname == database.name;
+        recommend::Database {
+            span: self.to - self.from,
+            statements: self
+                .statements
+                .as_ref()
+                .map(|all| all.iter().filter(of).map(|row| row.did.clone()).collect()),
+            tables: Some(self.tables(&database.name)),
+            indexes: Some(super::indexes::faults(database)),
+            benches: self
+                .benched
+                .as_ref()
+                .filter(|b| b.document.server.database == database.name)
+                .map(Benched::facts),
+            ..recommend::Database::default()
+        }
+    }
+
+    /// The partitioned tables of a database.
+    fn tables(&self, datname: &str) -> Vec<recommend::Table> {
+        let labels = [("datname", datname)];
+        let each = view::series(&self.snapshot, "pg_partition_runway_seconds", &labels);
+        let mut tables = Vec::new();
+        for s in each {
+            let (schema, table) = (s.label("schemaname"), s.label("relname"));
+            let of = [("datname", datname), ("schemaname", schema), ("relname", table)];
+            let get = |metric: &str| view::number(&self.snapshot, metric, &of);
+            let runway = s.number().zip(get("pg_partition_runway_required_seconds"));
+            tables.push(recommend::Table {
+                name: super::quoted(schema, table),
+                partitions: get("pg_partition_count").unwrap_or_default(),
+                runway,
+                default_rows: get("pg_partition_default_rows"),
+                retention_exceeded: get("pg_partition_retention_exceeded_seconds"),
+                ..recommend::Table::default()
+            });
+        }
+        tables
+    }
+
+    /// Whether the setting is known to be on.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.facts.settings.get(name) == Some(&Setting::Flag(true))
+    }
+}

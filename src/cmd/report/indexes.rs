@@ -1,0 +1,192 @@
+//! The section about indexes.
+//!
+//! Must not: judge; `derive::index` does.
+
+use std::collections::HashMap;
+
+use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
+use super::gather::{Database, Gathered};
+use super::plot::{Plot, Unit};
+use super::{many, quoted};
+use crate::derive::index::{Exemption, How, Index, Invalid, Judged, Usage};
+use crate::derive::recommend::{self, IndexFault, bytes, seconds};
+
+const SOURCE: &str = "pg_index, pg_class, pg_stat_user_indexes, pg_constraint; scans of partitions' indexes \
+                      count for the root's";
+
+/// What is known of an index beside its verdict.
+struct Known<'a> {
+    judged: &'a Judged,
+    index: &'a Index,
+    schema: &'a str,
+    table: &'a str,
+    name: &'a str,
+}
+
+fn known(database: &Database) -> Vec<Known<'_>> {
+    let indexes: HashMap<i64, &Index> =
+        database.indexes.indexes.iter().map(|i| (i.id, i)).collect();
+    let tables: HashMap<i64, &(String, String)> =
+        database.indexes.tables.iter().filter_map(|t| Some((t.id, t.name.as_ref()?))).collect();
+    let each = |judged| {
+        let judged: &Judged = judged;
+        let index = *indexes.get(&judged.id)?;
+        let (schema, table) = tables.get(&judged.table)?;
+        Some(Known { judged, index, schema, table, name: index.name.as_deref()? })
+    };
+    let mut known: Vec<Known> = database.verdicts.indexes.iter().filter_map(each).collect();
+    known.sort_by_key(|k| (k.schema, k.table, !k.index.primary, k.name));
+    known
+}
+
+/// Indexes with faults, for the rules.
+pub fn faults(database: &Database) -> Vec<recommend::Index> {
+    let block = database.indexes.block_size;
+    let known = known(database);
+    let names: HashMap<i64, &str> = known.iter().map(|k| (k.judged.id, k.name)).collect();
+    let mut faults = Vec::new();
+    for k in &known {
+        let mut add = |fault| {
+            faults.push(recommend::Index {
+                name: quoted(k.schema, k.name),
+                bytes: k.judged.pages * block,
+                partitioned: k.index.partitioned,
+                fault,
+            });
+        };
+        if k.judged.invalid == Some(Invalid::Broken) {
+            add(IndexFault::Invalid);
+        }
+        if let Usage::Unused { since } = k.judged.usage {
+            add(IndexFault::Unused { seconds: database.indexes.now - since });
+        }
+        if let Some(cover) = k.judged.cover {
+            let of = names.get(&cover.by).map_or_else(String::new, |n| quoted(k.schema, n));
+            add(match cover.how {
+                How::Duplicate | How::Twin => IndexFault::Duplicate { of },
+                How::Prefix => IndexFault::Redundant { of },
+            });
+        }
+        if let Some(b) = database.bloat.iter().find(|b| b.index == k.judged.id)
+            && b.pages > 0.0
+        {
+            add(IndexFault::Bloated { share: 1.0 - b.needed / b.pages });
+        }
+    }
+    faults
+}
+
+/// The section.
+pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
+    out.push(Block::Section("indexes", "Index status"));
+    for database in &gathered.databases {
+        let known = known(database);
+        if known.is_empty() {
+            continue;
+        }
+        out.push(Block::Heading(format!("Database {}", database.name)));
+        let mut tables: Vec<(&str, &str)> = known.iter().map(|k| (k.schema, k.table)).collect();
+        tables.dedup();
+        let constraints = known.iter().filter(|k| k.index.constraint.is_some()).count();
+        out.push(Block::Text(Line::default().text(format!(
+            "{} on {} ({} of them behind a constraint). An index of a partitioned table is counted once, \
+             with its parts on the partitions.",
+            many(known.len(), "index", "indexes"),
+            many(tables.len(), "table", "tables"),
+            constraints
+        ))));
+        verdicts(database, &known, out);
+        out.push(Block::Table(Table {
+            head: vec!["table", "index", "verdict", "scans", "last scan", "size", "partitions"],
+            rows: known.iter().map(|k| row(database, k)).collect(),
+        }));
+        let mut used: Vec<(String, f64)> =
+            known.iter().map(|k| (k.name.to_owned(), k.judged.scans)).collect();
+        used.sort_by(|a, b| b.1.total_cmp(&a.1));
+        used.truncate(30);
+        out.push(Block::Plot(Plot::Bars {
+            caption: format!("Scans of each index of {} since statistics began", database.name),
+            unit: Unit::Count,
+            rows: used,
+        }));
+        let age = seconds(database.indexes.now - database.indexes.since);
+        out.push(Block::Source(format!(
+            "{SOURCE}; statistics count for {age}; sizes by pg_class.relpages, as of the last VACUUM or \
+             ANALYZE"
+        )));
+    }
+}
+
+fn verdicts(database: &Database, known: &[Known], out: &mut Vec<Block>) {
+    let names: HashMap<i64, &str> = database
+        .indexes
+        .tables
+        .iter()
+        .filter_map(|t| Some((t.id, t.name.as_ref()?.1.as_str())))
+        .collect();
+    let broken = known.iter().filter(|k| k.judged.invalid.is_some()).count();
+    if broken > 0 {
+        let text = format!("{} cannot be used everywhere.", many(broken, "index", "indexes"));
+        out.push(Block::Verdict(Mark::Bad, Line::from(text)));
+    }
+    for u in database.verdicts.unindexed.iter().filter(|u| !u.small) {
+        let Some(key) = database.indexes.foreign_keys.get(u.foreign_key) else { continue };
+        let line = Line::default()
+            .text("No index finds the rows that foreign key ")
+            .code(key.name.as_str())
+            .text(" of ")
+            .code(*names.get(&key.table).unwrap_or(&"?"))
+            .text(" checks when a referenced row is deleted or changed.");
+        out.push(Block::Verdict(Mark::Warning, line));
+    }
+    for s in &database.verdicts.seq_scanned {
+        let line = Line::default()
+            .code(*names.get(&s.table).unwrap_or(&"?"))
+            .text(format!(
+                " is read by sequential scans for the most part: {:.0} of them, {:.0} rows each, against \
+                 {:.0} scans of its indexes.",
+                s.scans[0], s.rows_per_scan, s.scans[1]
+            ));
+        out.push(Block::Verdict(Mark::Warning, line));
+    }
+}
+
+fn row(database: &Database, k: &Known) -> Vec<Cell> {
+    let now = database.indexes.now;
+    let verdict = match (k.judged.invalid, k.judged.cover, k.judged.usage) {
+        (Some(Invalid::Broken), ..) => words("invalid"),
+        (Some(Invalid::Unattached), ..) => words("missing on partitions"),
+        (None, Some(cover), _) => {
+            words(if cover.how == How::Prefix { "redundant" } else { "duplicate" })
+        }
+        (None, None, Usage::Used) => words("used"),
+        (None, None, Usage::Unused { since }) => {
+            words(format!("unused for {}", seconds(now - since)))
+        }
+        (None, None, Usage::TooEarly { since }) => {
+            words(format!("no scan in {}; too early to tell", seconds(now - since)))
+        }
+        (None, None, Usage::Exempt(why)) => words(match why {
+            Exemption::Primary => "needed: primary key",
+            Exemption::Unique => "needed: unique",
+            Exemption::Exclusion => "needed: exclusion constraint",
+            Exemption::ReplicaIdentity => "needed: replica identity",
+            Exemption::ForeignKey => "needed: foreign key",
+            Exemption::Invalid => "invalid",
+        }),
+    };
+    let parts = k
+        .judged
+        .coverage
+        .as_ref()
+        .map(|c| format!("{} of {}", c.leaves - c.missing.len(), c.leaves));
+    vec![
+        name(k.table),
+        name(k.name),
+        verdict,
+        figure(Some(format!("{:.0}", k.judged.scans))),
+        figure(k.judged.last_scan.map(|at| format!("{} ago", seconds((now - at).max(0.0))))),
+        figure(Some(bytes(k.judged.pages * database.indexes.block_size))),
+        figure(parts),
+    ]
+}

@@ -1,0 +1,108 @@
+//! `pgrunway report`: the performance baseline as Markdown and as one self-contained HTML file.
+//!
+//! Must not: state a figure that was not read or measured in this run.
+
+pub mod advice;
+pub mod document;
+pub mod gather;
+pub mod html;
+pub mod indexes;
+pub mod markdown;
+pub mod partitions;
+pub mod plot;
+pub mod queries;
+pub mod statements;
+pub mod statistics;
+pub mod view;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::config::Config;
+use document::Document;
+use gather::Gathered;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// How long to watch.
+    pub over: Duration,
+    /// Queries to benchmark.
+    pub queries: Option<PathBuf>,
+    /// Where the HTML goes.
+    pub html: Option<PathBuf>,
+    /// Where the Markdown goes; to the output where neither file is named.
+    pub markdown: Option<PathBuf>,
+}
+
+/// Watches the server and writes the report.
+///
+/// # Errors
+/// The server cannot be reached, or a file cannot be written.
+pub async fn run(
+    config: &Config,
+    wanted: &Wanted,
+    out: &mut dyn std::io::Write,
+) -> anyhow::Result<()> {
+    let gathered = gather::gather(config, wanted.over, wanted.queries.as_deref()).await?;
+    let document = document(&gathered);
+    let write = |path: &PathBuf, text: String| {
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &wanted.html {
+        write(path, html::write(&document))?;
+    }
+    if let Some(path) = &wanted.markdown {
+        write(path, markdown::write(&document))?;
+    }
+    if wanted.html.is_none() && wanted.markdown.is_none() {
+        out.write_all(markdown::write(&document).as_bytes())?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// The report about what was gathered.
+pub fn document(gathered: &Gathered) -> Document {
+    let mut blocks = Vec::new();
+    let advice = advice::Advice::of(gathered);
+    advice::summary(gathered, &advice, &mut blocks);
+    partitions::section(gathered, &mut blocks);
+    indexes::section(gathered, &mut blocks);
+    queries::section(gathered.benched.as_ref(), &mut blocks);
+    statements::section(gathered, &mut blocks);
+    statistics::section(gathered, &mut blocks);
+    advice::configuration(gathered, &mut blocks);
+    advice::section(&advice, &mut blocks);
+    advice::monitoring(gathered, &mut blocks);
+    advice::method(gathered, &mut blocks);
+    Document { title: format!("PostgreSQL performance baseline: {}", gathered.target), blocks }
+}
+
+/// `2026-11-22 14:05`, UTC.
+fn date(at: f64) -> String {
+    let span = jiff::SignedDuration::try_from_secs_f64(at).ok();
+    let stamp = span.and_then(|span| jiff::Timestamp::from_duration(span).ok());
+    stamp.map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+/// `schema.table` as SQL takes it, plain names without quotes.
+fn quoted(schema: &str, name: &str) -> String {
+    let one = |name: &str| {
+        let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+        let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        if starts && name.chars().all(plain) {
+            name.to_owned()
+        } else {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        }
+    };
+    format!("{}.{}", one(schema), one(name))
+}
+
+/// `1 index`, `19 indexes`.
+fn many(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}

@@ -1,0 +1,564 @@
+//! Who replicates from this server and how far behind they are, whether this server is itself a
+//! standby and how old its data is, and the subscriptions of its databases.
+//!
+//! Must not: call a standby late because its primary is idle, or current because its link is cut.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::derive::rollup::{Reading, Rollup};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Lossy, Query, Row, Session};
+
+static IS_REPLICA: Metric = Metric::gauge(
+    "pg_replication_is_replica",
+    &[],
+    "Whether the server is a standby or otherwise in recovery, pg_is_in_recovery().",
+);
+static LAG: Metric = Metric::gauge(
+    "pg_replication_lag_seconds",
+    &[],
+    "Age of the data: on a standby seconds since the last replayed commit \
+     (pg_last_xact_replay_timestamp()) or since all that was received had been replayed over a working \
+     link, 0 while that is so; 0 on a primary, absent where nothing was replayed yet.",
+);
+static LAST_REPLAY: Metric = Metric::gauge(
+    "pg_replication_last_replay_seconds",
+    &[],
+    "Seconds since the last replayed commit was made on the primary, \
+     pg_last_xact_replay_timestamp(); grows on a standby of an idle primary.",
+);
+static OBJECTIVE: Metric = Metric::gauge(
+    "pg_replication_lag_objective_seconds",
+    &[],
+    "Highest acceptable pg_replication_lag_seconds and pg_stat_replication_lag_seconds, from the \
+     configuration.",
+);
+static PAUSED: Metric = Metric::gauge(
+    "pg_replication_replay_paused",
+    &[],
+    "Whether replay is paused on this standby, pg_is_wal_replay_paused().",
+);
+static RECEIVER: Metric = Metric::gauge(
+    "pg_wal_receiver_streaming",
+    &[],
+    "Whether the WAL receiver of this standby streams, pg_stat_wal_receiver.status; absent on a \
+     primary, and on a standby without primary_conninfo.",
+);
+static RECEIVER_LAG: Metric = Metric::gauge(
+    "pg_wal_receiver_lag_bytes",
+    &[],
+    "Bytes of WAL that the primary had and this standby has not replayed, \
+     pg_stat_wal_receiver.latest_end_lsn less pg_last_wal_replay_lsn(); absent without a WAL receiver.",
+);
+
+const SENDER: &[&str] = &["application_name", "client_addr", "slot_name"];
+const STAGE: &[&str] = &["application_name", "client_addr", "slot_name", "stage"];
+const STATE: &[&str] = &["application_name", "client_addr", "state", "slot_name"];
+
+static CURRENT: Metric = Metric::gauge(
+    "pg_stat_replication_pg_current_wal_lsn_bytes",
+    STATE,
+    "Position of this server's WAL in bytes, pg_current_wal_lsn(), for each of its \
+     pg_stat_replication rows.",
+);
+static DIFF: Metric = Metric::gauge(
+    "pg_stat_replication_pg_wal_lsn_diff",
+    STATE,
+    "Bytes of WAL that the standby has not replayed, pg_current_wal_lsn() less \
+     pg_stat_replication.replay_lsn.",
+);
+static LAG_BYTES: Metric = Metric::gauge(
+    "pg_stat_replication_lag_bytes",
+    STAGE,
+    "Bytes of WAL that have not reached the stage (sent, written, flushed or replayed by the standby), \
+     pg_current_wal_lsn() less pg_stat_replication.sent_lsn, write_lsn, flush_lsn and replay_lsn.",
+);
+static LAG_SECONDS: Metric = Metric::gauge(
+    "pg_stat_replication_lag_seconds",
+    STAGE,
+    "Time between the local flush of WAL and the word that the standby has written, flushed or \
+     replayed it, pg_stat_replication.write_lag, flush_lag and replay_lag; 0 where it has all of it.",
+);
+static STREAMING: Metric = Metric::gauge(
+    "pg_stat_replication_streaming",
+    SENDER,
+    "Whether the standby or subscriber streams (1) or is still starting or catching up (0), \
+     pg_stat_replication.state; base backups are left out.",
+);
+static SYNC: Metric = Metric::gauge(
+    "pg_stat_replication_sync",
+    SENDER,
+    "Whether a commit may wait for this standby (pg_stat_replication.sync_state is sync or quorum).",
+);
+
+const SUBSCRIPTION: &[&str] = &["datname", "subname"];
+
+static SUB_ENABLED: Metric = Metric::gauge(
+    "pg_subscription_enabled",
+    SUBSCRIPTION,
+    "Whether the subscription is enabled, pg_subscription.subenabled.",
+);
+static SUB_RUNNING: Metric = Metric::gauge(
+    "pg_stat_subscription_running",
+    SUBSCRIPTION,
+    "Whether the subscription's apply worker runs, pg_stat_subscription.pid.",
+);
+static SUB_RECEIPT: Metric = Metric::gauge(
+    "pg_stat_subscription_last_msg_receipt_timestamp_seconds",
+    SUBSCRIPTION,
+    "Unix time at which the last message of the publisher arrived, \
+     pg_stat_subscription.last_msg_receipt_time.",
+);
+static SUB_ERRORS: Metric = Metric::counter(
+    "pg_stat_subscription_errors_total",
+    SUBSCRIPTION,
+    "Errors while applying changes or copying tables, pg_stat_subscription_stats.apply_error_count \
+     and sync_error_count, since pgrunway began to watch (PostgreSQL 15 and later).",
+);
+
+/// Functions that are wrong for the present role of the server raise an error, hence CASE. Who may not
+/// read primary_conninfo gets NULL.
+const STATUS: &str = "\
+SELECT pg_catalog.pg_is_in_recovery(),
+       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8,
+       pg_catalog.date_part('epoch', pg_catalog.pg_last_xact_replay_timestamp())::float8,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END,
+       pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn(),
+       CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
+            THEN pg_catalog.current_setting('primary_conninfo', true) <> '' END,
+       r.status, pg_catalog.date_part('epoch', r.last_msg_receipt_time)::float8,
+       pg_catalog.pg_wal_lsn_diff(r.latest_end_lsn, pg_catalog.pg_last_wal_replay_lsn())::float8
+  FROM (VALUES (1)) one(x) LEFT JOIN pg_catalog.pg_stat_wal_receiver r ON true";
+
+const SENDERS: &str = "\
+SELECT COALESCE(r.application_name, ''), COALESCE(pg_catalog.host(r.client_addr), ''),
+       COALESCE(s.slot_name::text, ''), r.state, COALESCE(r.sync_state, ''),
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.sent_lsn)::float8,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.write_lsn)::float8,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.flush_lsn)::float8,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.replay_lsn)::float8,
+       pg_catalog.date_part('epoch', r.write_lag)::float8,
+       pg_catalog.date_part('epoch', r.flush_lag)::float8,
+       pg_catalog.date_part('epoch', r.replay_lag)::float8
+  FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
+                    ELSE pg_catalog.pg_current_wal_lsn() END) wal(lsn)
+ CROSS JOIN pg_catalog.pg_stat_replication r
+  LEFT JOIN pg_catalog.pg_replication_slots s ON s.active_pid = r.pid
+ WHERE r.state <> 'backup'
+ ORDER BY 1, 2, 3, 4";
+
+/// A subscription's name is unique in its database only, but before 14 its oid may not be read.
+fn subscriptions(version_num: i32) -> String {
+    let same = if version_num >= 140_000 { "w.subid = s.oid" } else { "w.subname = s.subname" };
+    // Leaders of the apply workers only.
+    let leader = if version_num >= 160_000 { "AND w.leader_pid IS NULL" } else { "" };
+    let (errors, join) = if version_num >= 150_000 {
+        (
+            "(e.apply_error_count + e.sync_error_count)::float8",
+            "LEFT JOIN pg_catalog.pg_stat_subscription_stats e ON e.subid = s.oid",
+        )
+    } else {
+        ("NULL::float8", "")
+    };
+    format!(
+        "SELECT pg_catalog.textsend(d.datname::text), \
+                pg_catalog.textsend(s.subname::text), s.subenabled, \
+                w.pid IS NOT NULL, \
+                pg_catalog.date_part('epoch', w.last_msg_receipt_time)::float8, {errors} \
+           FROM pg_catalog.pg_subscription s \
+           JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
+           LEFT JOIN pg_catalog.pg_stat_subscription w ON {same} AND w.relid IS NULL {leader} \
+           {join} ORDER BY 1, 2"
+    )
+}
+
+/// The collector.
+pub struct Replication;
+
+/// What the server says of itself as a standby.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Standby {
+    /// `pg_is_in_recovery()`.
+    pub replica: bool,
+    /// The server's clock, Unix seconds.
+    pub now: f64,
+    /// Unix seconds of the last replayed commit.
+    pub last_replay: Option<f64>,
+    /// Whether replay is paused.
+    pub paused: Option<bool>,
+    /// Whether everything received was replayed.
+    pub replayed_all: Option<bool>,
+    /// Whether a primary to stream from is configured.
+    pub follows: Option<bool>,
+    /// State of the WAL receiver, where there is one.
+    pub receiver: Option<String>,
+    /// Unix seconds.
+    pub last_message: Option<f64>,
+    /// Bytes that the primary had beyond what was replayed.
+    pub behind: Option<f64>,
+}
+
+/// One row of `pg_stat_replication`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sender {
+    /// Application name, client address, slot.
+    pub labels: [String; 3],
+    /// `startup`, `catchup`, `streaming`, `stopping`.
+    pub state: String,
+    /// `async`, `potential`, `sync`, `quorum`.
+    pub sync_state: String,
+    /// Position of this server.
+    pub current: Option<f64>,
+    /// Bytes not yet sent, written, flushed, replayed.
+    pub bytes: [Option<f64>; 4],
+    /// Seconds until written, flushed, replayed.
+    pub seconds: [Option<f64>; 3],
+}
+
+/// One subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    /// Database and name.
+    pub labels: [String; 2],
+    /// Whether it should run.
+    pub enabled: bool,
+    /// Whether its worker runs.
+    pub running: bool,
+    /// Unix seconds.
+    pub last_message: Option<f64>,
+    /// Errors since a reset; from PostgreSQL 15 on.
+    pub errors: Option<f64>,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Unix seconds of the server's start.
+    pub started: f64,
+    /// Objective in seconds.
+    pub objective: f64,
+    /// As a standby.
+    pub standby: Standby,
+    /// Who streams from here.
+    pub senders: Vec<Sender>,
+    /// Subscriptions of all databases.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// What must survive a poll.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Unix seconds at which the standby was last known to have all that its primary had.
+    current_at: Option<f64>,
+    errors: Rollup<1>,
+    ids: BTreeMap<[String; 2], i64>,
+}
+
+impl Collector for Replication {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "replication";
+    const HELP: &'static str = "Standbys and their lag, this server as a standby, subscriptions.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const METRICS: &'static [&'static Metric] = &[
+        &IS_REPLICA,
+        &LAG,
+        &LAST_REPLAY,
+        &OBJECTIVE,
+        &PAUSED,
+        &RECEIVER,
+        &RECEIVER_LAG,
+        &STREAMING,
+        &SYNC,
+        &LAG_BYTES,
+        &LAG_SECONDS,
+        &CURRENT,
+        &DIFF,
+        &SUB_ENABLED,
+        &SUB_RUNNING,
+        &SUB_RECEIPT,
+        &SUB_ERRORS,
+    ];
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let subscriptions = subscriptions(session.server().version_num);
+        let queries = [Query::new(STATUS), Query::new(SENDERS), Query::new(&subscriptions)];
+        let answers = session.read_all(&queries).await?;
+        let [status, senders, subscriptions] = answers.as_slice() else { return Err(no_answer()) };
+        Ok(Rows {
+            started: session.server().started,
+            objective: session.settings().objectives.replication_lag,
+            standby: status.first().map_or_else(|| Err(no_answer()), Standby::from_row)?,
+            senders: senders.iter().map(Sender::from_row).collect::<Result<_, _>>()?,
+            subscriptions: subscriptions
+                .iter()
+                .map(Subscription::from_row)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        sink.number(&OBJECTIVE, &[], rows.objective);
+        standby(state, &rows.standby, sink);
+        senders(&rows.senders, sink);
+        subscribed(state, &rows, sink);
+    }
+}
+
+impl Standby {
+    fn from_row(row: &Row) -> Result<Self, CollectError> {
+        Ok(Self {
+            replica: row.at(0)?,
+            now: row.at(1)?,
+            last_replay: row.at(2)?,
+            paused: row.at(3)?,
+            replayed_all: row.at(4)?,
+            follows: row.at(5)?,
+            receiver: row.at(6)?,
+            last_message: row.at(7)?,
+            behind: row.at(8)?,
+        })
+    }
+
+    fn streams(&self) -> bool {
+        self.receiver.as_deref() == Some("streaming")
+    }
+}
+
+impl Sender {
+    fn from_row(row: &Row) -> Result<Self, CollectError> {
+        Ok(Self {
+            labels: [row.at(0)?, row.at(1)?, row.at(2)?],
+            state: row.at(3)?,
+            sync_state: row.at(4)?,
+            current: row.at(5)?,
+            bytes: [row.at(6)?, row.at(7)?, row.at(8)?, row.at(9)?],
+            seconds: [row.at(10)?, row.at(11)?, row.at(12)?],
+        })
+    }
+
+    /// The times are NULL once a standby that has everything has been idle for a while.
+    fn lag(&self, stage: usize) -> Option<f64> {
+        let idle = self.state == "streaming" && self.bytes[stage + 1].is_some_and(|b| b <= 0.0);
+        self.seconds[stage].or(idle.then_some(0.0))
+    }
+}
+
+impl Subscription {
+    fn from_row(row: &Row) -> Result<Self, CollectError> {
+        Ok(Self {
+            labels: [row.at::<Lossy>(0)?.0, row.at::<Lossy>(1)?.0],
+            enabled: row.at(2)?,
+            running: row.at(3)?,
+            last_message: row.at(4)?,
+            errors: row.at(5)?,
+        })
+    }
+}
+
+fn standby(state: &mut State, standby: &Standby, sink: &mut Sink) {
+    sink.number(&IS_REPLICA, &[], flag(standby.replica));
+    if !standby.replica {
+        state.current_at = None;
+        sink.number(&LAG, &[], 0.0);
+        return;
+    }
+    let since = |then: f64| (standby.now - then).max(0.0);
+    let current = standby.streams() && standby.replayed_all == Some(true);
+    if current {
+        state.current_at = Some(standby.now);
+    }
+    // An idle primary commits nothing, so the age of the last commit alone says too much; once the
+    // link is cut, only what was known until then counts.
+    let known = match (standby.last_replay, state.current_at) {
+        (Some(replayed), Some(current)) => Some(replayed.max(current)),
+        (replayed, current) => replayed.or(current),
+    };
+    sink.number(&LAG, &[], known.map(since));
+    sink.number(&LAST_REPLAY, &[], standby.last_replay.map(since));
+    sink.number(&PAUSED, &[], standby.paused.map(flag));
+    if standby.follows == Some(true) || standby.receiver.is_some() {
+        sink.number(&RECEIVER, &[], flag(standby.streams()));
+    }
+    sink.number(&RECEIVER_LAG, &[], standby.behind.map(|b| b.max(0.0)));
+}
+
+/// Two standbys may have the same labels; the one that is further behind counts.
+#[derive(Default)]
+struct Worst<'a>(BTreeMap<(&'static str, Vec<&'a str>), (&'static Metric, f64)>);
+
+impl<'a> Worst<'a> {
+    fn see(&mut self, metric: &'static Metric, labels: Vec<&'a str>, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let seen = self.0.entry((metric.name, labels)).or_insert((metric, value));
+        // Streaming is the only one of which less is worse.
+        let less = std::ptr::eq(metric, &STREAMING);
+        seen.1 = if less { seen.1.min(value) } else { seen.1.max(value) };
+    }
+}
+
+fn senders(senders: &[Sender], sink: &mut Sink) {
+    let mut worst = Worst::default();
+    for sender in senders {
+        let [application, address, slot] = sender.labels.each_ref().map(String::as_str);
+        let who = || vec![application, address, slot];
+        let with = |stage| vec![application, address, slot, stage];
+        let old = || vec![application, address, &*sender.state, slot];
+        let sync = ["sync", "quorum"].contains(&&*sender.sync_state);
+        worst.see(&STREAMING, who(), Some(flag(sender.state == "streaming")));
+        worst.see(&SYNC, who(), Some(flag(sync)));
+        // The position was read first, so a fast sender may be ahead of it.
+        let bytes = sender.bytes.map(|b| b.map(|b| b.max(0.0)));
+        for (stage, bytes) in ["sent", "write", "flush", "replay"].into_iter().zip(bytes) {
+            worst.see(&LAG_BYTES, with(stage), bytes);
+        }
+        for (i, stage) in ["write", "flush", "replay"].into_iter().enumerate() {
+            worst.see(&LAG_SECONDS, with(stage), sender.lag(i));
+        }
+        worst.see(&CURRENT, old(), sender.current);
+        worst.see(&DIFF, old(), bytes[3]);
+    }
+    for ((_, labels), (metric, value)) in worst.0 {
+        sink.number(metric, &labels, value);
+    }
+}
+
+fn subscribed(state: &mut State, rows: &Rows, sink: &mut Sink) {
+    let mut readings: Vec<Reading<1>> = Vec::new();
+    let mut seen = BTreeMap::new();
+    for subscription in &rows.subscriptions {
+        let [datname, subname] = subscription.labels.each_ref().map(String::as_str);
+        let labels = [datname, subname];
+        // A table's workers and, before 14, a namesake in another database give further rows.
+        if seen.insert(labels, ()).is_some() {
+            continue;
+        }
+        sink.number(&SUB_ENABLED, &labels, flag(subscription.enabled));
+        sink.number(&SUB_RUNNING, &labels, flag(subscription.running));
+        sink.number(&SUB_RECEIPT, &labels, subscription.last_message);
+        let next = i64::try_from(state.ids.len()).unwrap_or(i64::MAX);
+        let id = *state.ids.entry(subscription.labels.clone()).or_insert(next);
+        if let Some(errors) = subscription.errors {
+            readings.push(Reading { id, root: id, alias: None, counters: [errors] });
+        }
+    }
+    state.errors.update(rows.started, &readings);
+    for subscription in &rows.subscriptions {
+        let [datname, subname] = subscription.labels.each_ref().map(String::as_str);
+        let Some(id) = state.ids.get(&subscription.labels) else { continue };
+        if seen.remove(&[datname, subname]).is_some() {
+            let errors = state.errors.total(*id).map(|[errors]| errors);
+            sink.number(&SUB_ERRORS, &[datname, subname], errors);
+        }
+    }
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+fn no_answer() -> CollectError {
+    CollectError::Missing {
+        what: "the server answered a query without FROM with no row".to_owned(),
+        remedy: "check that this is a PostgreSQL server".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::*;
+
+    fn sender(name: &str, state: &str, bytes: f64, seconds: Option<f64>) -> Sender {
+        Sender {
+            labels: [name.to_owned(), "10.0.0.2".to_owned(), String::new()],
+            state: state.to_owned(),
+            sync_state: "async".to_owned(),
+            current: Some(1000.0),
+            bytes: [Some(0.0), Some(bytes), Some(bytes), Some(bytes)],
+            seconds: [seconds; 3],
+        }
+    }
+
+    fn rows(standby: Standby) -> Rows {
+        Rows { started: 1.0, objective: 300.0, standby, senders: vec![], subscriptions: vec![] }
+    }
+
+    fn standby(now: f64, receiver: Option<&str>, replayed_all: bool) -> Standby {
+        Standby {
+            replica: true,
+            now,
+            last_replay: Some(100.0),
+            paused: Some(false),
+            replayed_all: Some(replayed_all),
+            follows: Some(true),
+            receiver: receiver.map(str::to_owned),
+            last_message: Some(now),
+            behind: receiver.map(|_| if replayed_all { -8.0 } else { 4096.0 }),
+        }
+    }
+
+    fn lag(state: &mut State, standby: Standby) -> Option<f64> {
+        let families = poll(&Replication, state, rows(standby));
+        value(&families, "pg_replication_lag_seconds", &[])
+    }
+
+    #[test]
+    fn golden() {
+        let subscription = |subname: &str, errors| Subscription {
+            labels: ["app".to_owned(), subname.to_owned()],
+            enabled: true,
+            running: errors == Some(0.0),
+            last_message: Some(1_700_000_000.0),
+            errors,
+        };
+        let mut all = rows(standby(400.0, Some("streaming"), false));
+        let synced = Sender {
+            labels: ["b\"\\\n".to_owned(), String::new(), "slot".to_owned()],
+            sync_state: "quorum".to_owned(),
+            ..sender("", "streaming", 0.0, None)
+        };
+        // Two of one name: one in the middle of a catch-up, the other level.
+        all.senders = vec![
+            sender("walreceiver", "streaming", -5.0, None),
+            sender("walreceiver", "catchup", 500.0, Some(3.0)),
+            synced,
+        ];
+        all.subscriptions = vec![
+            subscription("orders", Some(0.0)),
+            subscription("trades", Some(5.0)),
+            subscription("trades", Some(5.0)),
+        ];
+        let mut state = State::default();
+        poll(&Replication, &mut state, all.clone());
+        all.subscriptions[1].errors = Some(7.0);
+        check("replication", &poll(&Replication, &mut state, all));
+    }
+
+    #[test]
+    fn an_idle_primary_is_no_lag_and_a_cut_link_is_one_from_then_on() {
+        let mut state = State::default();
+        let streaming = Some("streaming");
+        assert_eq!(
+            lag(&mut state, standby(1000.0, streaming, false)),
+            Some(900.0),
+            "unknown before"
+        );
+        assert_eq!(lag(&mut state, standby(1015.0, streaming, true)), Some(0.0));
+        assert_eq!(lag(&mut state, standby(5000.0, streaming, true)), Some(0.0), "idle");
+        assert_eq!(lag(&mut state, standby(5015.0, None, true)), Some(15.0), "the link is cut");
+        assert_eq!(lag(&mut state, standby(8000.0, None, true)), Some(3000.0));
+        assert_eq!(lag(&mut state, standby(8010.0, streaming, false)), Some(3010.0), "catching up");
+        let replayed = Standby { last_replay: Some(8015.0), ..standby(8020.0, streaming, false) };
+        assert_eq!(lag(&mut state, replayed), Some(5.0));
+        let primary = Standby { replica: false, now: 8030.0, ..Standby::default() };
+        assert_eq!(lag(&mut state, primary), Some(0.0));
+        let empty = Standby { last_replay: None, ..standby(9000.0, None, true) };
+        assert_eq!(lag(&mut state, empty), None, "nothing is known of a new standby");
+    }
+}

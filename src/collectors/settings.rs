@@ -1,0 +1,195 @@
+//! The server's start, and the handful of settings that rules and dashboards compare with.
+//!
+//! Must not: export every setting (there are some 350), or one that holds a text.
+
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::Session;
+
+static START: Metric = Metric::gauge(
+    "pg_postmaster_start_time_seconds",
+    &[],
+    "Unix time at which the server started, pg_postmaster_start_time().",
+);
+static RELOADED: Metric = Metric::gauge(
+    "pg_conf_load_time_seconds",
+    &[],
+    "Unix time at which the configuration was last loaded, pg_conf_load_time().",
+);
+static PENDING: Metric = Metric::gauge(
+    "pg_settings_pending_restart",
+    &[],
+    "Settings that were changed and wait for a restart, pg_settings.pending_restart.",
+);
+
+macro_rules! settings {
+    ($($ident:ident $metric:literal $name:literal $what:literal;)*) => {
+        $(static $ident: Metric = Metric::gauge(
+            concat!("pg_settings_", $metric), &[], concat!($what, ", the setting ", $name, "."),
+        );)*
+        /// Name in `pg_settings`, and its metric.
+        static EXPORTED: &[(&str, &Metric)] = &[$(($name, &$ident)),*];
+        static METRICS: &[&Metric] = &[&START, &RELOADED, &PENDING, $(&$ident),*];
+        /// The same names as a list of SQL literals.
+        const NAMES: &str = concat!($("'", $name, "',",)* "''");
+    };
+}
+
+settings! {
+    ARCHIVE_MODE "archive_mode" "archive_mode" "Whether WAL is archived: 0 off, 1 on, 2 always";
+    AUTOVACUUM "autovacuum" "autovacuum" "Whether autovacuum runs";
+    FREEZE "autovacuum_freeze_max_age" "autovacuum_freeze_max_age" "Age in transactions at which a table is vacuumed against wraparound";
+    MULTIXACT_FREEZE "autovacuum_multixact_freeze_max_age" "autovacuum_multixact_freeze_max_age" "Age in multixacts at which a table is vacuumed against wraparound";
+    WORKERS "autovacuum_max_workers" "autovacuum_max_workers" "Most autovacuum workers at a time";
+    CHECKPOINT_TIMEOUT "checkpoint_timeout_seconds" "checkpoint_timeout" "Longest time between two checkpoints";
+    DATA_CHECKSUMS "data_checksums" "data_checksums" "Whether data pages have checksums";
+    FSYNC "fsync" "fsync" "Whether writes are forced to disk";
+    PAGE_WRITES "full_page_writes" "full_page_writes" "Whether whole pages go into the WAL after a checkpoint";
+    WAL_SIZE "max_wal_size_bytes" "max_wal_size" "WAL between two checkpoints that triggers one";
+    PREPARED "max_prepared_transactions" "max_prepared_transactions" "Most prepared transactions at a time";
+    SLOTS "max_replication_slots" "max_replication_slots" "Most replication slots";
+    SENDERS "max_wal_senders" "max_wal_senders" "Most WAL senders at a time";
+    SHARED_BUFFERS "shared_buffers_bytes" "shared_buffers" "Size of shared buffers";
+    IO_TIMING "track_io_timing" "track_io_timing" "Whether the time of reads and writes is measured";
+    WORK_MEM "work_mem_bytes" "work_mem" "Memory that one sort or hash may use before it goes to disk";
+}
+
+/// One pass over the view, which is built anew each time.
+fn sql() -> String {
+    format!(
+        "SELECT s.name, s.setting, s.unit, s.pending_restart FROM pg_catalog.pg_settings s \
+          WHERE s.name IN ({NAMES}) OR s.pending_restart ORDER BY s.name"
+    )
+}
+
+const TIMES: &str = "\
+SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8";
+
+/// The collector.
+pub struct Settings;
+
+/// One row of `pg_settings`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// Name.
+    pub name: String,
+    /// Value as text.
+    pub value: Option<String>,
+    /// Unit, such as `8kB`.
+    pub unit: Option<String>,
+    /// Whether it waits for a restart.
+    pub pending: bool,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Unix seconds.
+    pub started: f64,
+    /// Unix seconds.
+    pub loaded: Option<f64>,
+    /// The exported settings, and those that wait for a restart.
+    pub settings: Vec<Setting>,
+}
+
+impl Collector for Settings {
+    type Rows = Rows;
+    type State = ();
+    const NAME: &'static str = "settings";
+    const HELP: &'static str = "Start of the server, and the settings that alerts compare with.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const METRICS: &'static [&'static Metric] = METRICS;
+
+    async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
+        let sql = sql();
+        let answers = session.read_all(&[TIMES.into(), sql.as_str().into()]).await?;
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
+        let loaded = next().first().map(|row| row.at(0)).transpose()?.flatten();
+        let settings = next().iter().map(|row| {
+            Ok(Setting {
+                name: row.at(0)?,
+                value: row.at(1)?,
+                unit: row.at(2)?,
+                pending: row.at(3)?,
+            })
+        });
+        Ok(Rows {
+            started: session.server().started,
+            loaded,
+            settings: settings.collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
+        sink.number(&START, &[], rows.started);
+        sink.number(&RELOADED, &[], rows.loaded);
+        let pending = rows.settings.iter().filter(|s| s.pending).count();
+        // There are a few hundred settings.
+        sink.number(&PENDING, &[], pending as f64);
+        for (name, metric) in EXPORTED {
+            let setting = rows.settings.iter().find(|s| s.name == *name);
+            sink.number(metric, &[], setting.and_then(Setting::number));
+        }
+    }
+}
+
+impl Setting {
+    /// In seconds, bytes, or as 0 and 1 (and 2 for `always`).
+    fn number(&self) -> Option<f64> {
+        let value = self.value.as_deref()?;
+        let number = match value {
+            "off" => 0.0,
+            "on" => 1.0,
+            "always" => 2.0,
+            _ => value.parse().ok()?,
+        };
+        let factor = match self.unit.as_deref().unwrap_or_default() {
+            "" | "s" | "B" => 1.0,
+            "ms" => 0.001,
+            "min" => 60.0,
+            "kB" => 1024.0,
+            "MB" => 1024.0 * 1024.0,
+            // Blocks of any size: `8kB`, `16kB`.
+            other => other.strip_suffix("kB")?.parse::<f64>().ok()? * 1024.0,
+        };
+        Some(number * factor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll};
+    use super::*;
+
+    fn setting(name: &str, value: &str, unit: &str, pending: bool) -> Setting {
+        let unit = (!unit.is_empty()).then(|| unit.to_owned());
+        Setting { name: name.to_owned(), value: Some(value.to_owned()), unit, pending }
+    }
+
+    #[test]
+    fn golden() {
+        let settings = vec![
+            setting("archive_mode", "always", "", false),
+            setting("autovacuum", "off", "", false),
+            setting("checkpoint_timeout", "300", "s", false),
+            setting("max_wal_size", "1024", "MB", true),
+            setting("port", "5432", "", true),
+            setting("shared_buffers", "16384", "8kB", false),
+            setting("work_mem", "4096", "kB", false),
+        ];
+        let rows = Rows { started: 1_700_000_000.25, loaded: Some(1_700_000_060.0), settings };
+        check("settings", &poll(&Settings, &mut (), rows));
+    }
+
+    #[test]
+    fn a_unit_that_is_not_known_gives_no_number() {
+        assert_eq!(setting("x", "5", "min", false).number(), Some(300.0));
+        assert_eq!(setting("x", "5", "parsec", false).number(), None);
+        assert_eq!(setting("x", "replica", "", false).number(), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! `pg_replication_slots`: who holds WAL back, how much of it, and who has lost its place.
+//!
+//! Must not: give a slot that reserves nothing a size.
+
+use std::time::Duration;
+
+use crate::collector::{Collector, Scope};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Lossy, Row, Session};
+
+const BY_DATABASE: &[&str] = &["slot_name", "database"];
+const BY_TYPE: &[&str] = &["slot_name", "slot_type"];
+
+static ACTIVE: Metric = Metric::gauge(
+    "pg_replication_slots_active",
+    BY_DATABASE,
+    "Whether somebody streams from the slot, pg_replication_slots.active.",
+);
+static RETAINED: Metric = Metric::gauge(
+    "pg_replication_slots_pg_wal_lsn_diff",
+    BY_DATABASE,
+    "Bytes of WAL that the slot holds back, the server's position less \
+     pg_replication_slots.restart_lsn; absent where it reserves none.",
+);
+static RETAINED_OBJECTIVE: Metric = Metric::gauge(
+    "pg_replication_slots_retained_objective_bytes",
+    &[],
+    "Most WAL that a slot may hold back before it alerts, from the configuration.",
+);
+static CURRENT: Metric = Metric::gauge(
+    "pg_replication_slots_slot_current_wal_lsn",
+    BY_TYPE,
+    "Position of the server's WAL in bytes, pg_current_wal_lsn(), on a standby of what it received.",
+);
+static CONFIRMED: Metric = Metric::gauge(
+    "pg_replication_slots_slot_confirmed_flush_lsn",
+    BY_TYPE,
+    "Position up to which a logical consumer confirmed, pg_replication_slots.confirmed_flush_lsn, in \
+     bytes.",
+);
+static IS_ACTIVE: Metric = Metric::gauge(
+    "pg_replication_slots_slot_is_active",
+    BY_TYPE,
+    "Whether somebody streams from the slot, pg_replication_slots.active.",
+);
+static SAFE: Metric = Metric::gauge(
+    "pg_replication_slots_safe_wal_size_bytes",
+    BY_TYPE,
+    "Bytes of WAL that may yet be written before the slot is in danger of being lost, \
+     pg_replication_slots.safe_wal_size; absent where max_slot_wal_keep_size is not set.",
+);
+static STATUS: Metric = Metric::gauge(
+    "pg_replication_slots_wal_status",
+    &["slot_name", "slot_type", "wal_status"],
+    "Constant 1 with pg_replication_slots.wal_status: reserved, extended, unreserved or lost.",
+);
+static INVALID: Metric = Metric::gauge(
+    "pg_replication_slots_invalidated",
+    &["slot_name", "slot_type", "reason"],
+    "Constant 1 for a slot that can no longer be used, with pg_replication_slots.invalidation_reason, \
+     before PostgreSQL 17 wal_removed (wal_status is lost) or rows_removed (conflicting); absent \
+     for others.",
+);
+static INACTIVE_SINCE: Metric = Metric::gauge(
+    "pg_replication_slots_inactive_since_timestamp_seconds",
+    BY_TYPE,
+    "Unix time since when nobody has streamed from the slot, pg_replication_slots.inactive_since \
+     (PostgreSQL 17 and later).",
+);
+
+/// A slot whose WAL is gone keeps its row until it is dropped.
+fn sql(version_num: i32) -> String {
+    let reason = match version_num {
+        170_000.. => "s.invalidation_reason",
+        160_000.. => {
+            "CASE WHEN s.wal_status = 'lost' AND NOT COALESCE(s.conflicting, false) THEN 'wal_removed' \
+                  WHEN s.conflicting THEN 'rows_removed' END"
+        }
+        _ => "CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' END",
+    };
+    let inactive = if version_num >= 170_000 { "s.inactive_since" } else { "NULL::timestamptz" };
+    format!(
+        "SELECT s.slot_name::text, s.slot_type, pg_catalog.textsend(COALESCE(s.database::text, '')), \
+                s.active, \
+                pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8, \
+                pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn)::float8, \
+                pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::float8, \
+                s.safe_wal_size::float8, s.wal_status, {reason}, \
+                pg_catalog.date_part('epoch', {inactive})::float8 \
+           FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+                             THEN COALESCE(pg_catalog.pg_last_wal_receive_lsn(), \
+                                           pg_catalog.pg_last_wal_replay_lsn()) \
+                             ELSE pg_catalog.pg_current_wal_lsn() END) wal(lsn) \
+          CROSS JOIN pg_catalog.pg_replication_slots s ORDER BY s.slot_name"
+    )
+}
+
+/// The collector.
+pub struct Slots;
+
+/// One slot.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    /// Name.
+    pub name: String,
+    /// `physical` or `logical`.
+    pub kind: String,
+    /// Database of a logical slot, else empty.
+    pub database: String,
+    /// Whether somebody streams from it.
+    pub active: bool,
+    /// The server's position in bytes.
+    pub current: Option<f64>,
+    /// Bytes held back.
+    pub retained: Option<f64>,
+    /// Position in bytes.
+    pub confirmed: Option<f64>,
+    /// Bytes.
+    pub safe: Option<f64>,
+    /// `reserved`, `extended`, `unreserved`, `lost`.
+    pub status: Option<String>,
+    /// Why it is of no more use.
+    pub reason: Option<String>,
+    /// Unix seconds.
+    pub inactive_since: Option<f64>,
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Objective in bytes.
+    pub objective: f64,
+    /// All slots.
+    pub slots: Vec<Slot>,
+}
+
+impl Collector for Slots {
+    type Rows = Rows;
+    type State = ();
+    const NAME: &'static str = "slots";
+    const HELP: &'static str = "Replication slots and the WAL that they hold back.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_secs(15);
+    const METRICS: &'static [&'static Metric] = &[
+        &RETAINED_OBJECTIVE,
+        &ACTIVE,
+        &RETAINED,
+        &INVALID,
+        &STATUS,
+        &SAFE,
+        &INACTIVE_SINCE,
+        &IS_ACTIVE,
+        &CURRENT,
+        &CONFIRMED,
+    ];
+
+    async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
+        let sql = sql(session.server().version_num);
+        let rows = session.read(sql.as_str()).await?;
+        Ok(Rows {
+            objective: session.settings().objectives.slot_retained_bytes,
+            slots: rows.iter().map(Slot::from_row).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
+        sink.number(&RETAINED_OBJECTIVE, &[], rows.objective);
+        for slot in &rows.slots {
+            let by_database = [slot.name.as_str(), slot.database.as_str()];
+            let by_type = [slot.name.as_str(), slot.kind.as_str()];
+            let active = f64::from(u8::from(slot.active));
+            sink.number(&ACTIVE, &by_database, active);
+            sink.number(&RETAINED, &by_database, slot.retained.map(|b| b.max(0.0)));
+            sink.number(&IS_ACTIVE, &by_type, active);
+            sink.number(&CURRENT, &by_type, slot.current);
+            sink.number(&CONFIRMED, &by_type, slot.confirmed);
+            // Below zero it is lost at the next checkpoint.
+            sink.number(&SAFE, &by_type, slot.safe);
+            sink.number(&INACTIVE_SINCE, &by_type, slot.inactive_since);
+            if let Some(status) = &slot.status {
+                sink.number(&STATUS, &[&slot.name, &slot.kind, status], 1.0);
+            }
+            if let Some(reason) = &slot.reason {
+                sink.number(&INVALID, &[&slot.name, &slot.kind, reason], 1.0);
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn from_row(row: &Row) -> Result<Self, CollectError> {
+        Ok(Self {
+            name: row.at(0)?,
+            kind: row.at(1)?,
+            database: row.at::<Lossy>(2)?.0,
+            active: row.at(3)?,
+            current: row.at(4)?,
+            retained: row.at(5)?,
+            confirmed: row.at(6)?,
+            safe: row.at(7)?,
+            status: row.at(8)?,
+            reason: row.at(9)?,
+            inactive_since: row.at(10)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll};
+    use super::*;
+
+    #[test]
+    fn golden() {
+        let physical = Slot {
+            name: "standby_1".to_owned(),
+            kind: "physical".to_owned(),
+            database: String::new(),
+            active: true,
+            current: Some(5000.0),
+            retained: Some(-3.0),
+            confirmed: None,
+            safe: None,
+            status: Some("reserved".to_owned()),
+            reason: None,
+            inactive_since: None,
+        };
+        let logical = Slot {
+            name: "cdc".to_owned(),
+            kind: "logical".to_owned(),
+            database: "sh\"op".to_owned(),
+            active: false,
+            retained: Some(4000.0),
+            confirmed: Some(900.0),
+            safe: Some(-12.0),
+            status: Some("unreserved".to_owned()),
+            inactive_since: Some(1_700_000_000.0),
+            ..physical.clone()
+        };
+        let lost = Slot {
+            name: "lost".to_owned(),
+            retained: None,
+            status: Some("lost".to_owned()),
+            reason: Some("wal_removed".to_owned()),
+            ..logical.clone()
+        };
+        let slots = vec![logical, lost, physical];
+        check("slots", &poll(&Slots, &mut (), Rows { objective: 1e10, slots }));
+    }
+}

@@ -1,0 +1,492 @@
+//! Dead rows, VACUUM and ANALYZE per root table, how far each is beyond the point at which autovacuum
+//! should have come, and the vacuums that run.
+//!
+//! Must not: lock a relation, or let a table that was never written cost a series per counter.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::relations::{Roots, Table, USERS};
+use crate::collector::{Collector, Scope};
+use crate::derive::rollup::{Reading, Rollup};
+use crate::derive::vacuum::{Counts, Due, Thresholds};
+use crate::error::CollectError;
+use crate::metric::{Metric, Sink};
+use crate::pg::{Query, Row, Session};
+
+const LABELS: &[&str] = &["datname", "schemaname", "relname"];
+
+static VACUUM_DUE: Metric = Metric::gauge(
+    "pg_table_vacuum_due_ratio",
+    LABELS,
+    "How far the table, or the partition of it that needs it most, is towards its autovacuum: 1 is when \
+     it is due; estimated from pg_stat_user_tables.n_dead_tup and n_ins_since_vacuum against the \
+     server's thresholds or those in pg_class.reloptions.",
+);
+static ANALYZE_DUE: Metric = Metric::gauge(
+    "pg_table_analyze_due_ratio",
+    LABELS,
+    "How far the table, or the partition of it that needs it most, is towards its autoanalyze: 1 is \
+     when it is due; estimated from pg_stat_user_tables.n_mod_since_analyze.",
+);
+static FREEZE_DUE: Metric = Metric::gauge(
+    "pg_table_freeze_due_ratio",
+    LABELS,
+    "Age of the oldest transaction ID of the table, or of the partition where it is oldest, over the \
+     effective autovacuum_freeze_max_age, age(pg_class.relfrozenxid): above 1 it is vacuumed against \
+     wraparound.",
+);
+
+macro_rules! gauges {
+    ($($ident:ident $column:literal $help:literal;)*) => {
+        $(static $ident: Metric = Metric::gauge(
+            concat!("pg_stat_user_tables_", $column), LABELS, concat!($help, ", pg_stat_user_tables.", $column, "."),
+        );)*
+    };
+}
+gauges! {
+    LIVE "n_live_tup" "Estimated live rows of the table and its partitions";
+    DEAD "n_dead_tup" "Estimated dead rows of the table and its partitions";
+    MODIFIED "n_mod_since_analyze" "Estimated rows changed since each partition of the table was last analysed";
+    LAST_VACUUM "last_vacuum" "Unix time at which the table or one of its partitions was last vacuumed by hand, absent if never";
+    LAST_AUTOVACUUM "last_autovacuum" "Unix time at which autovacuum last vacuumed the table or one of its partitions, absent if never";
+    LAST_ANALYZE "last_analyze" "Unix time at which the table or one of its partitions was last analysed by hand, absent if never";
+    LAST_AUTOANALYZE "last_autoanalyze" "Unix time at which autovacuum last analysed the table or one of its partitions, absent if never";
+}
+const LAST: [&Metric; 4] = [&LAST_VACUUM, &LAST_AUTOVACUUM, &LAST_ANALYZE, &LAST_AUTOANALYZE];
+
+/// Counters by nature, under postgres_exporter's names.
+macro_rules! cumulative {
+    ($($ident:ident $column:literal $what:literal;)*) => {
+        $(static $ident: Metric = Metric::untyped(
+            concat!("pg_stat_user_tables_", $column),
+            LABELS,
+            concat!(
+                $what, ", pg_stat_user_tables.", $column, " of all its partitions, since pgrunway began \
+                 to watch; never falling, absent until the table is written or vacuumed."
+            ),
+        );)*
+        static COUNTERS: [&Metric; N] = [$(&$ident),*];
+    };
+}
+const N: usize = 8;
+cumulative! {
+    INSERTED "n_tup_ins" "Rows inserted";
+    UPDATED "n_tup_upd" "Rows updated";
+    DELETED "n_tup_del" "Rows deleted";
+    HOT "n_tup_hot_upd" "Rows updated without a new index entry";
+    VACUUMS "vacuum_count" "Times the table was vacuumed by hand";
+    AUTOVACUUMS "autovacuum_count" "Times autovacuum vacuumed the table";
+    ANALYZES "analyze_count" "Times the table was analysed by hand";
+    AUTOANALYZES "autoanalyze_count" "Times autovacuum analysed the table";
+}
+
+const RELATION: &[&str] = &["datname", "relname"];
+static RUNNING: Metric = Metric::gauge(
+    "pg_vacuums_running",
+    &["datname"],
+    "Vacuums that run in the database, rows of pg_stat_progress_vacuum.",
+);
+static PHASE: Metric = Metric::gauge(
+    "pg_stat_progress_vacuum_phase",
+    &["datname", "relname", "phase"],
+    "Constant 1 for a vacuum that runs, with pg_stat_progress_vacuum.phase.",
+);
+macro_rules! progress {
+    ($($ident:ident $name:literal $column:literal $help:literal;)*) => {
+        $(static $ident: Metric = Metric::gauge(
+            concat!("pg_stat_progress_vacuum_", $name), RELATION,
+            concat!($help, ", pg_stat_progress_vacuum.", $column, "."),
+        );)*
+        static PROGRESS: [&Metric; 4] = [$(&$ident),*];
+    };
+}
+progress! {
+    BLOCKS "heap_blks" "heap_blks_total" "Blocks of the table that is being vacuumed";
+    SCANNED "heap_blks_scanned" "heap_blks_scanned" "Blocks that the vacuum has scanned";
+    VACUUMED "heap_blks_vacuumed" "heap_blks_vacuumed" "Blocks that the vacuum has cleaned";
+    ROUNDS "index_vacuums" "index_vacuum_count" "Passes over the indexes that the vacuum has finished; more than one where maintenance_work_mem is too small";
+}
+
+static METRICS: &[&Metric] = &[
+    &VACUUM_DUE,
+    &FREEZE_DUE,
+    &ANALYZE_DUE,
+    &DEAD,
+    &LIVE,
+    &MODIFIED,
+    &LAST_VACUUM,
+    &LAST_AUTOVACUUM,
+    &LAST_ANALYZE,
+    &LAST_AUTOANALYZE,
+    &INSERTED,
+    &UPDATED,
+    &DELETED,
+    &HOT,
+    &VACUUMS,
+    &AUTOVACUUMS,
+    &ANALYZES,
+    &AUTOANALYZES,
+    &RUNNING,
+    &PHASE,
+    &BLOCKS,
+    &SCANNED,
+    &VACUUMED,
+    &ROUNDS,
+];
+
+const THRESHOLDS: &str = "\
+SELECT pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8,
+       pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8,
+       pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8,
+       pg_catalog.current_setting('autovacuum_vacuum_insert_threshold')::float8,
+       pg_catalog.current_setting('autovacuum_vacuum_insert_scale_factor')::float8,
+       pg_catalog.current_setting('autovacuum_analyze_threshold')::float8,
+       pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8,
+       pg_catalog.current_setting('autovacuum_freeze_max_age')::float8";
+
+const RUNNING_NOW: &str = "\
+SELECT c.relname::text, p.phase, p.heap_blks_total::float8, p.heap_blks_scanned::float8,
+       p.heap_blks_vacuumed::float8, p.index_vacuum_count::float8
+  FROM pg_catalog.pg_stat_progress_vacuum p LEFT JOIN pg_catalog.pg_class c ON c.oid = p.relid
+ WHERE p.datname = pg_catalog.current_database() ORDER BY p.pid";
+
+/// The functions under the view, which costs twice as much.
+fn tables(version_num: i32) -> String {
+    let frozen = if version_num >= 180_000 {
+        "CASE WHEN c.relpages > 0 THEN c.relallfrozen::float8 / c.relpages ELSE 0 END"
+    } else {
+        "0::float8"
+    };
+    let epoch = |function: &str| {
+        format!(
+            "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_{function}_time(c.oid))::float8"
+        )
+    };
+    let last = ["vacuum", "autovacuum", "analyze", "autoanalyze"].map(epoch).join(", ");
+    let counters = [
+        "tuples_inserted",
+        "tuples_updated",
+        "tuples_deleted",
+        "tuples_hot_updated",
+        "vacuum_count",
+        "autovacuum_count",
+        "analyze_count",
+        "autoanalyze_count",
+    ]
+    .map(|function| format!("pg_catalog.pg_stat_get_{function}(c.oid)::float8"))
+    .join(", ");
+    format!(
+        "SELECT c.oid::int8, h.inhparent::int8, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
+                c.relkind <> 'p', pg_catalog.array_to_string(c.reloptions, ' '), \
+                c.reltuples::float8, pg_catalog.pg_stat_get_live_tuples(c.oid)::float8, \
+                pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8, \
+                pg_catalog.pg_stat_get_ins_since_vacuum(c.oid)::float8, \
+                pg_catalog.pg_stat_get_mod_since_analyze(c.oid)::float8, \
+                CASE WHEN c.relkind <> 'p' THEN pg_catalog.age(c.relfrozenxid)::float8 END, {frozen}, \
+                {last}, {counters} \
+           FROM pg_catalog.pg_class c \
+           JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+           LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
+          WHERE c.relkind IN ('r', 'm', 'p') AND {USERS}"
+    )
+}
+
+/// The collector.
+pub struct Vacuum;
+
+/// One table, materialised view, partition or partitioned table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relation {
+    /// Where it belongs.
+    pub table: Table,
+    /// Whether it holds rows itself.
+    pub stored: bool,
+    /// `pg_class.reloptions`, separated by blanks.
+    pub options: String,
+    /// Live rows.
+    pub live: f64,
+    /// What autovacuum looks at.
+    pub counts: Counts,
+    /// Unix seconds: VACUUM, autovacuum, ANALYZE, autoanalyze.
+    pub last: [Option<f64>; 4],
+    /// In the order of the metrics.
+    pub counters: [f64; N],
+}
+
+/// A vacuum that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Table, `None` if it was dropped meanwhile.
+    pub relname: Option<String>,
+    /// Phase.
+    pub phase: String,
+    /// Blocks in all, scanned, vacuumed; passes over the indexes.
+    pub figures: [Option<f64>; 4],
+}
+
+/// What one poll read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rows {
+    /// Unix seconds of the server's start.
+    pub started: f64,
+    /// This database.
+    pub datname: String,
+    /// The server's.
+    pub thresholds: Thresholds,
+    /// All of the user's tables.
+    pub relations: Vec<Relation>,
+    /// Vacuums in this database.
+    pub progress: Vec<Progress>,
+}
+
+/// Totals per root table, and which were ever written or vacuumed.
+#[derive(Debug, Default)]
+pub struct State {
+    totals: Rollup<N>,
+    used: HashSet<i64>,
+}
+
+/// A root table with all below it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    live: f64,
+    dead: f64,
+    modified: f64,
+    last: [Option<f64>; 4],
+    due: Due,
+}
+
+impl Collector for Vacuum {
+    type Rows = Rows;
+    type State = State;
+    const NAME: &'static str = "vacuum";
+    const HELP: &'static str =
+        "Dead rows, vacuums and what is due per root table, partitions included.";
+    const SCOPE: Scope = Scope::Database;
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const METRICS: &'static [&'static Metric] = METRICS;
+
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let tables = tables(session.server().version_num);
+        let queries = [THRESHOLDS.into(), Query::new(&tables), RUNNING_NOW.into()];
+        let answers = session.read_all(&queries).await?;
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
+        let thresholds = next().first().ok_or_else(|| CollectError::Missing {
+            what: "the server answered a query without FROM with no row".to_owned(),
+            remedy: "check that this is a PostgreSQL server".to_owned(),
+        })?;
+        let progress = |row: &Row| {
+            Ok(Progress {
+                relname: row.at(0)?,
+                phase: row.at(1)?,
+                figures: [row.at(2)?, row.at(3)?, row.at(4)?, row.at(5)?],
+            })
+        };
+        Ok(Rows {
+            started: session.server().started,
+            datname: session.server().datname.clone(),
+            thresholds: of_server(thresholds)?,
+            relations: next().iter().map(Relation::from_row).collect::<Result<_, _>>()?,
+            progress: next().iter().map(progress).collect::<Result<_, CollectError>>()?,
+        })
+    }
+
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
+        let roots = Roots::new(rows.relations.iter().map(|r| &r.table));
+        let mut sums: HashMap<i64, Sum> = HashMap::new();
+        let mut readings = Vec::with_capacity(rows.relations.len());
+        for relation in &rows.relations {
+            let Some(root) = roots.of(relation.table.id) else { continue };
+            sums.entry(root).or_default().add(relation, rows.thresholds);
+            let (id, counters) = (relation.table.id, relation.counters);
+            readings.push(Reading { id, root, alias: None, counters });
+        }
+        state.totals.update(rows.started, &readings);
+        let labelled = || {
+            roots.iter().filter_map(|(schema, name, id)| {
+                Some(([rows.datname.as_str(), schema, name], id, sums.get(&id)?))
+            })
+        };
+        // What alerts rest on before the rest: the series limit cuts from the end.
+        for (labels, _, sum) in labelled() {
+            sink.number(&VACUUM_DUE, &labels, sum.due.vacuum);
+            sink.number(&DEAD, &labels, sum.dead);
+            sink.number(&LIVE, &labels, sum.live);
+        }
+        running(&rows, sink);
+        for (labels, _, sum) in labelled() {
+            sink.number(&FREEZE_DUE, &labels, sum.due.freeze);
+            sink.number(&ANALYZE_DUE, &labels, sum.due.analyze);
+            sink.number(&MODIFIED, &labels, sum.modified);
+            for (metric, at) in LAST.into_iter().zip(sum.last) {
+                sink.number(metric, &labels, at);
+            }
+        }
+        let busy = readings.iter().filter(|r| r.counters.iter().any(|c| *c > 0.0)).map(|r| r.root);
+        let mut used: HashSet<i64> = busy.collect();
+        used.extend(state.used.iter().filter(|id| state.totals.total(**id).is_some()));
+        for (labels, id, _) in labelled().filter(|(_, id, _)| used.contains(id)) {
+            // The zero that the first increase needs; what was counted follows in a poll.
+            let known = state.used.contains(&id);
+            let total = state.totals.total(id).filter(|_| known).unwrap_or([0.0; N]);
+            for (metric, total) in COUNTERS.into_iter().zip(total) {
+                sink.number(metric, &labels, total);
+            }
+        }
+        state.used = used;
+    }
+}
+
+impl Relation {
+    fn from_row(row: &Row) -> Result<Self, CollectError> {
+        let figure = |at: usize| Ok::<_, CollectError>(row.at::<Option<f64>>(at)?.unwrap_or(0.0));
+        let mut counters = [0.0; N];
+        for (i, counter) in counters.iter_mut().enumerate() {
+            *counter = figure(17 + i)?;
+        }
+        Ok(Self {
+            table: Table::from_row(row)?,
+            stored: row.at(4)?,
+            options: row.at::<Option<String>>(5)?.unwrap_or_default(),
+            live: figure(7)?,
+            counts: Counts {
+                rows: figure(6)?,
+                dead: figure(8)?,
+                inserted: figure(9)?,
+                modified: figure(10)?,
+                age: figure(11)?,
+                frozen: figure(12)?,
+            },
+            last: [row.at(13)?, row.at(14)?, row.at(15)?, row.at(16)?],
+            counters,
+        })
+    }
+}
+
+impl Sum {
+    fn add(&mut self, relation: &Relation, thresholds: Thresholds) {
+        for (sum, last) in self.last.iter_mut().zip(relation.last) {
+            // None is less than anything.
+            if last > *sum {
+                *sum = last;
+            }
+        }
+        if !relation.stored {
+            return;
+        }
+        self.live += relation.live;
+        self.dead += relation.counts.dead;
+        self.modified += relation.counts.modified;
+        self.due = self.due.max(thresholds.due(&relation.options, &relation.counts));
+    }
+}
+
+fn of_server(row: &Row) -> Result<Thresholds, CollectError> {
+    Ok(Thresholds {
+        vacuum: (row.at(0)?, row.at(1)?),
+        vacuum_max: row.at(2)?,
+        insert: (row.at(3)?, row.at(4)?),
+        analyze: (row.at(5)?, row.at(6)?),
+        freeze_max_age: row.at(7)?,
+    })
+}
+
+/// Of two tables of one name in two schemas the first counts.
+fn running(rows: &Rows, sink: &mut Sink) {
+    let datname = rows.datname.as_str();
+    // A few workers at most.
+    sink.number(&RUNNING, &[datname], rows.progress.len() as f64);
+    let mut by_name: BTreeMap<&str, &Progress> = BTreeMap::new();
+    for progress in &rows.progress {
+        if let Some(relname) = &progress.relname {
+            by_name.entry(relname).or_insert(progress);
+        }
+    }
+    for (relname, progress) in by_name {
+        sink.number(&PHASE, &[datname, relname, &progress.phase], 1.0);
+        for (metric, figure) in PROGRESS.into_iter().zip(progress.figures) {
+            sink.number(metric, &[datname, relname], figure);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::{check, poll, value};
+    use super::super::relations::fixtures::{partition, root};
+    use super::*;
+
+    fn relation(table: Table, dead: f64, n: f64) -> Relation {
+        Relation {
+            table,
+            stored: true,
+            options: String::new(),
+            live: 1000.0,
+            counts: Counts { rows: 1000.0, dead, modified: 30.0, age: 5e7, ..Counts::default() },
+            last: [None, Some(1_700_000_000.0 + n), None, Some(1_700_000_000.0)],
+            counters: [n, 0.0, 0.0, 0.0, 0.0, n / 10.0, 0.0, 0.0],
+        }
+    }
+
+    fn rows(relations: Vec<Relation>) -> Rows {
+        Rows {
+            started: 1.0,
+            datname: "app".to_owned(),
+            thresholds: Thresholds {
+                vacuum: (50.0, 0.2),
+                vacuum_max: None,
+                insert: (1000.0, 0.2),
+                analyze: (50.0, 0.1),
+                freeze_max_age: 2e8,
+            },
+            relations,
+            progress: vec![],
+        }
+    }
+
+    #[test]
+    fn golden_over_partitions_one_with_options_and_a_vacuum_that_runs() {
+        let orders = |n: f64| {
+            let parent = Relation {
+                stored: false,
+                last: [None, None, Some(1_700_000_500.0), None],
+                counters: [0.0; N],
+                ..relation(root(1, "public", "orders"), 9e9, 0.0)
+            };
+            let strict = Relation {
+                options: "autovacuum_vacuum_scale_factor=0".to_owned(),
+                ..relation(partition(3, 1), 100.0, n + 20.0)
+            };
+            vec![parent, relation(partition(2, 1), 125.0, n), strict]
+        };
+        let idle = |mut all: Vec<Relation>| {
+            let quiet = Relation {
+                last: [None; 4],
+                counters: [0.0; N],
+                ..relation(root(9, "we\"ird", "a\\b\nc"), 0.0, 0.0)
+            };
+            all.push(quiet);
+            all
+        };
+        let mut state = State::default();
+        let first = poll(&Vacuum, &mut state, rows(idle(orders(100.0))));
+        let labels = ["app", "public", "orders"];
+        assert_eq!(value(&first, "pg_stat_user_tables_n_tup_ins", &labels), Some(0.0));
+        assert_eq!(value(&first, "pg_table_vacuum_due_ratio", &labels), Some(2.0));
+        assert_eq!(value(&first, "pg_stat_user_tables_n_dead_tup", &labels), Some(225.0));
+        let mut last = rows(idle(orders(110.0)));
+        let running = |relname: Option<&str>| Progress {
+            relname: relname.map(str::to_owned),
+            phase: "scanning heap".to_owned(),
+            figures: [Some(100.0), Some(40.0), Some(0.0), Some(0.0)],
+        };
+        last.progress = vec![running(Some("orders_2")), running(Some("orders_2")), running(None)];
+        let families = poll(&Vacuum, &mut state, last);
+        assert_eq!(value(&families, "pg_stat_user_tables_n_tup_ins", &labels), Some(20.0));
+        check("vacuum", &families);
+    }
+}

@@ -1,0 +1,197 @@
+//! `pgrunway report` on a real server, and its HTML in a real Chromium.
+//!
+//! Must not: assert that a section is there without asserting what it says.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::process;
+use pgrunway::cmd::cluster::Cluster;
+use pgrunway::cmd::demo::setup;
+
+struct Report {
+    folder: tempfile::TempDir,
+    markdown: String,
+}
+
+/// The demo's schema with 500 orders and 5,000 trades.
+async fn database(expire_orders: bool) -> Cluster {
+    let options = setup::cluster_options(pgrunway::cmd::cluster::find_binaries().unwrap());
+    let cluster = Cluster::start(&options).await.unwrap();
+    let (admin, _) = setup::schema(&cluster, expire_orders).await.unwrap();
+    setup::data(&admin, 7).await.unwrap();
+    cluster
+}
+
+fn dsn(cluster: &Cluster) -> String {
+    format!(
+        "host={} port={} user=postgres dbname={}",
+        cluster.socket_dir().display(),
+        cluster.port(),
+        setup::DATABASE
+    )
+}
+
+impl Report {
+    async fn write(dsn: &str, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (html, markdown) = (file("r.html"), file("r.md"));
+        let mut all = vec!["report", "--over=6s", "--html", &html, "--markdown", &markdown];
+        all.extend(args);
+        let (code, out, err) = process::run(&all, &[("DATA_SOURCE_NAME", dsn)]).await;
+        assert_eq!((code, out.as_str()), (0, ""), "{err}");
+        let markdown = std::fs::read_to_string(markdown).unwrap();
+        Self { folder, markdown }
+    }
+
+    fn html(&self) -> PathBuf {
+        self.folder.path().join("r.html")
+    }
+
+    /// The cells of the table row that begins with these.
+    fn row(&self, begins: &str) -> Vec<&str> {
+        let line = self.markdown.lines().find(|l| l.starts_with(&format!("| {begins}")));
+        let line = line.unwrap_or_else(|| panic!("no row {begins} in {}", self.markdown));
+        line.trim_matches('|').split('|').map(str::trim).collect()
+    }
+
+    fn first_verdict(&self) -> &str {
+        self.markdown.lines().find(|l| l.starts_with("- **")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_expired_table_leads_and_figures_are_the_servers() {
+    let cluster = database(true).await;
+    let admin = common::admin(&cluster, setup::DATABASE).await;
+    // Nineteen, whatever anyone counted by hand.
+    let sql = "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+               WHERE c.relkind = 'I' AND NOT c.relispartition";
+    let indexes: i64 = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert_eq!(indexes, 19);
+    let worker = common::client(&cluster, "postgres", setup::DATABASE).await;
+    let work = tokio::spawn(async move {
+        let sql = "SELECT symbol, count(*) FROM trades GROUP BY symbol";
+        loop {
+            let rows = worker.query(sql, &[]).await.unwrap();
+            assert_eq!(rows.len(), 5);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let report = Report::write(&dsn(&cluster), &["--host.memory=16GB"]).await;
+    work.abort();
+
+    let first = report.first_verdict();
+    assert!(
+        first.starts_with("- **CRITICAL**: **public.orders**: inserts of new rows fail"),
+        "{first}"
+    );
+    assert!(first.contains("22."), "{first}");
+    assert_eq!(report.row("`public.orders`")[1], "CRITICAL");
+    let trades = report.row("`public.trades`");
+    assert_eq!((trades[1], trades[4]), ("OK", "30"));
+    assert!(report.markdown.contains("19 indexes on 2 tables"), "{}", report.markdown);
+    assert_eq!(report.row("`trades` | `idx_trades_maker_flag`")[6], "30 of 30");
+    let size = "SELECT sum(relpages)::int8 * 8192 FROM pg_class c \
+                WHERE relname LIKE 'trades%maker%' OR relname LIKE 'idx_trades_maker%'";
+    let bytes: i64 = admin.query_one(size, &[]).await.unwrap().get(0);
+    let shown = pgrunway::derive::recommend::bytes(bytes as f64);
+    assert_eq!(report.row("`trades` | `idx_trades_maker_flag`")[5], shown);
+    let statement = report.row("`SELECT symbol, count(*) FROM trades GROUP BY symbol`");
+    assert_eq!(statement[6], "5.0", "rows a call");
+    let calls: f64 = statement[3].parse().unwrap();
+    assert!((2.0..=20.0).contains(&calls), "{calls} calls a second, one each 50 ms or slower");
+    for sql in [
+        "ALTER SYSTEM SET shared_buffers = '4GB';",
+        "ALTER SYSTEM SET effective_cache_size = '12GB';",
+    ] {
+        assert!(report.markdown.contains(sql), "{sql}");
+    }
+    assert!(report.markdown.contains("pgrunway plan public.orders --days 14"));
+    assert!(!report.markdown.contains("/* pgrunway */") && !report.markdown.contains("Not read"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_and_the_rest_is_there() {
+    let cluster = database(false).await;
+    let admin = common::admin(&cluster, setup::DATABASE).await;
+    admin.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
+    let report = Report::write(&dsn(&cluster), &["--no-collector.sizes"]).await;
+    assert_eq!(report.row("`public.orders`")[1], "OK");
+    assert!(report.markdown.contains("Not known: `pg_stat_statements` could not be read"));
+    assert!(
+        report.markdown.contains("CREATE EXTENSION pg\\_stat\\_statements"),
+        "{}",
+        report.markdown
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_gives_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let html = folder.path().join("r.html");
+    let args = ["report", "--over=1s", "--html", html.to_str().unwrap()];
+    let dsn = format!("host={} user=x dbname=x", folder.path().display());
+    let (code, out, err) = process::run(&args, &[("DATA_SOURCE_NAME", &dsn)]).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(!html.exists());
+}
+
+/// What Chromium logged, the page's tree, and what it asked the network for beside its maker.
+async fn browse(page: &Path) -> (String, String, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let net = folder.path().join("net.json");
+    let mut command = tokio::process::Command::new("chromium");
+    command
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        .args([
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            "--disable-extensions",
+        ])
+        .args(["--enable-logging=stderr", "--v=0", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", net.display()))
+        .arg(format!("file://{}", page.display()))
+        .kill_on_drop(true);
+    let out = tokio::time::timeout(Duration::from_secs(90), command.output())
+        .await
+        .expect("Chromium ends in time")
+        .expect("Chromium is needed: scripts/deps test installs it");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let asked = std::fs::read_to_string(net).unwrap();
+    let makers = ["google.com/", "googleapis.com/", "gstatic.com/"];
+    let urls = asked
+        .split("\"url\":\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|url| url.starts_with("http") && !makers.iter().any(|maker| url.contains(maker)))
+        .map(str::to_owned)
+        .collect();
+    (text(&out.stderr), text(&out.stdout), urls)
+}
+
+#[tokio::test]
+async fn the_page_opens_in_chromium_without_errors_or_network() {
+    let cluster = database(true).await;
+    let report = Report::write(&dsn(&cluster), &[]).await;
+    let (log, tree, asked) = browse(&report.html()).await;
+    assert!(!log.contains("CONSOLE"), "{log}");
+    assert_eq!(asked, Vec::<String>::new());
+    assert!(tree.contains("<strong>public.orders</strong>"), "{tree}");
+    assert!(tree.matches("<svg").count() >= 5 && tree.contains("class=\"gap\""), "{tree}");
+
+    // The check can fail: a page that asks for a picture and says something.
+    let other = report.folder.path().join("other.html");
+    let page = "<img src=\"http://127.0.0.1:9/x.png\"><script>console.error('oh')</script>";
+    std::fs::write(&other, page).unwrap();
+    let (log, _, asked) = browse(&other).await;
+    assert!(log.contains("CONSOLE") && log.contains("oh"), "{log}");
+    assert!(asked.iter().any(|url| url.contains("/x.png")), "{asked:?}");
+}
