@@ -19,6 +19,8 @@ pub enum Scope {
     Server,
     /// Once per database, by the connection that walks them.
     Database,
+    /// Once per PgBouncer, on the connection to its console.
+    Pooler,
 }
 
 /// One source of metrics.

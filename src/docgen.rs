@@ -33,6 +33,7 @@ pub fn metrics() -> String {
         let per = match collector.scope() {
             Scope::Server => "once per server",
             Scope::Database => "once per database",
+            Scope::Pooler => "once per PgBouncer",
         };
         let _ = write!(
             out,
@@ -99,13 +100,44 @@ fn partition_rules(out: &mut String) {
         schema::PARTITIONS,
         schema::PARTITIONS,
     );
-    let list = schema::lists().into_iter().find(|list| list.name == schema::PARTITIONS);
-    for key in list.into_iter().flat_map(|list| list.keys) {
-        let default =
-            if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
-        let kind = key.kind.describe();
-        let _ = writeln!(out, "| `{}` | {kind} | {default} | {} |", key.path, key.help);
+    for key in keys_of(schema::PARTITIONS) {
+        row(out, &key);
     }
+}
+
+/// The keys of one of the file's lists.
+fn keys_of(name: &str) -> Vec<schema::Key> {
+    let list = schema::lists(&cmd::known()).into_iter().find(|list| list.name == name);
+    list.into_iter().flat_map(|list| list.keys).collect()
+}
+
+fn row(out: &mut String, key: &schema::Key) {
+    let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
+    let kind = key.kind.describe();
+    let _ = writeln!(out, "| `{}` | {kind} | {default} | {} |", key.path, key.help);
+}
+
+/// The section on several targets.
+fn targets(out: &mut String) {
+    let _ = write!(
+        out,
+        "## Several servers and poolers\n\nThe list `{}` of the file; see \
+         [targets.md](targets.md).\n\n```yaml\n{}:\n- {{name: shop, dsn: \
+         'postgresql://pgrunway@shop.internal/postgres', password_file: /etc/pgrunway/shop}}\n\
+         - {{name: shop-pooler, dsn: 'postgresql://stats@shop.internal:6432', kind: pgbouncer}}\n\
+         ```\n\n| key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+        schema::TARGETS,
+        schema::TARGETS,
+    );
+    let general: Vec<String> = schema::keys(&cmd::known()).into_iter().map(|k| k.path).collect();
+    // `dsn` is in both, and means less here.
+    let own = |key: &&schema::Key| key.path == "dsn" || !general.contains(&key.path);
+    keys_of(schema::TARGETS).iter().filter(own).for_each(|key| row(out, key));
+    out.push_str(
+        "\nand, for this target alone, `databases`, `timeouts`, `objectives`, `ratio_window`, \
+         `series_limit` and `collectors` as above: what a target says wins over flags, environment \
+         and the rest of the file. Rules for partitioned tables hold for all targets.\n\n",
+    );
 }
 
 /// `docs/config.md`.
@@ -136,6 +168,7 @@ pub fn configuration() -> String {
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
     out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
+    targets(&mut out);
     partition_rules(&mut out);
     out.push_str(
         "\n## The server\n\n\

@@ -1,8 +1,13 @@
-//! The HTTP server: `/metrics`, liveness, readiness and a status page. The only user of axum.
+//! The HTTP server: `/metrics`, service discovery, liveness, readiness and a status page. The only
+//! user of axum.
 //!
 //! Must not: wait for a database, render an exposition on its threads, or hold a connection of a client that sends
 //! nothing.
 
+mod discovery;
+mod status;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,14 +15,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, VARY,
 };
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -31,8 +36,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::render::{self, HttpCounters, Pages};
-use crate::snapshot::{Outcome, Snapshot};
+use crate::render::{self, HttpCounters, OnDemand, Pages};
+use crate::snapshot::Snapshot;
 
 /// A request is answered from memory; what takes longer is a client that does not read.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -47,6 +52,15 @@ const MOST_CONNECTIONS: usize = 512;
 /// How long open requests may take after a stop was asked for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
+/// One of the targets that the configuration lists.
+#[derive(Clone)]
+pub struct Listed {
+    /// What it is now.
+    pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
+    /// Whether it answered last, `None` before the first try.
+    pub up: Arc<dyn Fn() -> Option<bool> + Send + Sync>,
+}
+
 /// What the handlers answer from.
 #[derive(Clone)]
 pub struct App {
@@ -54,6 +68,10 @@ pub struct App {
     pub pages: Pages,
     /// The latest snapshot, for readiness and the status page.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// The targets with pages of their own, by name.
+    pub targets: Arc<BTreeMap<String, Listed>>,
+    /// Renders those pages.
+    pub on_demand: OnDemand,
     /// Counts the answers.
     pub counters: HttpCounters,
     /// Path of the exposition.
@@ -65,10 +83,11 @@ pub fn router(app: App) -> Router {
     let telemetry_path = app.telemetry_path.to_string();
     let mut router = Router::new()
         .route(&telemetry_path, get(metrics))
+        .route("/targets", get(discovery::targets))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready));
     if telemetry_path != "/" {
-        router = router.route("/", get(status_page));
+        router = router.route("/", get(status::page));
     }
     let layers = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
@@ -139,10 +158,27 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
     response
 }
 
-async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+/// `target` of a query; everything else in it is of no account.
+#[derive(serde::Deserialize)]
+struct Asked {
+    target: Option<String>,
+}
+
+async fn metrics(
+    State(app): State<App>,
+    Query(asked): Query<Asked>,
+    headers: HeaderMap,
+) -> Response {
     let choice = render::choose(values(&headers, ACCEPT));
     let gzip = accepts_gzip(&headers);
-    let body = match app.pages.get(choice.format, gzip).await {
+    let body = match asked.target {
+        None => app.pages.get(choice.format, gzip).await,
+        Some(name) => {
+            let Some(listed) = app.targets.get(&name).cloned() else { return unknown(&app) };
+            app.on_demand.get(move || (listed.snapshot)(), choice.format, gzip).await
+        }
+    };
+    let body = match body {
         Ok(body) => body,
         Err(e) => {
             tracing::error!("cannot encode the metrics: {e}");
@@ -159,6 +195,16 @@ async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     out.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// What there is in the place of a target that is not in the list.
+fn unknown(app: &App) -> Response {
+    let names: Vec<&str> = app.targets.keys().map(String::as_str).collect();
+    let known = match names[..] {
+        [] => "the configuration lists no targets".to_owned(),
+        _ => format!("the targets are: {}", names.join(", ")),
+    };
+    (StatusCode::NOT_FOUND, format!("No target has this name; {known}.\n")).into_response()
 }
 
 /// Every value of a header that is text.
@@ -188,12 +234,15 @@ async fn healthy() -> &'static str {
     "pgrunway is healthy.\n"
 }
 
-/// Ready once the server was tried: from then on `/metrics` tells the truth, good or bad.
+/// Ready once every target was tried: from then on `/metrics` tells the truth, good or bad.
 async fn ready(State(app): State<App>) -> Response {
-    if app.snapshots.borrow().tried {
+    let waiting = app.targets.values().filter(|target| (target.up)().is_none()).count()
+        + usize::from(!app.snapshots.borrow().tried);
+    if waiting == 0 {
         "pgrunway is ready.\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "The server has not been tried yet.\n").into_response()
+        let text = format!("Not tried yet: {waiting} of {} targets.\n", app.targets.len() + 1);
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     }
 }
 
@@ -205,66 +254,6 @@ async fn not_found(uri: Uri) -> Response {
 async fn method_not_allowed(method: Method) -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here; use GET.\n"))
         .into_response()
-}
-
-async fn status_page(State(app): State<App>) -> Html<String> {
-    let snapshot = app.snapshots.borrow().clone();
-    Html(status_html(&snapshot, &app.telemetry_path))
-}
-
-const STYLE: &str = "\
-:root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;\
-max-width:62rem;padding:0 1rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;\
-padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#c0392b;font-weight:600}\
-.ok{color:#1e8449}nav a{margin-right:1.2rem}code{overflow-wrap:anywhere}";
-
-fn status_html(snapshot: &Snapshot, telemetry_path: &str) -> String {
-    let state = |good: bool, yes: &str, no: &str| match good {
-        true => format!("<span class=ok>{yes}</span>"),
-        false => format!("<span class=bad>{no}</span>"),
-    };
-    let rows: String = snapshot.outcomes.iter().map(outcome_row).collect();
-    let databases: Vec<String> = snapshot
-        .databases
-        .iter()
-        .map(|(name, up)| format!("{} {}", escape(name), state(*up, "up", "cannot be entered")))
-        .collect();
-    let version = snapshot.version.as_deref().unwrap_or("version not known yet");
-    format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>pgrunway</title>\
-         <meta name=viewport content=\"width=device-width\"><style>{STYLE}</style>\
-         <h1>pgrunway {}</h1><nav><a href=\"{path}\">{path}</a><a href=\"/-/healthy\">/-/healthy</a>\
-         <a href=\"/-/ready\">/-/ready</a></nav>\
-         <p><code>{}</code> ({}): {}<p>Databases: {}\
-         <h2>Collectors</h2><table><tr><th>Collector<th>Database<th>State<th class=n>Interval\
-         <th class=n>Took<th class=n>Series{rows}</table></html>\n",
-        env!("CARGO_PKG_VERSION"),
-        escape(&snapshot.target),
-        escape(version),
-        state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" }),
-        if databases.is_empty() { "none visited yet".to_owned() } else { databases.join(", ") },
-        path = escape(telemetry_path),
-    )
-}
-
-fn outcome_row(outcome: &Outcome) -> String {
-    let state = match &outcome.error {
-        None => "<span class=ok>ok</span>".to_owned(),
-        Some(e) => format!("<span class=bad>{}</span>", escape(e)),
-    };
-    format!(
-        "<tr><td>{}<td>{}<td>{state}<td class=n>{} s<td class=n>{:.1} ms<td class=n>{}",
-        escape(outcome.collector),
-        escape(outcome.datname.as_deref().unwrap_or("(server)")),
-        outcome.interval.as_secs_f64(),
-        outcome.duration.as_secs_f64() * 1e3,
-        outcome.series,
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -304,9 +293,11 @@ mod tests {
         let snapshot = Arc::new(Snapshot { families, ..Snapshot::default() });
         let renderer = render::Renderer::new().unwrap();
         let counters = renderer.http_counters();
-        let (_publisher, pages) = render::Publisher::new(renderer, snapshot.clone());
+        let (publisher, pages) = render::Publisher::new(renderer, snapshot.clone());
         let (_snapshots, snapshots) = watch::channel(snapshot);
-        let app = App { pages, snapshots, counters, telemetry_path: "/metrics".into() };
+        let (targets, on_demand) = (Arc::default(), publisher.on_demand());
+        let telemetry_path = "/metrics".into();
+        let app = App { pages, snapshots, targets, on_demand, counters, telemetry_path };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve(vec![listener], router(app), std::future::pending()));
@@ -316,16 +307,5 @@ mod tests {
         let mut all = Vec::new();
         let _ = timeout(Duration::from_secs(5), client.read_to_end(&mut all)).await.unwrap();
         assert!(all.len() < 64 << 20, "the whole page came after all");
-    }
-
-    #[test]
-    fn the_status_page_escapes_what_it_shows() {
-        let mut outcome = Outcome::new("x", Some("<b>".into()), Duration::from_secs(1));
-        outcome.error = Some("relation \"<script>\" & more".into());
-        let snapshot = Snapshot { outcomes: vec![outcome], ..Snapshot::default() };
-        let html = status_html(&snapshot, "/metrics");
-        assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");
-        assert!(html.contains("&lt;b&gt;") && html.contains("not tried yet"));
-        assert!(!html.contains("<script>"));
     }
 }

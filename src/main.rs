@@ -56,12 +56,12 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             cmd::serve::run(&config, cmd::serve::shutdown_signal()?).await
         }
         Command::Metrics(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
         }
         Command::Plan(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let wanted = cmd::plan::Wanted {
                 table: args.table,

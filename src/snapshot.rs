@@ -34,9 +34,23 @@ pub struct Outcome {
     pub series: usize,
 }
 
+/// What a snapshot is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Of {
+    /// A PostgreSQL server.
+    #[default]
+    Server,
+    /// A PgBouncer.
+    Pooler,
+    /// Nothing but this process.
+    Exporter,
+}
+
 /// Everything about one target.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// What kind of target it is.
+    pub of: Of,
     /// Whether the server answers.
     pub up: bool,
     /// Whether anything was tried yet.
@@ -57,6 +71,26 @@ static UP: Metric = Metric::gauge(
     "pg_up",
     &[],
     "Whether the last attempt to reach the PostgreSQL server succeeded (1) or failed (0).",
+);
+static POOLER_UP: Metric = Metric::gauge(
+    "pgbouncer_up",
+    &[],
+    "Whether the last attempt to reach PgBouncer's console succeeded (1) or failed (0).",
+);
+static POOLER_VERSION: Metric = Metric::gauge(
+    "pgbouncer_version_info",
+    &["version"],
+    "Constant 1 with PgBouncer's version, from SHOW VERSION.",
+);
+static TARGETS: Metric = Metric::gauge(
+    "pgrunway_targets",
+    &[],
+    "Targets that the configuration lists under `targets`, each with a page of its own.",
+);
+static TARGET_UP: Metric = Metric::gauge(
+    "pgrunway_target_up",
+    &["target"],
+    "Whether the last attempt to reach the target succeeded, absent before the first.",
 );
 static STATIC: Metric = Metric::gauge(
     "pg_static",
@@ -118,6 +152,10 @@ static REFUSED: Metric = Metric::counter(
 pub static METRICS: &[&Metric] = &[
     &UP,
     &STATIC,
+    &POOLER_UP,
+    &POOLER_VERSION,
+    &TARGETS,
+    &TARGET_UP,
     &DATABASE_UP,
     &SUCCESS,
     &ERRORS,
@@ -134,10 +172,21 @@ impl Snapshot {
     /// The families of [`METRICS`].
     pub fn own_families(&self) -> Vec<Family> {
         let mut sink = Sink::new(METRICS, usize::MAX);
-        sink.number(&UP, &[], f64::from(u8::from(self.up)));
-        if let Some(version) = &self.version {
-            let short = version.split_whitespace().next().unwrap_or_default();
-            sink.number(&STATIC, &[short, version], 1.0);
+        let up = f64::from(u8::from(self.up));
+        match (self.of, &self.version) {
+            (Of::Server, version) => {
+                sink.number(&UP, &[], up);
+                if let Some(version) = version {
+                    let short = version.split_whitespace().next().unwrap_or_default();
+                    sink.number(&STATIC, &[short, version], 1.0);
+                }
+            }
+            (Of::Pooler, version) => {
+                sink.number(&POOLER_UP, &[], up);
+                let version = version.as_deref();
+                version.into_iter().for_each(|v| sink.number(&POOLER_VERSION, &[v], 1.0));
+            }
+            (Of::Exporter, _) => {}
         }
         for (datname, up) in &self.databases {
             sink.number(&DATABASE_UP, &[datname], f64::from(u8::from(*up)));
@@ -147,6 +196,18 @@ impl Snapshot {
         }
         sink.finish().0
     }
+}
+
+/// How the targets with pages of their own are, by name: `None` for one that was not tried yet.
+pub fn target_families<'a>(
+    targets: impl ExactSizeIterator<Item = (&'a str, Option<bool>)>,
+) -> Vec<Family> {
+    let mut sink = Sink::new(METRICS, usize::MAX);
+    sink.number(&TARGETS, &[], targets.len() as f64);
+    for (name, up) in targets {
+        sink.number(&TARGET_UP, &[name], up.map(|up| f64::from(u8::from(up))));
+    }
+    sink.finish().0
 }
 
 impl Outcome {

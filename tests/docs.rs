@@ -48,7 +48,7 @@ fn every_metric_has_one_home_and_a_proper_name() {
         let name = metric.name;
         *homes.entry(name).or_default() += 1;
         assert!(valid_metric_name(name) && !name.contains(':'), "{name}");
-        assert!(name.starts_with("pg_") || name.starts_with("pgrunway_"), "{name}");
+        assert!(["pg_", "pgrunway_", "pgbouncer_"].iter().any(|p| name.starts_with(p)), "{name}");
         assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
         let reserved = ["_count", "_sum", "_bucket"].iter().any(|s| name.ends_with(s));
         assert!(!reserved || metric.kind == Kind::Untyped, "{name} is reserved for histograms");

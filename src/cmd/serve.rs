@@ -2,22 +2,33 @@
 //!
 //! Must not: exit because the database is away.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::future::{OptionFuture, join_all};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use crate::collector::AnyCollector;
 use crate::collectors;
-use crate::config::Config;
-use crate::http::{self, App};
-use crate::poller::{Poller, Target};
+use crate::config::{Config, Settings, TargetConfig};
+use crate::http::{self, App, Listed};
+use crate::poller::{Named, NamedPoller, Poller, Target, View};
 use crate::render::{Publisher, Renderer};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Of, Snapshot, target_families};
+
+/// Pause between the first tries of two listed targets, and the most that all of them may take.
+const SPACING: Duration = Duration::from_millis(20);
+const SPREAD: Duration = Duration::from_secs(15);
+/// Without a server of its own the page of this process is renewed so often.
+const RENEWED: Duration = Duration::from_secs(5);
 
 /// A running exporter. Dropping it stops it at once; [`Exporter::stop`] drains first.
 pub struct Exporter {
@@ -27,21 +38,61 @@ pub struct Exporter {
     http: JoinHandle<()>,
     render: JoinHandle<()>,
     poller: Option<Poller>,
+    listed: Vec<NamedPoller>,
 }
 
 /// The server and the collectors that a configuration names.
 pub fn target(config: &Config) -> Target {
-    let settings = config.settings().clone();
-    let enabled =
-        |name: &str, default| settings.collectors.get(name).map_or(default, |c| c.enabled);
-    let collectors =
-        collectors::ALL.iter().copied().filter(|c| enabled(c.name(), c.default_on())).collect();
     Target {
         connect: config.connect().clone(),
         databases: config.databases().clone(),
-        settings,
-        collectors,
+        settings: config.settings().clone(),
+        collectors: enabled(config.settings()),
     }
+}
+
+fn listed(config: &TargetConfig) -> Target {
+    Target {
+        connect: config.connect.clone(),
+        databases: config.databases.clone(),
+        settings: config.settings.clone(),
+        collectors: enabled(&config.settings),
+    }
+}
+
+fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
+    let wanted = |c: &&dyn AnyCollector| {
+        settings.collectors.get(c.name()).map_or(c.default_on(), |setting| setting.enabled)
+    };
+    collectors::ALL.iter().copied().filter(wanted).collect()
+}
+
+/// Starts each listed target a little later than the one before.
+fn start_listed(targets: &[TargetConfig]) -> Vec<(String, NamedPoller)> {
+    let count = u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
+    let spacing = SPACING.min(SPREAD / count);
+    let mut delay = Duration::ZERO;
+    let start = |config: &TargetConfig| {
+        let named = Named { name: &config.name, expected: config.expected, delay };
+        delay += spacing;
+        (config.name.clone(), NamedPoller::start(listed(config), &named))
+    };
+    targets.iter().map(start).collect()
+}
+
+/// The views of the listed targets, by name.
+type Views = Vec<(String, View)>;
+
+fn by_name(views: &Views) -> BTreeMap<String, Listed> {
+    let listed = |(name, view): &(String, View)| {
+        let (for_page, for_state) = (view.clone(), view.clone());
+        let listed = Listed {
+            snapshot: Arc::new(move || for_page.snapshot()),
+            up: Arc::new(move || for_state.up()),
+        };
+        (name.clone(), listed)
+    };
+    views.iter().map(listed).collect()
 }
 
 impl Exporter {
@@ -59,14 +110,26 @@ impl Exporter {
 
         let renderer = Renderer::new()?;
         let counters = renderer.http_counters();
-        let poller = Poller::start(target(config));
-        let snapshots = poller.snapshots();
-        let (publisher, pages) = Publisher::new(renderer, snapshots.borrow().clone());
-        let render = tokio::spawn(publish_each(publisher, snapshots.clone()));
+        let poller = config.has_default_target().then(|| Poller::start(target(config)));
+        let alone = Snapshot { of: Of::Exporter, tried: true, ..Snapshot::default() };
+        let snapshots = match &poller {
+            Some(poller) => poller.snapshots(),
+            // Its sender is gone, so it stays as it is.
+            None => watch::channel(Arc::new(alone)).1,
+        };
+        let listed = start_listed(config.targets());
+        let views: Views = listed.iter().map(|(name, p)| (name.clone(), p.view())).collect();
+        let targets = Arc::new(by_name(&views));
+        let first = with_targets(&snapshots.borrow(), &views);
+        let (publisher, pages) = Publisher::new(renderer, first);
+        let on_demand = publisher.on_demand();
+        let render = tokio::spawn(publish_each(publisher, snapshots.clone(), views));
 
         let app = App {
             pages,
             snapshots: snapshots.clone(),
+            targets,
+            on_demand,
             counters,
             telemetry_path: config.telemetry_path().into(),
         };
@@ -75,7 +138,8 @@ impl Exporter {
         let http = tokio::spawn(http::serve(listeners, router, async {
             let _ = stopped.await;
         }));
-        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller: Some(poller) })
+        let listed = listed.into_iter().map(|(_, poller)| poller).collect();
+        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller, listed })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -83,7 +147,7 @@ impl Exporter {
         &self.addresses
     }
 
-    /// The latest snapshot, and a notice of each new one.
+    /// The latest snapshot of the default target, and a notice of each new one.
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
     }
@@ -91,10 +155,10 @@ impl Exporter {
     /// Stops accepting, lets open requests end, and closes the sessions.
     pub async fn stop(mut self) {
         self.stop = None;
-        let _ = (&mut self.http).await;
-        if let Some(poller) = self.poller.take() {
-            poller.stop().await;
-        }
+        let default = self.poller.take().map(Poller::stop);
+        let listed = self.listed.drain(..).map(NamedPoller::stop);
+        // At once, since each may take seconds; what is still asked for has its answer in memory.
+        let _ = tokio::join!(&mut self.http, OptionFuture::from(default), join_all(listed));
     }
 }
 
@@ -121,11 +185,29 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// The page of this process tells which of the listed targets are up.
+fn with_targets(snapshot: &Arc<Snapshot>, views: &Views) -> Arc<Snapshot> {
+    if views.is_empty() {
+        return snapshot.clone();
+    }
+    let states = views.iter().map(|(name, view)| (name.as_str(), view.up()));
+    let mut with = Snapshot::clone(snapshot);
+    with.families.extend(target_families(states).into_iter().map(Arc::new));
+    Arc::new(with)
+}
+
 /// Publishes every snapshot, off the threads that answer scrapes.
-async fn publish_each(publisher: Publisher, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
-    while snapshots.changed().await.is_ok() {
+async fn publish_each(
+    publisher: Publisher,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    views: Views,
+) {
+    loop {
+        if snapshots.changed().await.is_err() {
+            sleep(RENEWED).await;
+        }
         let snapshot = snapshots.borrow_and_update().clone();
-        publisher.publish(snapshot).await;
+        publisher.publish(with_targets(&snapshot, &views)).await;
     }
 }
 
@@ -136,8 +218,10 @@ async fn publish_each(publisher: Publisher, mut snapshots: watch::Receiver<Arc<S
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let exporter = Exporter::start(config).await?;
     for address in exporter.addresses() {
+        let default = config.has_default_target().then(|| config.connect().describe());
         tracing::info!(
-            target = config.connect().describe(),
+            target = default,
+            targets = config.targets().len(),
             "listening on http://{address}{}",
             config.telemetry_path()
         );

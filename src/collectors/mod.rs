@@ -14,6 +14,7 @@ pub mod io;
 pub mod locks;
 pub mod maintenance;
 pub mod partitions;
+pub mod pgbouncer;
 pub mod recommendations;
 pub(crate) mod relations;
 pub mod replication;
@@ -52,6 +53,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &databases::Databases,
     &sizes::Sizes,
     &recommendations::Recommendations,
+    &pgbouncer::PgBouncer,
 ];
 
 /// The collector of a name.

@@ -45,9 +45,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Pair>, Fault> {
 
 fn several() -> Fault {
     Fault::new(
-        "holds several connection strings; one server is monitored",
-        "give one, and run one pgrunway per server (several hosts of one server go into one \
-         string: `host=a,b`)",
+        "holds several connection strings",
+        "give one, and list the others under `targets` in the file (several hosts of one server \
+         go into one string: `host=a,b`)",
     )
 }
 

@@ -160,7 +160,24 @@ impl Connect {
         let endpoints: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
         format!("{}@{}/{}", self.user, endpoints.join(","), self.dbname)
     }
+
+    /// What it is most likely to be, until it was asked.
+    pub fn expected(&self) -> TargetKind {
+        if self.dbname == CONSOLE { TargetKind::Pooler } else { TargetKind::Server }
+    }
 }
+
+/// What is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// PostgreSQL, straight or through a pooler.
+    Server,
+    /// PgBouncer's own console.
+    Pooler,
+}
+
+/// The virtual database that PgBouncer's console is.
+pub const CONSOLE: &str = "pgbouncer";
 
 /// Deadlines and server-side timeouts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +199,8 @@ pub struct Objectives {
     pub latency: f64,
     /// Seconds; a statement that has run for longer pages before it ends.
     pub longest_query: f64,
+    /// Seconds; a client of a pooler that has waited for longer pages.
+    pub pooler_wait: f64,
     /// 0 to 1.
     pub cache_hit_ratio: f64,
     /// 0 to 1.
@@ -274,6 +293,7 @@ impl Default for Settings {
             objectives: Objectives {
                 latency: 0.05,
                 longest_query: 300.0,
+                pooler_wait: 1.0,
                 cache_hit_ratio: 0.95,
                 index_scan_ratio: 0.9,
                 latency_slo: 0.99,
@@ -362,6 +382,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// One of several servers or poolers, with a page of its own.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// Name in the URL and in labels, unique.
+    pub name: String,
+    /// What it is taken for until it was asked.
+    pub expected: TargetKind,
+    /// How to reach it.
+    pub connect: Connect,
+    /// Which databases to visit.
+    pub databases: DatabaseFilter,
+    /// What the collectors read.
+    pub settings: Arc<Settings>,
+}
+
 /// The validated configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -370,6 +405,8 @@ pub struct Config {
     pub(crate) log_level: tracing::Level,
     pub(crate) log_format: LogFormat,
     pub(crate) connect: Connect,
+    pub(crate) default_target: bool,
+    pub(crate) targets: Vec<TargetConfig>,
     pub(crate) databases: DatabaseFilter,
     pub(crate) settings: Arc<Settings>,
     pub(crate) notes: Vec<String>,
@@ -391,6 +428,15 @@ impl Config {
     /// Form of the log.
     pub fn log_format(&self) -> LogFormat {
         self.log_format
+    }
+    /// Whether there is a server whose page is the telemetry path itself: one that is named by a
+    /// connection string or the environment, or, where the file lists no targets, libpq's default.
+    pub fn has_default_target(&self) -> bool {
+        self.default_target
+    }
+    /// The targets that the file lists.
+    pub fn targets(&self) -> &[TargetConfig] {
+        &self.targets
     }
     /// How to reach the server.
     pub fn connect(&self) -> &Connect {

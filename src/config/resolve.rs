@@ -10,14 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{self, FileItem, Parsed};
-use super::rules::{self, PartitionRule};
-use super::schema::{self, Key, Value};
+use super::schema::{self, Key, List, Value};
 use super::target::{self, Dsn};
 use super::{
     CollectorSetting, Config, Connect, DatabaseFilter, KnownCollector, LogFormat, Objectives,
     Settings, Surroundings,
 };
 use crate::error::ConfigError;
+
+mod items;
+
+use items::{Item, rule};
 
 /// The settings given as flags, by path.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -64,11 +67,15 @@ struct Given {
 }
 
 /// Everything that was given, from wherever.
+#[derive(Clone)]
 struct Sources<'a> {
     flags: &'a Flags,
     world: &'a dyn Surroundings,
-    file: Parsed,
-    keys: Vec<Key>,
+    file: Arc<Parsed>,
+    keys: Arc<[Key]>,
+    lists: Arc<[List]>,
+    /// What one target has of its own; it wins over all else.
+    overlay: Option<&'a FileItem>,
 }
 
 /// A type that settings have.
@@ -112,7 +119,8 @@ impl<'a> Sources<'a> {
         world: &'a dyn Surroundings,
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
-        let keys = schema::keys(known);
+        let keys: Arc<[Key]> = schema::keys(known).into();
+        let lists: Arc<[List]> = schema::lists(known).into();
         let variable = "PGRUNWAY_CONFIG_FILE";
         let named = match &flags.config_file {
             Some(path) => Some((path.clone(), "--config.file")),
@@ -123,10 +131,15 @@ impl<'a> Sources<'a> {
             Some((path, place)) => {
                 let name = path.display().to_string();
                 let text = read_file(world, &path, place)?;
-                file::parse(&name, &text, &keys, &schema::lists())?
+                file::parse(&name, &text, &keys, &lists)?
             }
         };
-        Ok(Self { flags, world, file, keys })
+        Ok(Self { flags, world, file: file.into(), keys, lists, overlay: None })
+    }
+
+    fn list(&self, name: &str) -> Result<List, ConfigError> {
+        let list = self.lists.iter().find(|list| list.name == name).cloned();
+        list.ok_or_else(|| ConfigError::new(name, "is missing from the table of settings", REPORT))
     }
 
     /// The items of one of the file's lists, each read by `read`.
@@ -135,9 +148,7 @@ impl<'a> Sources<'a> {
         name: &str,
         read: impl Fn(&Item<'_>) -> Result<T, ConfigError>,
     ) -> Result<Vec<T>, ConfigError> {
-        let Some(list) = schema::lists().into_iter().find(|list| list.name == name) else {
-            return Err(ConfigError::new(name, "is missing from the table of settings", REPORT));
-        };
+        let list = self.list(name)?;
         let items = self.file.lists.get(name).into_iter().flatten();
         items.map(|item| read(&Item::read(item, &list.keys)?)).collect()
     }
@@ -150,6 +161,11 @@ impl<'a> Sources<'a> {
     }
 
     fn given(&self, key: &Key) -> Option<Given> {
+        let own = self.overlay.and_then(|item| item.values.get(&key.path));
+        if let Some(found) = own {
+            let (place, texts) = (found.place.clone(), found.texts.clone());
+            return Some(Given { origin: Origin::File, place, texts });
+        }
         if let Some(texts) = self.flags.get(&key.path) {
             let place = format!("--{}", key.flag());
             return Some(Given { origin: Origin::Flag, place, texts: texts.to_vec() });
@@ -207,6 +223,17 @@ impl<'a> Sources<'a> {
         Ok(given.map(|given| Dsn { text: given.texts.concat(), place: given.place }))
     }
 
+    /// Whether a server is named outside the list of targets.
+    fn names_a_server(&self) -> Result<bool, ConfigError> {
+        let variables = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
+        Ok(self.dsn()?.is_some() || variables.iter().any(|name| self.world.env(name).is_some()))
+    }
+
+    fn databases(&self, databases: &mut DatabaseFilter) -> Result<(), ConfigError> {
+        self.put("databases.include", &mut databases.include)?;
+        self.put("databases.exclude", &mut databases.exclude)
+    }
+
     fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
         let mut listen = default_listen();
         self.put("web.listen_address", &mut listen)?;
@@ -217,6 +244,7 @@ impl<'a> Sources<'a> {
         self.put("objectives.latency", &mut o.latency)?;
         self.put("objectives.latency_slo", &mut o.latency_slo)?;
         self.put("objectives.longest_query", &mut o.longest_query)?;
+        self.put("objectives.pooler_wait", &mut o.pooler_wait)?;
         self.put("objectives.cache_hit_ratio", &mut o.cache_hit_ratio)?;
         self.put("objectives.index_scan_ratio", &mut o.index_scan_ratio)?;
         self.put("objectives.oldest_transaction", &mut o.oldest_transaction)?;
@@ -264,65 +292,6 @@ impl<'a> Sources<'a> {
         }
         Ok((s, connect_given))
     }
-}
-
-/// An item of one of the file's lists, its values read.
-struct Item<'a> {
-    file: &'a FileItem,
-    values: Vec<(String, Value)>,
-}
-
-impl<'a> Item<'a> {
-    fn read(file: &'a FileItem, keys: &[Key]) -> Result<Self, ConfigError> {
-        let mut values = Vec::new();
-        for key in keys {
-            let Some(given) = file.values.get(&key.path) else { continue };
-            let value = key.kind.parse(&given.texts, false).map_err(|fault| {
-                let problem = format!("`{}` {}", key.path, fault.problem);
-                ConfigError::new(&given.place, problem, fault.remedy)
-            })?;
-            values.push((key.path.clone(), value));
-        }
-        Ok(Self { file, values })
-    }
-
-    /// An error at a key, or at the item where that is not there.
-    fn fault<T>(&self, key: &str, problem: &str, remedy: &str) -> Result<T, ConfigError> {
-        let place = self.file.values.get(key).map_or(&self.file.place, |value| &value.place);
-        Err(ConfigError::new(place, problem, remedy))
-    }
-}
-
-/// A rule for partitioned tables.
-fn rule(item: &Item<'_>) -> Result<PartitionRule, ConfigError> {
-    let fault = |key: &str, problem: &str, remedy: &str| item.fault(key, problem, remedy);
-    let mut rule = PartitionRule::default();
-    for (key, value) in item.values.clone() {
-        match (key.as_str(), value) {
-            ("table", Value::Text(text)) => rule.table = text,
-            ("database", Value::Text(text)) => rule.database = Some(text),
-            ("runway_required", Value::Duration(span)) => rule.required = Some(span.as_secs_f64()),
-            ("zone", Value::Text(text)) => rule.zone = Some(text),
-            ("unit", Value::Text(text)) => rule.unit = Some(text),
-            ("max_age", Value::Duration(span)) => rule.max_age = Some(span.as_secs_f64()),
-            ("ignore", Value::Boolean(value)) => rule.ignore = value,
-            ("must_exist", Value::Boolean(value)) => rule.must_exist = value,
-            (key, _) => return fault(key, "is not read from the table of settings", REPORT),
-        }
-    }
-    if rule.table.is_empty() {
-        return fault("table", "the rule is for no table", "add `table: schema.table`");
-    }
-    if !rule.table.contains('.') {
-        let remedy = "write `schema.table`; `*.table` is that table in any schema";
-        return fault("table", "`table` names no schema", remedy);
-    }
-    let wild = |name: Option<&String>| name.is_none_or(|name| rules::is_wild(name));
-    if rule.must_exist && (wild(Some(&rule.table)) || wild(rule.database.as_ref())) {
-        let remedy = "write `table` and `database` without `*` and `?`";
-        return fault("must_exist", "`must_exist` is for one table of one database", remedy);
-    }
-    Ok(rule)
 }
 
 const REPORT: &str = "this is a defect of pgrunway: please report it";
@@ -375,12 +344,36 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let sources = Sources::read(flags, world, known)?;
         let (mut settings, connect_given) = sources.settings(known)?;
-        let target = target::resolve(sources.dsn()?.as_ref(), world)?;
-        if let Some(timeout) = target.connect_timeout.filter(|_| !connect_given) {
-            settings.timeouts.connect = timeout;
-        }
-        let config = Self { notes: target.notes, ..Self::new(target.connect, settings) };
+        let shared = Arc::new(settings.clone());
+        let (targets, mut notes) = items::targets(&sources, known, &shared)?;
+        let named = sources.names_a_server()?;
+        let listed = targets.first().filter(|_| !named);
+        let (connect, default_target) = match listed {
+            // For the subcommands that look at one server.
+            Some(first) => (first.connect.clone(), false),
+            None => {
+                let target = target::resolve(sources.dsn()?.as_ref(), world)?;
+                if let Some(timeout) = target.connect_timeout.filter(|_| !connect_given) {
+                    settings.timeouts.connect = timeout;
+                }
+                notes.extend(target.notes);
+                (target.connect, true)
+            }
+        };
+        let config = Self { notes, targets, default_target, ..Self::new(connect, settings) };
         config.with_sources(&sources)
+    }
+
+    /// The configuration for a subcommand that looks at one server.
+    ///
+    /// # Errors
+    /// The file lists several targets, and no server is named beside them.
+    pub fn of_one_server(self) -> Result<Self, ConfigError> {
+        if self.default_target || self.targets.len() == 1 {
+            return Ok(self);
+        }
+        let problem = "the file lists several targets, and this looks at one server";
+        Err(ConfigError::new("targets", problem, "name the server with `--dsn`"))
     }
 
     /// As [`Config::resolve`] for a target that is known already (the demo's own server): no
@@ -407,6 +400,8 @@ impl Config {
             log_level: tracing::Level::INFO,
             log_format: LogFormat::Text,
             connect,
+            default_target: true,
+            targets: Vec::new(),
             databases: DatabaseFilter::default(),
             settings: Arc::new(settings),
             notes: Vec::new(),
@@ -428,8 +423,7 @@ impl Config {
         sources.put("web.telemetry_path", &mut self.telemetry_path)?;
         sources.put("log.level", &mut self.log_level)?;
         sources.put("log.format", &mut self.log_format)?;
-        sources.put("databases.include", &mut self.databases.include)?;
-        sources.put("databases.exclude", &mut self.databases.exclude)?;
+        sources.databases(&mut self.databases)?;
         Ok(self)
     }
 }

@@ -11,11 +11,13 @@ use super::{Fault, duration, suggest};
 
 mod table;
 
-pub use table::{List, PARTITIONS, keys, lists};
+pub use table::{List, PARTITIONS, TARGETS, keys, lists};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Characters of a target's name.
+const LONGEST_NAME: usize = 100;
 
 /// What a setting may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub enum Kind {
     Addresses,
     /// A connection string; checked where it is taken apart, never shown.
     Dsn,
+    /// Path of a file.
+    File,
+    /// What a target is called in a URL and in labels.
+    Name,
 }
 
 /// A value that is of its [`Kind`] and within its limits.
@@ -122,6 +128,8 @@ impl Kind {
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
             Self::Dsn => "connection string".to_owned(),
+            Self::File => "path of a file".to_owned(),
+            Self::Name => "letters, digits, `.`, `_`, `:` and `-`, 100 at most".to_owned(),
         }
     }
 
@@ -140,6 +148,8 @@ impl Kind {
             Self::Addresses => "ADDRESS:PORT",
             Self::Pattern => "PATTERN",
             Self::Dsn => "DSN",
+            Self::File => "FILE",
+            Self::Name => "NAME",
         }
     }
 
@@ -243,6 +253,12 @@ impl Kind {
                 if text.contains("//") {
                     return Err(Fault::new("has an empty segment", "write single slashes only"));
                 }
+                if text == "/targets" {
+                    return Err(Fault::new(
+                        "is where the targets are listed",
+                        "choose another path, such as `/metrics`",
+                    ));
+                }
                 if text.starts_with("/-/") {
                     return Err(Fault::new(
                         "lies under `/-/`, where the health checks are",
@@ -258,10 +274,22 @@ impl Kind {
                     "write an IANA name such as `Europe/Zurich`, and install `tzdata`",
                 )),
             },
+            Self::Name => {
+                let plain =
+                    |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-');
+                if text.is_empty() || text.len() > LONGEST_NAME || !text.bytes().all(plain) {
+                    return Err(Fault::new(
+                        "is no name of a target",
+                        "use letters, digits, `.`, `_`, `:` and `-`, 100 at most",
+                    ));
+                }
+                Ok(Value::Text(text.to_owned()))
+            }
+            Self::File if text.is_empty() => Err(Fault::new("is empty", "name a file")),
             Self::Pattern if text.is_empty() => {
                 Err(Fault::new("is empty", "write a name; `*` stands for any"))
             }
-            Self::Dsn | Self::Pattern => Ok(Value::Text(text.to_owned())),
+            Self::Dsn | Self::Pattern | Self::File => Ok(Value::Text(text.to_owned())),
             Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),
         }
     }
@@ -405,6 +433,12 @@ mod tests {
             (Kind::UrlPath, "/a//b", None),
             (Kind::UrlPath, "/a/../b", None),
             (Kind::UrlPath, "/-/ready", None),
+            (Kind::UrlPath, "/targets", None),
+            (Kind::Name, "db-1.shop:5432", Some(Value::Text("db-1.shop:5432".into()))),
+            (Kind::Name, "", None),
+            (Kind::Name, "a b", None),
+            (Kind::Name, "a&target=b", None),
+            (Kind::File, "", None),
             (Kind::Zone, "UTC", Some(Value::Text("UTC".into()))),
             (Kind::Zone, "Mars/Olympus", None),
             (Kind::List, "a, b,,c", Some(Value::List(vec!["a".into(), "b".into(), "c".into()]))),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::params::{self, PARAMETERS};
 use super::{
-    Connect, DEFAULT_SOCKET_DIR, Endpoint, Password, RootCert, Secret, SslMode, Surroundings, dsn,
-    service, suggest,
+    CONSOLE, Connect, DEFAULT_SOCKET_DIR, Endpoint, Password, RootCert, Secret, SslMode,
+    Surroundings, dsn, service, suggest,
 };
 use crate::error::ConfigError;
 
@@ -49,12 +49,32 @@ pub(super) fn resolve(dsn: Option<&Dsn>, world: &dyn Surroundings) -> Result<Tar
     let mut params =
         Params { given: BTreeMap::new(), password_file: None, notes: Vec::new(), world };
     if let Some(dsn) = dsn {
-        for pair in dsn::parse(&dsn.text).map_err(|fault| fault.at(&dsn.place))? {
-            let given = Given { value: pair.value, place: dsn.place.clone() };
-            params.given.insert(pair.name, given);
-        }
+        params.take(dsn)?;
     }
     params.data_source_user_and_pass()?;
+    params.service()?;
+    params.environment();
+    params.treat()?;
+    params.build()
+}
+
+/// One of several targets. `DATA_SOURCE_USER` and its like are for the one that has no name: they
+/// would send its password to every server.
+pub(super) fn resolve_named(
+    dsn: &Dsn,
+    console: bool,
+    password_file: Option<PathBuf>,
+    world: &dyn Surroundings,
+) -> Result<Target, ConfigError> {
+    let mut params = Params { given: BTreeMap::new(), password_file, notes: Vec::new(), world };
+    params.take(dsn)?;
+    if params.password_file.is_some() && params.get("password").is_some() {
+        let problem = "a password stands beside `password_file`";
+        return Err(params.refuse("password", problem, "keep one of the two"));
+    }
+    if console {
+        params.offer("dbname", CONSOLE.to_owned(), dsn.place.as_str());
+    }
     params.service()?;
     params.environment();
     params.treat()?;
@@ -90,6 +110,14 @@ fn variable_or_file(
 }
 
 impl Params<'_> {
+    fn take(&mut self, dsn: &Dsn) -> Result<(), ConfigError> {
+        for pair in dsn::parse(&dsn.text).map_err(|fault| fault.at(&dsn.place))? {
+            let given = Given { value: pair.value, place: dsn.place.clone() };
+            self.given.insert(pair.name, given);
+        }
+        Ok(())
+    }
+
     fn offer(&mut self, name: &'static str, value: String, place: impl Into<String>) {
         self.given.entry(name).or_insert_with(|| Given { value, place: place.into() });
     }

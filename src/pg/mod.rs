@@ -4,6 +4,7 @@
 
 mod admin;
 mod bench;
+mod password;
 mod row;
 mod server;
 mod session;
@@ -14,4 +15,4 @@ pub use admin::{Admin, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
-pub use session::{Clock, OWN_MARK, Query, Session};
+pub use session::{Clock, OWN_MARK, Query, Session, Table};

@@ -4,6 +4,8 @@
 //! Must not: write, prepare a named statement (a pooler may stand in between), or keep a
 //! transaction open across collections.
 
+mod console;
+
 use std::future::Future;
 use std::io::ErrorKind;
 use std::pin::pin;
@@ -19,15 +21,20 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 
+pub use self::console::Table;
+use super::password::password;
 use super::row::Row;
 use super::server::{FACTS, Server};
 use super::socket::Socket;
 use super::tls::{HandshakeError, Tls};
-use crate::config::{Connect, Endpoint, Password, Settings, SslMode, Timeouts, passfile};
+use crate::config::{Connect, Endpoint, Settings, SslMode, TargetKind, Timeouts};
 use crate::error::{CollectError, ConnectError, Source};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
+/// How PgBouncer's console ends its `server_version`: `1.26.1/bouncer`. Through PgBouncer to a
+/// database the server's own version is told.
+const BOUNCER: &str = "/bouncer";
 /// How long a connection may take to say goodbye before it is cut.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Seconds since a target was set up: monotonic, and shared by all its sessions, so that rows of
@@ -108,13 +115,15 @@ impl<'a> From<&'a str> for Query<'a> {
 pub(super) struct Connection {
     closing: oneshot::Sender<()>,
     task: JoinHandle<()>,
+    /// What the other side calls itself in `server_version`.
+    kind: TargetKind,
 }
 
 impl Connection {
     /// Says goodbye and waits, for at most a second, until the server has closed its side too.
     /// The client must have been dropped.
     pub(super) async fn close(self) {
-        let Self { closing, task } = self;
+        let Self { closing, task, .. } = self;
         drop(closing);
         let _ = task.await;
     }
@@ -185,7 +194,26 @@ impl Session {
     }
 
     async fn facts(&self) -> Result<Server, CollectError> {
-        Server::from_rows(&self.read(FACTS).await?)
+        match self.kind() {
+            TargetKind::Server => Server::from_rows(&self.read(FACTS).await?),
+            TargetKind::Pooler => self.console_facts().await,
+        }
+    }
+
+    /// What is at the other end: a server, or PgBouncer's console.
+    pub fn kind(&self) -> TargetKind {
+        self.connection.kind
+    }
+
+    /// Asks for a sign of life. A failure shows in [`Session::is_broken`].
+    ///
+    /// # Errors
+    /// As [`Session::read`].
+    pub async fn ping(&self) -> Result<(), CollectError> {
+        match self.kind() {
+            TargetKind::Server => self.read("SELECT 1 AS alive").await.map(drop),
+            TargetKind::Pooler => self.console_facts().await.map(drop),
+        }
     }
 
     /// Reads the server's facts again, because an extension may have come or gone. A failure leaves
@@ -240,6 +268,7 @@ impl Session {
     /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
     pub async fn read<'q>(&self, query: impl Into<Query<'q>>) -> Result<Vec<Row>, CollectError> {
         let query = query.into();
+        self.takes_sql()?;
         self.within_deadline(async {
             // All three are sent before the first answer is awaited: one round trip.
             let (begun, rows, ended) = tokio::join!(
@@ -257,6 +286,7 @@ impl Session {
     /// # Errors
     /// That of the first query that failed.
     pub async fn read_all(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
+        self.takes_sql()?;
         self.within_deadline(async {
             let (begun, rows, ended) = tokio::join!(
                 self.client.batch_execute(&self.begin),
@@ -280,6 +310,7 @@ impl Session {
         twice: Query<'_>,
         pause: Duration,
     ) -> Result<(Vec<Row>, [Timed; 2]), CollectError> {
+        self.takes_sql()?;
         self.within_deadline(async {
             let (begun, once, first) = tokio::join!(
                 self.client.batch_execute(&self.begin),
@@ -321,6 +352,9 @@ impl Session {
         let mut work = pin!(work);
         let result = match timeout(self.deadline, &mut work).await {
             Ok(result) => result,
+            Err(_) if self.kind() == TargetKind::Pooler => {
+                Err(CollectError::Deadline(self.deadline))
+            }
             Err(_) => {
                 let cancelled = async {
                     self.cancel().await;
@@ -452,6 +486,8 @@ async fn open_at(
         Ok(Err(e)) => return Err(connect_error(e, endpoint, timeouts)),
         Err(_) => return Err(late("start-up", limit)),
     };
+    let version = connection.parameter("server_version").unwrap_or_default();
+    let kind = if version.ends_with(BOUNCER) { TargetKind::Pooler } else { TargetKind::Server };
     let (closing, closed) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
         let mut connection = pin!(connection);
@@ -461,7 +497,7 @@ async fn open_at(
             _ = closed => { let _ = timeout(FAREWELL, connection).await; }
         }
     });
-    Ok((client, Connection { closing, task }))
+    Ok((client, Connection { closing, task, kind }))
 }
 
 /// The name that a certificate is verified against.
@@ -470,51 +506,6 @@ pub(super) fn host_of(endpoint: &Endpoint) -> &str {
         Endpoint::Tcp { host, .. } => host,
         Endpoint::Unix { .. } => "",
     }
-}
-
-fn password(
-    connect: &Connect,
-    endpoint: &Endpoint,
-    datname: &str,
-) -> Result<Option<String>, ConnectError> {
-    let unreadable = |what: &str, path: &std::path::Path, e: std::io::Error| {
-        ConnectError::Credentials { what: format!("{what} {}", path.display()), source: e.into() }
-    };
-    match &connect.password {
-        Password::None => Ok(None),
-        Password::Literal(secret) => Ok(Some(secret.expose().to_owned())),
-        Password::File(path) => {
-            let text =
-                std::fs::read_to_string(path).map_err(|e| unreadable("password file", path, e))?;
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
-        }
-        Password::Passfile(path) => match read_private(path) {
-            Ok(text) => Ok(passfile::lookup(&text, endpoint, datname, &connect.user)
-                .map(|secret| secret.expose().to_owned())),
-            // libpq goes on without a password where the file is not there.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(unreadable("passfile", path, e)),
-        },
-    }
-}
-
-/// A file that nobody but its owner may read, as libpq demands of a passfile. libpq warns and goes
-/// on without a password; we say why the login would fail.
-fn read_private(path: &std::path::Path) -> std::io::Result<String> {
-    use std::os::unix::fs::PermissionsExt;
-    let file = std::fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("it is not a plain file"));
-    }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(std::io::Error::other(format!(
-            "group or others may use it (mode {mode:04o}); run `chmod 600` on it"
-        )));
-    }
-    std::io::read_to_string(file)
 }
 
 fn connect_error(
@@ -526,7 +517,8 @@ fn connect_error(
     let endpoint = endpoint.to_string();
     if let Some(db) = e.as_db_error() {
         let sqlstate = db.code().code().to_owned();
-        return ConnectError::Refused { endpoint, sqlstate, message: db.message().to_owned() };
+        let message = console::explained(db.message());
+        return ConnectError::Refused { endpoint, sqlstate, message };
     }
     let source = e.source();
     if let Some(handshake) = source.and_then(|s| s.downcast_ref::<HandshakeError>()) {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::metric::Family;
-use crate::snapshot::{Outcome, Snapshot};
+use crate::snapshot::{Of, Outcome, Snapshot};
 
 /// A sample lives for three intervals of its collector, and at least this long.
 const LEAST_LIFE: Duration = Duration::from_secs(60);
@@ -27,6 +27,7 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
+    of: Of,
     up: bool,
     tried: bool,
     version: Option<Arc<str>>,
@@ -42,8 +43,9 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(target: String) -> Self {
-        Self { target: target.into(), state: Mutex::default(), changed: Notify::new() }
+    pub(super) fn new(target: String, of: Of) -> Self {
+        let state = State { of, ..State::default() };
+        Self { target: target.into(), state: Mutex::new(state), changed: Notify::new() }
     }
 
     /// A panic while the lock is held leaves plain data behind: nothing to repair.
@@ -66,6 +68,26 @@ impl Board {
         }
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// What the target turned out to be. If it was taken for something else, nothing of that is
+    /// true any more.
+    pub(super) fn set_kind(&self, of: Of) {
+        let mut state = self.lock();
+        if state.of != of {
+            *state = State { of, tried: state.tried, ..State::default() };
+        }
+    }
+
+    /// What the target is, as far as is known.
+    pub(super) fn of(&self) -> Of {
+        self.lock().of
+    }
+
+    /// Whether the target answered last, `None` before the first try.
+    pub(super) fn up(&self) -> Option<bool> {
+        let state = self.lock();
+        state.tried.then_some(state.up)
     }
 
     /// Whether the server answered last.
@@ -121,6 +143,7 @@ impl Board {
             now.saturating_duration_since(slot.taken) < life
         };
         Snapshot {
+            of: state.of,
             up: state.up,
             tried: state.tried,
             target: self.target.clone(),
@@ -155,7 +178,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn samples_live_for_three_intervals_and_at_least_a_minute() {
         for (interval, life) in [(1, 60), (30, 90)] {
-            let board = Board::new("t".to_owned());
+            let board = Board::new("t".to_owned(), Of::Server);
             board.record(("x", None), outcome(interval), families());
             let start = Instant::now();
             let at = |s: u64| board.snapshot(start + Duration::from_secs(s));
@@ -171,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_is_gone_takes_its_results_along() {
-        let board = Board::new("t".to_owned());
+        let board = Board::new("t".to_owned(), Of::Server);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for d in [&a, &b] {
             board.set_database(d, true);

@@ -14,11 +14,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tracing::{Instrument, Span};
 
 use crate::collector::{AnyCollector, Scope};
-use crate::config::{Connect, DatabaseFilter, Settings};
+use crate::config::{Connect, DatabaseFilter, Settings, TargetKind};
 use crate::pg::Clock;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Of, Snapshot};
 use board::Board;
 use worker::{Kept, Walker};
 
@@ -41,6 +42,14 @@ pub struct Target {
 }
 
 impl Target {
+    /// The collectors that are due on the kept connection.
+    fn kept(&self, kind: TargetKind) -> Vec<&'static dyn AnyCollector> {
+        self.of_scope(match kind {
+            TargetKind::Server => Scope::Server,
+            TargetKind::Pooler => Scope::Pooler,
+        })
+    }
+
     fn of_scope(&self, scope: Scope) -> Vec<&'static dyn AnyCollector> {
         self.collectors.iter().copied().filter(|c| c.scope() == scope).collect()
     }
@@ -57,26 +66,57 @@ impl Stop {
     async fn asked(&mut self) {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
+
+    /// True after the time, false if it is told to stop before.
+    async fn pause(&mut self, time: Duration) -> bool {
+        tokio::select! {
+            () = sleep(time) => true,
+            () = self.asked() => false,
+        }
+    }
 }
 
-/// Polls one target until stopped or dropped.
+/// What a target is now, for whoever asks.
+#[derive(Clone)]
+pub struct View(Arc<Board>);
+
+impl View {
+    /// Everything that is still true.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.snapshot(Instant::now())
+    }
+
+    /// Whether the target answered last, `None` before the first try.
+    pub fn up(&self) -> Option<bool> {
+        self.0.up()
+    }
+}
+
+/// One of several targets.
+pub struct Named<'a> {
+    /// Its name in the log.
+    pub name: &'a str,
+    /// What it is taken for until it was asked.
+    pub expected: TargetKind,
+    /// Pause before it is tried, so that not all are at once.
+    pub delay: Duration,
+}
+
+/// Polls one target and publishes a snapshot of it at each change, until stopped or dropped.
 pub struct Poller {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    stop: watch::Sender<bool>,
-    workers: JoinSet<()>,
+    workers: Workers,
     _publisher: JoinSet<()>,
 }
 
 impl Poller {
     /// Starts polling. Must be called inside a tokio runtime.
     pub fn start(target: Target) -> Self {
-        let (board, mut kept, mut walker) = parts(target);
+        let expected = target.connect.expected();
+        let workers = Workers::start(target, expected, Duration::ZERO, &Span::none());
+        let board = workers.board.clone();
         let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Instant::now())));
-        let (stop, stopped) = watch::channel(false);
-        let (mut workers, mut publisher) = (JoinSet::new(), JoinSet::new());
-        let for_kept = Stop(stopped.clone());
-        workers.spawn(async move { kept.run(for_kept).await });
-        workers.spawn(async move { walker.run(Stop(stopped)).await });
+        let mut publisher = JoinSet::new();
         publisher.spawn(async move {
             loop {
                 let at_least = Instant::now() + PUBLISH_AT_LEAST;
@@ -88,15 +128,13 @@ impl Poller {
                 sleep(PUBLISH_SPACING).await;
             }
         });
-        Self { snapshots, stop, workers, _publisher: publisher }
+        Self { snapshots, workers, _publisher: publisher }
     }
 
     /// Lets the workers end what they are at and close their sessions, for a second at the most, so
     /// that the server's log does not tell of clients that vanished.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
-        let _ =
-            timeout(STOP_LIMIT, async { while self.workers.join_next().await.is_some() {} }).await;
+    pub async fn stop(self) {
+        self.workers.stop().await;
     }
 
     /// The latest snapshot, and a notice of each new one.
@@ -105,9 +143,70 @@ impl Poller {
     }
 }
 
+/// Polls one of several targets, until stopped or dropped. Nothing is published: with a thousand
+/// targets it is cheaper to look when somebody asks.
+pub struct NamedPoller(Workers);
+
+impl NamedPoller {
+    /// Starts polling; what is logged of the target bears its name. Must be called inside a tokio
+    /// runtime.
+    pub fn start(target: Target, named: &Named<'_>) -> Self {
+        // Of the highest level, or a log of errors alone would not tell of whom it speaks.
+        let span = tracing::error_span!("target", name = named.name);
+        Self(Workers::start(target, named.expected, named.delay, &span))
+    }
+
+    /// As [`Poller::stop`].
+    pub async fn stop(self) {
+        self.0.stop().await;
+    }
+
+    /// What the target is, whenever it is asked for.
+    pub fn view(&self) -> View {
+        View(self.0.board.clone())
+    }
+}
+
+/// The two workers of a target.
+struct Workers {
+    board: Arc<Board>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Workers {
+    fn start(target: Target, expected: TargetKind, delay: Duration, span: &Span) -> Self {
+        let (board, mut kept, mut walker) = parts(target, expected);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut for_kept = Stop(stopped.clone());
+        let kept = async move {
+            if for_kept.pause(delay).await {
+                kept.run(for_kept).await;
+            }
+        };
+        let mut for_walker = Stop(stopped);
+        let walker = async move {
+            if for_walker.pause(delay).await {
+                walker.run(for_walker).await;
+            }
+        };
+        tasks.spawn(kept.instrument(span.clone()));
+        tasks.spawn(walker.instrument(span.clone()));
+        Self { board, stop, tasks }
+    }
+
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let _ =
+            timeout(STOP_LIMIT, async { while self.tasks.join_next().await.is_some() {} }).await;
+    }
+}
+
 /// Collects everything twice, `over` apart, and gives the snapshot after the second time.
 pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
-    let (board, mut kept, mut walker) = parts(target);
+    let expected = target.connect.expected();
+    let (board, mut kept, mut walker) = parts(target, expected);
     for round in 0..2 {
         if round > 0 {
             sleep(over).await;
@@ -117,11 +216,18 @@ pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     board.snapshot(Instant::now())
 }
 
-fn parts(target: Target) -> (Arc<Board>, Kept, Walker) {
+fn parts(target: Target, expected: TargetKind) -> (Arc<Board>, Kept, Walker) {
     let target = Arc::new(target);
     let clock = Clock::start();
-    let board = Arc::new(Board::new(target.connect.describe()));
-    let kept = Kept::new(target.clone(), board.clone(), clock);
+    let board = Arc::new(Board::new(target.connect.describe(), of(expected)));
+    let kept = Kept::new(target.clone(), board.clone(), clock, expected);
     let walker = Walker::new(target, board.clone(), clock);
     (board, kept, walker)
+}
+
+fn of(kind: TargetKind) -> Of {
+    match kind {
+        TargetKind::Server => Of::Server,
+        TargetKind::Pooler => Of::Pooler,
+    }
 }

@@ -14,8 +14,10 @@ use super::Target;
 use super::board::Board;
 use super::job::{Ended, Job};
 use crate::collector::Scope;
+use crate::config::TargetKind;
 use crate::error::ConnectError;
 use crate::pg::{Clock, Query, Session};
+use crate::snapshot::Of;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
@@ -88,7 +90,11 @@ impl Announcer {
 struct Leftovers(Vec<(i32, f64)>);
 
 impl Leftovers {
+    /// A pooler's console has no backend.
     fn add(&mut self, session: &Session) {
+        if session.kind() == TargetKind::Pooler {
+            return;
+        }
         self.0.push(session.server().backend);
     }
 
@@ -108,17 +114,23 @@ impl Leftovers {
     }
 }
 
-/// Of these backends, those that live, with their start.
+/// Of these backends, those that are at work for us, with their start. Behind a pooler a connection
+/// outlives its client, and idles or works for others; without one, an idle backend notices that it
+/// was left. Our mark stands at the end, and the view cuts long texts.
 const ALIVE: &str = "\
 SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start)
   FROM pg_catalog.pg_stat_get_activity(NULL) a
- WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL";
+ WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL
+   AND a.state IS DISTINCT FROM 'idle'
+   AND (a.query LIKE '%/* pgrunway */%' OR pg_catalog.length(a.query) >= 1000)";
 
 /// The worker on the kept connection.
 pub(super) struct Kept {
     target: Arc<Target>,
     board: Arc<Board>,
     clock: Clock,
+    /// What the target turned out to be last; the jobs are those for it.
+    kind: TargetKind,
     jobs: Vec<Job>,
     session: Option<Session>,
     leftovers: Leftovers,
@@ -126,14 +138,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(target: Arc<Target>, board: Arc<Board>, clock: Clock) -> Self {
-        let jobs = target
-            .of_scope(Scope::Server)
-            .into_iter()
-            .map(|c| Job::new(c, None, &target.settings))
-            .collect();
+    pub(super) fn new(
+        target: Arc<Target>,
+        board: Arc<Board>,
+        clock: Clock,
+        kind: TargetKind,
+    ) -> Self {
+        let jobs = jobs(&target, kind);
         let (leftovers, announcer) = Default::default();
-        Self { target, board, clock, jobs, session: None, leftovers, announcer }
+        Self { target, board, clock, kind, jobs, session: None, leftovers, announcer }
     }
 
     /// Polls until it is told to stop.
@@ -182,7 +195,7 @@ impl Kept {
             }
             let Some(job) = job else {
                 // A failure shows in the session, which is looked at next.
-                let _ = session.read("SELECT 1 AS alive").await;
+                let _ = session.ping().await;
                 continue;
             };
             match job.run(&session, &self.board).await {
@@ -224,6 +237,11 @@ impl Kept {
         let (target, clock) = (&self.target, self.clock);
         match Session::connect(&target.connect, None, target.settings.clone(), clock).await {
             Ok(session) => {
+                if session.kind() != self.kind {
+                    self.kind = session.kind();
+                    self.jobs = jobs(target, self.kind);
+                    self.board.set_kind(super::of(self.kind));
+                }
                 self.board.set_up(true, Some(&session.server().version));
                 let now = Instant::now();
                 self.jobs.iter_mut().for_each(|job| job.resume(now));
@@ -237,6 +255,10 @@ impl Kept {
             }
         }
     }
+}
+
+fn jobs(target: &Target, kind: TargetKind) -> Vec<Job> {
+    target.kept(kind).into_iter().map(|c| Job::new(c, None, &target.settings)).collect()
 }
 
 /// Databases and whether they can be entered. Names as bytes: one that was created from a database in
@@ -263,6 +285,8 @@ pub(super) struct Walker {
     clock: Clock,
     databases: BTreeMap<Arc<str>, Visited>,
     session: Option<Session>,
+    /// The name by which the session's database was entered; behind a pooler it may have another one.
+    entered: Arc<str>,
     /// Failures in a row to enter the home database while the server was up.
     refusals: u32,
     leftovers: Leftovers,
@@ -277,6 +301,7 @@ impl Walker {
             clock,
             databases: BTreeMap::new(),
             session: None,
+            entered: "".into(),
             refusals: 0,
             leftovers: Leftovers::default(),
             announcer: Announcer::default(),
@@ -315,6 +340,11 @@ impl Walker {
 
     /// One round over the databases. False if the server could not be reached at all.
     async fn walk(&mut self, all: bool) -> bool {
+        // A pooler's console has no databases to enter.
+        if self.board.of() == Of::Pooler {
+            self.databases.clear();
+            return true;
+        }
         let Ok(list) = self.list().await else {
             let now = Instant::now();
             for job in self.databases.values_mut().flat_map(|d| &mut d.jobs) {
@@ -351,6 +381,11 @@ impl Walker {
         }
         self.refusals = 0;
         let Some(session) = &self.session else { return Err(()) };
+        if session.kind() == TargetKind::Pooler {
+            // The kept connection has seen it too, or is about to.
+            return Ok(Vec::new());
+        }
+        let home: Arc<str> = session.server().datname.as_str().into();
         if self.leftovers.too_many(session).await {
             self.announcer.lost(WALK, Some("backends that were given up do not end"));
             return Err(());
@@ -452,7 +487,8 @@ impl Walker {
     /// Makes `self.session` a live session of the database, closing another one first.
     async fn enter(&mut self, datname: &str) -> Result<(), ConnectError> {
         if let Some(session) = self.session.take() {
-            if !session.is_broken() && session.server().datname == datname {
+            let inside = *self.entered == *datname || session.server().datname == datname;
+            if !session.is_broken() && inside {
                 self.session = Some(session);
                 return Ok(());
             }
@@ -462,6 +498,7 @@ impl Walker {
         let session =
             Session::connect(&target.connect, Some(datname), target.settings.clone(), self.clock);
         self.session = Some(session.await?);
+        self.entered = datname.into();
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use prometheus::core::Collector as _;
 use prometheus::{IntCounterVec, Opts, Registry};
 
 pub use accept::{Choice, Format, choose};
-pub use pages::{Pages, Publisher};
+pub use pages::{OnDemand, Pages, Publisher};
 pub use text::text_of;
 
 use crate::metric::{Family, Metric, Sample, Value};
@@ -96,7 +96,7 @@ impl Renderer {
         self.http.clone()
     }
 
-    /// Encodes a snapshot.
+    /// Encodes a snapshot with what this process knows about itself.
     ///
     /// # Errors
     /// Only if the text encoder refuses a family, which [`crate::metric::Sink`] makes impossible.
@@ -107,15 +107,27 @@ impl Renderer {
     ) -> Result<Vec<u8>, prometheus::Error> {
         let (own, build) = (snapshot.own_families(), build_info());
         let ours = own.iter().chain(snapshot.families.iter().map(Arc::as_ref)).chain([&build]);
-        let gathered = self.registry.gather();
-        Ok(match format {
-            Format::Text => text::encode(ours, gathered)?,
-            Format::OpenMetrics => {
-                openmetrics::encode(&model::families(ours, &gathered)).into_bytes()
-            }
-            Format::Protobuf => model::encode(&model::families(ours, &gathered)),
-        })
+        encode(ours, self.registry.gather(), format)
     }
+}
+
+/// Encodes a snapshot alone: this process is on the page of its own, not on that of each target.
+fn render_alone(snapshot: &Snapshot, format: Format) -> Result<Vec<u8>, prometheus::Error> {
+    let own = snapshot.own_families();
+    let ours = own.iter().chain(snapshot.families.iter().map(Arc::as_ref));
+    encode(ours, Vec::new(), format)
+}
+
+fn encode<'a>(
+    ours: impl Iterator<Item = &'a Family>,
+    gathered: Vec<prometheus::proto::MetricFamily>,
+    format: Format,
+) -> Result<Vec<u8>, prometheus::Error> {
+    Ok(match format {
+        Format::Text => text::encode(ours, gathered)?,
+        Format::OpenMetrics => openmetrics::encode(&model::families(ours, &gathered)).into_bytes(),
+        Format::Protobuf => model::encode(&model::families(ours, &gathered)),
+    })
 }
 
 fn build_info() -> Family {

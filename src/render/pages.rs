@@ -13,14 +13,17 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use prometheus::{Error, IntCounterVec};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 
-use super::{Format, Renderer};
+use super::{Format, Renderer, render_alone};
 use crate::snapshot::Snapshot;
 
 /// A format is rendered at each publish for so long after it was last asked for.
 const LATELY: Duration = Duration::from_secs(300);
+/// Pages that are rendered on demand at a time: what they need for it stays bounded, and the threads
+/// that poll keep a share of the machine.
+const RENDERINGS: usize = 2;
 /// Each format, plain and gzip'd.
 const VARIANTS: usize = 2 * Format::ALL.len();
 
@@ -131,6 +134,14 @@ impl Publisher {
         (Self { renderer, demand, latest }, pages)
     }
 
+    /// Renders pages of other snapshots, counted together with this one's.
+    pub fn on_demand(&self) -> OnDemand {
+        OnDemand {
+            slots: Arc::new(Semaphore::new(RENDERINGS)),
+            served: self.renderer.served.clone(),
+        }
+    }
+
     /// Renders what was asked for lately, then replaces the snapshot that is published. A snapshot
     /// that cannot be rendered is logged and left out.
     pub async fn publish(&self, snapshot: Arc<Snapshot>) {
@@ -165,6 +176,39 @@ impl Pages {
                 .await
                 .map_err(|e| Error::Msg(e.to_string()))??,
         };
+        self.served.with_label_values(&[format.name()]).inc();
+        Ok(body)
+    }
+}
+
+/// Renders the pages of targets when they are asked for, and keeps none: with many targets what is
+/// kept, or rendered ahead of every scrape, would cost more than all else.
+#[derive(Clone)]
+pub struct OnDemand {
+    slots: Arc<Semaphore>,
+    served: IntCounterVec,
+}
+
+impl OnDemand {
+    /// What `snapshot` gives, in a format.
+    ///
+    /// # Errors
+    /// As [`Renderer::render`].
+    pub async fn get(
+        &self,
+        snapshot: impl FnOnce() -> Snapshot + Send + 'static,
+        format: Format,
+        gzip: bool,
+    ) -> Result<Bytes, Error> {
+        // Never closed, so this never fails; without a slot the page would be rendered as well.
+        let slot = self.slots.clone().acquire_owned().await;
+        let body = spawn_blocking(move || {
+            let plain = render_alone(&snapshot(), format)?;
+            let body = if gzip { compress(&plain)? } else { plain };
+            drop(slot);
+            Ok::<_, Error>(Bytes::from(body))
+        });
+        let body = body.await.map_err(|e| Error::Msg(e.to_string()))??;
         self.served.with_label_values(&[format.name()]).inc();
         Ok(body)
     }

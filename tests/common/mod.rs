@@ -11,6 +11,7 @@
 
 pub mod demo;
 pub mod http;
+pub mod pgbouncer;
 pub mod process;
 pub mod prometheus;
 

@@ -24,6 +24,16 @@ impl Prometheus {
         Self::start_with(targets, rules, 1, &[]).await
     }
 
+    /// Scrapes what an exporter lists under `/targets`, configured as in the shipped example.
+    pub async fn discover(exporter: SocketAddr) -> Self {
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs:\n\
+             - job_name: pgrunway\n  http_sd_configs:\n  - url: http://{exporter}/targets\n    \
+             refresh_interval: 1s\n"
+        );
+        Self::start_configured(config, &[]).await
+    }
+
     /// As [`Prometheus::start`], with the seconds between two scrapes and flags of the test's own.
     pub async fn start_with(
         targets: &[SocketAddr],
@@ -31,7 +41,6 @@ impl Prometheus {
         interval: u32,
         flags: &[&str],
     ) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let list = |items: Vec<String>| items.join(", ");
         let config = format!(
             "global: {{scrape_interval: {interval}s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
@@ -40,6 +49,11 @@ impl Prometheus {
             list(rules.iter().map(|p| format!("'{}'", p.display())).collect()),
             list(targets.iter().map(|a| format!("'{a}'")).collect()),
         );
+        Self::start_configured(config, flags).await
+    }
+
+    async fn start_configured(config: String, flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -1,8 +1,10 @@
 //! Precedence, the file's faults, and that every row of the table has its effect.
 
+mod targets;
+
 use super::super::schema::Kind;
 use super::super::surroundings::Fixed;
-use super::super::{Password, Secret};
+use super::super::{PartitionRule, Password, Secret};
 use super::*;
 
 const KNOWN: [KnownCollector; 3] = [

@@ -95,6 +95,12 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             "For how long the longest-running statement of a database may run before it pages.",
         ),
         Key::new(
+            "objectives.pooler_wait",
+            Kind::Duration { min: MS, max: DAY },
+            time(Duration::from_secs_f64(d.objectives.pooler_wait)),
+            "For how long a client of a PgBouncer may wait for a server connection before it pages.",
+        ),
+        Key::new(
             "objectives.cache_hit_ratio",
             Kind::Ratio,
             format!("{:.2}", d.objectives.cache_hit_ratio),
@@ -251,9 +257,56 @@ pub struct List {
 /// Rules for partitioned tables.
 pub const PARTITIONS: &str = "partitions";
 
+/// Servers and poolers with pages of their own.
+pub const TARGETS: &str = "targets";
+
 /// All lists of the file.
-pub fn lists() -> Vec<List> {
-    vec![List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() }]
+pub fn lists(known: &[KnownCollector]) -> Vec<List> {
+    vec![
+        List { name: TARGETS, begins: "- name: shop", keys: target_keys(known) },
+        List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() },
+    ]
+}
+
+/// A target's own keys, then the settings that may differ from target to target.
+fn target_keys(known: &[KnownCollector]) -> Vec<Key> {
+    let kinds = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
+    let mut own = vec![
+        Key::new(
+            "name",
+            Kind::Name,
+            "",
+            "What the target is called: in `/metrics?target=NAME`, and as `instance` in `/targets`.",
+        ),
+        Key::new(
+            "dsn",
+            Kind::Dsn,
+            "",
+            "Its connection string; what it leaves out comes from the `PG*` variables, the service \
+             file and `.pgpass`.",
+        ),
+        Key::new("dsn_file", Kind::File, "", "File with the connection string, in place of `dsn`."),
+        Key::new(
+            "password_file",
+            Kind::File,
+            "",
+            "File with the password, read again at every connect.",
+        ),
+        Key::new(
+            "kind",
+            kinds,
+            "",
+            "What it is; told from the server's own answer if left out, and until it has answered \
+             taken for PgBouncer where the database is `pgbouncer`.",
+        ),
+    ];
+    let differs = |key: &Key| {
+        let parts = ["databases.", "timeouts.", "objectives.", "collectors."];
+        parts.iter().any(|part| key.path.starts_with(part))
+            || matches!(key.path.as_str(), "ratio_window" | "series_limit")
+    };
+    own.extend(keys(known).into_iter().filter(differs));
+    own
 }
 
 fn partition_rule_keys() -> Vec<Key> {

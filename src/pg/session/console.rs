@@ -1,0 +1,101 @@
+//! PgBouncer's console: `SHOW` commands, one at a time, by the simple protocol. It knows no
+//! transaction, no setting of a session and no type but text.
+//!
+//! Must not: send anything but `SHOW` (a member of `stats_users` may do nothing else).
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::{Session, collect_error};
+use crate::config::TargetKind;
+use crate::error::CollectError;
+use crate::pg::Server;
+
+/// The answer to a `SHOW` command. Its columns differ between PgBouncer's versions, so they are
+/// found by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Table {
+    /// Names, in the order of the values.
+    pub columns: Vec<String>,
+    /// Values as text; `None` for NULL.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+impl Table {
+    /// Where a column is, if this version has it.
+    pub fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c == name)
+    }
+}
+
+impl Session {
+    /// What `SHOW what` tells. Text that is not UTF-8 (a client may ask for a database by any name)
+    /// becomes U+FFFD.
+    ///
+    /// # Errors
+    /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
+    pub async fn show(&self, what: &str) -> Result<Table, CollectError> {
+        if self.kind() != TargetKind::Pooler {
+            return Err(CollectError::Missing {
+                what: "this is no console of PgBouncer".to_owned(),
+                remedy: "connect to the database `pgbouncer` of the pooler".to_owned(),
+            });
+        }
+        self.within_deadline(async {
+            let command = format!("SHOW {what}");
+            let messages = self.client.simple_query(&command).await.map_err(collect_error)?;
+            Ok(table(&messages))
+        })
+        .await
+    }
+
+    /// That this session takes SQL.
+    pub(super) fn takes_sql(&self) -> Result<(), CollectError> {
+        match self.kind() {
+            TargetKind::Server => Ok(()),
+            TargetKind::Pooler => Err(CollectError::Missing {
+                what: "PgBouncer's console takes no SQL".to_owned(),
+                remedy: "connect to a database of the server".to_owned(),
+            }),
+        }
+    }
+
+    /// The version is all there is to know of a pooler.
+    pub(super) async fn console_facts(&self) -> Result<Server, CollectError> {
+        let shown = self.show("VERSION").await?;
+        let version = shown.rows.into_iter().flatten().flatten().next().unwrap_or_default();
+        Ok(Server { version, ..Server::default() })
+    }
+}
+
+/// What PgBouncer refuses a login with, where that alone tells nobody what to do.
+pub(super) fn explained(message: &str) -> String {
+    let remedy = match message {
+        "not allowed" => "PgBouncer's console is for members of stats_users and admin_users",
+        text if text.starts_with("no such database") => {
+            "PgBouncer does not know this database: add it to its [databases], or name it in \
+             databases.exclude"
+        }
+        _ => return message.to_owned(),
+    };
+    format!("{message} ({remedy})")
+}
+
+fn table(messages: &[SimpleQueryMessage]) -> Table {
+    let mut table = Table::default();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                table.columns = columns.iter().map(|c| c.name().to_owned()).collect();
+            }
+            SimpleQueryMessage::Row(row) => {
+                let value = |i: usize| match row.try_get(i) {
+                    Ok(text) => text.map(str::to_owned),
+                    Err(_) => Some(char::REPLACEMENT_CHARACTER.to_string()),
+                };
+                table.rows.push((0..row.len()).map(value).collect());
+            }
+            _ => {}
+        }
+    }
+    table
+}
