@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use boards::{concrete, legend_labels, probes, queries};
 use common::demo::Demo;
+use common::pgbouncer::{PgBouncer, cell};
+use common::process::Process;
 use common::prometheus::Prometheus;
 use promql::labels::Catalogue;
 use promql::metrics;
@@ -337,4 +339,67 @@ async fn panels_agree_with_the_database() {
     }
     reading.abort();
     scene.demo.stop().await;
+}
+
+#[tokio::test]
+async fn the_panels_on_poolers_show_what_the_console_does() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("CREATE ROLE app LOGIN PASSWORD 'app'").await.unwrap();
+    let databases = ["postgres = SERVER dbname=postgres pool_size=2"];
+    let pooler = PgBouncer::start(&cluster, &databases, &["max_client_conn = 40"]).await;
+    let flags = ["--collector.pgbouncer.interval=500ms"];
+    let exporter = Process::serve(&pooler.dsn("stats", "pgbouncer"), &flags).await;
+    let prometheus = Prometheus::start(&[exporter.address], &[]).await;
+
+    // Two clients hold the pool, a third waits; a fourth, later, gives rates something to count.
+    let holder = pooler.client("app", "postgres").await;
+    holder.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let worker = pooler.client("app", "postgres").await;
+    let working =
+        tokio::spawn(
+            async move { while worker.simple_query("SELECT pg_sleep(0.05)").await.is_ok() {} },
+        );
+    let end = Instant::now() + PATIENCE;
+    let poolers: Vec<boards::Probe> = probes()
+        .into_iter()
+        .filter(|p| metrics(&now(&p.expr)).iter().any(|m| m.starts_with("pgbouncer_")))
+        .collect();
+    assert!(poolers.len() > 20, "{}", poolers.len());
+    for probe in &poolers {
+        while prometheus.query(&now(&probe.expr)).await.iter().all(|(_, v)| v.is_nan()) {
+            assert!(Instant::now() < end, "{}: no data for {}", probe.at, now(&probe.expr));
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    working.abort();
+    let second = pooler.client("app", "postgres").await;
+    second.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let third = pooler.client("app", "postgres").await;
+    let waiting = tokio::spawn(async move { third.batch_execute("SELECT 1").await });
+    let columns = queries("connections", "Pools, fullest first");
+    let labels = [("database", "postgres"), ("user", "app")];
+    // Saturation, size, servers active and idle, clients active and waiting.
+    for (column, truth) in columns.iter().zip([1.0, 2.0, 2.0, 0.0, 2.0, 1.0]) {
+        loop {
+            let all = prometheus.query(&now(column)).await;
+            let fits = |l: &serde_json::Value| labels.iter().all(|(k, v)| l[*k] == *v);
+            let shown: Vec<f64> = all.iter().filter(|(l, _)| fits(l)).map(|(_, v)| *v).collect();
+            if shown == [truth] {
+                break;
+            }
+            assert!(Instant::now() < end, "{shown:?} is not {truth}: {column}");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+    let pools = pooler.show("POOLS").await;
+    let pool = pools.iter().find(|row| cell(row, "user") == Some("app")).unwrap();
+    let console =
+        ["sv_active", "sv_idle", "cl_active", "cl_waiting"].map(|c| cell(pool, c).unwrap());
+    assert_eq!(console, ["2", "0", "2", "1"]);
+    let verdict = &queries("connections", "Fullest pool")[0];
+    let found = prometheus.query(&now(verdict)).await;
+    assert_eq!(found[0].0["verdict"], "exhausted", "{found:?}");
+    waiting.abort();
 }
