@@ -105,6 +105,25 @@ fn partition_rules(out: &mut String) {
     }
 }
 
+/// The section on indexes that must be there.
+fn expected_indexes(out: &mut String) {
+    let _ = write!(
+        out,
+        "\n## Expected indexes\n\nThe list `{}` of the file: indexes that every table of a pattern must \
+         have, by name, by columns, or by both. All rules that match a table count; partitions are looked \
+         at through their root table. A rule for one table of one database, without wildcards, also \
+         demands the table. See [indexes.md](indexes.md).\n\n```yaml\n{}:\n- {{table: public.trades, \
+         database: trading, name: idx_trades_symbol}}\n- {{table: public.trades, columns: 'symbol, \
+         executed_at DESC'}}\n- {{table: 'tenant_*.users', columns: email, unique: true}}\n```\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+        schema::INDEXES,
+        schema::INDEXES,
+    );
+    for key in keys_of(schema::INDEXES) {
+        row(out, &key);
+    }
+}
+
 /// The keys of one of the file's lists.
 fn keys_of(name: &str) -> Vec<schema::Key> {
     let list = schema::lists(&cmd::known()).into_iter().find(|list| list.name == name);
@@ -170,6 +189,7 @@ pub fn configuration() -> String {
     out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
     targets(&mut out);
     partition_rules(&mut out);
+    expected_indexes(&mut out);
     out.push_str(
         "\n## The server\n\n\
          `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \

@@ -35,12 +35,37 @@ static TUP_FETCH: Metric = Metric::counter(
     "Live rows fetched by simple scans of the index and of those attached to it, \
      pg_stat_user_indexes.idx_tup_fetch, since pgrunway began to watch.",
 );
+static BLKS_READ: Metric = Metric::counter(
+    "pg_statio_user_indexes_idx_blks_read_total",
+    LABELS,
+    "Blocks of the index and of those attached to it read from outside shared buffers, \
+     pg_statio_user_indexes.idx_blks_read, since pgrunway began to watch.",
+);
+static BLKS_HIT: Metric = Metric::counter(
+    "pg_statio_user_indexes_idx_blks_hit_total",
+    LABELS,
+    "Blocks of the index and of those attached to it found in shared buffers, \
+     pg_statio_user_indexes.idx_blks_hit, since pgrunway began to watch.",
+);
+static LAST_SCAN: Metric = Metric::gauge(
+    "pg_stat_user_indexes_last_idx_scan_timestamp_seconds",
+    LABELS,
+    "Unix time of the last scan of the index or of one that is attached to it, \
+     pg_stat_user_indexes.last_idx_scan (PostgreSQL 16 and later); absent if there was none.",
+);
+static PARTITION_SCANS: Metric = Metric::counter(
+    "pg_index_partition_scans_total",
+    &["datname", "schemaname", "relname", "indexrelname", "partition"],
+    "Scans of the index of one partition, pg_stat_user_indexes.idx_scan, since pgrunway began to \
+     watch, under the names of the root table and its index; only where \
+     collectors.indexes.per_partition asks for the most scanned.",
+);
 static INVALID: Metric = Metric::gauge(
     "pg_index_invalid",
     LABELS,
-    "1 if the index or one that is attached to it is not valid, ready and live in pg_index, as \
-     while it is being built concurrently, else 0; the unattached index of a partition goes out \
-     under its own names, and only with 1.",
+    "1 if the index or one that is attached to it is not valid, ready and live in pg_index, and no \
+     index is being built on its table (pg_stat_progress_create_index), else 0; the unattached index of \
+     a partition goes out under its own names, and only with 1.",
 );
 static RATIO: Metric = Metric::gauge(
     "pg_index_scan_ratio",
@@ -50,12 +75,29 @@ static RATIO: Metric = Metric::gauge(
      absent where nothing was scanned.",
 );
 
+static ALL_RATIO: Metric = Metric::gauge(
+    "pg_database_index_scan_ratio",
+    &["datname"],
+    "Share of the scans of all tables that are not exempt over the ratio window that used an index, \
+     from the increments of pg_stat_user_tables.idx_scan / (idx_scan + seq_scan); absent where nothing \
+     was scanned.",
+);
+static EXEMPT: Metric = Metric::gauge(
+    "pg_index_scan_ratio_exempt",
+    &["datname", "schemaname", "relname"],
+    "1 if the table with its partitions has so few rows (pg_class.reltuples, or \
+     pg_stat_user_tables.n_live_tup where that is unknown) that the objective of the index scan ratio \
+     does not hold for it, else 0; absent where the ratio is.",
+);
+
 fn tables() -> String {
     format!(
         "SELECT c.oid::int8, h.inhparent::int8, \
                 CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
                 CASE WHEN NOT c.relispartition THEN c.relname::text END, \
-                pg_catalog.pg_stat_get_numscans(c.oid)::float8 \
+                pg_catalog.pg_stat_get_numscans(c.oid)::float8, \
+                CASE WHEN c.relkind = 'p' THEN 0 WHEN c.reltuples > 0 THEN c.reltuples \
+                     ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END::float8 \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
@@ -63,9 +105,14 @@ fn tables() -> String {
     )
 }
 
-/// Index partitions that were never scanned carry nothing and stay on the server; partitioned ones
-/// (`I`) carry the tree.
-fn indexes() -> String {
+/// Index partitions that were never read carry nothing and stay on the server; partitioned ones (`I`)
+/// carry the tree. `$1` is above 0 where the names of partitions are wanted.
+fn indexes(version: i32) -> String {
+    let last_scan = if version >= 160_000 {
+        "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_lastscan(c.oid))::float8"
+    } else {
+        "NULL::float8"
+    };
     format!(
         "SELECT x.* FROM ( \
            SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8, \
@@ -74,13 +121,19 @@ fn indexes() -> String {
                   pg_catalog.pg_stat_get_numscans(c.oid)::float8 AS scans, \
                   pg_catalog.pg_stat_get_tuples_returned(c.oid)::float8, \
                   pg_catalog.pg_stat_get_tuples_fetched(c.oid)::float8, \
+                  pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS blocks, \
+                  pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8, \
+                  {last_scan}, \
+                  CASE WHEN $1 > 0 AND c.relispartition AND c.relkind = 'i' THEN \
+                    (SELECT pg_catalog.format('%I.%I', n.nspname, t.relname) \
+                       FROM pg_catalog.pg_class t WHERE t.oid = i.indrelid) END, \
                   c.relkind = 'I' AS partitioned \
              FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
             WHERE {USERS} OFFSET 0) x \
-          WHERE x.scans > 0 OR x.name IS NOT NULL OR x.partitioned"
+          WHERE x.scans > 0 OR x.blocks > 0 OR x.name IS NOT NULL OR x.partitioned"
     )
 }
 
@@ -93,6 +146,9 @@ fn invalid() -> String {
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
           WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND {USERS} \
+            AND i.indrelid NOT IN ( \
+              SELECT p.relid FROM pg_catalog.pg_stat_progress_create_index p \
+               WHERE p.relid IS NOT NULL AND p.datname = pg_catalog.current_database()) \
           ORDER BY 3, 4, 5"
     )
 }
@@ -113,8 +169,12 @@ pub struct Index {
     pub name: Option<String>,
     /// Hash of its name.
     pub hash: i32,
-    /// `idx_scan`, `idx_tup_read`, `idx_tup_fetch`.
-    pub counters: [f64; 3],
+    /// `idx_scan`, `idx_tup_read`, `idx_tup_fetch`, `idx_blks_read`, `idx_blks_hit`.
+    pub counters: [f64; 5],
+    /// `last_idx_scan`, Unix seconds.
+    pub last_scan: Option<f64>,
+    /// Its table, quoted, where it is a partition and partitions are named.
+    pub partition: Option<String>,
 }
 
 /// One index that is not valid.
@@ -137,11 +197,15 @@ pub struct Rows {
     pub started: f64,
     /// Seconds.
     pub window: f64,
+    /// Rows below which a table is exempt.
+    pub minimum_rows: f64,
+    /// Partitions of each index with series of their own.
+    pub per_partition: usize,
     /// This database.
     pub datname: String,
-    /// All tables with `seq_scan`.
-    pub tables: Vec<(Table, f64)>,
-    /// All indexes but those of partitions that were never scanned.
+    /// All tables with `seq_scan` and rows.
+    pub tables: Vec<(Table, [f64; 2])>,
+    /// All indexes but those of partitions that were never read.
     pub indexes: Vec<Index>,
     /// All that are not valid.
     pub invalid: Vec<Invalid>,
@@ -150,9 +214,10 @@ pub struct Rows {
 /// Totals per root index, and per root table the scans by (index, sequential) with their window.
 #[derive(Debug, Default)]
 pub struct State {
-    indexes: Rollup<3>,
+    indexes: Rollup<5>,
     scans: Rollup<2>,
     windows: HashMap<i64, Window<2>>,
+    partitions: Rollup<1>,
 }
 
 impl Collector for Indexes {
@@ -163,16 +228,33 @@ impl Collector for Indexes {
         "Scans, rows and validity per index of the root tables, and the index scan ratio.";
     const SCOPE: Scope = Scope::Database;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = &[&SCANS, &TUP_READ, &TUP_FETCH, &INVALID, &RATIO];
+    const METRICS: &'static [&'static Metric] = &[
+        &INVALID,
+        &RATIO,
+        &EXEMPT,
+        &ALL_RATIO,
+        &SCANS,
+        &TUP_READ,
+        &TUP_FETCH,
+        &BLKS_READ,
+        &BLKS_HIT,
+        &LAST_SCAN,
+        &PARTITION_SCANS,
+    ];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let (tables, indexes, invalid) = (tables(), indexes(), invalid());
-        let queries = [Query::new(&tables), Query::new(&indexes), Query::new(&invalid)];
+        let (tables, indexes) = (tables(), indexes(session.server().version_num));
+        let invalid = invalid();
+        let settings = session.settings();
+        let per_partition = i64::try_from(settings.indexes.per_partition).unwrap_or(i64::MAX);
+        let queries =
+            [Query::new(&tables), Query::new(&indexes).int8(&per_partition), Query::new(&invalid)];
         let mut answers = session.read_all(&queries).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
-        let tables = next()
-            .into_iter()
-            .map(|row| Ok((Table::from_row(&row)?, row.at::<Option<f64>>(4)?.unwrap_or(0.0))));
+        let tables = next().into_iter().map(|row| {
+            let number = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
+            Ok((Table::from_row(&row)?, [number(4)?, number(5)?]))
+        });
         let tables = tables.collect::<Result<_, CollectError>>()?;
         let indexes = next().into_iter().map(|row| {
             let counter = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
@@ -182,7 +264,16 @@ impl Collector for Indexes {
                 parent: row.at(2)?,
                 name: row.at(3)?,
                 hash: row.at(4)?,
-                counters: [counter(5)?, counter(6)?, counter(7)?],
+                counters: [
+                    counter(5)?,
+                    counter(6)?,
+                    counter(7)?,
+                    // Both come from one row, and are handed over together.
+                    (counter(8)? - counter(9)?).max(0.0),
+                    counter(9)?,
+                ],
+                last_scan: row.at(10)?,
+                partition: row.at(11)?,
             })
         });
         let indexes = indexes.collect::<Result<_, CollectError>>()?;
@@ -196,7 +287,9 @@ impl Collector for Indexes {
         Ok(Rows {
             at: session.seconds(),
             started: session.server().started,
-            window: session.settings().ratio_window.as_secs_f64(),
+            window: settings.ratio_window.as_secs_f64(),
+            minimum_rows: settings.indexes.minimum_rows as f64,
+            per_partition: settings.indexes.per_partition,
             datname: session.server().datname.clone(),
             tables,
             indexes,
@@ -238,10 +331,56 @@ impl Collector for Indexes {
             })
             .collect();
         state.indexes.update(rows.started, &readings);
-        for (i, metric) in [&SCANS, &TUP_READ, &TUP_FETCH].into_iter().enumerate() {
-            for (labels, id) in &shown {
-                sink.number(metric, labels, state.indexes.total(*id).map(|total| total[i]));
+        let mut last_scans: HashMap<i64, f64> = HashMap::new();
+        for (index, reading) in rows.indexes.iter().zip(&readings) {
+            let Some(at) = index.last_scan else { continue };
+            let last = last_scans.entry(reading.root).or_insert(at);
+            *last = last.max(at);
+        }
+        // One index after the other: where the series limit cuts, what is there is whole.
+        let metrics = [&SCANS, &TUP_READ, &TUP_FETCH, &BLKS_READ, &BLKS_HIT];
+        for (labels, id) in &shown {
+            let Some(total) = state.indexes.total(*id) else { continue };
+            for (metric, value) in metrics.into_iter().zip(total) {
+                sink.number(metric, labels, value);
             }
+            sink.number(&LAST_SCAN, labels, last_scans.get(id).copied());
+        }
+        if rows.per_partition > 0 {
+            partitions(state, &rows, &forest, &shown, sink);
+        }
+    }
+}
+
+/// The most scanned of each index's partitions.
+fn partitions(
+    state: &mut State,
+    rows: &Rows,
+    forest: &Forest,
+    shown: &[([&str; 4], i64)],
+    sink: &mut Sink,
+) {
+    let named =
+        || rows.indexes.iter().filter_map(|index| Some((index, index.partition.as_deref()?)));
+    let readings: Vec<_> = named()
+        .map(|(index, _)| Reading {
+            id: index.id,
+            root: index.id,
+            alias: Some((index.table, index.hash)),
+            counters: [index.counters[0]],
+        })
+        .collect();
+    state.partitions.update(rows.started, &readings);
+    let mut leaves: HashMap<i64, Vec<(&Index, &str)>> = HashMap::new();
+    for (index, name) in named() {
+        leaves.entry(forest.root(index.id)).or_default().push((index, name));
+    }
+    for ([datname, schema, table, index], id) in shown {
+        let Some(leaves) = leaves.get_mut(id) else { continue };
+        leaves.sort_by(|(a, x), (b, y)| b.counters[0].total_cmp(&a.counters[0]).then(x.cmp(y)));
+        for (leaf, name) in leaves.iter().take(rows.per_partition) {
+            let scans = state.partitions.total(leaf.id).map(|[scans]| scans);
+            sink.number(&PARTITION_SCANS, &[datname, schema, table, index, name], scans);
         }
     }
 }
@@ -255,32 +394,50 @@ fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sin
             counters: [index.counters[0], 0.0],
         })
     });
-    let sequential = rows.tables.iter().filter_map(|(table, scans)| {
+    let sequential = rows.tables.iter().filter_map(|(table, [scans, _])| {
         let root = roots.of(table.id)?;
         Some(Reading { id: table.id, root, alias: None, counters: [0.0, *scans] })
     });
     let readings: Vec<_> = by_index.chain(sequential).collect();
     state.scans.update(rows.started, &readings);
     state.windows.retain(|id, _| state.scans.total(*id).is_some());
+    let mut sizes: HashMap<i64, f64> = HashMap::new();
+    for (table, [_, count]) in &rows.tables {
+        if let Some(root) = roots.of(table.id) {
+            *sizes.entry(root).or_default() += count;
+        }
+    }
+    let mut all = [0.0; 2];
     for (schema, name, id) in roots.iter() {
         let Some(total) = state.scans.total(id) else { continue };
         let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
         window.push(rows.at, total);
         let [index, sequential] = window.sums();
-        sink.number(&RATIO, &[&rows.datname, schema, name], ratio(index, index + sequential));
+        let Some(share) = ratio(index, index + sequential) else { continue };
+        let labels = [rows.datname.as_str(), schema, name];
+        let exempt = sizes.get(&id).is_none_or(|size| *size < rows.minimum_rows);
+        sink.number(&RATIO, &labels, share);
+        sink.number(&EXEMPT, &labels, f64::from(u8::from(exempt)));
+        if !exempt {
+            all = [all[0] + index, all[1] + sequential];
+        }
     }
+    sink.number(&ALL_RATIO, &[&rows.datname], ratio(all[0], all[0] + all[1]));
 }
 
+/// The invalid ones first: where the series limit cuts, they are the last to go.
 fn validity(rows: &Rows, forest: &Forest, shown: &[([&str; 4], i64)], sink: &mut Sink) {
     let invalid: HashSet<i64> = rows.invalid.iter().map(|i| forest.root(i.id)).collect();
-    for (labels, id) in shown {
-        sink.number(&INVALID, labels, f64::from(u8::from(invalid.contains(id))));
-    }
     let ids: HashSet<i64> = shown.iter().map(|(_, id)| *id).collect();
     for index in &rows.invalid {
         if !ids.contains(&forest.root(index.id)) {
             let [schema, table, name] = &index.name;
             sink.number(&INVALID, &[&rows.datname, schema, table, name], 1.0);
+        }
+    }
+    for bad in [true, false] {
+        for (labels, _) in shown.iter().filter(|(_, id)| invalid.contains(id) == bad) {
+            sink.number(&INVALID, labels, f64::from(u8::from(bad)));
         }
     }
 }
@@ -291,17 +448,39 @@ mod tests {
     use super::super::relations::fixtures::{partition, root};
     use super::*;
 
-    fn index(id: i64, table: i64, name: &str, counters: [f64; 3]) -> Index {
-        Index { id, table, parent: None, name: Some(name.to_owned()), hash: 1, counters }
+    /// Each scan reads ten blocks and finds twenty, and happens at its own number.
+    fn index(id: i64, table: i64, name: &str, [scans, read, fetched]: [f64; 3]) -> Index {
+        Index {
+            id,
+            table,
+            parent: None,
+            name: Some(name.to_owned()),
+            hash: 1,
+            counters: [scans, read, fetched, scans * 10.0, scans * 20.0],
+            last_scan: (scans > 0.0).then_some(1_700_000_000.0 + scans),
+            partition: None,
+        }
     }
 
     fn attached(id: i64, table: i64, parent: i64, counters: [f64; 3]) -> Index {
-        Index { id, table, parent: Some(parent), name: None, hash: 1, counters }
+        let partition = Some(format!("public.orders_{table}"));
+        Index { parent: Some(parent), name: None, partition, ..index(id, table, "", counters) }
     }
 
+    /// Every table has 600 rows where 1,000 are wanted.
     fn rows(at: f64, tables: Vec<(Table, f64)>, indexes: Vec<Index>) -> Rows {
-        let (datname, invalid) = ("app".to_owned(), vec![]);
-        Rows { at, started: 1.0, window: 60.0, datname, tables, indexes, invalid }
+        let tables = tables.into_iter().map(|(table, scans)| (table, [scans, 600.0])).collect();
+        Rows {
+            at,
+            started: 1.0,
+            window: 60.0,
+            minimum_rows: 1_000.0,
+            per_partition: 1,
+            datname: "app".to_owned(),
+            tables,
+            indexes,
+            invalid: vec![],
+        }
     }
 
     const AT: [&str; 4] = ["app", "public", "orders", "orders_at"];
@@ -348,6 +527,13 @@ mod tests {
         assert_eq!(value(&second, SCANS.name, &AT), Some(6.0));
         assert_eq!(value(&second, TUP_FETCH.name, &AT), Some(60.0));
         assert_eq!(value(&second, RATIO.name, &AT[..3]), Some(6.0 / 8.0));
+        assert_eq!(value(&second, EXEMPT.name, &AT[..3]), Some(0.0), "two relations of 600 rows");
+        assert_eq!(value(&second, ALL_RATIO.name, &["app"]), Some(6.0 / 8.0));
+        assert_eq!(value(&second, BLKS_READ.name, &AT), Some(60.0));
+        assert_eq!(value(&second, BLKS_HIT.name, &AT), Some(120.0));
+        assert_eq!(value(&second, LAST_SCAN.name, &AT), Some(1_700_001_003.0));
+        let most = |partition| ["app", "public", "orders", "orders_at", partition];
+        assert_eq!(value(&second, PARTITION_SCANS.name, &most("public.orders_2")), Some(0.0));
         assert_eq!(value(&second, RATIO.name, &["app", "we\"ird", "a\\b\nc"]), None);
         // Reset: one sequential and one index scan since.
         let mut last = rows(

@@ -44,6 +44,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &io::Io,
     &tables::Tables,
     &indexes::Indexes,
+    &index_health::IndexHealth,
     &partitions::Partitions,
     &vacuum::Vacuum,
     &wraparound::Wraparound,

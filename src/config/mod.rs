@@ -9,6 +9,7 @@
 mod dsn;
 pub mod duration;
 mod file;
+mod index_rules;
 pub mod params;
 pub mod passfile;
 mod resolve;
@@ -19,6 +20,7 @@ pub mod suggest;
 pub mod surroundings;
 mod target;
 
+pub use index_rules::{IndexColumn, IndexRule, IndexSettings};
 pub use resolve::{Flags, default_listen, listen_addresses};
 pub use rules::PartitionRule;
 pub use surroundings::{Process, Surroundings};
@@ -282,6 +284,8 @@ pub struct Settings {
     pub statements: StatementSettings,
     /// Partitions collector.
     pub partitions: PartitionSettings,
+    /// Index collectors.
+    pub indexes: IndexSettings,
     /// By collector name; every known collector has an entry.
     pub collectors: BTreeMap<String, CollectorSetting>,
 }
@@ -325,6 +329,7 @@ impl Default for Settings {
                 per_partition: 0,
                 rules: Vec::new(),
             },
+            indexes: IndexSettings::default(),
             collectors: BTreeMap::new(),
         }
     }

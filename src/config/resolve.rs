@@ -20,7 +20,7 @@ use crate::error::ConfigError;
 
 mod items;
 
-use items::{Item, rule};
+use items::{Item, expected_index, rule};
 
 /// The settings given as flags, by path.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -276,6 +276,12 @@ impl<'a> Sources<'a> {
         self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
         self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
         s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
+        self.put("collectors.indexes.minimum_rows", &mut s.indexes.minimum_rows)?;
+        self.put("collectors.indexes.per_partition", &mut s.indexes.per_partition)?;
+        self.put("collectors.indexhealth.unused_after", &mut s.indexes.unused_after)?;
+        self.put("collectors.indexhealth.seq_scan_bytes", &mut s.indexes.seq_scan_bytes)?;
+        self.put("collectors.indexhealth.bloat_largest", &mut s.indexes.bloat_largest)?;
+        s.indexes.expected = self.items(schema::INDEXES, expected_index)?;
         for (name, setting) in &mut s.collectors {
             self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
             self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;

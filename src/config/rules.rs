@@ -51,7 +51,7 @@ pub(super) fn is_wild(pattern: &str) -> bool {
 }
 
 /// Matches a whole name: `*` stands for any characters, none included, `?` for one.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n) = (0, 0);

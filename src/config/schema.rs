@@ -11,7 +11,7 @@ use super::{Fault, duration, suggest};
 
 mod table;
 
-pub use table::{List, PARTITIONS, TARGETS, keys, lists};
+pub use table::{INDEXES, List, PARTITIONS, TARGETS, keys, lists};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ pub enum Kind {
     UrlPath,
     /// IANA time zone.
     Zone,
+    /// Any text but none.
+    Text,
     /// A name in which `*` and `?` stand for others.
     Pattern,
     /// Names: a YAML list, or separated by commas.
@@ -124,6 +126,7 @@ impl Kind {
             Self::Choice { words, .. } => format!("one of {}", quoted(words)),
             Self::UrlPath => "path of a URL".to_owned(),
             Self::Zone => "IANA time zone".to_owned(),
+            Self::Text => "text".to_owned(),
             Self::Pattern => "name, `*` and `?` are wildcards".to_owned(),
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
@@ -146,6 +149,7 @@ impl Kind {
             Self::Zone => "ZONE",
             Self::List => "NAME,...",
             Self::Addresses => "ADDRESS:PORT",
+            Self::Text => "TEXT",
             Self::Pattern => "PATTERN",
             Self::Dsn => "DSN",
             Self::File => "FILE",
@@ -289,7 +293,10 @@ impl Kind {
             Self::Pattern if text.is_empty() => {
                 Err(Fault::new("is empty", "write a name; `*` stands for any"))
             }
-            Self::Dsn | Self::Pattern | Self::File => Ok(Value::Text(text.to_owned())),
+            Self::Text if text.is_empty() => {
+                Err(Fault::new("is empty", "write it, or leave it out"))
+            }
+            Self::Dsn | Self::Pattern | Self::File | Self::Text => Ok(Value::Text(text.to_owned())),
             Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),
         }
     }

@@ -1,4 +1,4 @@
-//! The items of the file's lists: rules for partitioned tables, and targets.
+//! The items of the file's lists: rules for partitioned tables, expected indexes, and targets.
 //!
 //! Must not: read a list's keys anywhere but from the table of settings.
 
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::file::FileItem;
+use super::super::index_rules::{self, IndexRule};
 use super::super::rules::{self, PartitionRule};
 use super::super::schema::{Key, TARGETS, Value};
 use super::super::target::{self, Dsn};
@@ -69,6 +70,42 @@ pub(super) fn rule(item: &Item<'_>) -> Result<PartitionRule, ConfigError> {
     if rule.must_exist && (wild(Some(&rule.table)) || wild(rule.database.as_ref())) {
         let remedy = "write `table` and `database` without `*` and `?`";
         return fault("must_exist", "`must_exist` is for one table of one database", remedy);
+    }
+    Ok(rule)
+}
+
+/// An index that must be there.
+pub(super) fn expected_index(item: &Item<'_>) -> Result<IndexRule, ConfigError> {
+    let fault = |key: &str, problem: &str, remedy: &str| item.fault(key, problem, remedy);
+    let mut rule = IndexRule::default();
+    for (key, value) in item.values.clone() {
+        match (key.as_str(), value) {
+            ("table", Value::Text(text)) => rule.table = text,
+            ("database", Value::Text(text)) => rule.database = Some(text),
+            ("name", Value::Text(text)) => rule.name = Some(text),
+            ("columns", Value::Text(text)) => {
+                rule.columns = match index_rules::parse_columns(&text) {
+                    Ok(columns) => columns,
+                    Err(bad) => {
+                        let problem = format!("`columns` {}", bad.problem);
+                        return fault("columns", &problem, &bad.remedy);
+                    }
+                }
+            }
+            ("unique", Value::Boolean(value)) => rule.unique = value,
+            (key, _) => return fault(key, "is not read from the table of settings", REPORT),
+        }
+    }
+    if rule.table.is_empty() {
+        return fault("table", "the rule is for no table", "add `table: schema.table`");
+    }
+    if !rule.table.contains('.') {
+        let remedy = "write `schema.table`; `*.table` is that table in any schema";
+        return fault("table", "`table` names no schema", remedy);
+    }
+    if rule.name.is_none() && rule.columns.is_empty() {
+        let remedy = "add `name: index` or `columns: a, b DESC`";
+        return fault("name", "the rule says of no index which", remedy);
     }
     Ok(rule)
 }

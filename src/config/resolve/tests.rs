@@ -81,6 +81,16 @@ collectors:
     runway_required: 14d
     zone: Europe/Zurich
     per_partition: 3
+  indexes:
+    minimum_rows: 5000
+    per_partition: 2
+  indexhealth:
+    unused_after: 14d
+    seq_scan_bytes: 1000000
+    bloat_largest: 20
+indexes:
+- {table: public.trades, database: trade, name: idx_trades_symbol}
+- {table: 'public.*', columns: 'a, \"b c\" DESC', unique: true}
 partitions:
 - table: public.trades
   database: trade
@@ -138,6 +148,14 @@ fn a_whole_file_is_read() {
     let scratch =
         PartitionRule { table: "scratch.*".to_owned(), ignore: true, ..Default::default() };
     assert_eq!(s.partitions.rules, [trades, scratch]);
+    let i = &s.indexes;
+    assert_eq!((i.minimum_rows, i.per_partition, i.unused_after), (5000, 2, 1_209_600.0));
+    assert_eq!((i.seq_scan_bytes, i.bloat_largest), (1_000_000, 20));
+    let described: Vec<_> = i.expected.iter().map(|r| (r.describe(), r.unique)).collect();
+    let expected = [("idx_trades_symbol".to_owned(), false), ("(a, b c DESC)".to_owned(), true)];
+    assert_eq!(described, expected);
+    assert_eq!((&*i.expected[0].table, &*i.expected[1].table), ("public.trades", "public.*"));
+    assert_eq!(i.expected[0].database.as_deref(), Some("trade"));
     let minute = Some(Duration::from_secs(60));
     let setting = |enabled, interval| CollectorSetting { enabled, interval };
     assert_eq!(s.collectors["cache"], setting(false, minute));
@@ -238,8 +256,8 @@ fn file_faults_name_line_column_and_remedy() {
         ),
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
-            "collectors: {indexes: {}}",
-            "pgrunway.yml:1:14: unknown key `indexes`; keys here: statements, partitions, cache",
+            "collectors: {sizes: {}}",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, cache",
         ),
         (
             "listen_address: ':1'",
@@ -337,6 +355,16 @@ fn file_faults_name_line_column_and_remedy() {
         (
             "partitions: [{table: 'a.*', database: d, must_exist: true}]",
             "pgrunway.yml:1:54: `must_exist` is for one table of one database",
+        ),
+        (
+            "indexes: [{table: a.b}]",
+            "pgrunway.yml:1:11: the rule says of no index which; add `name: index` or `columns: a",
+        ),
+        ("indexes: [{name: i}]", "pgrunway.yml:1:11: the rule is for no table; add `table: sch"),
+        ("indexes: [{table: b, name: i}]", "pgrunway.yml:1:19: `table` names no schema; write"),
+        (
+            "indexes: [{table: a.b, columns: 'lower(x)'}]",
+            "pgrunway.yml:1:33: `columns` holds an expression; expect an index on an expression by",
         ),
         ("dsn: *hunter2\n", "pgrunway.yml:1:6: alias references unknown anchor"),
         ("dsn: !!int hunter2\n", "pgrunway.yml:1:12: invalid"),

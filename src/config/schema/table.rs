@@ -224,6 +224,38 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
             d.partitions.per_partition.to_string(),
             "Partitions of each table, the largest, with series of their own.",
         ),
+        Key::new(
+            "collectors.indexes.minimum_rows",
+            Kind::Integer { min: 0, max: 1_000_000_000 },
+            d.indexes.minimum_rows.to_string(),
+            "Rows below which reading all of a table is the right plan: it is exempt from the objective \
+             of the index scan ratio, from foreign keys without an index, and from the verdict on \
+             sequential scans.",
+        ),
+        Key::new(
+            "collectors.indexes.per_partition",
+            Kind::Integer { min: 0, max: 10_000 },
+            d.indexes.per_partition.to_string(),
+            "Partitions' indexes with series of their own, the most scanned of each index.",
+        ),
+        Key::new(
+            "collectors.indexhealth.unused_after",
+            Kind::Duration { min: SECOND, max: 3_650 * DAY },
+            time(Duration::from_secs_f64(d.indexes.unused_after)),
+            "How long the statistics must have counted before an index without scans is called unused.",
+        ),
+        Key::new(
+            "collectors.indexhealth.seq_scan_bytes",
+            Kind::Integer { min: 0, max: 1 << 50 },
+            d.indexes.seq_scan_bytes.to_string(),
+            "Size of a table in bytes from which on it is looked at whether sequential scans dominate.",
+        ),
+        Key::new(
+            "collectors.indexhealth.bloat_largest",
+            Kind::Integer { min: 0, max: 100_000 },
+            d.indexes.bloat_largest.to_string(),
+            "B-trees, the largest, whose bloat is estimated; 0 for none.",
+        ),
     ];
     for collector in known {
         let sentence = collector.help.trim_end_matches('.');
@@ -260,11 +292,15 @@ pub const PARTITIONS: &str = "partitions";
 /// Servers and poolers with pages of their own.
 pub const TARGETS: &str = "targets";
 
+/// Indexes that must be there.
+pub const INDEXES: &str = "indexes";
+
 /// All lists of the file.
 pub fn lists(known: &[KnownCollector]) -> Vec<List> {
     vec![
         List { name: TARGETS, begins: "- name: shop", keys: target_keys(known) },
         List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() },
+        List { name: INDEXES, begins: "- table: schema.table", keys: index_rule_keys() },
     ]
 }
 
@@ -307,6 +343,27 @@ fn target_keys(known: &[KnownCollector]) -> Vec<Key> {
     };
     own.extend(keys(known).into_iter().filter(differs));
     own
+}
+
+fn index_rule_keys() -> Vec<Key> {
+    vec![
+        Key::new(
+            "table",
+            Kind::Pattern,
+            "",
+            "The tables that must have it: `schema.table`, unquoted.",
+        ),
+        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
+        Key::new("name", Kind::Text, "", "The index by its name."),
+        Key::new(
+            "columns",
+            Kind::Text,
+            "",
+            "The index by its key columns, all of them in this order, as `a, b DESC`; it has no \
+             predicate, whatever it includes. In the reverse order it is as good.",
+        ),
+        Key::new("unique", Kind::Boolean, "false", "Whether it must be unique."),
+    ]
 }
 
 fn partition_rule_keys() -> Vec<Key> {

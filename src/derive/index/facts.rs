@@ -142,7 +142,7 @@ pub struct Index {
     pub last_scan: Option<f64>,
     /// `pg_class.relpages`.
     pub pages: f64,
-    /// Unix seconds before which it was not there, as far as that is known.
+    /// Unix seconds before which it was not there, or was used, as far as that is known.
     pub created: Option<f64>,
     /// Left out where nothing is compared with it: for indexes that are attached to one of the
     /// partitioned table, unless something else is judged on the same partition.

@@ -50,17 +50,17 @@ impl Coverage {
     }
 }
 
-/// Why an index is needed though nothing scans it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why an index is needed though nothing scans it; where there are several reasons, the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exemption {
     /// It is the primary key.
     Primary,
-    /// It enforces uniqueness.
-    Unique,
     /// It enforces an exclusion constraint.
     Exclusion,
     /// It is the replica identity.
     ReplicaIdentity,
+    /// It enforces uniqueness.
+    Unique,
     /// It finds the referencing rows of a foreign key.
     ForeignKey,
     /// It cannot be used, which is another matter.
@@ -145,6 +145,8 @@ struct Group {
     last_scan: Option<f64>,
     pages: f64,
     broken: bool,
+    /// One of them is a replica identity, or a foreign key relies on it.
+    pinned: bool,
     exemption: Option<Exemption>,
     /// Leaves with a usable index.
     leaves: HashSet<i64>,
@@ -216,7 +218,7 @@ fn one(
         invalid,
         coverage,
         usage,
-        cover: cover.filter(|_| !partial),
+        cover: cover.filter(|_| !partial && !group.pinned),
         scans,
         last_scan,
         pages,
@@ -236,7 +238,9 @@ fn groups(facts: &Facts, forest: &Forest, supported: &HashSet<i64>) -> HashMap<i
         };
         group.pages += index.pages;
         group.broken |= !index.usable();
-        group.exemption = group.exemption.or_else(|| exemption(index, supported));
+        group.pinned |= index.replica_identity || index.referenced;
+        let both = [group.exemption, exemption(index, supported)];
+        group.exemption = both.into_iter().flatten().min();
         if index.usable() && plain.contains(&index.table) {
             group.leaves.insert(index.table);
         }
@@ -306,14 +310,16 @@ fn foreign_keys(
     for index in facts.indexes.iter().filter(|index| with_keys.contains(&index.table)) {
         indexes.entry(index.table).or_default().push(index);
     }
-    let rows = |table: i64| wholes.get(&table).map_or(0.0, |whole| whole.rows);
+    let rows = |table: i64| wholes.get(&table).map(|whole| whole.rows);
     let (mut supported, mut unindexed) = (HashSet::new(), Vec::new());
     for (place, key) in facts.foreign_keys.iter().enumerate() {
         let all = indexes.get(&key.table).into_iter().flatten();
         let by: Vec<&Index> = all.copied().filter(|index| supports(index, key)).collect();
         supported.extend(by.iter().map(|index| index.id));
         if !by.iter().any(|index| index.usable()) {
-            let rows = [rows(key.table), rows(key.references)];
+            // That of a temporary table is nobody's business.
+            let Some(referencing) = rows(key.table) else { continue };
+            let rows = [referencing, rows(key.references).unwrap_or(0.0)];
             let small = rows[0] < limits.minimum_rows;
             unindexed.push(Unindexed { foreign_key: place, rows, small });
         }

@@ -9,6 +9,8 @@ mod expected;
 mod facts;
 mod judge;
 mod node;
+#[cfg(test)]
+mod tests;
 
 pub use bloat::{BtreeColumn, btree_pages};
 pub use cover::{Cover, How};
