@@ -58,6 +58,7 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_stat_statements_resets_total", 13..=13, "pg_stat_statements_info came with 14"),
     ("pg_stat_subscription_*", 13..=18, "the demo has no subscription"),
     ("pg_subscription_*", 13..=18, "the demo has no subscription"),
+    ("pg_stat_database_checksum_failures_total", 13..=17, "checksums are on by default from 18"),
     ("pg_table_seq_scans_dominate", 13..=18, "the demo's tables are small"),
     ("pg_wal_receiver_streaming", 13..=18, "the demo is a primary"),
     ("pgbouncer_*", 13..=18, "no PgBouncer stands before the demo; it has a test of its own"),
