@@ -54,10 +54,12 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ),
     ("pg_stat_io_*", 13..=15, "pg_stat_io came with 16"),
     ("pg_stat_replication_*", 13..=18, "the demo has no standby"),
+    ("pg_stat_statements_dealloc_total", 13..=13, "pg_stat_statements_info came with 14"),
     ("pg_stat_statements_evicted_entries_total", 13..=13, "pg_stat_statements_info came with 14"),
     ("pg_stat_statements_resets_total", 13..=13, "pg_stat_statements_info came with 14"),
     ("pg_stat_subscription_*", 13..=18, "the demo has no subscription"),
     ("pg_subscription_*", 13..=18, "the demo has no subscription"),
+    ("pg_stat_bgwriter_buffers_backend_total", 17..=18, "17 moved it into pg_stat_io"),
     ("pg_stat_database_checksum_failures_total", 13..=17, "checksums are on by default from 18"),
     ("pg_table_seq_scans_dominate", 13..=18, "the demo's tables are small"),
     ("pg_wal_receiver_streaming", 13..=18, "the demo is a primary"),
@@ -67,11 +69,14 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
 /// What comes and goes with the load, so that nobody can say whether it is there.
 const FLEETING: &[&str] = &[
     "pg_index_bloat_estimated_bytes",
+    "pg_locks_count",
     "pg_longest_running_query_seconds",
     "pg_oldest_idle_in_transaction_seconds",
     "pg_oldest_transaction_seconds",
+    "pg_oldest_xmin_age",
     "pg_settings_reserved_connections",
     "pg_stat_activity_waiting_backends",
+    "pg_stat_io_write_seconds_total",
     "pg_stat_user_tables_last_autoanalyze",
     "pg_stat_user_tables_last_autovacuum",
     "pg_stat_user_tables_last_vacuum",
@@ -228,7 +233,7 @@ async fn missing(scene: &Scene) -> String {
     }
     let given: BTreeSet<String> = scene
         .prometheus
-        .query("group by (__name__) ({job=\"pgrunway\"})")
+        .query("group by (__name__) (last_over_time({job=\"pgrunway\"}[10m]))")
         .await
         .iter()
         .filter_map(|(labels, _)| labels["__name__"].as_str().map(str::to_owned))
