@@ -16,6 +16,10 @@ use clap::{
 use crate::config::schema::{self, Key, Kind};
 use crate::config::{Flags, KnownCollector, duration};
 
+mod verify;
+
+pub use verify::VerifyArgs;
+
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
@@ -59,6 +63,13 @@ pub enum Command {
     /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
     /// owner; it can be run again. See docs/maintenance.md.
     Plan(PlanArgs),
+    /// Hold databases to expectations: indexes, partitions, constraints, vacuum, settings; a gate for
+    /// deployments
+    ///
+    /// Says what is wrong, why it matters, and prints the SQL that mends it; nothing is executed. Exit
+    /// code 0: passed, 1: something fails, 2: nothing fails, but not everything could be looked at. See
+    /// docs/verify.md.
+    Verify(VerifyArgs),
     /// Watch the server for a while and write its performance baseline, as Markdown or HTML
     ///
     /// What is wrong comes first. Every figure is read or measured in this run, with its source.
@@ -519,6 +530,14 @@ mod tests {
             retire: Some(90),
         };
         assert_eq!(plan.command, Command::Plan(expected));
+        let bench = |line| match run(line).unwrap().command {
+            Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        };
+        let args = bench("bench q.sql --min-change 15% --set work_mem=1MB --percentile 99.9");
+        assert_eq!((args.min_change, args.percentile, args.iterations), (0.15, 99.9, None));
+        assert_eq!(args.set, [("work_mem".to_owned(), "1MB".to_owned())]);
+        assert_eq!((args.mode, args.format, args.confirm), (BenchMode::Both, BenchFormat::Text, 2));
         let check = HealthcheckArgs { timeout: Duration::from_secs(3) };
         assert_eq!(run("healthcheck").unwrap().command, Command::Healthcheck(check));
     }
@@ -534,6 +553,10 @@ mod tests {
             ("metrics --over 0", "100ms to 1h"),
             ("plan trades", "--days"),
             ("plan --days 30", "TABLE"),
+            ("bench", "FILE"),
+            ("bench q.sql --iterations 5 --duration 5s", "--duration"),
+            ("bench q.sql --set work_mem", "NAME=VALUE"),
+            ("bench q.sql --percentile 0", "above 0"),
             ("plan trades --days 0", "1..=3660"),
             ("plan trades --days 30 --retire 0", "1..=36500"),
             ("demo --rate -1", "unexpected argument '-1'"),

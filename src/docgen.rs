@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::cmd;
+use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
 use crate::config::{params, schema};
@@ -100,9 +101,7 @@ fn partition_rules(out: &mut String) {
         schema::PARTITIONS,
         schema::PARTITIONS,
     );
-    for key in keys_of(schema::PARTITIONS) {
-        row(out, &key);
-    }
+    list_of(out, schema::PARTITIONS);
 }
 
 /// The section on indexes that must be there.
@@ -119,7 +118,45 @@ fn expected_indexes(out: &mut String) {
         schema::INDEXES,
         schema::INDEXES,
     );
-    for key in keys_of(schema::INDEXES) {
+    list_of(out, schema::INDEXES);
+}
+
+/// The section on queries that must read few partitions.
+fn queries(out: &mut String) {
+    let _ = write!(
+        out,
+        "\n## Queries that must read few partitions\n\nThe list `queries` in the section `verify` of the \
+         file, for `pgrunway verify`. See [verify.md](verify.md).\n\n```yaml\nverify:\n  queries:\n  - \
+         name: trade volume, 24 h\n    database: trading\n    sql: SELECT count(*) FROM public.trades \
+         WHERE executed_at >= now() - interval '24 hours' AND executed_at < now()\n    \
+         max_partitions: 2\n```\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+    );
+    list_of(out, schema::QUERIES);
+}
+
+/// The table of checks in `docs/verify.md`.
+pub fn checks() -> String {
+    let mut out = String::from(
+        "| check | severity | what it finds | why that matters | locks on your tables |\n\
+         |---|---|---|---|---|\n",
+    );
+    for check in cmd::verify::all() {
+        let (id, severity) = (check.id, check.severity.word());
+        let when = match check.when {
+            When::Always => "",
+            When::OnRequest => " On request.",
+        };
+        let cells = [check.finds, check.why, check.locks].map(|cell| cell.replace('|', "\\|"));
+        let [finds, why, locks] = cells;
+        let _ = writeln!(out, "| `{id}` | {severity} | {finds}{when} | {why} | {locks} |");
+    }
+    out
+}
+
+/// The keys of a list's items.
+fn list_of(out: &mut String, name: &str) {
+    for key in keys_of(name) {
         row(out, &key);
     }
 }
@@ -190,6 +227,7 @@ pub fn configuration() -> String {
     targets(&mut out);
     partition_rules(&mut out);
     expected_indexes(&mut out);
+    queries(&mut out);
     out.push_str(
         "\n## The server\n\n\
          `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \

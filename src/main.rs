@@ -1,13 +1,14 @@
 //! Entry point: parse, resolve the configuration, start logging, dispatch, and map the result to an
-//! exit code: 0 done, 1 failed, 2 wrong flags, environment or file.
+//! exit code: 0 done, 1 failed, 2 wrong flags, environment or file; for `verify` also what could not
+//! be looked at.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use pgrunway::cli::{self, Command, Invocation};
+use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
-use pgrunway::config::{Config, Process, listen_addresses};
+use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
 use pgrunway::logging;
 
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Err(e) => Err(e.into()),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             let code = cmd::bench::exit_code(&e).unwrap_or(if e.is::<ConfigError>() {
                 USAGE
@@ -46,10 +47,11 @@ fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
+async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
     let Invocation { command, flags } = invocation;
     let known = cmd::known();
     match command {
+        Command::Verify(args) => return verify(args, &flags, &known).await,
         Command::Serve => {
             let config = Config::resolve(&flags, &Process, &known)?;
             start_logging(&config);
@@ -72,7 +74,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
         }
         Command::Report(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let wanted = cmd::report::Wanted {
                 over: args.over,
@@ -99,13 +101,64 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<()> {
             demo::run(options, terminal, io::stdout()).await
         }
         Command::Bench(args) => {
-            let config = Config::resolve(&flags, &Process, &known)?;
+            let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::bench::start(&config, args).await
         }
         Command::Healthcheck(args) => {
             let addresses = listen_addresses(&flags, &Process, &known)?;
             cmd::healthcheck::run(&addresses, args.timeout).await
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A gate must not take "could not look" for "is wrong": only what was looked at ends with 1.
+async fn verify(
+    args: VerifyArgs,
+    flags: &Flags,
+    known: &[KnownCollector],
+) -> anyhow::Result<ExitCode> {
+    use cmd::verify::{self, Format, Verdict, Wanted};
+    if args.list {
+        io::stdout().lock().write_all(verify::list().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = Config::resolve(flags, &Process, known)?.of_one_server()?;
+    start_logging(&config);
+    let mut out = io::stdout().lock();
+    let outcome = if args.init {
+        let output = args.output.as_deref();
+        verify::write_expectations(&config, &args.database, output, &mut out).await.map(|()| None)
+    } else {
+        let colour = args.output.is_none() && Terminal::detect().colour;
+        let wanted = Wanted {
+            selection: verify::check::Selection {
+                only: args.only,
+                skip: args.skip,
+                with: args.with,
+            },
+            databases: args.database,
+            fail_on: match args.fail_on.as_str() {
+                "info" => verify::check::Severity::Info,
+                "warning" => verify::check::Severity::Warning,
+                _ => verify::check::Severity::Error,
+            },
+            exact: args.exact,
+            patience: args.patience,
+            format: Format::from_word(&args.format).unwrap_or_default(),
+            colour,
+            output: args.output,
+        };
+        verify::run(&config, &wanted, &mut out).await.map(Some)
+    };
+    match outcome {
+        Ok(None | Some(Verdict::Passed)) => Ok(ExitCode::SUCCESS),
+        Ok(Some(Verdict::Failed)) => Ok(ExitCode::FAILURE),
+        Ok(Some(Verdict::Unchecked)) => Ok(ExitCode::from(USAGE)),
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "pgrunway: {e:#}");
+            Ok(ExitCode::from(USAGE))
         }
     }
 }

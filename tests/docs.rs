@@ -39,6 +39,7 @@ fn generated_documentation_is_current() {
     check("docs/config.md", None, &docgen::configuration());
     check("docs/recommendations.md", None, &docgen::recommendations());
     check("README.md", Some("collectors"), &docgen::collectors());
+    check("docs/verify.md", Some("checks"), &docgen::checks());
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod metrics;
 pub mod plan;
 pub mod report;
 pub mod serve;
+pub mod verify;
 
 use crate::collectors::ALL;
 use crate::config::KnownCollector;

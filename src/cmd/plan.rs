@@ -45,14 +45,18 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
     let settings = config.settings().clone();
     let datname = wanted.database.as_deref();
     let session = Session::connect(config.connect(), datname, settings, Clock::start()).await?;
-    let text = plan(&session, wanted).await;
+    let text = script(&session, wanted).await;
     session.close().await;
     out.write_all(text?.as_bytes())?;
     out.flush()?;
     Ok(())
 }
 
-async fn plan(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
+/// The SQL, made in a session with the table's database; [`Wanted::database`] is not looked at.
+///
+/// # Errors
+/// As [`run`], but for the session.
+pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
     let server = session.server();
     let known = catalogue::partitioned(session).await?;
     let table = match find(&wanted.table, &known) {

@@ -118,7 +118,7 @@ impl Reader<'_> {
                 self.leaf(setting, value)?;
             } else if let Some(list) = self.lists.iter().find(|list| list.name == child) {
                 self.list(list, value)?;
-            } else if !children(self.keys, &child).is_empty() {
+            } else if !self.children(&child).is_empty() {
                 self.node(&child, value)?;
             } else {
                 return Err(self.unknown(path, key));
@@ -152,9 +152,8 @@ impl Reader<'_> {
 
     /// The names that may follow `path`.
     fn children(&self, path: &str) -> Vec<&str> {
-        let mut names = children(self.keys, path);
-        names.extend(self.lists.iter().map(|list| list.name).filter(|_| path.is_empty()));
-        names
+        let keys = self.keys.iter().map(|key| key.path.as_str());
+        children(keys.chain(self.lists.iter().map(|list| list.name)), path)
     }
 
     fn unknown(&self, path: &str, key: &Spanned<String>) -> ConfigError {
@@ -238,12 +237,12 @@ fn wanted(key: &Key) -> String {
 }
 
 /// The names that may follow `path`, in the order of the table.
-fn children<'a>(keys: &'a [Key], path: &str) -> Vec<&'a str> {
+fn children<'a>(all: impl Iterator<Item = &'a str>, path: &str) -> Vec<&'a str> {
     let mut names: Vec<&str> = Vec::new();
-    for key in keys {
+    for known in all {
         let rest = match path {
-            "" => Some(key.path.as_str()),
-            path => key.path.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
+            "" => Some(known),
+            path => known.strip_prefix(path).and_then(|rest| rest.strip_prefix('.')),
         };
         if let Some(name) = rest.and_then(|rest| rest.split('.').next())
             && !names.contains(&name)

@@ -29,6 +29,8 @@ pub struct IndexRule {
     pub columns: Vec<IndexColumn>,
     /// Whether it must be unique.
     pub unique: bool,
+    /// The statement that creates it, for who prints how to mend.
+    pub create: Option<String>,
 }
 
 /// Settings of the index collectors.

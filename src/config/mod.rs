@@ -22,7 +22,7 @@ mod target;
 
 pub use index_rules::{IndexColumn, IndexRule, IndexSettings};
 pub use resolve::{Flags, default_listen, listen_addresses};
-pub use rules::PartitionRule;
+pub use rules::{PartitionRule, QueryRule};
 pub use surroundings::{Process, Surroundings};
 
 use std::collections::BTreeMap;
@@ -284,6 +284,8 @@ pub struct Settings {
     pub statements: StatementSettings,
     /// Partitions collector.
     pub partitions: PartitionSettings,
+    /// Queries whose plans `verify` looks at, in the order of the file.
+    pub queries: Vec<QueryRule>,
     /// Index collectors.
     pub indexes: IndexSettings,
     /// By collector name; every known collector has an entry.
@@ -329,6 +331,7 @@ impl Default for Settings {
                 per_partition: 0,
                 rules: Vec::new(),
             },
+            queries: Vec::new(),
             indexes: IndexSettings::default(),
             collectors: BTreeMap::new(),
         }

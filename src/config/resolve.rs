@@ -20,7 +20,7 @@ use crate::error::ConfigError;
 
 mod items;
 
-use items::{Item, expected_index, rule};
+use items::{Item, expected_index, query, rule};
 
 /// The settings given as flags, by path.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -276,6 +276,7 @@ impl<'a> Sources<'a> {
         self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
         self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
         s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
+        s.queries = self.items(schema::QUERIES, query)?;
         self.put("collectors.indexes.minimum_rows", &mut s.indexes.minimum_rows)?;
         self.put("collectors.indexes.per_partition", &mut s.indexes.per_partition)?;
         self.put("collectors.indexhealth.unused_after", &mut s.indexes.unused_after)?;

@@ -1,4 +1,5 @@
-//! Rules for partitioned tables, chosen by pattern: the list `partitions` of `pgrunway.yml`.
+//! Rules for partitioned tables, chosen by pattern, and queries that must read few partitions: the
+//! lists `partitions` and `verify.queries` of `pgrunway.yml`.
 //!
 //! Must not: look into a database; whether a rule meets a table is the collector's to find out.
 
@@ -23,6 +24,19 @@ pub struct PartitionRule {
     pub must_exist: bool,
     /// Seconds after which data should be gone.
     pub max_age: Option<f64>,
+}
+
+/// A query whose plan must read few partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueryRule {
+    /// For reports.
+    pub name: String,
+    /// Its database.
+    pub database: String,
+    /// One statement without parameters.
+    pub sql: String,
+    /// Most partitions that its plan may read.
+    pub max_partitions: usize,
 }
 
 impl PartitionRule {

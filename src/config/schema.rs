@@ -11,7 +11,7 @@ use super::{Fault, duration, suggest};
 
 mod table;
 
-pub use table::{INDEXES, List, PARTITIONS, TARGETS, keys, lists};
+pub use table::{INDEXES, List, PARTITIONS, QUERIES, TARGETS, keys, lists};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -296,7 +296,7 @@ impl Kind {
             Self::Text if text.is_empty() => {
                 Err(Fault::new("is empty", "write it, or leave it out"))
             }
-            Self::Dsn | Self::Pattern | Self::File | Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Dsn | Self::Pattern | Self::Text | Self::File => Ok(Value::Text(text.to_owned())),
             Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),
         }
     }

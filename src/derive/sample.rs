@@ -136,8 +136,6 @@ pub enum Verdict {
 /// How a latency changed, as factors: 1.3 is 30 % slower.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// As measured, with no regard to the reference.
-    pub raw: f64,
     /// The reference's own change: how much slower the machine was.
     pub machine: f64,
     /// The query's change relative to the reference's.
@@ -172,7 +170,6 @@ pub fn compare(before: &[Round], now: &[Round], minimum: f64, seed: u64) -> Opti
     let middle = |rounds: &[Round], of: fn(&Round) -> f64| {
         median(&mut rounds.iter().map(of).collect::<Vec<f64>>())
     };
-    let raw = middle(now, |r| r.median)? / middle(before, |r| r.median)?;
     let machine = middle(now, |r| r.reference)? / middle(before, |r| r.reference)?;
     let adjusted = (median(&mut new.clone())? - median(&mut old.clone())?).exp();
     let mut random = Random::new(&[seed]);
@@ -194,7 +191,7 @@ pub fn compare(before: &[Round], now: &[Round], minimum: f64, seed: u64) -> Opti
         () if high < 1.0 && adjusted <= 1.0 / (1.0 + minimum) => Verdict::Faster,
         () => Verdict::Same,
     };
-    Some(Change { raw, machine, adjusted, low, high, verdict })
+    Some(Change { machine, adjusted, low, high, verdict })
 }
 
 /// The median of as many values as there are, drawn in blocks that wrap around.

@@ -155,8 +155,28 @@ impl Bench {
     }
 
     /// Whether the connection is a Unix socket.
-    pub fn is_local(&self) -> bool {
+    pub fn is_unix(&self) -> bool {
         matches!(self.endpoint, Endpoint::Unix { .. })
+    }
+
+    /// Whether the connection stays on this machine.
+    pub fn is_local(&self) -> bool {
+        match &self.endpoint {
+            Endpoint::Unix { .. } => true,
+            Endpoint::Tcp { host, .. } => ["localhost", "127.0.0.1", "::1"].contains(&&**host),
+        }
+    }
+
+    /// The process number of its backend, as the server has it, and the database.
+    ///
+    /// # Errors
+    /// [`StatementError`].
+    pub async fn backend(&self) -> Result<(i32, String), StatementError> {
+        let sql = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_database()::text";
+        let rows = self.rows(sql).await?;
+        let first = rows.first().ok_or_else(|| StatementError::Value("no row".to_owned()))?;
+        let wrong = |e: crate::error::CollectError| StatementError::Value(e.to_string());
+        Ok((first.at(0).map_err(wrong)?, first.at(1).map_err(wrong)?))
     }
 
     /// Ends the session, and waits until the server has noticed, a second at most.

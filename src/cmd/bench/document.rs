@@ -144,6 +144,10 @@ pub struct Measured {
     pub failure: Option<Failure>,
     /// From handing the statement to the driver to the last row having been read.
     pub round_trip: Option<RoundTrip>,
+    /// Median time for which the backend ran or was blocked, with no wait for a processor and none of
+    /// the client's work; absent where that cannot be told.
+    #[serde(default)]
+    pub undisturbed: Option<f64>,
     /// Whether the target was met; absent without a target.
     pub met: Option<bool>,
     pub rounds: Vec<Round>,
@@ -187,6 +191,12 @@ pub struct Round {
     pub median: f64,
     /// Median round trip of the reference query around it.
     pub reference: f64,
+    /// As that of all rounds.
+    #[serde(default)]
+    pub undisturbed: Option<f64>,
+    /// As `reference`, likewise.
+    #[serde(default)]
+    pub undisturbed_reference: Option<f64>,
 }
 
 /// What EXPLAIN (ANALYZE) told in runs of its own.
@@ -265,14 +275,16 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub verdict: Verdict,
+    /// Whether `adjusted`, `low`, `high` and `machine` are of undisturbed times.
+    pub undisturbed: bool,
     /// Of the median round trip, relative to the reference query's.
     pub adjusted: f64,
     pub low: f64,
     pub high: f64,
-    /// Of the median round trip as it was measured.
-    pub raw: f64,
     /// Of the reference query.
     pub machine: f64,
+    /// Of the median round trip as it was measured.
+    pub raw: f64,
     /// Of the percentile that is held against the target, as it was measured; not judged.
     pub tail: f64,
     /// Times that a slowdown was measured again and found again.

@@ -55,14 +55,18 @@ pub async fn explain(
     match mode {
         Mode::Unprepared => {
             let types = session.prepare(&query.sql).await?;
-            let sql = format!("{EXPLAIN} {}", query.sql);
             for _ in 0..runs {
                 let values = query.pools.draw(&mut random);
-                plans.push(rolled_back(session, query, one(session, &sql, &types, &values)).await?);
+                plans.push(
+                    rolled_back(session, query, one(session, EXPLAIN, &query.sql, &types, &values))
+                        .await?,
+                );
             }
         }
         Mode::Prepared => {
-            session.text(&format!("PREPARE {NAME} AS {}", query.sql)).await?;
+            let prefix = format!("PREPARE {NAME} AS ");
+            let made = session.text(&format!("{prefix}{}", query.sql)).await;
+            made.map_err(|e| shifted(e, &prefix))?;
             let result = prepared(session, query, runs, &mut random, &mut plans).await;
             let counted = session.text(
                 "SELECT pg_catalog.to_jsonb(p) OPERATOR(pg_catalog.->>) 'generic_plans' \
@@ -123,15 +127,30 @@ async fn prepared(
 
 async fn one(
     session: &Bench,
+    explain: &str,
     sql: &str,
     types: &Statement,
     values: &[Option<String>],
 ) -> Result<Value, Trouble> {
-    parsed(&session.json(sql, types, values).await?)
+    let prefix = format!("{explain} ");
+    let text = session.json(&format!("{prefix}{sql}"), types, values).await;
+    parsed(&text.map_err(|e| shifted(e, &prefix))?)
 }
 
 fn parsed(text: &str) -> Result<Value, Trouble> {
     serde_json::from_str(text).map_err(|e| Trouble::Unread(e.into()))
+}
+
+/// Takes what stands before the user's own text off the position of an error in it.
+fn shifted(e: StatementError, prefix: &str) -> StatementError {
+    match e {
+        StatementError::Refused { sqlstate, message, detail, hint, position } => {
+            let length = u32::try_from(prefix.chars().count()).unwrap_or_default();
+            let position = position.and_then(|at| at.checked_sub(length)).filter(|at| *at > 0);
+            StatementError::Refused { sqlstate, message, detail, hint, position }
+        }
+        other => other,
+    }
 }
 
 /// EXPLAIN (ANALYZE) executes; what it writes is taken back.
@@ -314,10 +333,11 @@ pub async fn first_planning(
 ) -> Result<Option<Spread>, Trouble> {
     let types = known.prepare(&query.sql).await?;
     let mut random = Random::new(&[seed, u64::MAX]);
-    let sql = format!("EXPLAIN (SUMMARY, FORMAT JSON) {}", query.sql);
+    let explain = "EXPLAIN (SUMMARY, FORMAT JSON)";
     let mut times = Vec::new();
     for session in new {
-        let plan = one(session, &sql, &types, &query.pools.draw(&mut random)).await?;
+        let plan =
+            one(session, explain, &query.sql, &types, &query.pools.draw(&mut random)).await?;
         times.extend(plan.get(0).map(|whole| number(whole, "Planning Time") / 1e3));
     }
     Ok(spread(&mut times))

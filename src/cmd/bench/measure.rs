@@ -8,11 +8,12 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::document::{Mode, Round, RoundTrip};
-use super::worker::{Cell, Limit, Slice, Workers};
+use super::worker::{Cell, Limit, Slice, Times, Workers};
 use crate::derive::sample::{Random, Summary, median, percentile};
 use crate::error::StatementError;
 
-/// Samples of a query in a mode that are kept at most; eight bytes each.
+/// Samples of a query in a mode that are kept at most; sixteen bytes each, of which
+/// half only where the server is local.
 pub const MOST_SAMPLES: usize = 1_000_000;
 /// Before this many executions the server has not decided about a generic plan.
 const LEAST_WARMUP: u32 = 6;
@@ -43,10 +44,10 @@ impl Extent {
 /// What was measured of a cell.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
-    /// Round trips in nanoseconds, by round and in their order.
-    pub rounds: Vec<Vec<u64>>,
-    /// Nanoseconds.
-    pub references: Vec<Vec<u64>>,
+    /// By round.
+    pub rounds: Vec<Times>,
+    /// Of the reference query, by round.
+    pub references: Vec<Times>,
     pub error: Option<StatementError>,
 }
 
@@ -60,21 +61,21 @@ fn middle(nanos: &[u64]) -> Option<f64> {
 
 impl Samples {
     fn add(&mut self, slices: Vec<Slice>) {
-        let (mut nanos, mut reference) = (Vec::new(), Vec::new());
+        let (mut query, mut reference) = (Times::default(), Times::default());
         for slice in slices {
-            nanos.extend(slice.nanos);
+            query.extend(slice.query);
             reference.extend(slice.reference);
             self.error = self.error.take().or(slice.error);
         }
-        if !nanos.is_empty() {
-            self.rounds.push(nanos);
+        if !query.round_trip.is_empty() {
+            self.rounds.push(query);
             self.references.push(reference);
         }
     }
 
     /// Of all samples; `None` if there are none.
     pub fn round_trip(&self, judged: f64) -> Option<RoundTrip> {
-        let mut all = self.rounds.concat();
+        let mut all: Vec<u64> = self.rounds.iter().flat_map(|r| &r.round_trip).copied().collect();
         let summary = Summary::of(&mut all)?;
         Some(RoundTrip {
             samples: summary.count,
@@ -88,15 +89,28 @@ impl Samples {
         })
     }
 
+    /// Median time for which the backend ran or was blocked, where that can be told of each sample.
+    pub fn undisturbed(&self) -> Option<f64> {
+        let whole = |r: &Times| r.undisturbed.len() == r.round_trip.len();
+        let all: Vec<u64> = self.rounds.iter().flat_map(|r| &r.undisturbed).copied().collect();
+        middle(&all).filter(|_| self.rounds.iter().all(whole))
+    }
+
     /// One line for each round.
     pub fn rounds(&self) -> Vec<Round> {
         let rounds = self.rounds.iter().zip(&self.references);
         rounds
-            .filter_map(|(nanos, reference)| {
+            .filter_map(|(query, reference)| {
+                let undisturbed = |times: &Times| {
+                    let whole = times.undisturbed.len() == times.round_trip.len();
+                    middle(&times.undisturbed).filter(|_| whole)
+                };
                 Some(Round {
-                    samples: nanos.len(),
-                    median: middle(nanos)?,
-                    reference: middle(reference)?,
+                    samples: query.round_trip.len(),
+                    median: middle(&query.round_trip)?,
+                    reference: middle(&reference.round_trip)?,
+                    undisturbed: undisturbed(query),
+                    undisturbed_reference: undisturbed(reference),
                 })
             })
             .collect()

@@ -3,6 +3,7 @@
 //!
 //! Must not: let anything that explains, counts or reports into the time that is measured.
 
+mod delay;
 pub mod document;
 mod explain;
 mod facts;
@@ -206,7 +207,7 @@ pub async fn run(
         pgrunway: env!("CARGO_PKG_VERSION").to_owned(),
         taken_at: jiff::Timestamp::now().round(jiff::Unit::Second)?.to_string(),
         interrupted: false,
-        run: described(options, &path, session.is_local()),
+        run: described(options, &path, session.is_unix()),
         machine: facts::machine(),
         server: facts::server(&session).await?,
         queries: Vec::new(),
@@ -392,6 +393,7 @@ impl Runner<'_> {
                     met: met.filter(|_| failure.is_none()),
                     failure,
                     round_trip,
+                    undisturbed: samples.undisturbed(),
                     rounds: samples.rounds(),
                     plans: match mode {
                         Mode::Unprepared => None,
@@ -492,14 +494,21 @@ impl Runner<'_> {
     }
 
     fn change(&self, old: &Measured, new: &Measured, rounds: &[document::Round]) -> Option<Change> {
+        let told = |r: &document::Round| r.undisturbed.zip(r.undisturbed_reference).is_some();
+        let undisturbed = old.rounds.iter().chain(rounds).all(told);
         let pure = |rounds: &[document::Round]| -> Vec<sample::Round> {
-            let plain =
-                |r: &document::Round| sample::Round { median: r.median, reference: r.reference };
-            rounds.iter().map(plain).collect()
+            let one = |r: &document::Round| match (r.undisturbed, r.undisturbed_reference) {
+                (Some(median), Some(reference)) if undisturbed => {
+                    sample::Round { median, reference }
+                }
+                _ => sample::Round { median: r.median, reference: r.reference },
+            };
+            rounds.iter().map(one).collect()
         };
         let minimum = self.options.min_change;
         let change =
             sample::compare(&pure(&old.rounds), &pure(rounds), minimum, self.options.seed)?;
+        let (before, now) = (old.round_trip?, new.round_trip?);
         let plan = |m: &Measured| m.explain.as_ref().map(|e| e.plan.clone());
         Some(Change {
             verdict: match change.verdict {
@@ -508,12 +517,13 @@ impl Runner<'_> {
                 Judged::Faster => Verdict::Faster,
                 Judged::Unclear => Verdict::Unclear,
             },
+            undisturbed,
             adjusted: change.adjusted,
             low: change.low,
             high: change.high,
-            raw: change.raw,
             machine: change.machine,
-            tail: new.round_trip?.judged / old.round_trip?.judged,
+            raw: now.p50 / before.p50,
+            tail: now.judged / before.judged,
             confirmed: 0,
             plan_before: plan(old).filter(|old| plan(new).is_some_and(|new| new != *old)),
         })
@@ -563,8 +573,8 @@ fn dump(
         for (cell, _) in cells {
             let name = document.queries.get(cell.query).map_or("", |q| q.name.as_str());
             let Some(samples) = samples.get(cell) else { continue };
-            for (round, nanos) in samples.rounds.iter().enumerate() {
-                for nanos in nanos {
+            for (round, times) in samples.rounds.iter().enumerate() {
+                for nanos in &times.round_trip {
                     writeln!(file, "{name},{},{},{nanos}", cell.mode, round + 1)?;
                 }
             }

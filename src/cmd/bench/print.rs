@@ -72,10 +72,11 @@ fn word(change: &Change) -> String {
 
 fn against(change: &Change) -> String {
     format!(
-        "{} (99 % interval {} to {}; as measured {}, the machine {}): {}",
+        "{} (99 % interval {} to {}{}; as measured {}, the machine {}): {}",
         percent(change.adjusted),
         percent(change.low),
         percent(change.high),
+        if change.undisturbed { ", of the time that the backend ran or was blocked" } else { "" },
         percent(change.raw),
         percent(change.machine),
         word(change)
@@ -251,6 +252,9 @@ fn details(measured: &Measured) -> Vec<String> {
         if let Some(before) = &change.plan_before {
             lines.push(format!("PLAN CHANGED; the baseline's was: {before}"));
         }
+    }
+    if let Some(undisturbed) = measured.undisturbed {
+        lines.push(format!("backend, ran or blocked: {} (median)", time(undisturbed)));
     }
     lines.extend(measured.explain.iter().flat_map(|e| plan(measured, e)));
     lines

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use tokio::sync::{mpsc, oneshot};
 
+use super::delay::{Accounts, undisturbed};
 use super::document::Mode;
 use super::params::Pools;
 use crate::config::{Connect, Timeouts};
@@ -75,13 +76,47 @@ pub struct Limit {
     pub duration: Option<Duration>,
 }
 
+/// Nanoseconds of calls, in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Times {
+    /// From handing the statement over to the last row having been read.
+    pub round_trip: Vec<u64>,
+    /// For which the backend ran or was blocked; empty where that cannot be told.
+    pub undisturbed: Vec<u64>,
+}
+
+impl Times {
+    /// Adds those of another.
+    pub fn extend(&mut self, other: Self) {
+        self.round_trip.extend(other.round_trip);
+        self.undisturbed.extend(other.undisturbed);
+    }
+
+    /// Times one call. Between the two looks at the clock there is nothing but the call.
+    async fn add(
+        &mut self,
+        accounts: Option<&Accounts>,
+        call: impl Future<Output = Result<u64, StatementError>>,
+    ) -> Result<(), StatementError> {
+        let before = accounts.and_then(Accounts::look);
+        let start = Instant::now();
+        let result = call.await;
+        let took = start.elapsed();
+        result?;
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.push(nanos);
+        if let Some((before, after)) = before.zip(accounts.and_then(Accounts::look)) {
+            self.undisturbed.push(undisturbed(nanos, before, after));
+        }
+        Ok(())
+    }
+}
+
 /// What one worker measured of one cell in one round.
 #[derive(Debug, Default)]
 pub struct Slice {
-    /// Round trips in nanoseconds, in their order.
-    pub nanos: Vec<u64>,
-    /// Those of the reference.
-    pub reference: Vec<u64>,
+    pub query: Times,
+    pub reference: Times,
     pub error: Option<StatementError>,
 }
 
@@ -200,6 +235,7 @@ impl Workers {
 
 struct Session {
     bench: Bench,
+    accounts: Option<Accounts>,
     reference: Statement,
     statements: HashMap<usize, Statement>,
 }
@@ -230,7 +266,7 @@ impl Worker {
             }
         }
         if let Some(session) = self.session.take() {
-            let Session { bench, reference, statements } = session;
+            let Session { bench, reference, statements, .. } = session;
             // They send a Close each, which must come before the goodbye.
             drop((reference, statements));
             bench.close().await;
@@ -240,10 +276,18 @@ impl Worker {
     async fn open(&mut self) -> Result<Session, StatementError> {
         let bench = self.task.connect().await?;
         let reference = bench.prepare(REFERENCE).await?;
-        let mut held = self.cancellers.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(self.number, bench.canceller());
-        drop(held);
-        Ok(Session { bench, reference, statements: HashMap::new() })
+        {
+            let mut held = self.cancellers.lock().unwrap_or_else(PoisonError::into_inner);
+            held.insert(self.number, bench.canceller());
+        }
+        let accounts = match bench.is_local() {
+            true => {
+                let (backend, database) = bench.backend().await?;
+                Accounts::open(backend, &database)
+            }
+            false => None,
+        };
+        Ok(Session { bench, accounts, reference, statements: HashMap::new() })
     }
 
     async fn slice(
@@ -273,24 +317,24 @@ impl Worker {
         let seed = [self.task.seed, cell.query as u64, u64::from(self.number)];
         let random = self.draws.entry(cell).or_insert_with(|| Random::new(&seed));
 
-        refer(bench, &session.reference, &mut slice.reference).await?;
+        refer(session, &mut slice.reference).await?;
         let end = limit.duration.map(|d| Instant::now() + d);
-        slice.nanos.reserve(limit.iterations.min(10_000));
-        while slice.nanos.len() < limit.iterations
+        let accounts = session.accounts.as_ref();
+        while slice.query.round_trip.len() < limit.iterations
             && !self.stop.load(Ordering::Relaxed)
             && end.is_none_or(|end| Instant::now() < end)
         {
             let values = query.pools.draw(random);
-            let start = Instant::now();
-            let result = match cell.mode {
-                Mode::Prepared => bench.execute(&statement, &values).await,
-                Mode::Unprepared => bench.execute_unprepared(&query.sql, &statement, &values).await,
-            };
-            let took = start.elapsed();
-            result?;
-            slice.nanos.push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            let times = &mut slice.query;
+            match cell.mode {
+                Mode::Prepared => times.add(accounts, bench.execute(&statement, &values)).await?,
+                Mode::Unprepared => {
+                    let call = bench.execute_unprepared(&query.sql, &statement, &values);
+                    times.add(accounts, call).await?;
+                }
+            }
         }
-        refer(bench, &session.reference, &mut slice.reference).await
+        refer(session, &mut slice.reference).await
     }
 
     async fn plan_counts(&self) -> Result<HashMap<usize, (i64, i64)>, StatementError> {
@@ -312,15 +356,10 @@ impl Worker {
     }
 }
 
-async fn refer(
-    bench: &Bench,
-    reference: &Statement,
-    nanos: &mut Vec<u64>,
-) -> Result<(), StatementError> {
+async fn refer(session: &Session, times: &mut Times) -> Result<(), StatementError> {
     for _ in 0..REFERENCES {
-        let start = Instant::now();
-        bench.execute(reference, &[]).await?;
-        nanos.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        let call = session.bench.execute(&session.reference, &[]);
+        times.add(session.accounts.as_ref(), call).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The items of the file's lists: rules for partitioned tables, expected indexes, and targets.
+//! The items of the file's lists: rules for partitioned tables, expected indexes, queries, and targets.
 //!
 //! Must not: read a list's keys anywhere but from the table of settings.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::super::file::FileItem;
 use super::super::index_rules::{self, IndexRule};
-use super::super::rules::{self, PartitionRule};
+use super::super::rules::{self, PartitionRule, QueryRule};
 use super::super::schema::{Key, TARGETS, Value};
 use super::super::target::{self, Dsn};
 use super::super::{CONSOLE, DatabaseFilter, KnownCollector, Settings, TargetConfig, TargetKind};
@@ -74,6 +74,28 @@ pub(super) fn rule(item: &Item<'_>) -> Result<PartitionRule, ConfigError> {
     Ok(rule)
 }
 
+/// A query whose plan must read few partitions.
+pub(super) fn query(item: &Item<'_>) -> Result<QueryRule, ConfigError> {
+    let mut query = QueryRule { max_partitions: 1, ..QueryRule::default() };
+    for (key, value) in item.values.clone() {
+        match (key.as_str(), value) {
+            ("name", Value::Text(text)) => query.name = text,
+            ("database", Value::Text(text)) => query.database = text,
+            ("sql", Value::Text(text)) => query.sql = text,
+            ("max_partitions", Value::Integer(most)) => {
+                query.max_partitions = usize::try_from(most).unwrap_or(usize::MAX);
+            }
+            (key, _) => return item.fault(key, "is not read from the table of settings", REPORT),
+        }
+    }
+    for (key, text) in [("name", &query.name), ("database", &query.database), ("sql", &query.sql)] {
+        if text.is_empty() {
+            return item.fault(key, &format!("the query has no `{key}`"), "add it");
+        }
+    }
+    Ok(query)
+}
+
 /// An index that must be there.
 pub(super) fn expected_index(item: &Item<'_>) -> Result<IndexRule, ConfigError> {
     let fault = |key: &str, problem: &str, remedy: &str| item.fault(key, problem, remedy);
@@ -93,6 +115,7 @@ pub(super) fn expected_index(item: &Item<'_>) -> Result<IndexRule, ConfigError> 
                 }
             }
             ("unique", Value::Boolean(value)) => rule.unique = value,
+            ("create", Value::Text(text)) => rule.create = Some(text),
             (key, _) => return fault(key, "is not read from the table of settings", REPORT),
         }
     }

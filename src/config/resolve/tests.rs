@@ -89,8 +89,12 @@ collectors:
     seq_scan_bytes: 1000000
     bloat_largest: 20
 indexes:
-- {table: public.trades, database: trade, name: idx_trades_symbol}
+- {table: public.trades, database: trade, name: idx_trades_symbol, create: CREATE INDEX}
 - {table: 'public.*', columns: 'a, \"b c\" DESC', unique: true}
+verify:
+  queries:
+  - {name: of today, database: trade, sql: 'SELECT 1, 2', max_partitions: 2}
+  - {name: none, database: trade, sql: 'SELECT 1, 2'}
 partitions:
 - table: public.trades
   database: trade
@@ -156,6 +160,14 @@ fn a_whole_file_is_read() {
     assert_eq!(described, expected);
     assert_eq!((&*i.expected[0].table, &*i.expected[1].table), ("public.trades", "public.*"));
     assert_eq!(i.expected[0].database.as_deref(), Some("trade"));
+    assert_eq!(i.expected[0].create.as_deref(), Some("CREATE INDEX"));
+    let query = |name: &str, max_partitions| super::super::QueryRule {
+        name: name.to_owned(),
+        database: "trade".to_owned(),
+        sql: "SELECT 1, 2".to_owned(),
+        max_partitions,
+    };
+    assert_eq!(s.queries, [query("of today", 2), query("none", 1)]);
     let minute = Some(Duration::from_secs(60));
     let setting = |enabled, interval| CollectorSetting { enabled, interval };
     assert_eq!(s.collectors["cache"], setting(false, minute));
@@ -257,7 +269,7 @@ fn file_faults_name_line_column_and_remedy() {
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
             "collectors: {sizes: {}}",
-            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, cache",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, indexes, indexhealth, cache",
         ),
         (
             "listen_address: ':1'",
@@ -365,6 +377,22 @@ fn file_faults_name_line_column_and_remedy() {
         (
             "indexes: [{table: a.b, columns: 'lower(x)'}]",
             "pgrunway.yml:1:33: `columns` holds an expression; expect an index on an expression by",
+        ),
+        (
+            "verify: {queries: [{name: x, sql: SELECT 1}]}",
+            "pgrunway.yml:1:20: the query has no `database`; add it",
+        ),
+        (
+            "verify: {querys: []}",
+            "pgrunway.yml:1:10: unknown key `querys`; did you mean `queries`?",
+        ),
+        (
+            "verify: [x]",
+            "pgrunway.yml:1:9: `verify` must hold keys, not a list; keys here: queries",
+        ),
+        (
+            "verify: {queries: [{name: x, sql: '', database: d}]}",
+            "pgrunway.yml:1:35: `sql` is empty",
         ),
         ("dsn: *hunter2\n", "pgrunway.yml:1:6: alias references unknown anchor"),
         ("dsn: !!int hunter2\n", "pgrunway.yml:1:12: invalid"),

@@ -289,18 +289,71 @@ pub struct List {
 /// Rules for partitioned tables.
 pub const PARTITIONS: &str = "partitions";
 
-/// Servers and poolers with pages of their own.
-pub const TARGETS: &str = "targets";
+/// Queries whose plans `pgrunway verify` holds to few partitions.
+pub const QUERIES: &str = "verify.queries";
+
+fn query_keys() -> Vec<Key> {
+    vec![
+        Key::new("name", Kind::Text, "", "What the reports of `pgrunway verify` call it."),
+        Key::new("database", Kind::Text, "", "The database it is for."),
+        Key::new(
+            "sql",
+            Kind::Text,
+            "",
+            "One statement, with names that carry their schema and with values in the place of \
+             parameters; it is explained, never executed.",
+        ),
+        Key::new(
+            "max_partitions",
+            Kind::Integer { min: 0, max: 1_000_000 },
+            "1",
+            "Most partitions, of all tables together, that its plan may read.",
+        ),
+    ]
+}
 
 /// Indexes that must be there.
 pub const INDEXES: &str = "indexes";
 
+fn index_rule_keys() -> Vec<Key> {
+    vec![
+        Key::new(
+            "table",
+            Kind::Pattern,
+            "",
+            "The tables that must have it: `schema.table`, unquoted.",
+        ),
+        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
+        Key::new("name", Kind::Text, "", "The index by its name."),
+        Key::new(
+            "columns",
+            Kind::Text,
+            "",
+            "The index by its key columns, all of them in this order, as `a, b DESC`; it has no \
+             predicate, whatever it includes. In the reverse order it is as good.",
+        ),
+        Key::new("unique", Kind::Boolean, "false", "Whether it must be unique."),
+        Key::new(
+            "create",
+            Kind::Text,
+            "",
+            "The statement that creates it, which `pgrunway verify` prints where it is missing; nothing is \
+             compared with it.",
+        ),
+    ]
+}
+
+/// Servers and poolers with pages of their own.
+pub const TARGETS: &str = "targets";
+
 /// All lists of the file.
 pub fn lists(known: &[KnownCollector]) -> Vec<List> {
+    let begins = "- table: schema.table";
     vec![
         List { name: TARGETS, begins: "- name: shop", keys: target_keys(known) },
-        List { name: PARTITIONS, begins: "- table: schema.table", keys: partition_rule_keys() },
-        List { name: INDEXES, begins: "- table: schema.table", keys: index_rule_keys() },
+        List { name: PARTITIONS, begins, keys: partition_rule_keys() },
+        List { name: INDEXES, begins, keys: index_rule_keys() },
+        List { name: QUERIES, begins: "- name: NAME", keys: query_keys() },
     ]
 }
 
@@ -343,27 +396,6 @@ fn target_keys(known: &[KnownCollector]) -> Vec<Key> {
     };
     own.extend(keys(known).into_iter().filter(differs));
     own
-}
-
-fn index_rule_keys() -> Vec<Key> {
-    vec![
-        Key::new(
-            "table",
-            Kind::Pattern,
-            "",
-            "The tables that must have it: `schema.table`, unquoted.",
-        ),
-        Key::new("database", Kind::Pattern, "", "Their database; any if left out."),
-        Key::new("name", Kind::Text, "", "The index by its name."),
-        Key::new(
-            "columns",
-            Kind::Text,
-            "",
-            "The index by its key columns, all of them in this order, as `a, b DESC`; it has no \
-             predicate, whatever it includes. In the reverse order it is as good.",
-        ),
-        Key::new("unique", Kind::Boolean, "false", "Whether it must be unique."),
-    ]
 }
 
 fn partition_rule_keys() -> Vec<Key> {

@@ -1,0 +1,499 @@
+//! `pgrunway verify`: holds databases to expectations, says what is wrong and prints the SQL that
+//! mends it. A gate for deployments.
+//!
+//! Must not: execute what it prints, or report as passed what it could not look at.
+
+pub mod check;
+mod checks;
+mod init;
+mod report;
+mod sql;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+use crate::config::{Config, Settings};
+use crate::error::CollectError;
+use crate::pg::{Clock, Lossy, Server, Session};
+use check::{Check, Context, Found, Outcome, Scope, Selection, Severity, Status, When};
+pub use checks::all;
+use checks::databases::REACHABLE;
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people, in colours where asked.
+    #[default]
+    Text,
+    /// One object.
+    Json,
+    /// For the test report of a CI system.
+    Junit,
+    /// For the summary of a pull request.
+    Markdown,
+    /// A script for psql that mends what was found.
+    Sql,
+}
+
+impl Format {
+    /// All of them by the words of `--format`.
+    pub const WORDS: [&'static str; 5] = ["text", "json", "junit", "markdown", "sql"];
+
+    /// From a word of [`Format::WORDS`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            "junit" => Some(Self::Junit),
+            "markdown" => Some(Self::Markdown),
+            "sql" => Some(Self::Sql),
+            _ => None,
+        }
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Which checks.
+    pub selection: Selection,
+    /// Databases; those that the exporter visits if empty.
+    pub databases: Vec<String>,
+    /// The lightest finding that fails.
+    pub fail_on: Severity,
+    /// Whether to measure where an estimate would do.
+    pub exact: bool,
+    /// `statement_timeout` of what reads all data.
+    pub patience: Duration,
+    /// Form of the report.
+    pub format: Format,
+    /// Whether the text is in colours.
+    pub colour: bool,
+    /// Where it goes in place of standard output.
+    pub output: Option<PathBuf>,
+}
+
+/// What came of a run; the exit code of `verify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// 0: no finding fails.
+    Passed,
+    /// 1: one does.
+    Failed,
+    /// 2: none does, but not everything could be looked at.
+    Unchecked,
+}
+
+/// All that reports are made of.
+pub struct Run {
+    /// Of the first session.
+    pub server: Server,
+    /// `user@host:port/dbname`, without a secret.
+    pub target: String,
+    /// Unix seconds at the start.
+    pub started: f64,
+    /// From then to the end.
+    pub took: Duration,
+    /// Databases that were entered.
+    pub databases: Vec<String>,
+    /// The lightest finding that fails.
+    pub fail_on: Severity,
+    /// In the order in which they were made.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Run {
+    /// How many checks ended so.
+    pub fn count(&self, status: Status) -> usize {
+        self.outcomes.iter().filter(|o| o.status(self.fail_on) == status).count()
+    }
+
+    /// How many findings weigh so much.
+    pub fn findings(&self, severity: Severity) -> usize {
+        let all = self.outcomes.iter().flat_map(|o| &o.found.findings);
+        all.filter(|f| f.severity == severity).count()
+    }
+
+    /// The exit code: what fails counts for more than what could not be looked at.
+    pub fn verdict(&self) -> Verdict {
+        if self.count(Status::Failed) > 0 {
+            Verdict::Failed
+        } else if self.count(Status::Unchecked) > 0 {
+            Verdict::Unchecked
+        } else {
+            Verdict::Passed
+        }
+    }
+}
+
+/// Runs the checks and writes the report to `out`, or to the file that was named.
+///
+/// # Errors
+/// A check that does not exist, with the nearest; no session; the report cannot be written.
+pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyhow::Result<Verdict> {
+    let run = verify(config, wanted).await?;
+    let text = report::render(&run, wanted.format, wanted.colour)?;
+    match &wanted.output {
+        Some(path) => std::fs::write(path, text)
+            .with_context(|| format!("cannot write {}", path.display()))?,
+        None => {
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
+    }
+    Ok(run.verdict())
+}
+
+/// Runs the checks.
+///
+/// # Errors
+/// A check that does not exist, with the nearest; no session with the configured database.
+pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
+    let checks: Vec<&'static Check> = all().collect();
+    wanted.selection.validate(&checks)?;
+    let checks: Vec<&'static Check> =
+        checks.into_iter().filter(|c| wanted.selection.admits(c)).collect();
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let start = Instant::now();
+    let clock = Clock::start();
+    let home = Session::connect(config.connect(), None, config.settings().clone(), clock).await?;
+    let mut run = Run {
+        server: home.server().clone(),
+        target: config.connect().describe(),
+        started,
+        took: Duration::ZERO,
+        databases: Vec::new(),
+        fail_on: wanted.fail_on,
+        outcomes: Vec::new(),
+    };
+    let of = |scope: Scope| -> Vec<&'static Check> {
+        checks.iter().copied().filter(|c| c.scope == scope).collect()
+    };
+    let mut visitor = Visitor { config, wanted, clock, outcomes: Vec::new() };
+    let databases = visitor.databases(&home, of(Scope::Server).as_slice()).await;
+    let home = visitor.visit(home, None, &of(Scope::Server)).await;
+    if let Some(home) = home {
+        home.close().await;
+    }
+    let inside = of(Scope::Database);
+    for datname in databases? {
+        if inside.is_empty() {
+            break;
+        }
+        if visitor.enter(&datname, &inside).await {
+            run.databases.push(datname);
+        }
+    }
+    run.outcomes = visitor.outcomes;
+    run.took = start.elapsed();
+    Ok(run)
+}
+
+/// Databases that the exporter would look into, and whether it may. Names as bytes, since they need
+/// not be in this database's encoding.
+const DATABASES: &str = "\
+SELECT pg_catalog.textsend(d.datname::text) AS datname,
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may
+  FROM pg_catalog.pg_database d
+ WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
+ ORDER BY d.datname";
+
+/// Goes from database to database with one connection at a time.
+struct Visitor<'a> {
+    config: &'a Config,
+    wanted: &'a Wanted,
+    clock: Clock,
+    outcomes: Vec<Outcome>,
+}
+
+impl Visitor<'_> {
+    /// Which databases to look into. Those that somebody expects something of and that are not there
+    /// are findings of [`REACHABLE`].
+    async fn databases(
+        &mut self,
+        home: &Session,
+        selected: &[&'static Check],
+    ) -> Result<Vec<String>, CollectError> {
+        let (visited, missing) = visited(home, self.config, &self.wanted.databases).await?;
+        let mut found = checks::databases::found(&missing, &visited);
+        if visited.is_empty() && missing.is_empty() {
+            found.unchecked = Some("no database may be entered, or all are excluded".to_owned());
+        }
+        // A gate that looks at nothing must not pass, whatever else was asked for.
+        let vain = found.unchecked.is_some() || !missing.is_empty();
+        let skip = &self.wanted.selection.skip;
+        let skipped = Selection { skip: skip.clone(), ..Selection::default() };
+        if selected.iter().any(|c| c.id == REACHABLE.id) || vain && skipped.admits(&REACHABLE) {
+            self.outcomes.push(Outcome {
+                check: &REACHABLE,
+                database: None,
+                found,
+                took: Duration::ZERO,
+            });
+        }
+        Ok(visited)
+    }
+
+    /// Runs checks inside a database; whether it could be entered.
+    async fn enter(&mut self, datname: &str, checks: &[&'static Check]) -> bool {
+        let settings = self.config.settings().clone();
+        match Session::connect(self.config.connect(), Some(datname), settings, self.clock).await {
+            Ok(session) => {
+                if let Some(session) = self.visit(session, Some(datname), checks).await {
+                    session.close().await;
+                }
+                true
+            }
+            Err(e) => {
+                self.outcomes.push(Outcome {
+                    check: &REACHABLE,
+                    database: Some(datname.to_owned()),
+                    found: Found { unchecked: Some(e.to_string()), ..Found::default() },
+                    took: Duration::ZERO,
+                });
+                false
+            }
+        }
+    }
+
+    /// Runs checks on a session; those that take long on one of its own, with the longer timeout.
+    /// A session that breaks is replaced once for each check that it broke under.
+    async fn visit(
+        &mut self,
+        session: Session,
+        datname: Option<&str>,
+        checks: &[&'static Check],
+    ) -> Option<Session> {
+        let long =
+            |c: &Check| c.when == When::OnRequest || self.wanted.exact && checks::measures(c);
+        let (long, short): (Vec<_>, Vec<_>) = checks.iter().copied().partition(|c| long(c));
+        let mut current = Some(session);
+        for (batch, patient) in [(short, false), (long, true)] {
+            let mut pending = batch.into_iter().peekable();
+            if patient
+                && pending.peek().is_some()
+                && let Some(session) = current.take()
+            {
+                session.close().await;
+            }
+            while pending.peek().is_some() {
+                let session = match current.take() {
+                    Some(session) => session,
+                    None => match self.again(datname, patient).await {
+                        Ok(session) => session,
+                        Err(e) => {
+                            for check in pending.by_ref() {
+                                self.unchecked(check, datname, e.to_string());
+                            }
+                            break;
+                        }
+                    },
+                };
+                let context = Context::new(&session, self.wanted.exact);
+                while !session.is_broken()
+                    && let Some(check) = pending.next()
+                {
+                    let Some(run) = check.run else { continue };
+                    let start = Instant::now();
+                    let found = run(&context).await.unwrap_or_else(|e| Found {
+                        unchecked: Some(e.to_string()),
+                        ..Found::default()
+                    });
+                    let database = datname.map(str::to_owned);
+                    self.outcomes.push(Outcome { check, database, found, took: start.elapsed() });
+                }
+                drop(context);
+                if session.is_broken() {
+                    session.close().await;
+                } else {
+                    current = Some(session);
+                }
+            }
+        }
+        current
+    }
+
+    fn unchecked(&mut self, check: &'static Check, datname: Option<&str>, why: String) {
+        self.outcomes.push(Outcome {
+            check,
+            database: datname.map(str::to_owned),
+            found: Found { unchecked: Some(why), ..Found::default() },
+            took: Duration::ZERO,
+        });
+    }
+
+    async fn again(&self, datname: Option<&str>, patient: bool) -> anyhow::Result<Session> {
+        let mut settings: Arc<Settings> = self.config.settings().clone();
+        if patient {
+            Arc::make_mut(&mut settings).timeouts.statement = self.wanted.patience;
+        }
+        Ok(Session::connect(self.config.connect(), datname, settings, self.clock).await?)
+    }
+}
+
+/// Which databases to look into, those that were named or else those that the exporter visits; and
+/// which of those that somebody wants are not there.
+async fn visited(
+    home: &Session,
+    config: &Config,
+    named: &[String],
+) -> Result<(Vec<String>, Vec<String>), CollectError> {
+    let mut present = Vec::new();
+    for row in home.read(DATABASES).await? {
+        present.push((row.get::<Lossy>("datname")?.0, row.get::<bool>("may")?));
+    }
+    let chosen = |datname: &str| match named.is_empty() {
+        true => config.databases().admits(datname),
+        false => named.iter().any(|n| n == datname),
+    };
+    let mut wanted = expectations(config.settings());
+    wanted.retain(|datname| chosen(datname));
+    wanted.extend(named.iter().cloned());
+    let known = |datname: &str| present.iter().any(|(d, _)| d == datname);
+    let missing = wanted.iter().filter(|d| !known(d)).cloned().collect();
+    // A database that may not be entered passes by, as in the exporter, unless somebody wants it.
+    let visited = present
+        .iter()
+        .filter(|(d, may)| chosen(d) && (*may || wanted.contains(d)))
+        .map(|(d, _)| d.clone())
+        .collect();
+    Ok((visited, missing))
+}
+
+/// Databases that the file expects something of.
+fn expectations(settings: &Settings) -> BTreeSet<String> {
+    let plain = |name: &&String| !name.contains(['*', '?']);
+    let rules = settings.partitions.rules.iter().filter(|r| r.must_exist);
+    let mut all: BTreeSet<String> =
+        rules.filter_map(|r| r.database.as_ref()).filter(plain).cloned().collect();
+    let indexes = settings.indexes.expected.iter();
+    all.extend(indexes.filter_map(|r| r.database.as_ref()).filter(plain).cloned());
+    all.extend(settings.queries.iter().map(|q| q.database.clone()));
+    all
+}
+
+/// Writes expectations from the databases as they stand, as YAML for `pgrunway.yml`.
+///
+/// # Errors
+/// No session; the file exists already or cannot be written.
+pub async fn write_expectations(
+    config: &Config,
+    databases: &[String],
+    output: Option<&Path>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let text = init::text(config, databases).await?;
+    match output {
+        Some(path) => {
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(path)
+                .with_context(|| format!("cannot create {}", path.display()))?;
+            file.write_all(text.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        None => {
+            out.write_all(text.as_bytes())?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// The table of checks, for `--list`.
+pub fn list() -> String {
+    let mut out = String::new();
+    let width = all().map(|c| c.id.len()).max().unwrap_or(0);
+    for check in all() {
+        let when = if check.when == When::OnRequest { " (by --with only)" } else { "" };
+        let (id, word) = (check.id, check.severity.word());
+        out.push_str(&format!("{id:width$}  {word:7}  {}{when}\n", check.finds));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    #[test]
+    fn the_command_line_knows_every_form() {
+        for word in Format::WORDS {
+            assert!(Format::from_word(word).is_some(), "{word}");
+            assert!(cli::parse(["pgrunway", "verify", "--format", word], &[]).is_ok(), "{word}");
+        }
+    }
+
+    fn run_of(findings: Vec<check::Finding>, unchecked: Option<&str>) -> Run {
+        let check = all().next().unwrap();
+        let found =
+            Found { unchecked: unchecked.map(str::to_owned), ..Found::new("1 thing", findings) };
+        Run {
+            server: Server::default(),
+            target: "u@h/d".to_owned(),
+            started: 0.0,
+            took: Duration::ZERO,
+            databases: vec!["d".to_owned()],
+            fail_on: Severity::Error,
+            outcomes: vec![Outcome { check, database: None, found, took: Duration::ZERO }],
+        }
+    }
+
+    #[test]
+    fn what_fails_counts_for_more_than_what_was_not_looked_at() {
+        let error = || vec![REACHABLE.finding("x", "is gone")];
+        let warning = || vec![REACHABLE.finding("x", "is odd").severity(Severity::Warning)];
+        for (findings, unchecked, want) in [
+            (vec![], None, Verdict::Passed),
+            (warning(), None, Verdict::Passed),
+            (error(), None, Verdict::Failed),
+            (error(), Some("half"), Verdict::Failed),
+            (warning(), Some("half"), Verdict::Unchecked),
+            (vec![], Some("all"), Verdict::Unchecked),
+        ] {
+            assert_eq!(run_of(findings, unchecked).verdict(), want);
+        }
+    }
+
+    #[test]
+    fn colours_are_only_where_they_are_asked_for() {
+        let run = run_of(vec![REACHABLE.finding("x", "is gone").mend("SELECT 1;")], Some("half"));
+        let plain = report::render(&run, Format::Text, false).unwrap();
+        let coloured = report::render(&run, Format::Text, true).unwrap();
+        assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31;1mFAILED\x1b[0m"));
+        let mut stripped = coloured;
+        for code in ["31;1", "33;1", "36", "32", "1", "2", "0"] {
+            stripped = stripped.replace(&format!("\x1b[{code}m"), "");
+        }
+        assert_eq!(stripped, plain);
+        // What fails comes before what could not be looked at, and both are there.
+        let (failed, unchecked) = (plain.find("is gone."), plain.find("half."));
+        assert!(failed.is_some() && failed < unchecked, "{plain}");
+    }
+
+    #[test]
+    fn a_long_script_is_cut_in_the_text_and_whole_in_the_script() {
+        let long: Vec<String> = (0..60).map(|n| format!("SELECT {n};")).collect();
+        let finding = REACHABLE.finding("x", "is gone").mend(long.join("\n"));
+        let data = REACHABLE.finding("y", "is old").mend("DROP TABLE y;").deletes("Archive it.");
+        let run = run_of(vec![finding, data], None);
+        let text = report::render(&run, Format::Text, false).unwrap();
+        assert!(text.contains("SELECT 19;") && !text.contains("SELECT 20;"), "{text}");
+        assert!(text.contains("... and 40 lines more: --format sql prints them"), "{text}");
+        let script = report::render(&run, Format::Sql, false).unwrap();
+        assert!(script.contains("\nSELECT 59;\n"), "{script}");
+        // Nothing that deletes rows runs by itself.
+        assert!(
+            script.contains("\n-- THIS DELETES DATA. Archive it.\n-- DROP TABLE y;\n"),
+            "{script}"
+        );
+    }
+}

@@ -1,0 +1,401 @@
+//! What a check is, what it finds, and which ones were asked for.
+//!
+//! Must not: know a single check by name, or send a query.
+
+use std::time::Duration;
+
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::OnceCell;
+
+use super::checks::indexes::Book;
+use super::sql;
+use crate::config::suggest;
+use crate::error::{CollectError, ConfigError};
+use crate::metric::Family;
+use crate::pg::Session;
+
+/// How much a finding matters. The order is that of their weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Costs something, and will cost more.
+    Warning,
+    /// Something fails, or will before long.
+    Error,
+}
+
+impl Severity {
+    /// The word in reports and flags.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What a check looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The server: it runs once.
+    Server,
+    /// A database: it runs in each.
+    Database,
+}
+
+/// When a check runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Unless it is skipped.
+    Always,
+    /// Where `--with` or `--only` names it, because it reads all data of a table or an index.
+    OnRequest,
+}
+
+/// The future of a check.
+pub type Running<'a> = LocalBoxFuture<'a, Result<Found, CollectError>>;
+
+/// One check: a row of the table in `docs/verify.md`, and what it does.
+pub struct Check {
+    /// Stable: `group.what`.
+    pub id: &'static str,
+    /// Of its findings, unless one says less.
+    pub severity: Severity,
+    /// Server or database.
+    pub scope: Scope,
+    /// Unless asked for, or always.
+    pub when: When,
+    /// What it finds: one sentence.
+    pub finds: &'static str,
+    /// Why that matters: one sentence.
+    pub why: &'static str,
+    /// The locks it takes on users' relations, beyond none.
+    pub locks: &'static str,
+    /// Its work; `None` where that is done by who connects.
+    pub run: Option<for<'a> fn(&'a Context<'a>) -> Running<'a>>,
+}
+
+impl Check {
+    /// A finding of this check's severity.
+    pub fn finding(&'static self, object: impl Into<String>, found: impl Into<String>) -> Finding {
+        Finding {
+            severity: self.severity,
+            object: object.into(),
+            found: found.into(),
+            mend: Vec::new(),
+            caution: None,
+            deletes: false,
+        }
+    }
+
+    /// The part of the id before the dot.
+    pub fn group(&self) -> &'static str {
+        self.id.split('.').next().unwrap_or(self.id)
+    }
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// At most that of its check.
+    pub severity: Severity,
+    /// What it is about: `public.orders`, as in the labels of the metrics.
+    pub object: String,
+    /// What was found: a sentence without a full stop.
+    pub found: String,
+    /// SQL that mends it, statement by statement, for psql; empty where none can.
+    pub mend: Vec<String>,
+    /// What to know before running it.
+    pub caution: Option<String>,
+    /// Whether it deletes rows.
+    pub deletes: bool,
+}
+
+impl Finding {
+    /// Adds SQL that mends it.
+    pub fn mend(mut self, statement: impl AsRef<str>) -> Self {
+        self.mend.push(sql::tame(statement.as_ref()));
+        self
+    }
+
+    /// Says what to know before running that.
+    pub fn caution(mut self, text: impl Into<String>) -> Self {
+        self.caution = Some(text.into());
+        self
+    }
+
+    /// Says that it deletes rows, and what to do first.
+    pub fn deletes(mut self, text: &str) -> Self {
+        self.deletes = true;
+        self.caution(format!("THIS DELETES DATA. {text}"))
+    }
+
+    /// The same with less weight, or with no more than its check's.
+    pub fn severity(mut self, severity: Severity) -> Self {
+        self.severity = self.severity.min(severity);
+        self
+    }
+}
+
+/// What one check brought to light.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What was looked at, with figures: `19 indexes expected, 19 present`.
+    pub summary: String,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What could not be looked at, and why; the rest was.
+    pub unchecked: Option<String>,
+    /// Why there was nothing to do.
+    pub skipped: Option<String>,
+}
+
+impl Found {
+    /// What was looked at.
+    pub fn new(summary: impl Into<String>, findings: Vec<Finding>) -> Self {
+        Self { summary: summary.into(), findings, ..Self::default() }
+    }
+
+    /// There was nothing to do.
+    pub fn skipped(why: impl Into<String>) -> Self {
+        Self { skipped: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// What came of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// A finding weighs as much as `--fail-on` says, or more.
+    Failed,
+    /// It could not be made, or not wholly.
+    Unchecked,
+    /// There are findings, and none of them fails.
+    Remarked,
+    /// Nothing was found.
+    Passed,
+    /// Nothing to do.
+    Skipped,
+}
+
+impl Status {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Unchecked => "unchecked",
+            Self::Remarked => "remarked",
+            Self::Passed => "passed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One check on one database, or on the server.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The check.
+    pub check: &'static Check,
+    /// The database; `None` for the server.
+    pub database: Option<String>,
+    /// What it found.
+    pub found: Found,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// Judged by the lightest severity that fails.
+    pub fn status(&self, fail_on: Severity) -> Status {
+        let found = &self.found;
+        if found.findings.iter().any(|f| f.severity >= fail_on) {
+            Status::Failed
+        } else if found.unchecked.is_some() {
+            Status::Unchecked
+        } else if found.skipped.is_some() {
+            Status::Skipped
+        } else if found.findings.is_empty() {
+            Status::Passed
+        } else {
+            Status::Remarked
+        }
+    }
+}
+
+/// What a check works with: a session, and what several checks read of one database.
+pub struct Context<'a> {
+    /// In the database, or in the one that is configured for checks of the server.
+    pub session: &'a Session,
+    /// Whether to measure where an estimate would do.
+    pub exact: bool,
+    /// All indexes of the database, judged.
+    pub(super) indexes: OnceCell<Book>,
+    /// What the partitions collector exports.
+    pub(super) partitions: OnceCell<Vec<Family>>,
+}
+
+impl<'a> Context<'a> {
+    /// With nothing read yet.
+    pub fn new(session: &'a Session, exact: bool) -> Self {
+        Self { session, exact, indexes: OnceCell::new(), partitions: OnceCell::new() }
+    }
+
+    /// The database.
+    pub fn datname(&self) -> &str {
+        &self.session.server().datname
+    }
+}
+
+/// Which checks run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// If not empty, only these: ids or groups.
+    pub only: Vec<String>,
+    /// Never these.
+    pub skip: Vec<String>,
+    /// These as well, of those that run on request.
+    pub with: Vec<String>,
+}
+
+/// Whether a pattern means a check: its id, or a prefix that ends at a dot or an underscore.
+fn means(pattern: &str, id: &str) -> bool {
+    id.strip_prefix(pattern).is_some_and(|rest| {
+        rest.is_empty() || pattern.ends_with('.') || rest.starts_with(['.', '_'])
+    })
+}
+
+impl Selection {
+    /// Refuses what means no check.
+    ///
+    /// # Errors
+    /// The flag, the pattern, and the nearest id.
+    pub fn validate(&self, all: &[&'static Check]) -> Result<(), ConfigError> {
+        for (flag, patterns) in
+            [("--only", &self.only), ("--skip", &self.skip), ("--with", &self.with)]
+        {
+            for pattern in patterns {
+                let named = pattern.trim();
+                if !named.is_empty() && all.iter().any(|c| means(named, c.id)) {
+                    continue;
+                }
+                let names = all.iter().flat_map(|c| [c.id, c.group()]);
+                let remedy = match suggest::nearest(named, names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "`pgrunway verify --list` lists them".to_owned(),
+                };
+                let problem = if suggest::printable(named) {
+                    format!("there is no check `{named}`")
+                } else {
+                    "there is no such check".to_owned()
+                };
+                return Err(ConfigError::new(flag, problem, remedy));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a check is to run.
+    pub fn admits(&self, check: &Check) -> bool {
+        let among = |list: &[String]| list.iter().any(|p| means(p.trim(), check.id));
+        // A group named by --only does not start what reads all data.
+        let exactly = |list: &[String]| list.iter().any(|p| p.trim() == check.id);
+        let asked = check.when == When::Always || among(&self.with) || exactly(&self.only);
+        (self.only.is_empty() || among(&self.only)) && asked && !among(&self.skip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn check(id: &'static str, when: When) -> Check {
+        Check {
+            id,
+            severity: Severity::Warning,
+            scope: Scope::Database,
+            when,
+            finds: "",
+            why: "",
+            locks: "",
+            run: None,
+        }
+    }
+
+    static MISSING: Check = check("index.missing", When::Always);
+    static UNUSED: Check = check("index.unused", When::Always);
+    static CORRUPT: Check = check("index.corrupt", When::OnRequest);
+    static GAP: Check = check("partition.gap", When::Always);
+    static KEY: Check = check("index.foreign_key", When::Always);
+    static ALL: &[&Check] = &[&MISSING, &UNUSED, &CORRUPT, &GAP, &KEY];
+
+    #[test]
+    fn ids_and_groups_select() {
+        for (only, skip, with, want) in [
+            ("", "", "", "missing unused gap foreign_key"),
+            ("index", "", "", "missing unused foreign_key"),
+            ("index.", "index.unused", "", "missing foreign_key"),
+            ("index.foreign", "", "", "foreign_key"),
+            ("", "index", "", "gap"),
+            ("", "", "index.corrupt", "missing unused corrupt gap foreign_key"),
+            ("index.corrupt", "", "", "corrupt"),
+            ("partition", "", "index.corrupt", "gap"),
+            (
+                "index,partition.gap",
+                "index.missing, index.unused",
+                "index",
+                "corrupt gap foreign_key",
+            ),
+        ] {
+            let list =
+                |t: &str| t.split(',').filter(|t| !t.is_empty()).map(str::to_owned).collect();
+            let selection = Selection { only: list(only), skip: list(skip), with: list(with) };
+            selection.validate(ALL).unwrap();
+            let got: Vec<&str> = ALL
+                .iter()
+                .filter(|c| selection.admits(c))
+                .map(|c| c.id.split('.').nth(1).unwrap())
+                .collect();
+            assert_eq!(got.join(" "), want, "{only} {skip} {with}");
+        }
+    }
+
+    #[test]
+    fn what_means_no_check_is_refused_with_the_nearest() {
+        for (typed, said) in [
+            ("index.mising", "no check `index.mising`; did you mean `index.missing`?"),
+            ("indx", "did you mean `index`?"),
+            ("index.miss", "`pgrunway verify --list`"),
+            ("", "no such check"),
+            ("\x1b[31m", "no such check"),
+        ] {
+            let selection = Selection { skip: vec![typed.to_owned()], ..Selection::default() };
+            let e = selection.validate(ALL).unwrap_err().to_string();
+            assert!(e.starts_with("--skip: ") && e.contains(said), "{typed:?}: {e}");
+        }
+    }
+
+    #[test]
+    fn the_status_depends_on_what_fails() {
+        let outcome =
+            |found: Found| Outcome { check: &MISSING, database: None, found, took: Duration::ZERO };
+        let one = || MISSING.finding("x", "y");
+        let warned = outcome(Found::new("", vec![one()]));
+        assert_eq!(warned.status(Severity::Error), Status::Remarked);
+        assert_eq!(warned.status(Severity::Warning), Status::Failed);
+        let info = outcome(Found::new("", vec![one().severity(Severity::Info)]));
+        assert_eq!(info.status(Severity::Warning), Status::Remarked);
+        assert_eq!(one().severity(Severity::Error).severity, Severity::Warning);
+        let half = Found { unchecked: Some("half".into()), ..Found::new("", vec![one()]) };
+        assert_eq!(outcome(half.clone()).status(Severity::Error), Status::Unchecked);
+        assert_eq!(outcome(half).status(Severity::Warning), Status::Failed);
+        assert_eq!(outcome(Found::skipped("no")).status(Severity::Warning), Status::Skipped);
+        assert_eq!(outcome(Found::new("2", vec![])).status(Severity::Warning), Status::Passed);
+    }
+}

@@ -1,0 +1,428 @@
+//! The SQL that builds, completes and drops indexes, without a lock that stops reads or writes where
+//! PostgreSQL knows a way. An index of a partitioned table cannot be built CONCURRENTLY: it is created
+//! on the parent alone, then on each partition CONCURRENTLY, and these are attached.
+//!
+//! Must not: judge; or name an index of a partition as another one is named already.
+
+use std::collections::HashMap;
+
+use super::super::check::{Context, Finding};
+use super::super::sql::ident;
+use super::create::{Create, NAME_MAX, shortened};
+use crate::config::IndexRule;
+use crate::error::CollectError;
+use crate::pg::Query;
+
+/// Names of relations by oid.
+pub(super) struct Names(HashMap<i64, Name>);
+
+/// One of them.
+pub(super) struct Name {
+    /// `public.orders_pkey`, as it is.
+    pub(super) display: String,
+    /// The same, quoted where need be.
+    pub(super) sql: String,
+}
+
+const NAMES: &str = "\
+SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS display,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY ($1::pg_catalog.oid[])";
+
+impl Names {
+    pub(super) async fn read(cx: &Context<'_>, oids: &Vec<i64>) -> Result<Self, CollectError> {
+        let mut names = HashMap::new();
+        if !oids.is_empty() {
+            for row in cx.session.read(Query::new(NAMES).int8_array(oids)).await? {
+                let name = Name { display: row.get("display")?, sql: row.get("sql")? };
+                names.insert(row.get("oid")?, name);
+            }
+        }
+        Ok(Self(names))
+    }
+
+    pub(super) fn get(&self, oid: i64) -> Option<&Name> {
+        self.0.get(&oid)
+    }
+}
+
+/// A table of a partition tree.
+struct Node {
+    oid: i64,
+    parent: i64,
+    kind: String,
+    name: String,
+    sql: String,
+    schema_sql: String,
+}
+
+/// An index of it.
+struct Part {
+    oid: i64,
+    table: i64,
+    parent: Option<i64>,
+    usable: bool,
+    exclusion: bool,
+    primary: bool,
+    name: String,
+    /// With its schema.
+    sql: String,
+    /// Its constraint, quoted.
+    constraint: Option<String>,
+    definition: String,
+}
+
+struct Tree {
+    nodes: Vec<Node>,
+    parts: Vec<Part>,
+}
+
+const NODES: &str = "\
+WITH RECURSIVE tree(id, parent) AS (
+SELECT $1::int8::pg_catalog.oid, 0::pg_catalog.oid
+UNION ALL
+SELECT i.inhrelid, i.inhparent FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id
+  JOIN pg_catalog.pg_class p ON p.oid = i.inhparent AND p.relkind = 'p')
+SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, c.relkind::text AS kind, c.relname::text AS name,
+       pg_catalog.quote_ident(n.nspname) AS schema_sql,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql
+  FROM tree t
+  JOIN pg_catalog.pg_class c ON c.oid = t.id
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ ORDER BY c.relname, c.oid";
+
+/// `pg_get_indexdef` opens the table; only those are asked for on which something was found.
+const PARTS: &str = "\
+SELECT c.oid::int8 AS oid, i.indrelid::int8 AS tab, h.inhparent::int8 AS parent,
+       i.indisvalid AND i.indisready AND i.indislive AS usable, i.indisexclusion AS exclusion,
+       i.indisprimary AS prim, c.relname::text AS name,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql,
+       pg_catalog.quote_ident(k.conname) AS constraint,
+       pg_catalog.pg_get_indexdef(c.oid) AS definition
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid
+  LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')
+ WHERE i.indrelid = ANY ($1::pg_catalog.oid[])
+ ORDER BY c.relname, c.oid";
+
+impl Tree {
+    async fn read(cx: &Context<'_>, table: i64) -> Result<Self, CollectError> {
+        let mut nodes = Vec::new();
+        for row in cx.session.read(Query::new(NODES).int8(&table)).await? {
+            nodes.push(Node {
+                oid: row.get("oid")?,
+                parent: row.get("parent")?,
+                kind: row.get("kind")?,
+                name: row.get("name")?,
+                sql: row.get("sql")?,
+                schema_sql: row.get("schema_sql")?,
+            });
+        }
+        let oids: Vec<i64> = nodes.iter().map(|n| n.oid).collect();
+        let mut parts = Vec::new();
+        for row in cx.session.read(Query::new(PARTS).int8_array(&oids)).await? {
+            parts.push(Part {
+                oid: row.get("oid")?,
+                table: row.get("tab")?,
+                parent: row.get("parent")?,
+                usable: row.get("usable")?,
+                exclusion: row.get("exclusion")?,
+                primary: row.get("prim")?,
+                name: row.get("name")?,
+                sql: row.get("sql")?,
+                constraint: row.get("constraint")?,
+                definition: row.get::<Option<String>>("definition")?.unwrap_or_default(),
+            });
+        }
+        Ok(Self { nodes, parts })
+    }
+
+    fn node(&self, oid: i64) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.oid == oid)
+    }
+
+    /// Brings the partitions below `table` to have what `index` (quoted, with its schema) is on it.
+    fn complete(
+        &self,
+        out: &mut Vec<String>,
+        table: i64,
+        index: (Option<i64>, &str),
+        create: &Create,
+        constraint: Option<&str>,
+    ) {
+        for child in self.nodes.iter().filter(|n| n.parent == table) {
+            // A foreign table has no indexes.
+            if child.kind == "f" {
+                continue;
+            }
+            let attached = index.0.and_then(|id| {
+                self.parts.iter().find(|p| p.table == child.oid && p.parent == Some(id))
+            });
+            let same = || {
+                self.parts.iter().find(|p| {
+                    let found = Create::parse(&p.definition);
+                    p.table == child.oid
+                        && p.parent.is_none()
+                        && (p.usable || child.kind == "p")
+                        && p.constraint.is_some() == constraint.is_some()
+                        && found.is_some_and(|f| f.rest == create.rest && f.unique == create.unique)
+                })
+            };
+            match attached.or_else(same) {
+                Some(part) if child.kind == "p" => {
+                    let below = (Some(part.oid), part.sql.as_str());
+                    if !part.usable || attached.is_none() {
+                        self.complete(out, child.oid, below, create, constraint);
+                    }
+                    if !part.usable || attached.is_none() {
+                        out.push(attach(index.1, &part.sql));
+                    }
+                }
+                Some(part) => {
+                    if !part.usable {
+                        out.push(reindex(part));
+                    }
+                    // Again for one that is attached: the parent is told that it is valid now.
+                    if !part.usable || attached.is_none() {
+                        out.push(attach(index.1, &part.sql));
+                    }
+                }
+                None => {
+                    let name =
+                        self.free(&shortened(&format!("{}_{}", child.name, create.bare_name())));
+                    let name = ident(&name);
+                    let full = format!("{}.{name}", child.schema_sql);
+                    let (head, rest) = (create.head(), &create.rest);
+                    match (child.kind.as_str(), constraint) {
+                        ("p", Some(kind)) => {
+                            let key = key_of(rest);
+                            out.push(format!(
+                                "ALTER TABLE ONLY {} ADD CONSTRAINT {name} {kind} {key};",
+                                child.sql
+                            ));
+                            self.complete(out, child.oid, (None, &full), create, constraint);
+                        }
+                        ("p", None) => {
+                            out.push(format!(
+                                "{head} IF NOT EXISTS {name} ON ONLY {} {rest};",
+                                child.sql
+                            ));
+                            self.complete(out, child.oid, (None, &full), create, constraint);
+                        }
+                        (_, constraint) => {
+                            out.push(format!(
+                                "{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};",
+                                child.sql
+                            ));
+                            if let Some(kind) = constraint {
+                                out.push(format!(
+                                    "ALTER TABLE {} ADD CONSTRAINT {name} {kind} USING INDEX {name};",
+                                    child.sql
+                                ));
+                            }
+                        }
+                    }
+                    out.push(attach(index.1, &full));
+                }
+            }
+        }
+    }
+
+    /// A name that no index of the tree has.
+    fn free(&self, name: &str) -> String {
+        let taken = |name: &str| self.parts.iter().any(|p| p.name == name);
+        let mut free = name.to_owned();
+        let mut n = 1;
+        while taken(&free) {
+            let mut end = name.len().min(NAME_MAX - 4);
+            while !name.is_char_boundary(end) {
+                end -= 1;
+            }
+            free = format!("{}_{n}", &name[..end]);
+            n += 1;
+        }
+        free
+    }
+}
+
+fn attach(parent: &str, part: &str) -> String {
+    format!("ALTER INDEX {parent} ATTACH PARTITION {part};")
+}
+
+fn reindex(part: &Part) -> String {
+    // An exclusion constraint's cannot be rebuilt beside writes.
+    let how = if part.exclusion { "" } else { "CONCURRENTLY " };
+    format!("REINDEX INDEX {how}{};", part.sql)
+}
+
+/// `(a, b)` of `USING btree (a, b)`.
+fn key_of(rest: &str) -> &str {
+    rest.find('(').map_or(rest, |at| &rest[at..])
+}
+
+/// What was found stays found where its SQL cannot be made, because a table is locked just now.
+fn or_none(finding: Finding, made: Result<Finding, CollectError>) -> Finding {
+    made.unwrap_or_else(|e| finding.caution(format!("No SQL: {e}.")))
+}
+
+/// Adds what makes an index valid: rebuilt, or completed on the partitions that lack it.
+pub(super) async fn validate(cx: &Context<'_>, finding: Finding, id: i64) -> Finding {
+    or_none(finding.clone(), try_validate(cx, finding, id).await)
+}
+
+async fn try_validate(
+    cx: &Context<'_>,
+    finding: Finding,
+    id: i64,
+) -> Result<Finding, CollectError> {
+    const TABLE: &str = "\
+SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::int8 = $1";
+    let rows = cx.session.read(Query::new(TABLE).int8(&id)).await?;
+    let Some(row) = rows.first() else { return Ok(finding.caution("It is gone by now.")) };
+    let table: i64 = row.get("tab")?;
+    let tree = Tree::read(cx, table).await?;
+    let Some(part) = tree.parts.iter().find(|p| p.oid == id) else { return Ok(finding) };
+    if tree.node(table).is_none_or(|n| n.kind != "p") {
+        // What REINDEX CONCURRENTLY left behind has its work done by the original.
+        let leftover = |suffix: &str| {
+            part.name.rsplit_once(suffix).is_some_and(|(base, number)| {
+                number.bytes().all(|b| b.is_ascii_digit())
+                    && tree.parts.iter().any(|p| p.name == base)
+            })
+        };
+        if (leftover("_ccnew") || leftover("_ccold")) && part.constraint.is_none() {
+            return Ok(finding
+                .mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", part.sql))
+                .caution("A REINDEX CONCURRENTLY that failed left it behind."));
+        }
+        return Ok(finding.mend(reindex(part)).caution(
+            "Where it is unique, REINDEX fails as long as there are duplicates, and names one.",
+        ));
+    }
+    let Some(create) = Create::parse(&part.definition) else { return Ok(finding) };
+    if part.exclusion {
+        return Ok(finding.caution(
+            "No SQL: an exclusion constraint has to be added to each partition by ALTER TABLE.",
+        ));
+    }
+    let constraint = match (&part.constraint, part.primary) {
+        (None, _) => None,
+        (Some(_), true) => Some("PRIMARY KEY"),
+        (Some(_), false) => Some("UNIQUE"),
+    };
+    let mut steps = Vec::new();
+    tree.complete(&mut steps, table, (Some(id), &part.sql), &create, constraint);
+    if steps.is_empty() {
+        // All parts are there and valid, and it was not told.
+        let parts = tree.parts.iter().filter(|p| p.parent == Some(id));
+        steps.extend(parts.map(|p| attach(&part.sql, &p.sql)));
+    }
+    Ok(steps.into_iter().fold(finding, Finding::mend))
+}
+
+/// Adds what creates an index that the file expects, as far as it says how.
+pub(super) async fn create(
+    cx: &Context<'_>,
+    finding: Finding,
+    table: i64,
+    rule: &IndexRule,
+) -> Finding {
+    if let Some(sql) = &rule.create {
+        return match Create::parse(sql) {
+            Some(create) => new_index(cx, finding, table, &create).await,
+            None => {
+                let sql = sql.trim_end();
+                let end = if sql.ends_with(';') { "" } else { ";" };
+                finding.mend(format!("{sql}{end}")).caution(
+                    "Taken from the file as it is; a constraint locks the table while its index is built.",
+                )
+            }
+        };
+    }
+    if rule.columns.is_empty() {
+        return finding.caution(
+            "No SQL: the file says nothing but its name. With `create` it would (`pgrunway verify --init` \
+             writes it).",
+        );
+    }
+    let columns: Vec<String> = rule
+        .columns
+        .iter()
+        .map(|column| {
+            let direction = if column.descending { " DESC" } else { "" };
+            let nulls = match column.nulls_first {
+                Some(true) => " NULLS FIRST",
+                Some(false) => " NULLS LAST",
+                None => "",
+            };
+            format!("{}{direction}{nulls}", ident(&column.name))
+        })
+        .collect();
+    let plain: Vec<&str> = rule.columns.iter().map(|c| c.name.as_str()).collect();
+    let name = rule.name.clone().unwrap_or_else(|| {
+        let table = rule.table.rsplit('.').next().filter(|t| !t.contains(['*', '?']));
+        let parts: Vec<&str> = table.into_iter().chain(plain).chain(["idx"]).collect();
+        parts.join("_")
+    });
+    let create = Create::on_keys(&name, rule.unique, &columns);
+    new_index(cx, finding, table, &create).await
+}
+
+/// Adds what creates an index.
+pub(super) async fn new_index(
+    cx: &Context<'_>,
+    finding: Finding,
+    table: i64,
+    create: &Create,
+) -> Finding {
+    or_none(finding.clone(), try_new_index(cx, finding, table, create).await)
+}
+
+async fn try_new_index(
+    cx: &Context<'_>,
+    finding: Finding,
+    table: i64,
+    create: &Create,
+) -> Result<Finding, CollectError> {
+    let tree = Tree::read(cx, table).await?;
+    let Some(node) = tree.node(table) else { return Ok(finding) };
+    let (head, name, rest) = (create.head(), &create.name, &create.rest);
+    if node.kind != "p" {
+        return Ok(finding
+            .mend(format!("{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};", node.sql)));
+    }
+    let mut steps = vec![format!("{head} IF NOT EXISTS {name} ON ONLY {} {rest};", node.sql)];
+    let full = format!("{}.{name}", node.schema_sql);
+    tree.complete(&mut steps, table, (None, &full), create, None);
+    Ok(steps.into_iter().fold(finding, Finding::mend))
+}
+
+/// Adds what drops an index, or the constraint that it keeps.
+pub(super) fn drop_index(
+    names: &Names,
+    finding: Finding,
+    id: i64,
+    table: i64,
+    constraint: Option<&String>,
+    partitioned: bool,
+) -> Finding {
+    let (Some(index), Some(on)) = (names.get(id), names.get(table)) else { return finding };
+    if let Some(constraint) = constraint {
+        let sql =
+            format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {};", on.sql, ident(constraint));
+        return finding.mend(sql).caution("It waits for, and then stops, all who use the table.");
+    }
+    if partitioned {
+        // There is no CONCURRENTLY for it, and its parts cannot be dropped one by one.
+        return finding
+            .mend(format!("SET lock_timeout = '2s';\nDROP INDEX IF EXISTS {};\nRESET lock_timeout;", index.sql))
+            .caution(
+                "It cannot be dropped CONCURRENTLY: it locks the table with all partitions for a moment. \
+                 Should it give up, run it again.",
+            );
+    }
+    finding.mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", index.sql))
+}

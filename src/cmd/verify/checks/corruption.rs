@@ -1,0 +1,86 @@
+//! B-trees whose entries are out of order, by the server's own `amcheck`.
+//!
+//! Must not: take more than ACCESS SHARE: `bt_index_check`, never `bt_index_parent_check`.
+
+use super::super::check::{Check, Context, Found, Scope, Severity, When};
+use super::{constraints, counted, sorted};
+use crate::error::CollectError;
+use crate::pg::Query;
+
+static CORRUPT: Check = Check {
+    id: "index.corrupt",
+    severity: Severity::Error,
+    scope: Scope::Database,
+    when: When::OnRequest,
+    finds: "A B-tree whose entries are out of order, by amcheck's bt_index_check(); with `--exact` also \
+            one that lacks rows of its table.",
+    why: "Queries by it miss rows, and its uniqueness holds no more; a new version of the collation \
+          library does that.",
+    locks: "ACCESS SHARE on each index and its table, while it is read",
+    run: Some(|cx| Box::pin(corrupt(cx))),
+};
+
+pub(super) static CHECKS: &[&Check] = &[&CORRUPT];
+
+/// Leaves no index of a standby's unlogged tables, which are empty there.
+const BTREES: &str = "\
+SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS object,
+       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS object_sql
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+  JOIN pg_catalog.pg_am a ON a.oid = c.relam
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.amname = 'btree' AND c.relkind = 'i' AND i.indisready AND i.indisvalid
+   AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND (c.relpersistence = 'p' OR NOT pg_catalog.pg_is_in_recovery())
+ ORDER BY 2";
+
+/// ERRCODE_INDEX_CORRUPTED.
+const INDEX_CORRUPTED: &str = "XX002";
+
+async fn corrupt(cx: &Context<'_>) -> Result<Found, CollectError> {
+    let server = cx.session.server();
+    let indexes = cx.session.read(BTREES).await?;
+    if indexes.is_empty() {
+        return Ok(Found::skipped("there is no B-tree here"));
+    }
+    let Some(amcheck) = server.extensions.get("amcheck") else {
+        return Err(CollectError::Missing {
+            what: format!("the extension amcheck is not in database {}", server.datname),
+            remedy:
+                "CREATE EXTENSION amcheck; and, for a role that is no superuser, GRANT EXECUTE ON \
+                     FUNCTION bt_index_check(regclass, boolean) to it"
+                    .to_owned(),
+        });
+    };
+    let sql = format!(
+        "SELECT {}.bt_index_check($1::pg_catalog.oid::pg_catalog.regclass, {})",
+        amcheck.schema, cx.exact
+    );
+    let mut findings = Vec::new();
+    let mut failures = Vec::new();
+    for row in &indexes {
+        let (oid, object): (i64, &str) = (row.get("oid")?, row.get("object")?);
+        match cx.session.read(Query::new(&sql).int8(&oid)).await {
+            Ok(_) => {}
+            Err(e) if e.is_fatal() => return Err(e),
+            Err(CollectError::Query { sqlstate, message }) if sqlstate == INDEX_CORRUPTED => {
+                let object_sql: &str = row.get("object_sql")?;
+                findings.push(
+                    CORRUPT
+                        .finding(object, message)
+                        .mend(format!("REINDEX INDEX CONCURRENTLY {object_sql};"))
+                        .caution(
+                            "Find out why first: disk, memory, or another version of the collation \
+                             library. A unique index may have let duplicates in; REINDEX fails then, \
+                             and names one.",
+                        ),
+                );
+            }
+            Err(e) => failures.push(format!("{object}: {e}")),
+        }
+    }
+    let summary = counted(indexes.len() - failures.len(), "B-tree index", "read");
+    let unchecked = (!failures.is_empty()).then(|| constraints::hint(&failures));
+    Ok(Found { unchecked, ..Found::new(summary, sorted(findings)) })
+}

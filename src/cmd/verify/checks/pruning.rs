@@ -1,0 +1,225 @@
+//! Whether the configured queries read few partitions, by their plans.
+//!
+//! Must not: execute a query: EXPLAIN without ANALYZE, in a read-only transaction.
+
+use std::collections::BTreeSet;
+
+use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
+use super::super::sql::ident;
+use super::{constraints, counted, sorted};
+use crate::error::CollectError;
+use crate::pg::{Query, Row};
+
+static PRUNING: Check = Check {
+    id: "partition.pruning",
+    severity: Severity::Error,
+    scope: Scope::Database,
+    when: When::Always,
+    finds: "A query of `verify.queries` whose plan reads more partitions than it may.",
+    why: "It reads and locks partitions that cannot hold what it looks for, more with each new one.",
+    locks: "ACCESS SHARE on the tables of the queries while each is planned; what a query takes that \
+            writes, if it does",
+    run: Some(|cx| Box::pin(pruning(cx))),
+};
+
+pub(super) static CHECKS: &[&Check] = &[&PRUNING];
+
+/// Of the tables that a plan reads (JSON: schema and name), those that are partitions; with their
+/// root, its key, and the leaves that it has.
+const PARTITIONS: &str = "\
+WITH RECURSIVE up(id, top) AS (
+SELECT c.oid, c.oid
+  FROM pg_catalog.json_array_elements($1::json) e
+  JOIN pg_catalog.pg_namespace n ON n.nspname::text = e ->> 0
+  JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = e ->> 1
+ WHERE c.relispartition AND c.relkind IN ('r', 'f')
+UNION ALL
+SELECT up.id, i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.top)
+SELECT n.nspname::text || '.' || r.relname::text AS root, pg_catalog.count(*) AS used,
+       (WITH RECURSIVE down(id) AS (
+        SELECT r.oid UNION ALL
+        SELECT i.inhrelid FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.id)
+        SELECT pg_catalog.count(*) FROM down
+          JOIN pg_catalog.pg_class l ON l.oid = down.id AND l.relkind <> 'p') AS leaves,
+       pg_catalog.pg_get_partkeydef(r.oid) AS key
+  FROM up
+  JOIN pg_catalog.pg_class r ON r.oid = up.top AND NOT r.relispartition
+  JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+ GROUP BY r.oid, 1
+ ORDER BY 1";
+
+const SWITCH: &str = "\
+SELECT s.setting::text AS setting, s.source::text AS source
+  FROM pg_catalog.pg_settings s WHERE s.name = 'enable_partition_pruning'";
+
+/// Schema and name of every table in a plan that `EXPLAIN (FORMAT YAML, VERBOSE)` prints. It writes a
+/// string as JSON does, so that each property is a line.
+fn tables(plan: &str) -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    let mut name: Option<String> = None;
+    for line in plan.lines() {
+        let line = line.trim_start().trim_start_matches("- ");
+        let string = |text: &str| serde_json::from_str::<String>(text.trim()).ok();
+        if let Some(text) = line.strip_prefix("Relation Name:") {
+            name = string(text);
+        } else if let Some(text) = line.strip_prefix("Schema:")
+            && let (Some(schema), Some(name)) = (string(text), name.take())
+        {
+            found.insert((schema, name));
+        }
+    }
+    found
+}
+
+async fn pruning(cx: &Context<'_>) -> Result<Found, CollectError> {
+    let datname = cx.datname();
+    let queries = &cx.session.settings().queries;
+    let queries: Vec<_> = queries.iter().filter(|q| q.database == datname).collect();
+    if queries.is_empty() {
+        return Ok(Found::skipped("no query of verify.queries is for this database"));
+    }
+    let mut findings = Vec::new();
+    let mut failures = Vec::new();
+    for query in &queries {
+        if has_parameter(&query.sql) {
+            let why = "write values in the place of parameters such as $1";
+            failures.push(format!("{}: {why}", query.name));
+            continue;
+        }
+        // On a line of its own, because the query may end with a comment.
+        let sql = format!("EXPLAIN (FORMAT YAML, VERBOSE, COSTS OFF) {}\n", query.sql);
+        let rows = match cx.session.read(Query::new(&sql)).await {
+            Ok(rows) => rows,
+            Err(e) if e.is_fatal() => return Err(e),
+            Err(e) => {
+                failures.push(format!("{}: {}", query.name, explain(&e)));
+                continue;
+            }
+        };
+        let plan = rows.iter().map(|row| row.at::<&str>(0)).collect::<Result<Vec<_>, _>>()?;
+        let json = serde_json::to_string(&tables(&plan.join("\n"))).unwrap_or_default();
+        let rows = cx.session.read(Query::new(PARTITIONS).text(&json)).await?;
+        let used = rows.iter().map(|row| row.get::<i64>("used")).sum::<Result<i64, _>>()?;
+        if usize::try_from(used).is_ok_and(|used| used > query.max_partitions) {
+            findings.push(finding(cx, &query.name, query.max_partitions, &rows).await?);
+        }
+    }
+    let planned = queries.len() - failures.len();
+    let summary = counted(planned, "query", "planned");
+    let unchecked = (!failures.is_empty()).then(|| constraints::hint(&failures));
+    Ok(Found { unchecked, ..Found::new(summary, sorted(findings)) })
+}
+
+/// Whether `$1` or the like stands outside quotes. The server would take it for a broken protocol.
+fn has_parameter(sql: &str) -> bool {
+    let mut quote = None;
+    let mut last = ' ';
+    let mut chars = sql.chars().peekable();
+    while let Some(c) = chars.next() {
+        let digit = chars.peek().is_some_and(char::is_ascii_digit);
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if c == '\'' || c == '"' => quote = Some(c),
+            None if c == '$' && digit && !(last.is_alphanumeric() || last == '_') => return true,
+            None => {}
+        }
+        last = c;
+    }
+    false
+}
+
+/// What to do about a query that cannot be planned.
+fn explain(e: &CollectError) -> String {
+    match e {
+        CollectError::Query { sqlstate, .. } if sqlstate == "42P01" || sqlstate == "42883" => {
+            format!("{e}; write the names with their schema")
+        }
+        e => e.to_string(),
+    }
+}
+
+async fn finding(
+    cx: &Context<'_>,
+    name: &str,
+    most: usize,
+    rows: &[Row],
+) -> Result<Finding, CollectError> {
+    let mut reads = Vec::new();
+    let mut keys = Vec::new();
+    for row in rows {
+        let (used, leaves): (i64, i64) = (row.get("used")?, row.get("leaves")?);
+        let (root, key): (&str, &str) = (row.get("root")?, row.get("key")?);
+        reads.push(format!("{used} of {leaves} partitions of {root}"));
+        keys.push(format!("{root} by {key}"));
+    }
+    let found = format!("reads {}; {most} allowed", reads.join(" and "));
+    let switch = cx.session.read(SWITCH).await?;
+    let switch = switch.first();
+    let off = switch.map_or(Ok(false), |row| row.get::<&str>("setting").map(|s| s == "off"))?;
+    let finding = PRUNING.finding(name, found);
+    if !off {
+        return Ok(finding.caution(format!(
+            "No SQL mends it: compare the partition key itself, without a function or cast around it, \
+             with a value or a stable expression ({}).",
+            keys.join(", ")
+        )));
+    }
+    let server = cx.session.server();
+    let (database, role) = (ident(&server.datname), ident(&server.role));
+    let finding = finding.caution("enable_partition_pruning is off.");
+    Ok(match switch.map_or(Ok(""), |row| row.get::<&str>("source"))? {
+        "database" => {
+            finding.mend(format!("ALTER DATABASE {database} RESET enable_partition_pruning;"))
+        }
+        "user" => finding.mend(format!("ALTER ROLE {role} RESET enable_partition_pruning;")),
+        "database user" => finding.mend(format!(
+            "ALTER ROLE {role} IN DATABASE {database} RESET enable_partition_pruning;"
+        )),
+        _ => finding
+            .mend("ALTER SYSTEM SET enable_partition_pruning = on;")
+            .mend("SELECT pg_catalog.pg_reload_conf();"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_told_from_strings_and_names() {
+        for (sql, want) in [
+            ("SELECT $1", true),
+            ("SELECT 'it''s $1', $2::int", true),
+            ("SELECT '$1', \"$1\", a$1, $$x$$, '$'", false),
+        ] {
+            assert_eq!(has_parameter(sql), want, "{sql}");
+        }
+    }
+
+    #[test]
+    fn tables_of_a_plan() {
+        let plan = r#"- Plan: 
+    Node Type: "Append"
+    Parallel Aware: false
+    Subplans Removed: 28
+    Plans: 
+      - Node Type: "Seq Scan"
+        Parent Relationship: "Member"
+        Relation Name: "trades_2026_11_22"
+        Schema: "public"
+        Alias: "trades_1"
+        Output: 
+          - "trades_1.\"a: b\""
+        Filter: "(x = 'Relation Name: \"y\"\n        Schema: \"z\"')"
+      - Node Type: "Bitmap Heap Scan"
+        Relation Name: "odd\"na\nme"
+        Schema: "S"
+        Plans: 
+          - Node Type: "Bitmap Index Scan"
+            Index Name: "i""#;
+        let found: Vec<_> = tables(plan).into_iter().collect();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(found, [pair("S", "odd\"na\nme"), pair("public", "trades_2026_11_22")]);
+    }
+}

@@ -1,0 +1,72 @@
+//! The report as one JSON object.
+//!
+//! Must not: rename or drop a key; programs read them.
+
+use serde_json::{Value, json};
+
+use super::super::Run;
+use super::super::check::{Severity, Status};
+use super::verdict;
+
+pub(super) fn render(run: &Run) -> anyhow::Result<String> {
+    let checks: Vec<Value> = run
+        .outcomes
+        .iter()
+        .map(|o| {
+            let findings: Vec<Value> = o
+                .found
+                .findings
+                .iter()
+                .map(|f| {
+                    json!({
+                        "severity": f.severity.word(),
+                        "object": f.object,
+                        "found": f.found,
+                        "mend": f.mend,
+                        "caution": f.caution,
+                        "deletes": f.deletes,
+                    })
+                })
+                .collect();
+            json!({
+                "id": o.check.id,
+                "database": o.database,
+                "severity": o.check.severity.word(),
+                "status": o.status(run.fail_on).word(),
+                "summary": o.found.summary,
+                "why": o.check.why,
+                "unchecked": o.found.unchecked,
+                "skipped": o.found.skipped,
+                "seconds": o.took.as_secs_f64(),
+                "findings": findings,
+            })
+        })
+        .collect();
+    let report = json!({
+        "pgrunway": env!("CARGO_PKG_VERSION"),
+        "verdict": verdict(run),
+        "fail_on": run.fail_on.word(),
+        "server": {
+            "version": run.server.version,
+            "version_num": run.server.version_num,
+            "target": run.target,
+            "databases": run.databases,
+        },
+        "started": run.started,
+        "seconds": run.took.as_secs_f64(),
+        "counts": {
+            "errors": run.findings(Severity::Error),
+            "warnings": run.findings(Severity::Warning),
+            "infos": run.findings(Severity::Info),
+            "failed": run.count(Status::Failed),
+            "unchecked": run.count(Status::Unchecked),
+            "remarked": run.count(Status::Remarked),
+            "passed": run.count(Status::Passed),
+            "skipped": run.count(Status::Skipped),
+        },
+        "checks": checks,
+    });
+    let mut text = serde_json::to_string_pretty(&report)?;
+    text.push('\n');
+    Ok(text)
+}

@@ -1,0 +1,62 @@
+//! Reports of one run, in the forms that people and pipelines read.
+//!
+//! Must not: leave out a finding or what could not be looked at, or show a secret.
+
+mod json;
+mod junit;
+mod markdown;
+mod script;
+mod text;
+
+use super::check::{Severity, Status};
+use super::{Format, Run, Verdict};
+
+/// The whole report.
+///
+/// # Errors
+/// A value could not be written as JSON.
+pub(super) fn render(run: &Run, format: Format, colour: bool) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Text => text::render(run, colour),
+        Format::Json => json::render(run)?,
+        Format::Junit => junit::render(run),
+        Format::Markdown => markdown::render(run),
+        Format::Sql => script::render(run),
+    })
+}
+
+fn verdict(run: &Run) -> &'static str {
+    match run.verdict() {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "failed",
+        Verdict::Unchecked => "unchecked",
+    }
+}
+
+/// `1 error`, `2 errors`.
+fn plural(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// `2 errors, 1 warning, 3 remarks, 1 check not made, 20 passed, 2 skipped`; what there is none of is
+/// left out, but for errors and warnings.
+fn counts(run: &Run) -> String {
+    let mut parts = vec![
+        plural(run.findings(Severity::Error), "error"),
+        plural(run.findings(Severity::Warning), "warning"),
+    ];
+    let remarks = run.findings(Severity::Info);
+    if remarks > 0 {
+        parts.push(plural(remarks, "remark"));
+    }
+    let unchecked = run.outcomes.iter().filter(|o| o.found.unchecked.is_some()).count();
+    if unchecked > 0 {
+        parts.push(format!("{} not made or not wholly", plural(unchecked, "check")));
+    }
+    parts.push(format!("{} passed", run.count(Status::Passed)));
+    let skipped = run.count(Status::Skipped);
+    if skipped > 0 {
+        parts.push(format!("{skipped} without anything to do"));
+    }
+    parts.join(", ")
+}

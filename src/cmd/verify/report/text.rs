@@ -1,0 +1,180 @@
+//! The report for a terminal: the sum first, what fails before what passes.
+//!
+//! Must not: let a control character of a name through.
+
+use super::super::Run;
+use super::super::check::{Finding, Outcome, Severity, Status};
+use super::super::sql::{one_line, printable};
+use super::{counts, verdict};
+
+const RED: &str = "31;1";
+const YELLOW: &str = "33;1";
+const CYAN: &str = "36";
+const GREEN: &str = "32";
+const BOLD: &str = "1";
+const DIM: &str = "2";
+/// Lines of SQL that are shown for one finding.
+const LONGEST: usize = 24;
+
+struct Page {
+    out: String,
+    colour: bool,
+}
+
+impl Page {
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    /// Words broken at 100 columns, each line after an indent.
+    fn paragraph(&mut self, indent: &str, lead: &str, text: &str) {
+        let mut line = format!("{indent}{lead}");
+        let mut empty = lead.is_empty();
+        let hang = format!("{indent}{}", " ".repeat(lead.chars().count()));
+        for word in one_line(text).split(' ') {
+            if !empty && line.chars().count() + word.chars().count() >= 100 {
+                self.line(&line);
+                line = hang.clone();
+                empty = true;
+            }
+            if !line.ends_with(' ') && !empty {
+                line.push(' ');
+            }
+            line.push_str(word);
+            empty = false;
+        }
+        self.line(&line);
+    }
+}
+
+pub(super) fn render(run: &Run, colour: bool) -> String {
+    let mut page = Page { out: String::new(), colour };
+    let code = match verdict(run) {
+        "passed" => GREEN,
+        "failed" => RED,
+        _ => YELLOW,
+    };
+    let word = page.paint(code, &verdict(run).to_uppercase());
+    let head = page.paint(BOLD, "pgrunway verify:");
+    page.line(&format!("{head} {word}, {}", counts(run)));
+    let place = format!(
+        "PostgreSQL {}, {}, {}, {:.1} s",
+        run.server.version,
+        run.target,
+        match run.databases.as_slice() {
+            [] => "no database".to_owned(),
+            [one] => format!("database {one}"),
+            several => format!("databases {}", several.join(", ")),
+        },
+        run.took.as_secs_f64()
+    );
+    let place = page.paint(DIM, &one_line(&place));
+    page.line(&place);
+
+    findings(&mut page, run, Status::Failed, "Failed");
+    unchecked(&mut page, run);
+    findings(&mut page, run, Status::Remarked, "Remarks");
+    table(&mut page, run, Status::Passed, "Passed");
+    table(&mut page, run, Status::Skipped, "Nothing to do");
+    page.out
+}
+
+/// Findings that fail, or those that do not, of all checks.
+fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
+    let fails = status == Status::Failed;
+    let mut all: Vec<(&Outcome, &Finding)> = run
+        .outcomes
+        .iter()
+        .flat_map(|o| o.found.findings.iter().map(move |f| (o, f)))
+        .filter(|(_, f)| (f.severity >= run.fail_on) == fails)
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    all.sort_by_key(|(_, f)| std::cmp::Reverse(f.severity));
+    page.line("");
+    let title = page.paint(BOLD, title);
+    page.line(&title);
+    for (outcome, finding) in all {
+        let (code, word) = match finding.severity {
+            Severity::Error => (RED, "error"),
+            Severity::Warning => (YELLOW, "warning"),
+            Severity::Info => (CYAN, "info"),
+        };
+        let word = page.paint(code, &format!("{word:7}"));
+        let id = page.paint(BOLD, outcome.check.id);
+        page.line("");
+        let object = one_line(&finding.object);
+        let at = match &outcome.database {
+            Some(database) => format!("{object} in {}", one_line(database)),
+            None => object,
+        };
+        page.line(&format!("  {word}  {id}  {at}"));
+        page.paragraph("           ", "", &format!("{}.", finding.found));
+        page.paragraph("           ", "Why:  ", outcome.check.why);
+        if let Some(caution) = &finding.caution {
+            page.paragraph("           ", "Note: ", caution);
+        }
+        if finding.mend.is_empty() {
+            continue;
+        }
+        page.line("           Mend:");
+        let sql = printable(&finding.mend.join("\n"));
+        let lines: Vec<&str> = sql.lines().collect();
+        let shown = if lines.len() > LONGEST { LONGEST - 4 } else { lines.len() };
+        for line in lines.iter().take(shown) {
+            let line = page.paint(CYAN, line);
+            page.line(&format!("             {line}"));
+        }
+        if shown < lines.len() {
+            let more = lines.len() - shown;
+            page.line(&format!("             ... and {more} lines more: --format sql prints them"));
+        }
+    }
+}
+
+/// What could not be looked at, whether or not the rest of the check failed.
+fn unchecked(page: &mut Page, run: &Run) {
+    let all: Vec<(&Outcome, &String)> =
+        run.outcomes.iter().filter_map(|o| Some((o, o.found.unchecked.as_ref()?))).collect();
+    if all.is_empty() {
+        return;
+    }
+    page.line("");
+    let title = page.paint(BOLD, "Could not be checked");
+    page.line(&title);
+    for (outcome, why) in all {
+        let id = page.paint(YELLOW, outcome.check.id);
+        let at = outcome.database.as_deref().map(|d| format!(" in {}", one_line(d)));
+        page.line(&format!("  {id}{}", at.unwrap_or_default()));
+        page.paragraph("           ", "", &format!("{why}."));
+    }
+}
+
+fn table(page: &mut Page, run: &Run, status: Status, title: &str) {
+    let rows: Vec<&Outcome> =
+        run.outcomes.iter().filter(|o| o.status(run.fail_on) == status).collect();
+    if rows.is_empty() {
+        return;
+    }
+    let width = |text: fn(&Outcome) -> usize| rows.iter().map(|o| text(o)).max().unwrap_or(0);
+    let (ids, databases) = (
+        width(|o| o.check.id.len()),
+        width(|o| o.database.as_ref().map_or(0, |d| one_line(d).chars().count())),
+    );
+    page.line("");
+    let title = page.paint(BOLD, title);
+    page.line(&title);
+    for outcome in rows {
+        let id = format!("{:ids$}", outcome.check.id);
+        let id = if status == Status::Passed { page.paint(GREEN, &id) } else { id };
+        let database = one_line(outcome.database.as_deref().unwrap_or_default());
+        let what = outcome.found.skipped.as_ref().unwrap_or(&outcome.found.summary);
+        page.line(&format!("  {id}  {database:databases$}  {}", one_line(what)));
+    }
+}

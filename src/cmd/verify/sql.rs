@@ -1,0 +1,153 @@
+//! SQL as text: quoting, and what a terminal may get to see of it.
+//!
+//! Must not: let a control character of a name through to a terminal.
+
+/// A string literal.
+pub fn literal(text: &str) -> String {
+    // Backslashes mean themselves whatever standard_conforming_strings says.
+    let escape = if text.contains('\\') { " E" } else { "" };
+    format!("{escape}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
+}
+
+/// An identifier that the server has not quoted: in quotes, unless it can be no key word.
+pub fn ident(name: &str) -> String {
+    let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    // No key word holds a digit, or more than one underscore.
+    let free = name.bytes().any(|b| b.is_ascii_digit()) || name.matches('_').count() > 1;
+    if start && name.bytes().all(plain) && free {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Whether a character may move the cursor, hide what follows or turn it around.
+fn hazardous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+                       | '\u{feff}')
+}
+
+/// A statement whose quoted names are rewritten as `U&"..."` where they hold control characters, so
+/// that it can be printed and still be run. Everything else stays.
+pub fn tame(sql: &str) -> String {
+    if !sql.chars().any(hazardous) {
+        return sql.to_owned();
+    }
+    let mut out = String::with_capacity(sql.len());
+    let mut rest = sql;
+    while let Some(at) = rest.find(['"', '\'', '-']) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let quote = if from.starts_with('"') { '"' } else { '\'' };
+        let end = if from.starts_with('-') {
+            // To the end of a comment, which may hold a quote.
+            let comment = from.starts_with("--");
+            let end = if comment { from.find('\n').unwrap_or(from.len()) } else { 1 };
+            out.push_str(&from[..end]);
+            rest = &from[end..];
+            continue;
+        } else {
+            closing(from, quote)
+        };
+        let token = &from[..end];
+        if quote == '"' && token.chars().any(hazardous) {
+            out.push_str("U&\"");
+            for c in token[1..].chars() {
+                match c {
+                    '\\' => out.push_str("\\\\"),
+                    c if hazardous(c) => out.push_str(&format!("\\{:04X}", u32::from(c))),
+                    c => out.push(c),
+                }
+            }
+        } else {
+            out.push_str(token);
+        }
+        rest = &from[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a quoted token that begins `text` ends; a doubled quote does not end it.
+fn closing(text: &str, quote: char) -> usize {
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        if c == quote {
+            match chars.peek() {
+                Some((_, next)) if *next == quote => {
+                    chars.next();
+                }
+                _ => return at + quote.len_utf8(),
+            }
+        }
+    }
+    text.len()
+}
+
+/// Text for a terminal or a log: line ends stay, other control characters show as `\u{1b}`.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            c if hazardous(c) => out.extend(c.escape_unicode()),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As [`printable`], in one line.
+pub fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n").replace('\t', "\\t")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn quotes() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\b"), " E'a\\\\b'");
+        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        for (name, want) in [
+            ("user", "\"user\""),
+            ("t_1", "t_1"),
+            ("1t", "\"1t\""),
+            ("T1", "\"T1\""),
+            ("a_b_c", "a_b_c"),
+            ("current_user", "\"current_user\""),
+        ] {
+            assert_eq!(ident(name), want);
+        }
+    }
+
+    #[test]
+    fn names_that_would_move_the_cursor_are_written_as_escapes() {
+        for (sql, want) in [
+            ("DROP INDEX public.x;", "DROP INDEX public.x;"),
+            ("DROP INDEX \"a\u{1b}b\";", "DROP INDEX U&\"a\\001Bb\";"),
+            ("DROP INDEX \"a\n\\\"\"b\".\"c\";", "DROP INDEX U&\"a\\000A\\\\\"\"b\".\"c\";"),
+            ("SELECT 'a\"b', \"x\u{202e}y\"", "SELECT 'a\"b', U&\"x\\202Ey\""),
+            ("-- it's \"one\nDROP \"x\ty\"", "-- it's \"one\nDROP U&\"x\\0009y\""),
+            ("a - 'b\n'", "a - 'b\n'"),
+        ] {
+            assert_eq!(tame(sql), want);
+        }
+        assert_eq!(printable("a\x1b[31m\nb"), "a\\u{1b}[31m\nb");
+        assert_eq!(one_line("a\nb"), "a\\nb");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_leaves_no_escape_in_a_name(name in any::<String>(), sql in any::<String>()) {
+            let _ = tame(&sql);
+            let tamed = tame(&format!("DROP INDEX {};", ident(&name)));
+            prop_assert!(!tamed.chars().any(hazardous));
+            prop_assert!(!printable(&sql).replace(['\n', '\t'], "").chars().any(hazardous));
+        }
+    }
+}
