@@ -6,29 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod promql;
+mod rules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use promql::{assert_exported, repo, tool};
+use rules::{files, json, rules, yaml};
 use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct RuleFile {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    rules: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-struct Rule {
-    alert: String,
-    expr: String,
-    labels: BTreeMap<String, String>,
-    annotations: BTreeMap<String, String>,
-}
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct TestFile {
@@ -47,28 +32,6 @@ struct AlertTest {
     exp_alerts: Vec<serde_json::Value>,
 }
 
-fn rules() -> Vec<Rule> {
-    let mut rules = Vec::new();
-    for file in files("alerts/rules") {
-        let text = std::fs::read_to_string(repo(&file)).unwrap();
-        let file: RuleFile =
-            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
-        rules.extend(file.groups.into_iter().flat_map(|g| g.rules));
-    }
-    assert!(!rules.is_empty());
-    rules
-}
-
-/// The files of a folder, relative to the checkout.
-fn files(folder: &str) -> Vec<String> {
-    let mut files: Vec<String> = std::fs::read_dir(repo(folder))
-        .unwrap()
-        .map(|e| format!("{folder}/{}", e.unwrap().file_name().to_string_lossy()))
-        .collect();
-    files.sort();
-    files
-}
-
 #[test]
 fn promtool_and_amtool_accept_the_rules_and_the_examples() {
     for (name, args) in [
@@ -84,22 +47,89 @@ fn promtool_and_amtool_accept_the_rules_and_the_examples() {
     }
 }
 
+/// `tests/docs.rs` holds its text to the rules; here it is what the operator takes.
+#[test]
+fn the_manifest_holds_all_groups_and_nothing_else() {
+    let manifest = json("alerts/prometheusrule.yml");
+    assert_eq!(manifest["apiVersion"], "monitoring.coreos.com/v1");
+    assert_eq!(manifest["kind"], "PrometheusRule");
+    assert_eq!(manifest["metadata"]["name"], "pgrunway");
+    let keys = |v: &Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&manifest), ["apiVersion", "kind", "metadata", "spec"]);
+    assert_eq!(keys(&manifest["spec"]), ["groups"]);
+    let groups: Vec<Value> = files("alerts/rules")
+        .iter()
+        .flat_map(|f| json(f)["groups"].as_array().unwrap().clone())
+        .collect();
+    let same = manifest["spec"]["groups"] == Value::from(groups.clone());
+    assert!(same, "the manifest is stale: UPDATE_DOCS=1 cargo test --test docs");
+    // The operator refuses two groups of one name.
+    let names: BTreeSet<&str> = groups.iter().map(|g| g["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), groups.len());
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("groups.yml");
+    std::fs::write(&file, manifest["spec"].to_string()).unwrap();
+    let checked = tool("promtool", &["check", "rules", file.to_str().unwrap()]);
+    let found = format!("{} rules found", rules().len());
+    assert!(checked.as_ref().is_ok_and(|said| said.contains(&found)), "{checked:?}");
+}
+
+#[test]
+fn alertmanager_names_only_alerts_that_there_are() {
+    let all: BTreeSet<String> = rules().into_iter().map(|r| r.alert).collect();
+    let text = std::fs::read_to_string(repo("alerts/alertmanager.example.yml")).unwrap();
+    let matchers = text.lines().filter(|l| l.contains("alertname ") && !l.contains("group_by"));
+    let quoted = matchers.flat_map(|l| l.split('"').skip(1).step_by(2)).collect::<Vec<_>>();
+    let named: BTreeSet<&str> = quoted.iter().flat_map(|q| q.split('|')).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(all.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn every_alert_is_routed_by_its_severity() {
+    for rule in rules() {
+        let severity = &rule.labels["severity"];
+        let receiver = match severity.as_str() {
+            "page" => "pager",
+            "warning" => "team",
+            _ => "notes",
+        };
+        let args = [
+            "config",
+            "routes",
+            "test",
+            "--config.file=alerts/alertmanager.example.yml",
+            &format!("--verify.receivers={receiver}"),
+            &format!("alertname={}", rule.alert),
+            &format!("severity={severity}"),
+        ];
+        let routed = tool("amtool", &args);
+        assert!(routed.is_ok(), "{}: {routed:?}", rule.alert);
+    }
+}
+
 #[test]
 fn every_rule_test_passes() {
-    for file in files("alerts/tests") {
-        let tested = tool("promtool", &["test", "rules", &file]);
-        assert!(tested.is_ok(), "{file}: {}", tested.unwrap_err());
-    }
+    let files = files("alerts/tests");
+    // promtool works through them one after the other, on one core.
+    std::thread::scope(|scope| {
+        let test = |file| scope.spawn(move || tool("promtool", &["test", "rules", file]));
+        let tests: Vec<_> = files.iter().map(|file| (file, test(file))).collect();
+        for (file, tested) in tests {
+            let tested = tested.join().unwrap();
+            assert!(tested.is_ok(), "{file}: {}", tested.unwrap_err());
+        }
+    });
 }
 
 #[test]
 fn every_alert_has_a_case_that_fires_and_one_that_must_not() {
     let (mut fires, mut silent) = (BTreeSet::new(), BTreeSet::new());
     for file in files("alerts/tests") {
-        let text = std::fs::read_to_string(repo(&file)).unwrap();
-        let parsed: TestFile =
-            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
-        for case in parsed.tests.into_iter().flat_map(|t| t.alert_rule_test) {
+        for case in yaml::<TestFile>(&file).tests.into_iter().flat_map(|t| t.alert_rule_test) {
             if case.exp_alerts.is_empty() { &mut silent } else { &mut fires }
                 .insert(case.alertname);
         }

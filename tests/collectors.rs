@@ -572,7 +572,7 @@ fn the_golden_files_pass_the_linter() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for name in pgrunway::collectors::ALL.iter().map(|c| c.name()) {
         let file = std::fs::File::open(golden.join(format!("{name}.prom"))).unwrap();
-        let out = std::process::Command::new("promtool")
+        let out = std::process::Command::new(common::tools::program("promtool"))
             .args(["check", "metrics"])
             .stdin(file)
             .output()

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod promql;
+mod rules;
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -39,6 +42,8 @@ fn generated_documentation_is_current() {
     check("docs/config.md", None, &docgen::configuration());
     check("docs/recommendations.md", None, &docgen::recommendations());
     check("README.md", Some("collectors"), &docgen::collectors());
+    check("docs/alerts.md", None, &rules::table(promql::collectors));
+    check("alerts/prometheusrule.yml", None, &rules::manifest());
     check("docs/verify.md", Some("checks"), &docgen::checks());
 }
 

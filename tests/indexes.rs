@@ -231,6 +231,7 @@ fn expect(table: &str, name: Option<&str>, columns: &[(&str, bool)], unique: boo
         nulls_first: None,
     });
     IndexRule {
+        create: None,
         table: table.to_owned(),
         database: Some("postgres".to_owned()),
         name: name.map(str::to_owned),

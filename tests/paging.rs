@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+mod rules;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,31 +14,11 @@ use common::http::value;
 use common::process::Process;
 use common::prometheus::Prometheus;
 use pgrunway::cmd::cluster::Cluster;
-use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-#[derive(Deserialize)]
-struct RuleFile {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    rules: Vec<Rule>,
-}
-
-#[derive(Deserialize)]
-struct Rule {
-    alert: String,
-    expr: String,
-}
-
 fn expression(alert: &str) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/rules/latency.yml");
-    let file: RuleFile = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let mut rules = file.groups.into_iter().flat_map(|group| group.rules);
-    rules.find(|rule| rule.alert == alert).unwrap().expr
+    rules::rules().into_iter().find(|rule| rule.alert == alert).unwrap().expr
 }
 
 /// Calls of pg_sleep, four at a time: of 30 to 45 ms, or of 60 ms.
@@ -81,26 +61,25 @@ impl Sleepers {
     }
 }
 
-/// Unix seconds when the p95 of the last minute, by the server's own log, first was above `bound`
-/// seconds, with at least a hundred calls.
-fn crossed(cluster: &Cluster, bound: f64) -> Option<f64> {
+/// When each call of `app` ended, in Unix seconds, and how long it took, by the server's own log.
+fn calls(cluster: &Cluster) -> Vec<(f64, f64)> {
     let log = std::fs::read_to_string(cluster.log_path()).unwrap();
-    let calls: Vec<(f64, f64)> = log
-        .lines()
-        .filter(|line| line.starts_with('@') && line.contains(" ms  execute "))
-        .map(|line| {
-            let at = line[1..].split(' ').next().unwrap().parse().unwrap();
-            let (_, rest) = line.split_once("duration: ").unwrap();
-            (at, rest.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3)
-        })
-        .collect();
-    (100..calls.len()).map(|n| &calls[..=n]).find_map(|until| {
-        let end = until.last().unwrap().0;
-        let minute: Vec<f64> =
-            until.iter().filter(|(at, _)| *at > end - 60.0).map(|(_, x)| *x).collect();
-        let slow = minute.iter().filter(|x| **x > bound).count();
-        (slow * 20 > minute.len()).then_some(end)
-    })
+    let lines = log.lines().filter(|line| line.starts_with('@') && line.contains(" ms  execute "));
+    let call = |line: &str| {
+        let at = line[1..].split(' ').next().unwrap().parse().unwrap();
+        let (_, rest) = line.split_once("duration: ").unwrap();
+        (at, rest.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3)
+    };
+    lines.map(call).collect()
+}
+
+/// Whether the p95 of the last minute of these calls is above `bound` seconds.
+fn above(calls: &[(f64, f64)], bound: f64) -> bool {
+    let end = calls.last().unwrap().0;
+    let minute = calls.iter().filter(|(at, _)| *at > end - 60.0);
+    let (slow, all) =
+        minute.fold((0, 0), |(slow, all), (_, x)| (slow + i32::from(*x > bound), all + 1));
+    slow * 20 > all
 }
 
 fn now() -> f64 {
@@ -123,10 +102,16 @@ async fn a_p95_that_crosses_the_objective_is_true_within_two_scrapes_and_45_ms_n
     let sleepers = Sleepers::start(&cluster).await;
     let enough = "rate(pg_query_duration_seconds_count{datname=\"shop\"}[5m]) >= 1";
     prometheus.wait(&format!("{p95} and ignoring (window, quantile) {enough}")).await;
-    let end = Instant::now() + Duration::from_secs(15);
+    let limit = Instant::now() + Duration::from_secs(120);
+    let mut end = Instant::now() + Duration::from_secs(15);
     while Instant::now() < end {
         let firing = prometheus.query(&alert).await;
-        assert!(firing.is_empty(), "at 45 ms: {firing:?}");
+        if !firing.is_empty() {
+            // Where the machine is late, these are not calls of 45 ms: that is no near miss.
+            assert!(above(&calls(&cluster), 0.046), "at 45 ms: {firing:?}");
+            assert!(Instant::now() < limit, "this machine is too slow to sleep for 45 ms");
+            end = Instant::now() + Duration::from_secs(15);
+        }
         sleep(Duration::from_millis(500)).await;
     }
     let near = prometheus.query(p95).await[0].1;
@@ -134,18 +119,23 @@ async fn a_p95_that_crosses_the_objective_is_true_within_two_scrapes_and_45_ms_n
     let objective = prometheus.query("pg_latency_objective_seconds").await[0].1;
     assert_eq!(objective, 0.05);
 
+    let switched = now();
     sleepers.slow.store(true, Ordering::Relaxed);
     let labels = [("datname", "shop"), ("window", "1m"), ("quantile", "0.95")];
-    let above = |t: &str| value(t, "pg_query_latency_seconds", &labels) > Some(0.05);
-    exporter.wait("a p95 above 50 ms", above).await;
+    let shows = |t: &str| value(t, "pg_query_latency_seconds", &labels) > Some(0.05);
+    exporter.wait("a p95 above 50 ms", shows).await;
     let shown = now();
     let firing = prometheus.wait(&alert).await;
     let fired = now();
     assert_eq!(firing.len(), 1);
     assert_eq!(firing[0].0["datname"], "shop");
+    // The estimate may be ahead of the truth.
+    sleep(Duration::from_secs(3)).await;
     sleepers.stop().await;
 
-    let crossed = crossed(&cluster, 0.05).unwrap();
+    let calls = calls(&cluster);
+    let mut slow = (1..=calls.len()).map(|n| &calls[..n]).filter(|c| c[c.len() - 1].0 > switched);
+    let crossed = slow.find(|c| above(c, 0.05)).unwrap().last().unwrap().0;
     println!(
         "p95 crossed; exported {:.1} s later; true in Prometheus {:.1} s after that",
         shown - crossed,

@@ -14,6 +14,7 @@ use std::process::Stdio;
 use common::demo::Demo;
 use common::http::value;
 use common::prometheus::Prometheus;
+use common::tools::program;
 use pgrunway::docgen;
 use pgrunway::render::PROCESS_METRICS;
 
@@ -73,7 +74,7 @@ async fn the_demo_tells_the_truth_and_prometheus_stores_it() {
     assert_eq!(indexes.count(), 19, "the report says 18");
 
     // Clean, and nothing that is not in the catalogue.
-    let mut promtool = std::process::Command::new("promtool")
+    let mut promtool = std::process::Command::new(program("promtool"))
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

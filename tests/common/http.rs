@@ -33,6 +33,24 @@ pub async fn request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Answer {
+    send(address, method, path, headers, "").await
+}
+
+/// POSTs JSON; panics after ten seconds.
+pub async fn post(address: SocketAddr, path: &str, json: &serde_json::Value) -> Answer {
+    let body = json.to_string();
+    let length = body.len().to_string();
+    let headers = [("Content-Type", "application/json"), ("Content-Length", &length)];
+    send(address, "POST", path, &headers, &body).await
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
     let start = Instant::now();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -41,6 +59,7 @@ pub async fn request(
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         head.push_str("Connection: close\r\n\r\n");
+        head.push_str(body);
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();

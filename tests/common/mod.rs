@@ -9,11 +9,13 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod alertmanager;
 pub mod demo;
 pub mod http;
 pub mod pgbouncer;
 pub mod process;
 pub mod prometheus;
+pub mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;

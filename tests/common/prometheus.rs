@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
 use super::http;
+use super::tools::{free_address, program};
 
 /// A running Prometheus; killed when dropped, its folder removed.
 pub struct Prometheus {
@@ -31,7 +32,7 @@ impl Prometheus {
              - job_name: pgrunway\n  http_sd_configs:\n  - url: http://{exporter}/targets\n    \
              refresh_interval: 1s\n"
         );
-        Self::start_configured(config, &[]).await
+        Self::configured(&config, &[]).await
     }
 
     /// As [`Prometheus::start`], with the seconds between two scrapes and flags of the test's own.
@@ -49,17 +50,17 @@ impl Prometheus {
             list(rules.iter().map(|p| format!("'{}'", p.display())).collect()),
             list(targets.iter().map(|a| format!("'{a}'")).collect()),
         );
-        Self::start_configured(config, flags).await
+        Self::configured(&config, flags).await
     }
 
-    async fn start_configured(config: String, flags: &[&str]) -> Self {
+    /// With a configuration of the test's own, whose paths are absolute.
+    pub async fn configured(config: &str, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let address = free_address();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let child = Command::new("prometheus")
+        let child = Command::new(program("prometheus"))
             .arg(format!("--config.file={}", file.display()))
             .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
             .arg(format!("--web.listen-address={address}"))

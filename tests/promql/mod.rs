@@ -6,6 +6,9 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod labels;
+#[allow(clippy::duplicate_mod, reason = "some test binaries have `common` too")]
+#[path = "../common/tools.rs"]
+mod tools;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ pub fn repo(path: &str) -> PathBuf {
 
 /// Runs a tool that `scripts/deps test` installs; its output, stdout before stderr, on success.
 pub fn tool(name: &str, args: &[&str]) -> Result<String, String> {
-    let out: Output = Command::new(name)
+    let out: Output = Command::new(tools::program(name))
         .args(args)
         .current_dir(repo(""))
         .output()
@@ -141,4 +144,14 @@ pub fn rules() -> Vec<(String, String)> {
     assert!(!all.is_empty());
     all.sort();
     all
+}
+
+/// The collectors that an expression rests on, by name.
+pub fn collectors(expression: &str) -> BTreeSet<String> {
+    let known = Catalogue::ours();
+    let series = metrics(expression);
+    let used: BTreeSet<&str> = series.iter().filter_map(|s| known.family(s)).collect();
+    let all = pgrunway::collectors::ALL.iter();
+    let rests = all.filter(|c| c.metrics().iter().any(|m| used.contains(m.name)));
+    rests.map(|c| c.name().to_owned()).collect()
 }
