@@ -5,60 +5,42 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod boards;
 mod promql;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use promql::{assert_exported, assert_parse, metrics, repo};
-use serde_json::Value;
+use boards::{Probe, concrete, folder, generated, legend_labels, panels, probes, shipped};
+use promql::labels::Catalogue;
+use promql::{assert_parse, metrics};
 
-fn dashboards() -> Vec<(String, Value)> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(repo("dashboards")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "json") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            let json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
-            all.push((name, json));
+#[test]
+fn each_is_what_its_source_says() {
+    let generated = generated();
+    if std::env::var_os("UPDATE_DASHBOARDS").is_some() {
+        for (name, text) in &generated {
+            std::fs::write(folder().join(name), text).unwrap();
         }
     }
-    assert!(!all.is_empty(), "no dashboard found");
-    all
-}
-
-/// Panels with data, those inside collapsed rows too.
-fn panels(dashboard: &Value) -> Vec<&Value> {
-    let mut out = Vec::new();
-    let mut todo: Vec<&Value> = dashboard["panels"].as_array().unwrap().iter().collect();
-    while let Some(panel) = todo.pop() {
-        todo.extend(panel["panels"].as_array().into_iter().flatten());
-        if panel["type"] != "row" {
-            out.push(panel);
-        }
+    for (name, text) in &generated {
+        let there = std::fs::read_to_string(folder().join(name)).unwrap_or_default();
+        assert!(
+            there == *text,
+            "{name} is stale: UPDATE_DASHBOARDS=1 cargo test --test dashboards"
+        );
     }
-    out
-}
-
-fn expressions(dashboard: &Value) -> BTreeSet<String> {
-    panels(dashboard)
-        .iter()
-        .flat_map(|p| p["targets"].as_array().unwrap())
-        .map(|t| t["expr"].as_str().unwrap().to_owned())
-        .collect()
-}
-
-fn concrete(expression: &str) -> String {
-    expression
-        .replace("$__rate_interval", "1m")
-        .replace("$__range", "1h")
-        .replace("$__interval", "15s")
+    let names = |all: Vec<String>| all.into_iter().collect::<BTreeSet<_>>();
+    assert_eq!(
+        names(shipped().into_iter().map(|(n, _)| n).collect()),
+        names(generated.into_iter().map(|(n, _)| n).collect()),
+        "a dashboard without a source"
+    );
 }
 
 #[test]
 fn each_has_its_own_uid_and_unique_panels() {
     let mut uids = BTreeSet::new();
-    for (name, dashboard) in dashboards() {
+    for (name, dashboard) in shipped() {
         let uid = dashboard["uid"].as_str().unwrap();
         assert!(!uid.is_empty() && uid.len() <= 40, "{name}: Grafana takes at most 40 characters");
         assert!(uids.insert(uid.to_owned()), "{name}: uid {uid} twice");
@@ -72,12 +54,15 @@ fn each_has_its_own_uid_and_unique_panels() {
 }
 
 #[test]
-fn each_panel_has_a_unit_a_description_and_the_variable_as_its_source() {
-    for (name, dashboard) in dashboards() {
+fn each_panel_tells_what_it_shows_of_whom_and_what_nothing_means() {
+    for (name, dashboard) in shipped() {
         for panel in panels(&dashboard) {
             let at = format!("{name}: {}", panel["title"]);
-            let unit = panel["fieldConfig"]["defaults"]["unit"].as_str();
+            let defaults = &panel["fieldConfig"]["defaults"];
+            let unit = defaults["unit"].as_str();
             assert!(unit.is_some_and(|u| !u.is_empty()), "{at}: no unit");
+            let nothing = defaults["noValue"].as_str();
+            assert!(nothing.is_some_and(|n| !n.is_empty()), "{at}: would say No data");
             let description = panel["description"].as_str().unwrap_or_default();
             assert!(description.ends_with('.'), "{at}: no description");
             assert_eq!(panel["datasource"]["uid"], "${datasource}", "{at}");
@@ -86,6 +71,10 @@ fn each_panel_has_a_unit_a_description_and_the_variable_as_its_source() {
             for target in targets {
                 assert_eq!(target["datasource"]["uid"], "${datasource}", "{at}");
                 let expr = target["expr"].as_str().unwrap();
+                let short =
+                    |part: &str| part.starts_with(char::is_alphabetic) && part.contains('>');
+                let left = expr.contains('@') || expr.split('<').skip(1).any(short);
+                assert!(!left, "{at}: what the source abbreviates is not written out: {expr}");
                 assert!(expr.contains(r#"job=~"$job""#), "{at}: not bound to the job: {expr}");
                 assert!(expr.contains(r#"instance=~"$instance""#), "{at}: {expr}");
             }
@@ -95,7 +84,7 @@ fn each_panel_has_a_unit_a_description_and_the_variable_as_its_source() {
 
 #[test]
 fn panels_do_not_overlap_and_stay_on_the_grid() {
-    for (name, dashboard) in dashboards() {
+    for (name, dashboard) in shipped() {
         let mut cells = BTreeSet::new();
         for panel in dashboard["panels"].as_array().unwrap() {
             let at = |key: &str| panel["gridPos"][key].as_u64().unwrap();
@@ -106,32 +95,119 @@ fn panels_do_not_overlap_and_stay_on_the_grid() {
                 }
             }
         }
+        // No holes either: every line of the grid is full.
+        let lines = cells.iter().map(|(_, y)| y + 1).max().unwrap();
+        assert_eq!(cells.len() as u64, lines * 24, "{name}: a hole between panels");
     }
 }
 
 #[test]
 fn the_variables_are_there() {
-    for (name, dashboard) in dashboards() {
+    for (name, dashboard) in shipped() {
         let list = dashboard["templating"]["list"].as_array().unwrap();
         let names: Vec<&str> = list.iter().map(|v| v["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["datasource", "job", "instance", "datname"], "{name}");
+        assert_eq!(names[..4], ["datasource", "job", "instance", "database"], "{name}");
         assert_eq!(list[0]["type"], "datasource", "{name}");
+        let used = dashboard["panels"].to_string().contains("$table");
+        assert_eq!(names[4..] == ["table"], used, "{name}: {names:?}");
     }
+}
+
+#[test]
+fn links_lead_to_dashboards_and_runbooks_that_exist() {
+    let boards: BTreeSet<String> =
+        shipped().iter().map(|(_, d)| d["uid"].as_str().unwrap().to_owned()).collect();
+    let runbooks = boards::common().runbooks;
+    let mut seen = BTreeSet::new();
+    for (name, dashboard) in shipped() {
+        let text = dashboard.to_string();
+        for url in text.split(r#""url":""#).skip(1).map(|rest| rest.split('"').next().unwrap()) {
+            if let Some(rest) = url.strip_prefix("/d/") {
+                let uid = rest.split('?').next().unwrap();
+                assert!(boards.contains(uid), "{name}: no dashboard {uid}");
+                assert!(url.contains("${__url_time_range}"), "{name}: {url} forgets the time");
+            } else if let Some(page) = url.strip_prefix(&runbooks) {
+                let there = page.is_empty()
+                    || page.starts_with('$')
+                    || promql::repo("docs/runbooks").join(page).is_file();
+                assert!(there, "{name}: no runbook {page}");
+                seen.insert(page.to_owned());
+            } else {
+                assert_eq!(url, "", "{name}: leads elsewhere");
+            }
+        }
+    }
+    // A panel for each alert, so that who is paged finds the picture from the dashboard too.
+    for (alert, _) in promql::rules() {
+        assert!(seen.contains(&format!("{alert}.md")), "no panel leads to the runbook of {alert}");
+    }
+    let alert = std::fs::read_to_string(promql::repo("alerts/rules/health.yml")).unwrap();
+    assert!(alert.contains(&runbooks), "the rules link to runbooks elsewhere");
 }
 
 #[test]
 fn each_expression_parses() {
-    let all = dashboards().iter().flat_map(|(_, d)| expressions(d)).map(|e| concrete(&e)).collect();
+    let all = probes().iter().map(|p| concrete(&p.expr, "1m", "1h")).collect();
     assert_parse(&all);
 }
 
+/// The names that a panel shows: those of its legend, or its columns.
+fn shown(probe: &Probe) -> Vec<String> {
+    legend_labels(&probe.legend)
+}
+
 #[test]
-fn each_metric_is_one_that_we_export() {
-    for (name, dashboard) in dashboards() {
-        for expression in expressions(&dashboard) {
-            assert_exported(&name, &concrete(&expression), &["ALERTS"]);
+fn each_metric_and_label_is_one_that_we_export() {
+    let catalogue = Catalogue::ours();
+    for probe in probes() {
+        let faults =
+            catalogue.faults(&probe.at, &concrete(&probe.expr, "1m", "1h"), &shown(&probe));
+        assert!(faults.is_empty(), "{}", faults.join("\n"));
+    }
+}
+
+#[test]
+fn a_metric_that_is_gone_is_missed_by_name() {
+    let catalogue = Catalogue::ours();
+    let mut users: Vec<(String, String)> = promql::rules();
+    users.extend(probes().into_iter().map(|p| (p.at, concrete(&p.expr, "1m", "1h"))));
+    let mut used: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (at, expression) in &users {
+        for series in metrics(expression) {
+            if let Some(family) = catalogue.family(&series) {
+                used.entry(family.to_owned()).or_default().insert(at);
+            }
         }
     }
+    assert!(used.len() > 60, "{}", used.len());
+    for (metric, broken) in used {
+        let without = catalogue.without(&metric);
+        let faults: BTreeSet<String> =
+            users.iter().flat_map(|(at, e)| without.faults(at, e, &[])).collect();
+        for at in broken {
+            let named = faults.iter().any(|f| f.starts_with(at) && f.contains(&metric));
+            assert!(named, "without {metric} nothing is said of {at}: {faults:?}");
+        }
+    }
+}
+
+#[test]
+fn a_label_that_is_not_there_is_found() {
+    let faults = |e: &str, shown: &[&str]| {
+        let shown: Vec<String> = shown.iter().map(|s| (*s).to_owned()).collect();
+        Catalogue::ours().faults("here", e, &shown).len()
+    };
+    assert_eq!(
+        faults("sum by (datname) (pg_database_size_bytes{datname=~\"a\"})", &["datname"]),
+        0
+    );
+    assert_eq!(faults("sum by (relname) (pg_database_size_bytes)", &[]), 1);
+    assert_eq!(faults("pg_database_size_bytes{relname=\"a\"}", &[]), 1);
+    assert_eq!(faults("pg_database_size_bytes", &["relname"]), 1);
+    assert_eq!(faults("pg_up * on (relname) pg_up", &[]), 1);
+    assert_eq!(faults("sum by (le) (rate(pg_query_duration_seconds_bucket[5m]))", &["le"]), 0);
+    assert_eq!(faults("sum by (le) (rate(pg_query_duration_seconds_count[5m]))", &[]), 1);
+    assert_eq!(faults("label_replace(pg_up, \"new\", \"$1\", \"job\", \"(.*)\")", &["new"]), 0);
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //! the catalogue, and asks promtool whether expressions parse.
 //!
 //! Must not: judge whether an expression is right; the rule tests do.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod labels;
 #[allow(clippy::duplicate_mod, reason = "some test binaries have `common` too")]
 #[path = "../common/tools.rs"]
 mod tools;
@@ -11,6 +13,8 @@ mod tools;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use labels::Catalogue;
 
 /// A path below the checkout.
 pub fn repo(path: &str) -> PathBuf {
@@ -117,41 +121,37 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
     found
 }
 
-/// Fails unless we export every metric of an expression; `others` are Prometheus' own.
+/// Fails unless we export every metric of an expression with the labels that it names; `others` are
+/// Prometheus' own besides [`labels::PROMETHEUS`].
 pub fn assert_exported(at: &str, expression: &str, others: &[&str]) {
-    let known = catalogue();
-    let used = metrics(expression);
-    assert!(!used.is_empty(), "{at}: no metric in {expression}");
-    for series in used {
-        let exported = known.contains(family(&series, &known));
-        assert!(
-            exported || others.contains(&series.as_str()),
-            "{at}: nothing exports {series}, in {expression}"
-        );
+    let faults = Catalogue::ours().with(others).faults(at, expression, &[]);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Name and expression of every shipped alert.
+pub fn rules() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(repo("alerts/rules")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let file: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        for group in file["groups"].as_array().unwrap() {
+            for rule in group["rules"].as_array().unwrap() {
+                let text = |key: &str| rule[key].as_str().unwrap().to_owned();
+                all.push((text("alert"), text("expr")));
+            }
+        }
     }
+    assert!(!all.is_empty());
+    all.sort();
+    all
 }
 
 /// The collectors that an expression rests on, by name.
 pub fn collectors(expression: &str) -> BTreeSet<String> {
-    let known = catalogue();
-    let used: BTreeSet<String> =
-        metrics(expression).iter().map(|series| family(series, &known).to_owned()).collect();
+    let known = Catalogue::ours();
+    let series = metrics(expression);
+    let used: BTreeSet<&str> = series.iter().filter_map(|s| known.family(s)).collect();
     let all = pgrunway::collectors::ALL.iter();
     let rests = all.filter(|c| c.metrics().iter().any(|m| used.contains(m.name)));
     rests.map(|c| c.name().to_owned()).collect()
-}
-
-/// Names of everything that may be on `/metrics`.
-fn catalogue() -> BTreeSet<String> {
-    let declared = pgrunway::docgen::catalogue().into_iter().map(|m| m.name);
-    declared.chain(pgrunway::render::PROCESS_METRICS.iter().copied()).map(str::to_owned).collect()
-}
-
-/// The family that a series name belongs to: a histogram's parts are named after it.
-fn family<'a>(series: &'a str, known: &BTreeSet<String>) -> &'a str {
-    ["_bucket", "_count", "_sum"]
-        .iter()
-        .filter_map(|suffix| series.strip_suffix(suffix))
-        .find(|base| known.contains(*base))
-        .unwrap_or(series)
 }
