@@ -36,8 +36,13 @@ verify:
 "#;
 
 /// Checks whose findings no SQL mends, or that have a test of their own below.
-const ELSEWHERE: [&str; 4] =
-    ["database.reachable", "index.sequential_scans", "partition.missing", "settings.role"];
+const ELSEWHERE: [&str; 5] = [
+    "database.reachable",
+    "index.sequential_scans",
+    "partition.missing",
+    "settings.recommended",
+    "settings.role",
+];
 
 #[tokio::test]
 async fn every_planted_fault_is_found_mended_and_gone() {
@@ -475,4 +480,25 @@ async fn a_standby_is_looked_at_for_what_it_knows() {
         .map(|c| c["id"].as_str().unwrap())
         .collect();
     assert_eq!(skipped, ["statistics.age", "vacuum.age", "vacuum.wraparound"]);
+}
+
+#[tokio::test]
+async fn recommendations_are_given_on_request_with_their_sql() {
+    let cluster = common::server_with(&[("fsync", "off"), ("track_io_timing", "on")], &[]).await;
+    let gate = Gate::new(&cluster, "host: {memory: 16GB}\n");
+    let (_, report) = gate.json(&[]).await;
+    let ids = |report: &serde_json::Value| -> Vec<String> {
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(!ids(&report).contains(&"settings.recommended".to_owned()), "it was not asked for");
+    let (code, report) = gate.json(&["--only", "settings.recommended"]).await;
+    assert_eq!(code, 1, "{report:#}");
+    let found = gate::found(&report);
+    let has = |rule: &str| found.contains(&("settings.recommended".to_owned(), rule.to_owned()));
+    assert!(has("settings.fsync") && has("settings.shared_buffers"), "{found:?}");
+    assert!(!has("settings.track_io_timing"), "{found:?}");
+    let text = report.to_string();
+    assert!(text.contains("ALTER SYSTEM SET shared_buffers = '4GB';"), "{report:#}");
+    assert!(text.contains("settings.work_mem"), "not judged after so short a time: {report:#}");
 }

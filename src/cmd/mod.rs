@@ -2,6 +2,7 @@
 //!
 //! Must not: be imported by anything but `main` and tests.
 
+pub mod advice;
 pub mod bench;
 pub mod cluster;
 pub mod demo;

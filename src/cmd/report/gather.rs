@@ -14,10 +14,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::queries::{self, Benched};
 use super::view;
+use crate::cmd::advice::{self, noted};
 use crate::collectors::index_health::catalogue::{self, Bloat, Names};
 use crate::config::Config;
 use crate::derive::index::{Facts, Limits, Verdicts, judge};
-use crate::derive::recommend::{self, Checkpoints, Connections, Counted, Setting, Temporary};
+use crate::derive::recommend::{self, Connections};
 use crate::error::CollectError;
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
 use crate::poller::Poller;
@@ -131,7 +132,7 @@ pub async fn gather(
         _ => None,
     };
     let settings = noted(&mut notes, "settings", settings(&session).await);
-    let facts = server(&session, config, peak, &mut notes).await;
+    let facts = advice::server(&session, Some(peak), &mut notes).await;
     let server = session.server().clone();
     session.close().await;
 
@@ -179,11 +180,7 @@ async fn connect(config: &Config, datname: Option<&str>, clock: Clock) -> anyhow
     Ok(Session::connect(config.connect(), datname, settings, clock).await?)
 }
 
-fn noted<T>(notes: &mut Vec<String>, what: &str, result: Result<T, CollectError>) -> Option<T> {
-    result.map_err(|e| notes.push(format!("{what}: {e}"))).ok()
-}
-
-type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, (Connections, f64));
+type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, Connections);
 
 /// Runs the collectors, and looks at every snapshot that they give.
 async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
@@ -228,7 +225,7 @@ async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
     }
     let snapshot = snapshots.borrow().clone();
     poller.stop().await;
-    (snapshot, cache, (peak, 0.0))
+    (snapshot, cache, peak)
 }
 
 /// A row of `pg_stat_statements`: database, role and `queryid`, and the counters in [`COUNTERS`]'s
@@ -399,85 +396,6 @@ async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
         .collect())
 }
 
-/// Since the statistics were reset; WAL since its own were (14 and later).
-async fn server(
-    session: &Session,
-    config: &Config,
-    (peak, _): (Connections, f64),
-    notes: &mut Vec<String>,
-) -> recommend::Server {
-    let version = session.server().version_num;
-    let host = &config.settings().host;
-    let mut facts = recommend::Server {
-        memory: host.memory,
-        // There are at most some thousands.
-        cpus: host.cpus.map(|cpus| cpus as f64),
-        connections: Some(peak),
-        latency_objective: Some(config.settings().objectives.latency),
-        ..recommend::Server::default()
-    };
-    let read = crate::collectors::recommendations::settings(session).await;
-    facts.settings = noted(notes, "settings", read).unwrap_or_default();
-    let checkpoints = if version >= 170_000 {
-        "SELECT c.num_timed::float8, c.num_requested::float8, {age}(c.stats_reset) \
-           FROM pg_catalog.pg_stat_checkpointer c"
-    } else {
-        "SELECT c.checkpoints_timed::float8, c.checkpoints_req::float8, {age}(c.stats_reset) \
-           FROM pg_catalog.pg_stat_bgwriter c"
-    };
-    if let Some([timed, requested, span]) = counters(session, checkpoints, notes).await {
-        facts.checkpoints = Some(Checkpoints { timed, requested, span });
-    }
-    if version >= 140_000 {
-        let wal = "SELECT w.wal_bytes::float8, {age}(w.stats_reset) FROM pg_catalog.pg_stat_wal w";
-        if let Some([amount, span]) = counters(session, wal, notes).await {
-            facts.wal = Some(Counted { amount, span });
-        }
-    }
-    // The youngest reset of those that count: what came before it elsewhere makes the rate too high by
-    // no more than that database's share.
-    let temporary = "\
-        SELECT pg_catalog.sum(s.temp_files)::float8, pg_catalog.sum(s.temp_bytes)::float8, \
-               {age}(COALESCE(pg_catalog.min(s.stats_reset), pg_catalog.pg_postmaster_start_time())) \
-          FROM pg_catalog.pg_stat_database s";
-    if let Some([files, amount, span]) = counters(session, temporary, notes).await {
-        facts.temporary = Some(Temporary { files, bytes: Counted { amount, span } });
-    }
-    if let Some(extension) = session.server().extensions.get("pg_stat_statements")
-        && extension.version >= (1, 9)
-    {
-        let sql = format!(
-            "SELECT i.dealloc::float8, {{age}}(i.stats_reset) FROM {}.pg_stat_statements_info() i",
-            extension.schema
-        );
-        if let Some([amount, span]) = counters(session, &sql, notes).await {
-            facts.evictions = Some(Counted { amount, span });
-        }
-    }
-    facts
-}
-
-/// One row of numbers; `{age}(x)` stands for the seconds since `x`.
-async fn counters<const N: usize>(
-    session: &Session,
-    sql: &str,
-    notes: &mut Vec<String>,
-) -> Option<[f64; N]> {
-    let age = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - ";
-    let sql = expand(sql, age);
-    let rows = noted(notes, "statistics of the server", session.read(sql.as_str()).await)?;
-    let row = rows.first()?;
-    let mut numbers = [0.0; N];
-    for (i, number) in numbers.iter_mut().enumerate() {
-        *number = row.at::<Option<f64>>(i).ok()??;
-    }
-    Some(numbers)
-}
-
-fn expand(sql: &str, age: &str) -> String {
-    sql.replace("{age}(", age)
-}
-
 async fn database(config: &Config, name: &str, clock: Clock) -> anyhow::Result<Database> {
     let session = connect(config, Some(name), clock).await?;
     let read = async {
@@ -534,10 +452,5 @@ impl Gathered {
             });
         }
         tables
-    }
-
-    /// Whether the setting is known to be on.
-    pub fn is_on(&self, name: &str) -> bool {
-        self.facts.settings.get(name) == Some(&Setting::Flag(true))
     }
 }

@@ -50,7 +50,8 @@ pub enum Scope {
 pub enum When {
     /// Unless it is skipped.
     Always,
-    /// Where `--with` or `--only` names it, because it reads all data of a table or an index.
+    /// Where `--with` or `--only` names it: it reads all data of a table or an index, or gives
+    /// advice only.
     OnRequest,
 }
 

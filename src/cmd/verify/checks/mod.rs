@@ -11,6 +11,7 @@ pub(super) mod databases;
 pub(super) mod indexes;
 mod partitions;
 mod pruning;
+mod recommended;
 mod settings;
 mod tables;
 
@@ -27,6 +28,7 @@ const GROUPS: &[&[&Check]] = &[
     constraints::CHECKS,
     tables::CHECKS,
     settings::CHECKS,
+    recommended::CHECKS,
 ];
 
 /// Every check there is, in the order of reports and of `docs/verify.md`.
