@@ -115,12 +115,12 @@ impl Leftovers {
 }
 
 /// Of these backends, those that are at work for us, with their start. Behind a pooler a connection
-/// outlives its client, and idles or works for others; without one, an idle backend notices that it
-/// was left. Our mark stands at the end, and the view cuts long texts.
+/// outlives its client, and idles or works for others, or for us again, and then this very query is
+/// what it is at; without one, an idle backend notices that it was left. Our mark stands at the end, and the view cuts long texts.
 const ALIVE: &str = "\
 SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start)
   FROM pg_catalog.pg_stat_get_activity(NULL) a
- WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL
+ WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
    AND a.state IS DISTINCT FROM 'idle'
    AND (a.query LIKE '%/* pgrunway */%' OR pg_catalog.length(a.query) >= 1000)";
 

@@ -130,7 +130,9 @@ impl Rhythm {
     }
 
     fn rank(&self, order: usize) -> Rank {
-        let midnight = self.civil.time() == jiff::civil::Time::midnight();
+        // Of hours it is chance which zone's midnight the last one ends at.
+        let days = !matches!(self.step, Step::Fixed(width) if width % (24 * HOUR) != 0);
+        let midnight = days && self.civil.time() == jiff::civil::Time::midnight();
         let step = match self.step {
             Step::Months(_) => 2,
             Step::Days(_) => 1,
@@ -233,6 +235,15 @@ mod tests {
 
     fn spans(bounds: &[&str], zone: &TimeZone) -> Vec<(i128, i128)> {
         bounds.windows(2).map(|w| (at(w[0], zone), at(w[1], zone))).collect()
+    }
+
+    #[test]
+    fn hours_that_end_at_a_zones_midnight_are_hours_in_utc_all_the_same() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let bounds = ["2026-11-22T22:00", "2026-11-22T23:00", "2026-11-23T00:00"];
+        let spans = spans(&bounds, &TimeZone::UTC);
+        let rhythm = Rhythm::detect(&spans, &[TimeZone::UTC, berlin]).unwrap();
+        assert_eq!((rhythm.step, rhythm.zone), (Step::Fixed(HOUR), TimeZone::UTC));
     }
 
     fn next(bounds: &[&str], zone: &TimeZone, zones: &[TimeZone]) -> (Step, String) {
