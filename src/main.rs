@@ -4,6 +4,7 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
@@ -16,6 +17,8 @@ use pgrunway::logging;
 /// Wrong flags, environment or file, as clap has it too.
 const USAGE: u8 = 2;
 const FAILED: u8 = 1;
+/// How long threads that still block are waited for at the end.
+const LEFTOVERS: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let known = cmd::known();
@@ -31,7 +34,12 @@ fn main() -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(invocation)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(invocation));
+            // A lookup of a name cannot be cancelled; dropping the runtime would wait for it.
+            runtime.shutdown_timeout(LEFTOVERS);
+            outcome
+        }
         Err(e) => Err(e.into()),
     };
     match outcome {

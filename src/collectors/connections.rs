@@ -114,7 +114,9 @@ fn activity(version_num: i32) -> String {
     let copy = if version_num >= 140_000 {
         "UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_copy p"
     } else {
-        ""
+        // 13 has no progress of COPY; pg_dump is told by its text.
+        "UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_get_activity(NULL) p \
+          WHERE p.query ~* '^[[:space:]]*copy[[:space:](]'"
     };
     format!(
         "\

@@ -96,8 +96,9 @@ fn ratio(used: f64, most: f64) -> Option<f64> {
     (most > 0.0).then(|| used / most)
 }
 
+/// The sizes of `SHOW USERS` are padded with blanks.
 fn number(row: &[Option<String>], column: Option<usize>) -> Option<f64> {
-    let value: f64 = row.get(column?)?.as_deref()?.parse().ok()?;
+    let value: f64 = row.get(column?)?.as_deref()?.trim().parse().ok()?;
     value.is_finite().then_some(value)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Must not: call a standby late because its primary is idle, or current because its link is cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
@@ -21,7 +21,7 @@ static LAG: Metric = Metric::gauge(
     "pg_replication_lag_seconds",
     &[],
     "Age of the data: on a standby seconds since the last replayed commit \
-     (pg_last_xact_replay_timestamp()) or since all that was received had been replayed over a working \
+     (pg_last_xact_replay_timestamp()) or since what the primary had at an earlier look was replayed, over a working \
      link, 0 while that is so; 0 on a primary, absent where nothing was replayed yet.",
 );
 static LAST_REPLAY: Metric = Metric::gauge(
@@ -126,7 +126,7 @@ SELECT pg_catalog.pg_is_in_recovery(),
        pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8,
        pg_catalog.date_part('epoch', pg_catalog.pg_last_xact_replay_timestamp())::float8,
        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END,
-       pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn(),
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::float8,
        CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
             THEN pg_catalog.current_setting('primary_conninfo', true) <> '' END,
        r.status, pg_catalog.date_part('epoch', r.last_msg_receipt_time)::float8,
@@ -176,6 +176,9 @@ fn subscriptions(version_num: i32) -> String {
     )
 }
 
+/// Looks that are remembered until what the primary had by then is replayed.
+const MOST_MARKS: usize = 1_000;
+
 /// The collector.
 pub struct Replication;
 
@@ -190,8 +193,8 @@ pub struct Standby {
     pub last_replay: Option<f64>,
     /// Whether replay is paused.
     pub paused: Option<bool>,
-    /// Whether everything received was replayed.
-    pub replayed_all: Option<bool>,
+    /// Bytes: position up to which it is replayed.
+    pub replayed: Option<f64>,
     /// Whether a primary to stream from is configured.
     pub follows: Option<bool>,
     /// State of the WAL receiver, where there is one.
@@ -254,6 +257,8 @@ pub struct Rows {
 pub struct State {
     /// Unix seconds at which the standby was last known to have all that its primary had.
     current_at: Option<f64>,
+    /// Ends of the primary's WAL and when they were seen, until they are replayed.
+    marks: VecDeque<(f64, f64)>,
     errors: Rollup<1>,
     ids: BTreeMap<[String; 2], i64>,
 }
@@ -317,7 +322,7 @@ impl Standby {
             now: row.at(1)?,
             last_replay: row.at(2)?,
             paused: row.at(3)?,
-            replayed_all: row.at(4)?,
+            replayed: row.at(4)?,
             follows: row.at(5)?,
             receiver: row.at(6)?,
             last_message: row.at(7)?,
@@ -327,6 +332,28 @@ impl Standby {
 
     fn streams(&self) -> bool {
         self.receiver.as_deref() == Some("streaming")
+    }
+}
+
+impl State {
+    /// What the primary had at an earlier look and is replayed now shows that the data is as new as
+    /// that look, however long ago a transaction committed: a load or an index build takes hours.
+    fn mark(&mut self, standby: &Standby) {
+        let Some(replayed) = standby.replayed else { return };
+        if let Some(behind) = standby.behind.filter(|_| standby.streams()) {
+            let end = replayed + behind;
+            if self.marks.back().is_some_and(|(position, _)| *position > end) {
+                // Another timeline.
+                self.marks.clear();
+            }
+            if self.marks.len() < MOST_MARKS {
+                self.marks.push_back((end, standby.now));
+            }
+        }
+        while let Some((_, at)) = self.marks.front().filter(|(position, _)| *position <= replayed) {
+            self.current_at = Some(*at);
+            self.marks.pop_front();
+        }
     }
 }
 
@@ -364,15 +391,12 @@ impl Subscription {
 fn standby(state: &mut State, standby: &Standby, sink: &mut Sink) {
     sink.number(&IS_REPLICA, &[], flag(standby.replica));
     if !standby.replica {
-        state.current_at = None;
+        (state.current_at, state.marks) = Default::default();
         sink.number(&LAG, &[], 0.0);
         return;
     }
     let since = |then: f64| (standby.now - then).max(0.0);
-    let current = standby.streams() && standby.replayed_all == Some(true);
-    if current {
-        state.current_at = Some(standby.now);
-    }
+    state.mark(standby);
     // An idle primary commits nothing, so the age of the last commit alone says too much; once the
     // link is cut, only what was known until then counts.
     let known = match (standby.last_replay, state.current_at) {
@@ -495,7 +519,7 @@ mod tests {
             now,
             last_replay: Some(100.0),
             paused: Some(false),
-            replayed_all: Some(replayed_all),
+            replayed: Some(if replayed_all { 5000.0 } else { 904.0 }),
             follows: Some(true),
             receiver: receiver.map(str::to_owned),
             last_message: Some(now),

@@ -84,7 +84,8 @@ fn sql(version_num: i32) -> String {
         "SELECT s.slot_name::text, s.slot_type, pg_catalog.textsend(COALESCE(s.database::text, '')), \
                 s.active, \
                 pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8, \
-                pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn)::float8, \
+                CASE WHEN s.wal_status IS DISTINCT FROM 'lost' \
+                     THEN pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn) END::float8, \
                 pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::float8, \
                 s.safe_wal_size::float8, s.wal_status, {reason}, \
                 pg_catalog.date_part('epoch', {inactive})::float8 \

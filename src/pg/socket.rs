@@ -4,14 +4,16 @@
 //! Must not: know PostgreSQL's protocol.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::config::Endpoint;
@@ -22,6 +24,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// Unacknowledged data (a blackholed network) ends the connection after this.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Names that are looked up at a time. A lookup cannot be cancelled, and where the resolver is silent
+/// each holds a thread for long after its limit: of the 512 that there are, pages need some too.
+static LOOKUPS: Semaphore = Semaphore::const_new(256);
 
 /// A connected socket.
 pub(super) enum Socket {
@@ -36,8 +41,8 @@ impl Socket {
     pub(super) async fn open(endpoint: &Endpoint, limit: Duration) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
-                let addresses = timeout(limit, lookup_host((host.as_str(), *port))).await??;
-                let stream = first_that_answers(addresses, limit).await?;
+                let addresses = timeout(limit, look_up(host, *port)).await??;
+                let stream = first_that_answers(addresses.into_iter(), limit).await?;
                 stream.set_nodelay(true)?;
                 let options = SockRef::from(&stream);
                 #[cfg(target_os = "linux")]
@@ -56,6 +61,21 @@ impl Socket {
             }
         }
     }
+}
+
+/// Whoever gives up while it waits for its turn leaves nothing behind.
+async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let turn = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+    let host = host.to_owned();
+    let found = spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+        drop(turn);
+        found
+    });
+    found.await.map_err(io::Error::other)?
 }
 
 async fn first_that_answers(

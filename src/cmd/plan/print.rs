@@ -222,7 +222,12 @@ impl Page<'_> {
             range(key)
         )?;
         writeln!(out, "ALTER TABLE {parent} ATTACH PARTITION {swallow} DEFAULT;")?;
-        writeln!(out, "COMMIT;")
+        writeln!(out, "COMMIT;")?;
+        writeln!(
+            out,
+            "-- Else the estimate of its rows goes on telling of those that were moved."
+        )?;
+        writeln!(out, "ANALYZE {swallow};")
     }
 
     fn creation(&self, out: &mut String, creation: &Creation, parent: &str) -> fmt::Result {

@@ -29,6 +29,15 @@ SELECT pg_catalog.date_part('epoch', pg_catalog.now())::float8 AS now,
        pg_catalog.current_setting('block_size')::float8 AS block_size
   FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
+/// When this server was promoted last: its time line's history was written then, and what was scanned
+/// before was counted by another server.
+const PROMOTED: &str = "\
+SELECT pg_catalog.date_part('epoch', pg_catalog.max(w.modification))::float8 AS at
+  FROM pg_catalog.pg_ls_waldir() w WHERE w.name ~ '^[0-9A-F]{8}[.]history$'";
+
+/// SQLSTATE of a standby that is told to keep commit times, but gets none from its primary.
+const NO_COMMIT_TIMES: &str = "55000";
+
 /// Operator classes may differ by name alone, as `varchar_ops` does from `text_ops`.
 const OPCLASSES: &str = "\
 SELECT o.oid::int8, pg_catalog.min(o.oid::int8) OVER
@@ -75,7 +84,14 @@ fn tables() -> String {
 
 /// A definition comes only with the indexes of tables that something is judged on. Storage parameters
 /// that change nothing about what an index finds are left out.
-fn indexes(version: i32) -> String {
+fn indexes(version: i32, times: bool) -> String {
+    let created = if times {
+        "CASE WHEN pg_catalog.current_setting('track_commit_timestamp') = 'on' \
+              THEN pg_catalog.date_part('epoch', pg_catalog.pg_xact_commit_timestamp(i.tx)) \
+         END::float8"
+    } else {
+        "NULL::float8"
+    };
     let last_scan = if version >= 160_000 {
         "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_lastscan(c.oid))::float8"
     } else {
@@ -94,9 +110,7 @@ fn indexes(version: i32) -> String {
                 CASE c.relkind WHEN 'I' THEN 0 \
                      ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8, \
                 {last_scan}, (c.relpages::int8 & 4294967295)::float8, \
-                CASE WHEN pg_catalog.current_setting('track_commit_timestamp') = 'on' \
-                     THEN pg_catalog.date_part('epoch', \
-                       pg_catalog.pg_xact_commit_timestamp(i.tx)) END::float8, \
+                {created}, \
                 CASE WHEN i.own THEN m.amname::text END, i.indnkeyatts::int4, \
                 CASE WHEN i.own THEN i.indkey::text END, CASE WHEN i.own THEN i.indclass::text END, \
                 CASE WHEN i.own THEN i.indcollation::text END, \
@@ -142,16 +156,31 @@ fn foreign_keys(version: i32) -> String {
 /// As [`Session::read_all`].
 pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectError> {
     let version = session.server().version_num;
-    let (tables, indexes, keys) = (tables(), indexes(version), foreign_keys(version));
+    let (tables, keys) = (tables(), foreign_keys(version));
     let all = i64::from(names == Names::All);
-    let queries = [
-        Query::new(NOW),
-        Query::new(OPCLASSES),
-        Query::new(&tables).int8(&all),
-        Query::new(&indexes),
-        Query::new(&keys),
-    ];
-    let answers = session.read_all(&queries).await?;
+    let read = async |times: bool| {
+        let indexes = indexes(version, times);
+        let queries = [
+            Query::new(NOW),
+            Query::new(OPCLASSES),
+            Query::new(&tables).int8(&all),
+            Query::new(&indexes),
+            Query::new(&keys),
+        ];
+        session.read_all(&queries).await
+    };
+    let answers = match read(true).await {
+        Err(CollectError::Query { sqlstate, .. }) if sqlstate == NO_COMMIT_TIMES => {
+            read(false).await?
+        }
+        answers => answers?,
+    };
+    // A role without pg_monitor goes without.
+    let promoted: Option<f64> = match session.read(PROMOTED).await {
+        Err(e) if e.is_fatal() => return Err(e),
+        Err(_) => None,
+        Ok(rows) => rows.first().map_or(Ok(None), |row| row.get("at"))?,
+    };
     let [now, opclasses, tables, indexes, keys] = answers.as_slice() else {
         return Err(no_answer());
     };
@@ -161,7 +190,10 @@ pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectErro
     let reset: Option<f64> = now.get("reset")?;
     Ok(Facts {
         now: now.get("now")?,
-        since: reset.unwrap_or_default().max(session.server().started),
+        since: reset
+            .unwrap_or_default()
+            .max(session.server().started)
+            .max(promoted.unwrap_or_default()),
         block_size: now.get("block_size")?,
         tables: tables.iter().map(table).collect::<Result<_, _>>()?,
         indexes: indexes.iter().map(|row| index(row, &opclasses)).collect::<Result<_, _>>()?,

@@ -83,7 +83,7 @@ fn of_1_26() -> Rows {
         ),
         users: table(
             "name|pool_size|reserve_pool_size|pool_mode|max_user_connections
-             app|10|~|~|0
+             app|       10|~|~|0
              batch|~|~|~|0",
         ),
         ..of_1_18()

@@ -179,8 +179,18 @@ pub fn judge(facts: &Facts, limits: &Limits) -> Verdicts {
         })
         .collect();
     judged.sort_unstable_by_key(|index| index.id);
+    keep_one(&mut judged, &indexes);
     let seq_scanned = seq_scanned(facts, limits, &tables, &wholes);
     Verdicts { indexes: judged, unindexed, seq_scanned }
+}
+
+/// Takes back that an index is covered by one that is to go as unused: who drops both has neither.
+fn keep_one(judged: &mut [Judged], forest: &Forest) {
+    let unused: HashSet<i64> =
+        judged.iter().filter(|j| matches!(j.usage, Usage::Unused { .. })).map(|j| j.id).collect();
+    for index in judged.iter_mut().filter(|j| !unused.contains(&j.id)) {
+        index.cover = index.cover.filter(|cover| !unused.contains(&forest.root(cover.by)));
+    }
 }
 
 fn one(

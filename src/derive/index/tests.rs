@@ -1,6 +1,6 @@
 //! Properties of the covers that hold whatever indexes a table has, and the windows of the verdicts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -91,8 +91,21 @@ prop_compose! {
         index.clustered = flags[4];
         index.valid = [!flags[5], true, true];
         index.referenced = flags[6];
+        index.scans = if flags[7] { 5.0 } else { 0.0 };
         index.constraint = flags[1].then(|| "c".to_owned());
         index
+    }
+}
+
+#[test]
+fn of_two_twins_the_one_that_is_scanned_stays() {
+    for (one, other) in [(5.0, 0.0), (0.0, 5.0)] {
+        let mut indexes = vec![index(1, definition(&[(1, 0)])), index(2, definition(&[(1, 0)]))];
+        (indexes[0].scans, indexes[1].scans) = (one, other);
+        let judged = judge(&facts(indexes), &LIMITS).indexes;
+        let goes = |j: &Judged| j.cover.is_some() || matches!(j.usage, Usage::Unused { .. });
+        let going: Vec<i64> = judged.iter().filter(|j| goes(j)).map(|j| j.id).collect();
+        assert_eq!(going, [if one > 0.0 { 2 } else { 1 }]);
     }
 }
 
@@ -106,6 +119,15 @@ proptest! {
         }
         let facts = facts(indexes);
         let covers = covers(&facts);
+        let judged = judge(&facts, &LIMITS).indexes;
+        let unused: HashSet<i64> = judged
+            .iter()
+            .filter(|j| matches!(j.usage, Usage::Unused { .. }))
+            .map(|j| j.id)
+            .collect();
+        for (id, cover) in covers.iter().filter(|(id, _)| !unused.contains(id)) {
+            prop_assert!(!unused.contains(&cover.by), "{id} is used, {cover:?} is to go");
+        }
         let by_id: HashMap<i64, &Index> = facts.indexes.iter().map(|i| (i.id, i)).collect();
         for (id, cover) in &covers {
             let (gone, stays) = (by_id[id], by_id[&cover.by]);

@@ -10,6 +10,7 @@ use super::super::check::{Context, Finding};
 use super::super::sql::ident;
 use super::create::{Create, NAME_MAX, shortened};
 use crate::config::IndexRule;
+use crate::derive::index::Table;
 use crate::error::CollectError;
 use crate::pg::Query;
 
@@ -231,6 +232,36 @@ impl Tree {
         }
     }
 
+    fn has_foreign(&self) -> bool {
+        self.nodes.iter().any(|n| n.kind == "f")
+    }
+
+    /// A foreign partition has no part to attach, and without it the parent's index never becomes valid.
+    /// CREATE INDEX without ONLY leaves foreign tables out, and takes the parts that are there.
+    fn beside_foreign(&self, root: &Node, create: &Create) -> Vec<String> {
+        let (head, rest) = (create.head(), &create.rest);
+        let mut steps = Vec::new();
+        for leaf in self.nodes.iter().filter(|n| !matches!(n.kind.as_str(), "p" | "f")) {
+            let there = self.parts.iter().any(|p| {
+                p.table == leaf.oid
+                    && p.parent.is_none()
+                    && p.usable
+                    && Create::parse(&p.definition)
+                        .is_some_and(|f| f.rest == create.rest && f.unique == create.unique)
+            });
+            if !there {
+                let name = shortened(&format!("{}_{}", leaf.name, create.bare_name()));
+                let name = ident(&self.free(&name));
+                steps.push(format!(
+                    "{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};",
+                    leaf.sql
+                ));
+            }
+        }
+        steps.push(format!("{head} IF NOT EXISTS {} ON {} {rest};", create.name, root.sql));
+        steps
+    }
+
     /// A name that no index of the tree has.
     fn free(&self, name: &str) -> String {
         let taken = |name: &str| self.parts.iter().any(|p| p.name == name);
@@ -302,6 +333,12 @@ SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::in
             "Where it is unique, REINDEX fails as long as there are duplicates, and names one.",
         ));
     }
+    if tree.has_foreign() {
+        return Ok(finding.caution(
+            "No SQL: with a foreign partition, attaching cannot make it valid. Drop it and create it \
+             again without ONLY, which leaves foreign tables out.",
+        ));
+    }
     let Some(create) = Create::parse(&part.definition) else { return Ok(finding) };
     if part.exclusion {
         return Ok(finding.caution(
@@ -327,9 +364,11 @@ SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::in
 pub(super) async fn create(
     cx: &Context<'_>,
     finding: Finding,
-    table: i64,
+    table: &Table,
     rule: &IndexRule,
 ) -> Finding {
+    let relname = table.name.as_ref().map_or("", |(_, name)| name.as_str());
+    let table = table.id;
     if let Some(sql) = &rule.create {
         return match Create::parse(sql) {
             Some(create) => new_index(cx, finding, table, &create).await,
@@ -363,8 +402,7 @@ pub(super) async fn create(
         .collect();
     let plain: Vec<&str> = rule.columns.iter().map(|c| c.name.as_str()).collect();
     let name = rule.name.clone().unwrap_or_else(|| {
-        let table = rule.table.rsplit('.').next().filter(|t| !t.contains(['*', '?']));
-        let parts: Vec<&str> = table.into_iter().chain(plain).chain(["idx"]).collect();
+        let parts: Vec<&str> = std::iter::once(relname).chain(plain).chain(["idx"]).collect();
         parts.join("_")
     });
     let create = Create::on_keys(&name, rule.unique, &columns);
@@ -393,6 +431,10 @@ async fn try_new_index(
     if node.kind != "p" {
         return Ok(finding
             .mend(format!("{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};", node.sql)));
+    }
+    if tree.has_foreign() {
+        let steps = tree.beside_foreign(node, create);
+        return Ok(steps.into_iter().fold(finding, Finding::mend));
     }
     let mut steps = vec![format!("{head} IF NOT EXISTS {name} ON ONLY {} {rest};", node.sql)];
     let full = format!("{}.{name}", node.schema_sql);

@@ -180,7 +180,12 @@ async fn orphans(cx: &Context<'_>) -> Result<Found, CollectError> {
 
 /// What failed, with what to do where it was a privilege.
 pub(super) fn hint(failures: &[String]) -> String {
-    let mut text = failures.join("; ");
+    const SHOWN: usize = 10;
+    let shown: Vec<&str> = failures.iter().take(SHOWN).map(String::as_str).collect();
+    let mut text = shown.join("; ");
+    if failures.len() > SHOWN {
+        text.push_str(&format!("; and {} more", failures.len() - SHOWN));
+    }
     if failures.iter().any(|f| f.contains("permission denied")) {
         text.push_str(
             "; GRANT what is missing, or run verify as a role that may read (pg_read_all_data)",

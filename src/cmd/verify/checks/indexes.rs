@@ -253,7 +253,7 @@ async fn missing(cx: &Context<'_>) -> Result<Found, CollectError> {
             Met::No => {
                 let unique = if rule.unique { "unique index" } else { "index" };
                 let finding = MISSING.finding(object, format!("there is no such {unique}"));
-                findings.push(build::create(cx, finding, table.id, rule).await);
+                findings.push(build::create(cx, finding, table, rule).await);
             }
         }
     }
@@ -437,7 +437,14 @@ async fn foreign_key(cx: &Context<'_>) -> Result<Found, CollectError> {
             book.table_name(key.references)
         );
         let finding = FOREIGN_KEY.finding(book.table_name(key.table), found);
-        let create = Create::on_columns(&format!("{}_idx", key.name), &names);
+        // A constraint's name is unique in its table only, an index's in its schema.
+        let named = book.table(key.table).and_then(|t| t.name.as_ref());
+        let table = named.map_or("", |(_, name)| name.as_str());
+        let name = match key.name.starts_with(table) {
+            true => format!("{}_idx", key.name),
+            false => format!("{table}_{}_idx", key.name),
+        };
+        let create = Create::on_columns(&name, &names);
         findings.push(build::new_index(cx, finding, key.table, &create).await);
     }
     let indexed = keys.len() - book.verdicts.unindexed.len();
