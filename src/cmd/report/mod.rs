@@ -83,9 +83,15 @@ pub fn document(gathered: &Gathered) -> Document {
 
 /// `2026-11-22 14:05`, UTC.
 fn date(at: f64) -> String {
+    let date = stamp(at, "%Y-%m-%d %H:%M");
+    if date.is_empty() { "?".to_owned() } else { date }
+}
+
+/// Unix seconds in UTC as `strftime` has them; empty beyond the years that there are.
+fn stamp(at: f64, form: &str) -> String {
     let span = jiff::SignedDuration::try_from_secs_f64(at).ok();
     let stamp = span.and_then(|span| jiff::Timestamp::from_duration(span).ok());
-    stamp.map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M").to_string())
+    stamp.map_or_else(String::new, |t| t.strftime(form).to_string())
 }
 
 /// `schema.table` as SQL takes it, plain names without quotes.

@@ -251,16 +251,12 @@ fn lines(
 
 /// `14:05:09`
 fn clock(at: f64) -> String {
-    stamp(at).map_or_else(String::new, |t| t.strftime("%H:%M:%S").to_string())
+    super::stamp(at, "%H:%M:%S")
 }
 
 /// `2026-11-22`
 fn day(at: f64) -> String {
-    stamp(at).map_or_else(String::new, |t| t.strftime("%Y-%m-%d").to_string())
-}
-
-fn stamp(at: f64) -> Option<jiff::Timestamp> {
-    jiff::Timestamp::from_duration(jiff::SignedDuration::try_from_secs_f64(at).ok()?).ok()
+    super::stamp(at, "%Y-%m-%d")
 }
 
 fn timeline(out: &mut String, now: f64, rows: &[(String, Vec<Stretch>)]) -> f64 {

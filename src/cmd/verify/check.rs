@@ -79,6 +79,17 @@ pub struct Check {
 }
 
 impl Check {
+    /// One that runs unless it is skipped, its work still to be given: what it finds, why that matters,
+    /// and its locks.
+    pub const fn always(
+        id: &'static str,
+        severity: Severity,
+        scope: Scope,
+        [finds, why, locks]: [&'static str; 3],
+    ) -> Self {
+        Self { id, severity, scope, when: When::Always, finds, why, locks, run: None }
+    }
+
     /// A finding of this check's severity.
     pub fn finding(&'static self, object: impl Into<String>, found: impl Into<String>) -> Finding {
         Finding {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
+use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use super::build::{self, Names};
 use super::create::Create;
 use super::{bytes, counted, instant, sorted, span, thousands};
@@ -17,23 +17,16 @@ use crate::derive::index::{
 };
 use crate::error::CollectError;
 
+const LOCKS: &str = "none to judge; ACCESS SHARE for a moment on tables that something is found on, to print \
+                SQL";
+
 const fn check(
     id: &'static str,
     severity: Severity,
     finds: &'static str,
     why: &'static str,
 ) -> Check {
-    Check {
-        id,
-        severity,
-        scope: Scope::Database,
-        when: When::Always,
-        finds,
-        why,
-        locks: "none to judge; ACCESS SHARE for a moment on tables that something is found on, to print \
-                SQL",
-        run: None,
-    }
+    Check::always(id, severity, Scope::Database, [finds, why, LOCKS])
 }
 
 static MISSING: Check = Check {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
+use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use super::super::sql::ident;
 use super::{counted, instant, sorted, span, thousands};
 use crate::cmd::plan;
@@ -14,23 +14,16 @@ use crate::collectors::partitions::Partitions;
 use crate::error::CollectError;
 use crate::metric::{Family, Sink, Value};
 
+const LOCKS: &str = "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
+                ACCESS SHARE for a moment on the table";
+
 const fn check(
     id: &'static str,
     severity: Severity,
     finds: &'static str,
     why: &'static str,
 ) -> Check {
-    Check {
-        id,
-        severity,
-        scope: Scope::Database,
-        when: When::Always,
-        finds,
-        why,
-        locks: "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
-                ACCESS SHARE for a moment on the table",
-        run: None,
-    }
+    Check::always(id, severity, Scope::Database, [finds, why, LOCKS])
 }
 
 static MISSING: Check = Check {

@@ -2,10 +2,12 @@
 //!
 //! Must not: judge settings that are a matter of taste or of the machine's size.
 
-use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
+use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use super::super::sql::{ident, literal};
 use crate::error::CollectError;
 use crate::pg::{Query, Row};
+
+const LOCKS: &str = "none";
 
 const fn check(
     id: &'static str,
@@ -13,16 +15,7 @@ const fn check(
     finds: &'static str,
     why: &'static str,
 ) -> Check {
-    Check {
-        id,
-        severity,
-        scope: Scope::Server,
-        when: When::Always,
-        finds,
-        why,
-        locks: "none",
-        run: None,
-    }
+    Check::always(id, severity, Scope::Server, [finds, why, LOCKS])
 }
 
 static STATEMENTS: Check = Check {
