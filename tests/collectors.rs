@@ -18,6 +18,7 @@ mod sizes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::work;
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::collector::{AnyCollector, AnyState};
 use pgrunway::collectors::by_name;
@@ -110,12 +111,6 @@ async fn number(client: &Client, sql: &str) -> f64 {
 /// What `SELECT sql` gives.
 async fn figure(client: &Client, sql: &str) -> f64 {
     number(client, &format!("SELECT {sql}")).await
-}
-
-/// Runs statements on a connection of its own: ending it hands its statistics over.
-async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
-    let client = common::admin(cluster, dbname).await;
-    client.batch_execute(sql).await.unwrap();
 }
 
 /// Nothing but the test may read a table.

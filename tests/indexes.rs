@@ -77,9 +77,8 @@ async fn server() -> (Cluster, Client, i32) {
         )
         .await
         .unwrap();
-    let scan = common::admin(&cluster, "postgres").await;
-    scan.batch_execute("SET enable_seqscan = off; SELECT * FROM quick WHERE a = 7").await.unwrap();
-    drop(scan);
+    let scan = "SET enable_seqscan = off; SELECT * FROM quick WHERE a = 7";
+    common::work(&cluster, "postgres", scan).await;
     let scanned = "(SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'quick_a') = 1";
     until(&admin, scanned).await;
     (cluster, admin, major)
@@ -396,16 +395,9 @@ async fn small_tables_are_let_off_and_large_ones_that_are_scanned_whole_are_name
         )
         .await
         .unwrap();
-    let scan = common::admin(&cluster, "postgres").await;
-    for _ in 0..30 {
-        scan.batch_execute(
-            "SELECT count(*) FROM large WHERE fk = 2; SELECT count(*) FROM small; \
-             SELECT * FROM peeked LIMIT 1",
-        )
-        .await
-        .unwrap();
-    }
-    drop(scan);
+    let scan = "SELECT count(*) FROM large WHERE fk = 2; SELECT count(*) FROM small; \
+                SELECT * FROM peeked LIMIT 1;";
+    common::work(&cluster, "postgres", &scan.repeat(30)).await;
     for table in ["large", "small", "peeked"] {
         let seen =
             format!("(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}') >= 30");
@@ -473,8 +465,9 @@ async fn the_counters_agree_with_the_views_and_partitions_come_on_request() {
     let admin = common::admin(&cluster, "postgres").await;
     let version = "SELECT current_setting('server_version_num')::int / 10000";
     let major: i32 = admin.query_one(version, &[]).await.unwrap().get(0);
-    admin
-        .batch_execute(
+    common::work(
+        &cluster,
+        "postgres",
             "CREATE TABLE t (id int, at int) PARTITION BY RANGE (at); \
              CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000); \
              CREATE SCHEMA \"S 1\"; \
@@ -483,8 +476,7 @@ async fn the_counters_agree_with_the_views_and_partitions_come_on_request() {
              INSERT INTO small VALUES (1); INSERT INTO t SELECT i, i FROM generate_series(0, 8999) i; \
              ANALYZE",
         )
-        .await
-        .unwrap();
+        .await;
     let mut settings = strict();
     settings.indexes.minimum_rows = 9_000;
     settings.indexes.per_partition = 1;
@@ -499,22 +491,15 @@ async fn the_counters_agree_with_the_views_and_partitions_come_on_request() {
     };
     let blocks = leaves("idx_blks_hit + idx_blks_read");
     until(&admin, &format!("{blocks} > 0")).await;
-    // What the backend that wrote them has still to hand over must not come in between.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
     let mut run = Run::new(&cluster, "indexes", settings.clone()).await;
     let first = run.poll().await;
     let hits = number(leaves("idx_blks_hit")).await;
     let reads = number(leaves("idx_blks_read")).await;
     let label = "public/t/t_at";
     assert_eq!(first.series("pg_statio_user_indexes_idx_blks_hit_total")[label], 0.0);
-    let scan = common::admin(&cluster, "postgres").await;
-    scan.batch_execute(
-        "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT * FROM t WHERE at = 7; \
-         SELECT * FROM t WHERE at = 2000; SELECT * FROM t WHERE at = 2001; SELECT * FROM small WHERE id = 1",
-    )
-    .await
-    .unwrap();
-    drop(scan);
+    let scan = "SET enable_seqscan = off; SET enable_bitmapscan = off; SELECT * FROM t WHERE at = 7; \
+         SELECT * FROM t WHERE at = 2000; SELECT * FROM t WHERE at = 2001; SELECT * FROM small WHERE id = 1";
+    common::work(&cluster, "postgres", scan).await;
     until(&admin, &format!("{} = 3", leaves("idx_scan"))).await;
     until(&admin, "(SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'small') = 1").await;
     let second = run.poll().await;

@@ -18,7 +18,7 @@ pub mod prometheus;
 pub mod tools;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrunway::cmd::cluster::{Cluster, Options};
 use pgrunway::config::{Connect, Endpoint, Password, RootCert, Settings, SslMode, Timeouts};
@@ -71,6 +71,28 @@ pub async fn client(cluster: &Cluster, user: &str, dbname: &str) -> Client {
         .expect("connects to the test server");
     tokio::spawn(connection);
     client
+}
+
+/// Runs statements on a connection of its own and waits until all it counted can be seen: a
+/// backend hands its statistics over when it ends, after the client has gone.
+pub async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
+    let worker = admin(cluster, dbname).await;
+    let own = "SELECT pg_backend_pid(), current_setting('server_version_num')::int / 10000";
+    let row = worker.query_one(own, &[]).await.expect("its own pid");
+    let (pid, major): (i32, i32) = (row.get(0), row.get(1));
+    worker.batch_execute(sql).await.expect("the test's own statements");
+    drop(worker);
+    let watcher = admin(cluster, "postgres").await;
+    let there = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+    let limit = Instant::now() + Duration::from_secs(30);
+    while watcher.query_one(there, &[&pid]).await.expect("the activity").get::<_, i64>(0) > 0 {
+        assert!(Instant::now() < limit, "backend {pid} does not end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // The collector of 13 and 14 answers with what it wrote up to 500 ms ago.
+    if major < 15 {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
 }
 
 /// Settings with short timeouts, so that a test of one need not wait long.
