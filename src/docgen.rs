@@ -262,7 +262,9 @@ pub fn recommendations() -> String {
          it.\n\nA rule looks at what was read or measured, and says nothing where that is not there: no \
          saving is promised that was not measured. The exporter evaluates those about the server every \
          minute over the last hour's evidence (`pg_recommendation_active{id}`: 1 where the \
-         recommendation holds, 0 where not, absent where there is too little evidence). Memory and \
+         recommendation holds, 0 where not, absent where there is too little evidence), and those about \
+         a database every quarter of an hour (`pg_database_recommendation_active{datname,id}`), but for \
+         those about statements, which `pgrunway report` judges by what it watched and benchmarked. Memory and \
          processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give \
          them.\n",
     );

@@ -55,8 +55,12 @@ impl Report {
 
     /// The cells of the table row that begins with these.
     fn row(&self, begins: &str) -> Vec<&str> {
-        let line = self.markdown.lines().find(|l| l.starts_with(&format!("| {begins}")));
-        let line = line.unwrap_or_else(|| panic!("no row {begins} in {}", self.markdown));
+        Self::row_of(&self.markdown, begins)
+    }
+
+    fn row_of<'a>(text: &'a str, begins: &str) -> Vec<&'a str> {
+        let line = text.lines().find(|l| l.starts_with(&format!("| {begins}")));
+        let line = line.unwrap_or_else(|| panic!("no row {begins} in {text}"));
         line.trim_matches('|').split('|').map(str::trim).collect()
     }
 
@@ -74,6 +78,14 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
                WHERE c.relkind = 'I' AND NOT c.relispartition";
     let indexes: i64 = admin.query_one(sql, &[]).await.unwrap().get(0);
     assert_eq!(indexes, 19);
+    // Two days that are complete.
+    let past = "DO $$ DECLARE today timestamptz := date_trunc('day', now(), 'UTC'); BEGIN \
+        EXECUTE format('CREATE TABLE trades_past PARTITION OF trades FOR VALUES FROM (%L) TO (%L)', \
+                       today - interval '48 hours', today); END $$; \
+        INSERT INTO trades SELECT (jsonb_populate_record(t, jsonb_build_object( \
+            'executed_at', date_trunc('day', now(), 'UTC') - interval '1 hour'))).* \
+          FROM trades t WHERE executed_at >= date_trunc('day', now(), 'UTC') LIMIT 3000";
+    admin.batch_execute(past).await.unwrap();
     let worker = common::client(&cluster, "postgres", setup::DATABASE).await;
     let work = tokio::spawn(async move {
         let sql = "SELECT symbol, count(*) FROM trades GROUP BY symbol";
@@ -94,9 +106,9 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     assert!(first.contains("22."), "{first}");
     assert_eq!(report.row("`public.orders`")[1], "CRITICAL");
     let trades = report.row("`public.trades`");
-    assert_eq!((trades[1], trades[4]), ("OK", "30"));
+    assert_eq!((trades[1], trades[4]), ("OK", "31"));
     assert!(report.markdown.contains("19 indexes on 2 tables"), "{}", report.markdown);
-    assert_eq!(report.row("`trades` | `idx_trades_maker_flag`")[6], "30 of 30");
+    assert_eq!(report.row("`trades` | `idx_trades_maker_flag`")[6], "31 of 31");
     let size = "SELECT sum(relpages)::int8 * 8192 FROM pg_class c \
                 WHERE relname LIKE 'trades%maker%' OR relname LIKE 'idx_trades_maker%'";
     let bytes: i64 = admin.query_one(size, &[]).await.unwrap().get(0);
@@ -112,6 +124,22 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     ] {
         assert!(report.markdown.contains(sql), "{sql}");
     }
+    let size = "SELECT pg_total_relation_size('trades_past')";
+    let past: i64 = admin.query_one(size, &[]).await.unwrap().get(0);
+    let size = "SELECT sum(pg_total_relation_size(relid))::int8 FROM pg_partition_tree('trades') WHERE isleaf";
+    let all: i64 = admin.query_one(size, &[]).await.unwrap().get(0);
+    let (past, all) = (past as f64, all as f64);
+    let growth: Vec<String> =
+        [all, past / 2.0, all + past * 15.0, all + past * 45.0, all + past * 182.5]
+            .map(pgrunway::derive::recommend::bytes)
+            .into();
+    let after = &report.markdown[report.markdown.find("### Growth").unwrap()..];
+    let row = Report::row_of(after, "`public.trades`");
+    assert_eq!([row[2], row[3], row[5], row[6], row[7]].as_slice(), growth);
+    assert_eq!(row[4], "2 d");
+    let section = &after[..after.find("### Connections").unwrap()];
+    assert!(!section.contains("public.orders"), "it takes no rows, so that it does not grow");
+    assert!(report.markdown.contains("`storage.growth`, info"));
     assert!(report.markdown.contains("pgrunway plan public.orders --days 14"));
     assert!(!report.markdown.contains("/* pgrunway */") && !report.markdown.contains("Not read"));
 }
@@ -123,6 +151,8 @@ async fn what_cannot_be_read_is_said_and_the_rest_is_there() {
     admin.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
     let report = Report::write(&dsn(&cluster), &["--no-collector.sizes"]).await;
     assert_eq!(report.row("`public.orders`")[1], "OK");
+    assert!(report.markdown.contains("Not measured: that takes"));
+    assert!(report.markdown.contains("sizes of database trading: collector sizes is switched off"));
     assert!(report.markdown.contains("Not known: `pg_stat_statements` could not be read"));
     assert!(
         report.markdown.contains("CREATE EXTENSION pg\\_stat\\_statements"),

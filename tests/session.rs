@@ -80,3 +80,23 @@ async fn the_passfile_is_read_at_every_connect_and_must_be_private() {
     assert_eq!(refused.kind(), "credentials");
     assert!(refused.to_string().contains("(mode 0640); run `chmod 600`"), "{refused}");
 }
+
+#[tokio::test]
+async fn names_are_quoted_where_the_server_quotes_them() {
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let words = "SELECT word::text, quote_ident(word)::text FROM (SELECT word FROM pg_get_keywords() \
+                 UNION ALL VALUES ('orders'), ('Orders'), ('1st'), ('a b'), ('x\"y'), ('größe'), ('')) w (word)";
+    let rows = admin.query(words, &[]).await.unwrap();
+    assert!(rows.len() > 400, "{}", rows.len());
+    for row in rows {
+        let (word, quoted): (String, String) = (row.get(0), row.get(1));
+        // A later version may have more key words than this server.
+        let ours = pgrunway::pg::quote::ident(&word);
+        assert!(
+            ours == quoted || (quoted == word && ours == format!("\"{word}\"")),
+            "{word}: {ours}"
+        );
+        assert!(quoted == word || ours != word, "{word} is left bare");
+    }
+}

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod checkpoints;
 pub mod connections;
+pub mod database_recommendations;
 pub mod databases;
 #[cfg(test)]
 mod golden;
@@ -54,6 +55,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &databases::Databases,
     &sizes::Sizes,
     &recommendations::Recommendations,
+    &database_recommendations::DatabaseRecommendations,
     &pgbouncer::PgBouncer,
 ];
 

@@ -341,6 +341,74 @@ impl Collector for Vacuum {
     }
 }
 
+/// Where a root table stands, with all below it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing<'a> {
+    /// Schema.
+    pub schema: &'a str,
+    /// Name.
+    pub relname: &'a str,
+    /// OID.
+    pub oid: i64,
+    /// Rows, live and dead (estimated).
+    pub rows: f64,
+    /// Tables that hold rows whose VACUUM has been due for long, itself or partitions.
+    pub vacuum: usize,
+    /// The same for ANALYZE.
+    pub analyze: usize,
+    /// What needs it most.
+    pub due: Due,
+    /// A partitioned table that has no statistics of its own.
+    pub never_analyzed: bool,
+    /// `autovacuum_vacuum_scale_factor`, the table's own or the server's.
+    pub scale_factor: f64,
+}
+
+/// Changes beyond a threshold by this factor are overdue: at the threshold autovacuum is on its way.
+pub const OVERDUE: f64 = 2.0;
+/// Rows of a table below which nothing is overdue: what is small does no harm.
+pub const WORTHWHILE: f64 = 10_000.0;
+
+/// Every root table, in the order of their names.
+pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
+    let roots = Roots::new(rows.relations.iter().map(|r| &r.table));
+    let mut by_root: HashMap<i64, Standing<'_>> = HashMap::new();
+    let names = roots.iter().map(|(schema, relname, oid)| Standing {
+        schema,
+        relname,
+        oid,
+        rows: 0.0,
+        vacuum: 0,
+        analyze: 0,
+        due: Due::default(),
+        never_analyzed: false,
+        scale_factor: rows.thresholds.vacuum.1,
+    });
+    by_root.extend(names.map(|standing| (standing.oid, standing)));
+    for relation in &rows.relations {
+        let root = roots.of(relation.table.id).and_then(|root| by_root.get_mut(&root));
+        let Some(standing) = root else { continue };
+        let own = rows.thresholds.of_table(&relation.options);
+        if standing.oid == relation.table.id {
+            standing.scale_factor = own.vacuum.1;
+        }
+        if !relation.stored {
+            let [.., by_hand, by_itself] = relation.last;
+            standing.never_analyzed |= standing.oid == relation.table.id
+                && relation.counts.rows <= 0.0
+                && by_hand.or(by_itself).is_none();
+            continue;
+        }
+        let due = own.due(&relation.counts);
+        let size = relation.live + relation.counts.dead;
+        standing.rows += size;
+        standing.due = standing.due.max(due);
+        standing.vacuum += usize::from(due.vacuum > OVERDUE && size > WORTHWHILE);
+        standing.analyze += usize::from(due.analyze > OVERDUE && size > WORTHWHILE);
+    }
+    roots.iter().filter_map(|(_, _, oid)| by_root.remove(&oid)).collect()
+}
+
 impl Relation {
     fn from_row(row: &Row) -> Result<Self, CollectError> {
         let figure = |at: usize| Ok::<_, CollectError>(row.at::<Option<f64>>(at)?.unwrap_or(0.0));
@@ -381,7 +449,7 @@ impl Sum {
         self.live += relation.live;
         self.dead += relation.counts.dead;
         self.modified += relation.counts.modified;
-        self.due = self.due.max(thresholds.due(&relation.options, &relation.counts));
+        self.due = self.due.max(thresholds.of_table(&relation.options).due(&relation.counts));
     }
 }
 

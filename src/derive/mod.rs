@@ -3,6 +3,7 @@
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
 pub mod delta;
+pub mod growth;
 pub mod index;
 pub mod latency;
 pub mod partition;

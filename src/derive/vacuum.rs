@@ -48,7 +48,7 @@ pub struct Due {
 
 impl Thresholds {
     /// With the table's own `reloptions`, as `name=value` separated by blanks, in place of the server's.
-    fn of_table(mut self, options: &str) -> Self {
+    pub fn of_table(mut self, options: &str) -> Self {
         for option in options.split_ascii_whitespace() {
             let Some((name, value)) = option.split_once('=') else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
@@ -68,20 +68,19 @@ impl Thresholds {
         self
     }
 
-    /// As `relation_needs_vacanalyze()` of the server computes it.
-    pub fn due(self, options: &str, counts: &Counts) -> Due {
-        let own = self.of_table(options);
+    /// Of a table to which these thresholds apply, as `relation_needs_vacanalyze()` of the server computes it.
+    pub fn due(self, counts: &Counts) -> Due {
         let rows = counts.rows.max(0.0);
-        let mut vacuum = own.vacuum.0 + own.vacuum.1 * rows;
-        if let Some(max) = own.vacuum_max.filter(|max| *max >= 0.0) {
+        let mut vacuum = self.vacuum.0 + self.vacuum.1 * rows;
+        if let Some(max) = self.vacuum_max.filter(|max| *max >= 0.0) {
             vacuum = vacuum.min(max);
         }
-        let insert = own.insert.0 + own.insert.1 * rows * (1.0 - counts.frozen.clamp(0.0, 1.0));
-        let inserted = if own.insert.0 < 0.0 { 0.0 } else { share(counts.inserted, insert) };
+        let insert = self.insert.0 + self.insert.1 * rows * (1.0 - counts.frozen.clamp(0.0, 1.0));
+        let inserted = if self.insert.0 < 0.0 { 0.0 } else { share(counts.inserted, insert) };
         Due {
             vacuum: share(counts.dead, vacuum).max(inserted),
-            analyze: share(counts.modified, own.analyze.0 + own.analyze.1 * rows),
-            freeze: share(counts.age, own.freeze_max_age),
+            analyze: share(counts.modified, self.analyze.0 + self.analyze.1 * rows),
+            freeze: share(counts.age, self.freeze_max_age),
         }
     }
 }
@@ -118,10 +117,10 @@ mod tests {
     fn defaults() {
         let counts =
             Counts { rows: 1000.0, dead: 500.0, modified: 75.0, age: 1e8, ..Counts::default() };
-        let due = DEFAULTS.due("", &counts);
+        let due = DEFAULTS.due(&counts);
         assert_eq!(due, Due { vacuum: 2.0, analyze: 0.5, freeze: 0.5 });
         let unknown = Counts { rows: -1.0, dead: 100.0, ..Counts::default() };
-        assert_eq!(DEFAULTS.due("", &unknown).vacuum, 2.0);
+        assert_eq!(DEFAULTS.due(&unknown).vacuum, 2.0);
     }
 
     #[test]
@@ -129,27 +128,30 @@ mod tests {
         let counts = Counts { rows: 1000.0, dead: 30.0, age: 4e8, ..Counts::default() };
         let options = "fillfactor=70 autovacuum_vacuum_scale_factor=0.01 \
                        autovacuum_vacuum_threshold=5 autovacuum_freeze_max_age=400000000 x=y z";
-        let due = DEFAULTS.due(options, &counts);
+        let due = DEFAULTS.of_table(options).due(&counts);
         assert_eq!((due.vacuum, due.freeze), (2.0, 2.0));
-        let sooner = DEFAULTS.due("autovacuum_freeze_max_age=100000000", &counts);
+        let sooner = DEFAULTS.of_table("autovacuum_freeze_max_age=100000000").due(&counts);
         assert_eq!(sooner.freeze, 4.0);
     }
 
     #[test]
     fn inserts_count_unless_turned_off_and_frozen_pages_do_not() {
         let counts = Counts { rows: 10_000.0, inserted: 6000.0, ..Counts::default() };
-        assert_eq!(DEFAULTS.due("", &counts).vacuum, 2.0);
-        assert_eq!(DEFAULTS.due("autovacuum_vacuum_insert_threshold=-1", &counts).vacuum, 0.0);
+        assert_eq!(DEFAULTS.due(&counts).vacuum, 2.0);
+        assert_eq!(
+            DEFAULTS.of_table("autovacuum_vacuum_insert_threshold=-1").due(&counts).vacuum,
+            0.0
+        );
         let frozen = Counts { frozen: 0.5, ..counts };
-        assert_eq!(DEFAULTS.due("", &frozen).vacuum, 3.0);
+        assert_eq!(DEFAULTS.due(&frozen).vacuum, 3.0);
     }
 
     #[test]
     fn the_limit_of_18_holds_for_large_tables() {
         let counts = Counts { rows: 1e9, dead: 1e8, ..Counts::default() };
         let limited = Thresholds { vacuum_max: Some(5e7), ..DEFAULTS };
-        assert_eq!(limited.due("", &counts).vacuum, 2.0);
-        let lifted = limited.due("autovacuum_vacuum_max_threshold=-1", &counts).vacuum;
+        assert_eq!(limited.due(&counts).vacuum, 2.0);
+        let lifted = limited.of_table("autovacuum_vacuum_max_threshold=-1").due(&counts).vacuum;
         assert!(lifted < 1.0, "{lifted}");
     }
 }

@@ -5,6 +5,7 @@
 mod admin;
 mod bench;
 mod password;
+pub mod quote;
 mod row;
 mod server;
 mod session;

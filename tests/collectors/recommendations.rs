@@ -2,6 +2,10 @@
 //!
 //! Must not: assert what depends on the machine.
 
+use pgrunway::collector::Collector;
+use pgrunway::collectors::database_recommendations::{DatabaseRecommendations, State, facts};
+use pgrunway::config::CollectorSetting;
+
 use super::{Run, common, until, work};
 
 const ACTIVE: &str = "pg_recommendation_active";
@@ -81,4 +85,76 @@ async fn a_crowd_asks_for_a_pool() {
     .await;
     crowd.push(common::client(&cluster, "postgres", "postgres").await);
     assert_eq!(run.poll().await.get(ACTIVE, &["connections.pool"]), Some(1.0));
+}
+
+#[tokio::test]
+async fn recommendations_about_a_database_follow_its_tables() {
+    const ACTIVE: &str = "pg_database_recommendation_active";
+    let cluster = super::server().await;
+    // Forty days and half of today, the runway ends at midnight; some 1 MB a day but for a short first.
+    let create = "\
+        CREATE TABLE trades (at timestamptz NOT NULL, note text) PARTITION BY RANGE (at); \
+        CREATE TABLE users (id int PRIMARY KEY, name text); \
+        INSERT INTO users SELECT i, 'x' FROM generate_series(1, 20000) i; \
+        CREATE INDEX users_name ON users (name); CREATE INDEX users_name_again ON users (name); \
+        DO $$ DECLARE d timestamptz := date_trunc('day', now(), 'UTC'); BEGIN \
+          FOR i IN -40 .. 0 LOOP \
+            EXECUTE format('CREATE TABLE trades_%s PARTITION OF trades FOR VALUES FROM (%L) TO (%L)', \
+                           i + 40, d + i * interval '24 hours', d + (i + 1) * interval '24 hours'); \
+          END LOOP; \
+          INSERT INTO trades SELECT d - i * interval '24 hours', repeat('x', 1000) \
+            FROM generate_series(0, 39) i, generate_series(1, 1000); \
+        END $$; ANALYZE users; DELETE FROM users WHERE id % 2 = 0";
+    work(&cluster, "postgres", create).await;
+    let mut given = common::settings();
+    let off = CollectorSetting { enabled: false, interval: None };
+    given.collectors.insert("indexhealth".to_owned(), off);
+    let mut off =
+        Run::with(&cluster, "mon", "postgres", "databaserecommendations", given.clone()).await;
+    let mut run = Run::new(&cluster, "mon", "postgres", "databaserecommendations").await;
+    let poll = run.poll().await;
+    for (id, expected) in [
+        ("partitions.runway", Some(1.0)),
+        ("partitions.many", Some(0.0)),
+        ("indexes.duplicate", Some(1.0)),
+        ("indexes.invalid", Some(0.0)),
+        ("vacuum.overdue", Some(1.0)),
+        // The partitions were never analysed, nor was the whole.
+        ("vacuum.analyze", Some(1.0)),
+        ("vacuum.scale_factor", Some(0.0)),
+        ("storage.growth", Some(1.0)),
+        ("statements.prepare", None),
+    ] {
+        assert_eq!(poll.get(ACTIVE, &["postgres", id]), expected, "{id}");
+    }
+    let poll = off.poll().await;
+    assert_eq!(poll.get(ACTIVE, &["postgres", "indexes.duplicate"]), None);
+    assert_eq!(poll.get(ACTIVE, &["postgres", "partitions.runway"]), Some(1.0));
+
+    let rows = DatabaseRecommendations.fetch(&run.session, &State::default()).await.unwrap();
+    let facts = facts(&rows);
+    let growth = facts.growth.unwrap();
+    let trades = &growth.tables[0];
+    assert_eq!((growth.tables.len(), trades.name.as_str()), (1, "public.trades"));
+    assert_eq!(trades.span, 30.0 * 86_400.0);
+    let admin = common::admin(&cluster, "postgres").await;
+    let of = |tables: &str| {
+        format!(
+            "sum(pg_total_relation_size(oid))::float8 FROM pg_class WHERE relname ~ '^({tables})$'"
+        )
+    };
+    let month = super::figure(&admin, &of("trades_(1[0-9]|2[0-9]|3[0-9])")).await;
+    assert!((trades.per_day - month / 30.0).abs() < 1.0, "{trades:?} {month}");
+    assert_eq!(trades.bytes, super::figure(&admin, &of("trades_[0-9]+")).await);
+    assert_eq!(growth.bytes, trades.bytes + super::figure(&admin, &of("users")).await);
+
+    let mend = "DROP INDEX users_name_again; VACUUM ANALYZE; \
+                CREATE TABLE trades_ahead PARTITION OF trades DEFAULT";
+    for statement in mend.split("; ") {
+        work(&cluster, "postgres", statement).await;
+    }
+    let poll = run.poll().await;
+    for id in ["indexes.duplicate", "vacuum.overdue", "vacuum.analyze"] {
+        assert_eq!(poll.get(ACTIVE, &["postgres", id]), Some(0.0), "{id}");
+    }
 }

@@ -9,6 +9,7 @@ use crate::cmd::trading::fill::TIMEOUTS;
 use crate::config::Connect;
 use crate::error::ConnectError;
 use crate::pg::Admin;
+use crate::pg::quote::ident;
 
 /// The comment of a database that we made.
 pub const MARK: &str = "made by pgrunway load, which may write here";
@@ -80,13 +81,9 @@ async fn create(connect: &Connect) -> anyhow::Result<()> {
     let elsewhere = Connect { dbname: MAINTENANCE.to_owned(), ..connect.clone() };
     let making = || format!("making database \"{}\"", connect.dbname);
     let admin = Admin::connect(&elsewhere, &TIMEOUTS).await.with_context(making)?;
-    let name = identifier(&connect.dbname);
+    let name = ident(&connect.dbname);
     admin.batch(&format!("CREATE DATABASE {name}")).await.with_context(making)?;
     // Not possible in one transaction with the above.
     let marked = admin.batch(&format!("COMMENT ON DATABASE {name} IS '{MARK}'")).await;
     marked.with_context(|| format!("marking database \"{}\" as ours", connect.dbname))
-}
-
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -14,6 +14,7 @@ use crate::derive::partition::Bound;
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension, Retirement};
 use crate::pg::Server;
+use crate::pg::quote::literal;
 
 /// Everything that goes on the page.
 pub(super) struct Page<'a> {
@@ -43,10 +44,6 @@ pub(super) fn instant(micros: i128) -> String {
 /// In a comment a name must not begin a line of its own.
 fn remark(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
-}
-
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 impl Page<'_> {

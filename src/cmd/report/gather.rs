@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep_until};
 use super::queries::{self, Benched};
 use super::view;
 use crate::cmd::advice::{self, noted};
-use crate::collectors::index_health::catalogue::{self, Bloat, Names};
+use crate::collector::Collector;
+use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
 use crate::config::Config;
-use crate::derive::index::{Facts, Limits, Verdicts, judge};
+use crate::derive::index::{Facts, Verdicts, judge};
 use crate::derive::recommend::{self, Connections};
 use crate::error::CollectError;
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
@@ -28,8 +29,6 @@ use crate::snapshot::Snapshot;
 const STATEMENTS: usize = 50;
 /// Interval of collectors that are watched over a short time.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Indexes whose bloat is estimated, in each database.
-const BLOATED: i64 = 200;
 
 /// One row of `pg_settings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +67,8 @@ pub struct Database {
     pub indexes: Facts,
     /// Judged by `derive::index`.
     pub verdicts: Verdicts,
-    /// Estimates of bloat.
-    pub bloat: Vec<Bloat>,
+    /// For the rules, but for what was watched.
+    pub facts: recommend::Database,
 }
 
 /// Everything.
@@ -142,9 +141,9 @@ pub async fn gather(
             notes.push(format!("database {name} could not be entered"));
             continue;
         }
-        match database(config, name, clock).await {
+        match database(config, name, clock, &mut notes).await {
             Ok(database) => databases.push(database),
-            Err(e) => notes.push(format!("indexes of database {name}: {e:#}")),
+            Err(e) => notes.push(format!("catalogs of database {name}: {e:#}")),
         }
     }
     // After the watching, which is not to see it.
@@ -396,19 +395,31 @@ async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
         .collect())
 }
 
-async fn database(config: &Config, name: &str, clock: Clock) -> anyhow::Result<Database> {
+async fn database(
+    config: &Config,
+    name: &str,
+    clock: Clock,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Database> {
     let session = connect(config, Some(name), clock).await?;
-    let read = async {
-        let facts = catalogue::facts(&session, Names::Judged).await?;
-        let bloat = catalogue::bloat(&session, BLOATED, facts.block_size).await?;
-        Ok::<_, CollectError>((facts, bloat))
-    };
-    let read = read.await;
+    let rows = DatabaseRecommendations.fetch(&session, &State::default()).await;
     session.close().await;
-    let (indexes, bloat) = read?;
-    let limits = Limits { unused_after: 604_800.0, minimum_rows: 10_000.0, seq_scan_bytes: 1e7 };
-    let verdicts = judge(&indexes, &limits);
-    Ok(Database { name: name.to_owned(), indexes, verdicts, bloat })
+    let rows = rows?;
+    let facts = database_recommendations::facts(&rows);
+    let mut note = |what: &str, error: Option<&CollectError>| {
+        notes.extend(error.map(|e| format!("{what} of database {name}: {e}")));
+    };
+    note("partitions", rows.partitions.as_ref().err());
+    note("dead rows", rows.vacuum.as_ref().err());
+    note("sizes", rows.sizes.as_ref().err());
+    let indexes = rows.indexes.inspect_err(|e| note("indexes", Some(e))).ok();
+    let (indexes, verdicts) = indexes
+        .map(|rows| {
+            let verdicts = judge(&rows.facts, &rows.limits);
+            (rows.facts, verdicts)
+        })
+        .unwrap_or_default();
+    Ok(Database { name: name.to_owned(), indexes, verdicts, facts })
 }
 
 impl Gathered {
@@ -421,36 +432,12 @@ impl Gathered {
                 .statements
                 .as_ref()
                 .map(|all| all.iter().filter(of).map(|row| row.did.clone()).collect()),
-            tables: Some(self.tables(&database.name)),
-            indexes: Some(super::indexes::faults(database)),
             benches: self
                 .benched
                 .as_ref()
                 .filter(|b| b.document.server.database == database.name)
                 .map(Benched::facts),
-            ..recommend::Database::default()
+            ..database.facts.clone()
         }
-    }
-
-    /// The partitioned tables of a database.
-    fn tables(&self, datname: &str) -> Vec<recommend::Table> {
-        let labels = [("datname", datname)];
-        let each = view::series(&self.snapshot, "pg_partition_runway_seconds", &labels);
-        let mut tables = Vec::new();
-        for s in each {
-            let (schema, table) = (s.label("schemaname"), s.label("relname"));
-            let of = [("datname", datname), ("schemaname", schema), ("relname", table)];
-            let get = |metric: &str| view::number(&self.snapshot, metric, &of);
-            let runway = s.number().zip(get("pg_partition_runway_required_seconds"));
-            tables.push(recommend::Table {
-                name: super::quoted(schema, table),
-                partitions: get("pg_partition_count").unwrap_or_default(),
-                runway,
-                default_rows: get("pg_partition_default_rows"),
-                retention_exceeded: get("pg_partition_retention_exceeded_seconds"),
-                ..recommend::Table::default()
-            });
-        }
-        tables
     }
 }

@@ -6,81 +6,20 @@ use std::collections::HashMap;
 
 use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
 use super::gather::{Database, Gathered};
+use super::many;
 use super::plot::{Plot, Unit};
-use super::{many, quoted};
-use crate::derive::index::{Exemption, How, Index, Invalid, Judged, Usage};
-use crate::derive::recommend::{self, IndexFault, bytes, seconds};
+use crate::collectors::database_recommendations::{Known, known};
+use crate::derive::index::{Exemption, How, Invalid, Usage};
+use crate::derive::recommend::{bytes, seconds};
 
 const SOURCE: &str = "pg_index, pg_class, pg_stat_user_indexes, pg_constraint; scans of partitions' indexes \
                       count for the root's";
-
-/// What is known of an index beside its verdict.
-struct Known<'a> {
-    judged: &'a Judged,
-    index: &'a Index,
-    schema: &'a str,
-    table: &'a str,
-    name: &'a str,
-}
-
-fn known(database: &Database) -> Vec<Known<'_>> {
-    let indexes: HashMap<i64, &Index> =
-        database.indexes.indexes.iter().map(|i| (i.id, i)).collect();
-    let tables: HashMap<i64, &(String, String)> =
-        database.indexes.tables.iter().filter_map(|t| Some((t.id, t.name.as_ref()?))).collect();
-    let each = |judged| {
-        let judged: &Judged = judged;
-        let index = *indexes.get(&judged.id)?;
-        let (schema, table) = tables.get(&judged.table)?;
-        Some(Known { judged, index, schema, table, name: index.name.as_deref()? })
-    };
-    let mut known: Vec<Known> = database.verdicts.indexes.iter().filter_map(each).collect();
-    known.sort_by_key(|k| (k.schema, k.table, !k.index.primary, k.name));
-    known
-}
-
-/// Indexes with faults, for the rules.
-pub fn faults(database: &Database) -> Vec<recommend::Index> {
-    let block = database.indexes.block_size;
-    let known = known(database);
-    let names: HashMap<i64, &str> = known.iter().map(|k| (k.judged.id, k.name)).collect();
-    let mut faults = Vec::new();
-    for k in &known {
-        let mut add = |fault| {
-            faults.push(recommend::Index {
-                name: quoted(k.schema, k.name),
-                bytes: k.judged.pages * block,
-                partitioned: k.index.partitioned,
-                fault,
-            });
-        };
-        if k.judged.invalid == Some(Invalid::Broken) {
-            add(IndexFault::Invalid);
-        }
-        if let Usage::Unused { since } = k.judged.usage {
-            add(IndexFault::Unused { seconds: database.indexes.now - since });
-        }
-        if let Some(cover) = k.judged.cover {
-            let of = names.get(&cover.by).map_or_else(String::new, |n| quoted(k.schema, n));
-            add(match cover.how {
-                How::Duplicate | How::Twin => IndexFault::Duplicate { of },
-                How::Prefix => IndexFault::Redundant { of },
-            });
-        }
-        if let Some(b) = database.bloat.iter().find(|b| b.index == k.judged.id)
-            && b.pages > 0.0
-        {
-            add(IndexFault::Bloated { share: 1.0 - b.needed / b.pages });
-        }
-    }
-    faults
-}
 
 /// The section.
 pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     out.push(Block::Section("indexes", "Index status"));
     for database in &gathered.databases {
-        let known = known(database);
+        let known = known(&database.indexes, &database.verdicts);
         if known.is_empty() {
             continue;
         }

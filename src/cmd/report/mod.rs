@@ -94,20 +94,6 @@ fn stamp(at: f64, form: &str) -> String {
     stamp.map_or_else(String::new, |t| t.strftime(form).to_string())
 }
 
-/// `schema.table` as SQL takes it, plain names without quotes.
-fn quoted(schema: &str, name: &str) -> String {
-    let one = |name: &str| {
-        let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
-        let starts = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-        if starts && name.chars().all(plain) {
-            name.to_owned()
-        } else {
-            format!("\"{}\"", name.replace('"', "\"\""))
-        }
-    };
-    format!("{}.{}", one(schema), one(name))
-}
-
 /// `1 index`, `19 indexes`.
 fn many(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })

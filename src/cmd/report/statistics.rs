@@ -1,14 +1,14 @@
-//! The section with the database's statistics: sizes, cache, connections.
+//! The section with the database's statistics: sizes, cache, growth, connections.
 //!
 //! Must not: judge.
 
 use std::collections::BTreeMap;
 
-use super::document::{Block, Table, figure, name, words};
+use super::document::{Block, Line, Table, figure, name, words};
 use super::gather::Gathered;
 use super::plot::{Plot, Unit};
 use super::view;
-use crate::derive::recommend::bytes;
+use crate::derive::recommend::{bytes, seconds};
 
 /// The section.
 pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
@@ -106,6 +106,8 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
             .to_owned(),
     ));
 
+    growth(gathered, out);
+
     out.push(Block::Heading("Connections".to_owned()));
     let get = |metric| view::number(snapshot, metric, &[]);
     let mut rows = Vec::new();
@@ -118,4 +120,60 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     rows.push(vec![words("max_connections"), count(get("pg_settings_max_connections"))]);
     out.push(Block::Table(Table { head: vec!["connections", "number"], rows }));
     out.push(Block::Source("pg_stat_activity, seen at each poll; pg_settings".to_owned()));
+}
+
+/// Each table that is partitioned by time, and each database as a whole, as far ahead as a year.
+fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
+    out.push(Block::Heading("Growth".to_owned()));
+    let mut rows = Vec::new();
+    let mut add = |what,
+                   database: &str,
+                   now: f64,
+                   pace: [Option<String>; 2],
+                   after: &dyn Fn(f64) -> f64| {
+        let [per_day, span] = pace;
+        let mut row =
+            vec![what, words(database), figure(Some(bytes(now))), figure(per_day), figure(span)];
+        row.extend([30.0, 90.0, 365.0].map(|days| figure(Some(bytes(after(days))))));
+        rows.push(row);
+    };
+    for database in &gathered.databases {
+        let Some(growth) = database.facts.growth.as_ref().filter(|g| !g.tables.is_empty()) else {
+            continue;
+        };
+        for t in &growth.tables {
+            let pace = [Some(bytes(t.per_day)), Some(seconds(t.span))];
+            add(name(t.name.as_str()), &database.name, t.bytes, pace, &|days| t.after(days));
+        }
+        let per_day = growth.tables.iter().map(|t| t.per_day).sum();
+        let pace = [Some(bytes(per_day)), None];
+        add(words("all tables and indexes"), &database.name, growth.bytes, pace, &|days| {
+            growth.after(days)
+        });
+    }
+    if rows.is_empty() {
+        let none = "Not measured: that takes a table that is partitioned by time, takes rows now and has \
+                    complete partitions, whose sizes can be read.";
+        out.push(Block::Text(Line::from(none)));
+        return;
+    }
+    out.push(Block::Table(Table {
+        head: vec![
+            "table",
+            "database",
+            "size",
+            "a day",
+            "measured over",
+            "in 30 days",
+            "in 90 days",
+            "in 365 days",
+        ],
+        rows,
+    }));
+    out.push(Block::Source(
+        "file sizes of partitions with TOAST and indexes, pg_class.relpartbound: bytes a day of those that were \
+         complete when the current one began, by the time of their keys. The columns ahead are projections: \
+         the same growth goes on, what could not be measured stays as it is, and what has a max_age is retired"
+            .to_owned(),
+    ));
 }

@@ -1,25 +1,6 @@
-//! SQL as text: quoting, and what a terminal may get to see of it.
+//! SQL as text: what a terminal may get to see of it.
 //!
 //! Must not: let a control character of a name through to a terminal.
-
-/// A string literal.
-pub fn literal(text: &str) -> String {
-    // Backslashes mean themselves whatever standard_conforming_strings says.
-    let escape = if text.contains('\\') { " E" } else { "" };
-    format!("{escape}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
-}
-
-/// An identifier that the server has not quoted: in quotes, unless it can be no key word.
-pub fn ident(name: &str) -> String {
-    let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    // No key word holds a digit, or more than one underscore.
-    let free = name.bytes().any(|b| b.is_ascii_digit()) || name.matches('_').count() > 1;
-    if start && name.bytes().all(plain) && free {
-        return name.to_owned();
-    }
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// Whether a character may move the cursor, hide what follows or turn it around.
 fn hazardous(c: char) -> bool {
@@ -106,24 +87,8 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pg::quote::ident;
     use proptest::prelude::*;
-
-    #[test]
-    fn quotes() {
-        assert_eq!(literal("it's"), "'it''s'");
-        assert_eq!(literal("a\\b"), " E'a\\\\b'");
-        assert_eq!(ident("a\"b"), "\"a\"\"b\"");
-        for (name, want) in [
-            ("user", "\"user\""),
-            ("t_1", "t_1"),
-            ("1t", "\"1t\""),
-            ("T1", "\"T1\""),
-            ("a_b_c", "a_b_c"),
-            ("current_user", "\"current_user\""),
-        ] {
-            assert_eq!(ident(name), want);
-        }
-    }
 
     #[test]
     fn names_that_would_move_the_cursor_are_written_as_escapes() {

@@ -66,7 +66,7 @@ pub struct State {
 impl State {
     /// Adds to the facts what polling alone can know: an index that was not there before is young, and
     /// one that had scans was used, though they are gone with the partition that counted them.
-    fn date(&mut self, facts: &mut Facts) {
+    pub(super) fn date(&mut self, facts: &mut Facts) {
         let before = self.seen.take();
         let mut seen = HashMap::with_capacity(facts.indexes.len());
         let parents = facts.indexes.iter().filter_map(|index| Some((index.id, index.parent?)));

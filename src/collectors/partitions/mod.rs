@@ -11,7 +11,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::collector::{Collector, Scope};
-use crate::derive::partition::{Moment, Outlook, Strategy, assess, keys_remaining, settle};
+use crate::derive::growth::Slice;
+use crate::derive::partition::{
+    Moment, Outlook, Span, Strategy, assess, keys_remaining, settle, slices,
+};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
@@ -23,11 +26,15 @@ use metrics::*;
 pub struct Partitions;
 
 /// A root and what is known of it.
-struct Root<'a> {
-    schema: &'a str,
-    relname: &'a str,
-    table: &'a Table,
-    outlook: Outlook,
+pub struct Root<'a> {
+    /// Its schema.
+    pub schema: &'a str,
+    /// Its name.
+    pub relname: &'a str,
+    /// Its row.
+    pub table: &'a Table,
+    /// Its runway and what lies behind it.
+    pub outlook: Outlook,
     keys_remaining: Option<f64>,
     zone_known: bool,
 }
@@ -92,7 +99,7 @@ impl Collector for Partitions {
 }
 
 /// The roots in order of their names, the ignored ones among them.
-fn roots(rows: &Rows) -> Vec<Root<'_>> {
+pub fn roots(rows: &Rows) -> Vec<Root<'_>> {
     let (mut levels, index) = catalogue::forest(rows);
     let mut roots: Vec<(&(String, String), &Table)> =
         rows.tables.iter().filter_map(|t| Some((t.name.as_ref()?, t))).collect();
@@ -101,10 +108,7 @@ fn roots(rows: &Rows) -> Vec<Root<'_>> {
         .into_iter()
         .filter_map(|((schema, relname), table)| {
             let root = *index.get(&table.oid)?;
-            let (zone, zone_known) = match table.rule.zone.as_ref().unwrap_or(&rows.zone) {
-                Zone::Known(zone) => (zone.clone(), true),
-                Zone::Unknown => (TimeZone::UTC, false),
-            };
+            let (zone, zone_known) = writers_zone(rows, table);
             settle(&mut levels, root, table.rule.unit);
             let outlook = assess(&levels, root, rows.now.into(), &zone);
             let next = rows.next_keys.get(&table.oid);
@@ -112,6 +116,38 @@ fn roots(rows: &Rows) -> Vec<Root<'_>> {
             Some(Root { schema, relname, table, outlook, keys_remaining, zone_known })
         })
         .collect()
+}
+
+/// Of the rows that are written, and whether it is known.
+fn writers_zone(rows: &Rows, table: &Table) -> (TimeZone, bool) {
+    match table.rule.zone.as_ref().unwrap_or(&rows.zone) {
+        Zone::Known(zone) => (zone.clone(), true),
+        Zone::Unknown => (TimeZone::UTC, false),
+    }
+}
+
+/// By OID of the root: the slice of time that each leaf takes, with the bytes that `size` knows of the
+/// leaf by its OID.
+pub fn filled(mut rows: Rows, size: impl Fn(i64) -> i64) -> HashMap<i64, Vec<Slice>> {
+    let block = rows.block_size.max(1);
+    for partition in &mut rows.partitions {
+        partition.pages = size(partition.oid) / block;
+    }
+    let (mut levels, index) = catalogue::forest(&rows);
+    let mut filled = HashMap::new();
+    for table in rows.tables.iter().filter(|table| table.name.is_some()) {
+        let Some(root) = index.get(&table.oid) else { continue };
+        settle(&mut levels, *root, table.rule.unit);
+        let slices = slices(&levels, *root, &writers_zone(&rows, table).0);
+        let slice = |(span, pages): &(Span, u64)| Slice {
+            from: span.from.seconds(),
+            to: span.to.seconds(),
+            // Files are far below 2^53 bytes.
+            bytes: *pages as f64 * block as f64,
+        };
+        filled.insert(table.oid, slices.iter().map(slice).collect());
+    }
+    filled
 }
 
 impl Root<'_> {

@@ -231,6 +231,14 @@ pub fn assess(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Outl
     }
 }
 
+/// Each leaf of `levels[root]` that takes a slice of time: the slice, and the leaf's pages. Naive times
+/// are local in `zone`.
+pub fn slices(levels: &[Level], root: usize, zone: &TimeZone) -> Vec<(Span, u64)> {
+    let mut walk = Walk::new(levels, Moment::Past, zone);
+    walk.coverage(root, Span::ALL, false, 0);
+    walk.slices
+}
+
 /// A span, and what it takes of the other keys (`None`: everything).
 struct Piece {
     span: Span,
@@ -247,7 +255,8 @@ struct Walk<'a> {
     too_deep: bool,
     has_default: bool,
     default_rows: Option<f64>,
-    slices: Vec<Span>,
+    /// With the pages of the leaf.
+    slices: Vec<(Span, u64)>,
     oldest_data_end: Option<Moment>,
 }
 
@@ -375,7 +384,7 @@ impl<'a> Walk<'a> {
 
     /// Notes a leaf that takes a slice of time.
     fn slice(&mut self, leaf: &Child, span: Span) {
-        self.slices.push(span);
+        self.slices.push((span, leaf.pages));
         if leaf.pages > 0 || leaf.rows.is_some_and(|rows| rows > 0.0) {
             let oldest = self.oldest_data_end.get_or_insert(span.to);
             *oldest = span.to.min(*oldest);
@@ -422,13 +431,14 @@ impl<'a> Walk<'a> {
         self.unreadable.then_some(Reason::BoundUnreadable)
     }
 
-    fn runway(&mut self, spans: Vec<Span>) -> Runway {
+    fn runway(&self, spans: Vec<Span>) -> Runway {
         let now = self.now;
-        self.slices.sort_unstable();
-        self.slices.dedup();
+        let mut slices: Vec<Span> = self.slices.iter().map(|(span, _)| *span).collect();
+        slices.sort_unstable();
+        slices.dedup();
         let current = spans.iter().find(|s| s.holds(now));
         let last = current.or_else(|| spans.iter().rfind(|s| s.to <= now));
-        let widths = self.slices.iter().rev().filter_map(|s| match (s.from, s.to) {
+        let widths = slices.iter().rev().filter_map(|s| match (s.from, s.to) {
             (Moment::At(from), Moment::At(to)) => Some(to - from),
             _ => None,
         });
@@ -438,8 +448,8 @@ impl<'a> Walk<'a> {
             covered: current.is_some(),
             until: last.map(|s| s.to),
             next: spans.iter().map(|s| s.from).find(|from| *from > now),
-            future: self.slices.iter().filter(|s| s.from > now).count(),
-            oldest: self.slices.first().map(|s| s.from),
+            future: slices.iter().filter(|s| s.from > now).count(),
+            oldest: slices.first().map(|s| s.from),
             oldest_data_end: self.oldest_data_end,
             interval: widths.get(widths.len() / 2).copied(),
             local: self.local,

@@ -2,13 +2,15 @@
 //!
 //! Must not: quote the text of a statement, or call an estimate a measurement.
 
-use super::facts::{Database, Index, IndexFault, Statement, Table};
-use super::size::{bytes, project, seconds};
+use super::facts::{Database, Index, IndexFault, Overdue, Statement, Table};
+use super::size::{bytes, seconds};
 use super::{Finding, Rule, Verdict, Weight};
 
 /// Shares of time over less than this are no evidence.
 const ENOUGH: f64 = 60.0;
 const MANY_PARTITIONS: f64 = 1_000.0;
+const DAY: f64 = 86_400.0;
+const ROWS: f64 = 10_000.0;
 const MANY_ROWS: f64 = 1e7;
 const BLOATED: f64 = 0.5;
 const WORTH_A_REINDEX: f64 = 100.0 * 1_048_576.0;
@@ -108,16 +110,18 @@ pub(super) static RULES: &[&Rule<Database>] = &[
         id: "vacuum.overdue",
         title: "Vacuum what is overdue",
         weight: Weight::Warning,
-        threshold: "dead rows over autovacuum's own threshold",
-        source: "pg_stat_user_tables.n_dead_tup, pg_class.reloptions, pg_settings",
+        threshold: "a table of 10,000 rows or more, or a partition, has over twice the dead or inserted rows \
+                    at which autovacuum comes",
+        source: "pg_stat_user_tables.n_dead_tup, n_ins_since_vacuum, pg_class.reloptions, pg_settings",
         check: vacuum,
     },
     &Rule {
         id: "vacuum.analyze",
         title: "Analyze what is overdue",
         weight: Weight::Info,
-        threshold: "changes since the last ANALYZE over autovacuum's own threshold",
-        source: "pg_stat_user_tables.n_mod_since_analyze, pg_class.reloptions, pg_settings",
+        threshold: "a table of 10,000 rows or more, or a partition, has over twice the changes at which \
+                    autovacuum comes; or a partitioned table of as many rows never was analysed itself",
+        source: "pg_stat_user_tables.n_mod_since_analyze, last_analyze, pg_class.reloptions, pg_settings",
         check: analyze,
     },
     &Rule {
@@ -126,15 +130,16 @@ pub(super) static RULES: &[&Rule<Database>] = &[
         weight: Weight::Info,
         threshold: "10 million rows or more in a table that is not partitioned, with \
                     autovacuum_vacuum_scale_factor of 0.1 or more",
-        source: "pg_class.reltuples, reloptions; pg_settings",
+        source: "pg_stat_user_tables.n_live_tup, pg_class.reloptions; pg_settings",
         check: scale_factor,
     },
     &Rule {
         id: "storage.growth",
         title: "Plan for the database's growth",
         weight: Weight::Info,
-        threshold: "it doubles within a year at the growth measured over a day or longer",
-        source: "pg_database_size(), or the sizes of complete partitions",
+        threshold: "it doubles within a year at the growth of its tables that are partitioned by time, as \
+                    measured on partitions that are complete, of a day or longer",
+        source: "pg_total_relation_size() of partitions, pg_class.relpartbound",
         check: growth,
     },
 ];
@@ -163,7 +168,7 @@ fn runway(d: &Database) -> Verdict {
             format!("Coverage ended {} ago: inserts of new rows fail.", seconds(-left))
         };
         // In whole days, and as far again as is required.
-        let days = (required * 2.0 / 86_400.0).ceil().max(1.0);
+        let days = (required * 2.0 / DAY).ceil().max(1.0);
         let remedy = format!(
             "`pgrunway plan {} --days {days:.0}` prints the DDL; then make the job that creates \
              partitions run, and watch it.",
@@ -378,33 +383,44 @@ fn bloat(d: &Database) -> Verdict {
 
 fn vacuum(d: &Database) -> Verdict {
     each_table(d, |t| {
-        let overdue = t.vacuum_overdue.filter(|n| *n > 0.0)?;
+        let overdue = t.vacuum.filter(|o| o.tables > 0)?;
+        let remedy = "Should it stay so, find out why autovacuum does not come: long transactions, too few \
+                      workers, locks, or a table option.";
         Some(Finding {
             sql: Some(format!("VACUUM (ANALYZE) {};", t.name)),
-            ..finding(
-                &t.name,
-                format!("{overdue:.0} of its parts have more dead rows than autovacuum allows."),
-                "Find out why autovacuum does not come: long transactions, too few workers, locks.",
-            )
+            ..finding(&t.name, changed(t, overdue), remedy)
         })
     })
 }
 
+/// `3 of its partitions have ...`.
+fn changed(t: &Table, overdue: Overdue) -> String {
+    let times = format!("{:.1} times the changes at which autovacuum comes", overdue.times);
+    match (t.partitions > 0.0, overdue.tables) {
+        (false, _) => format!("It has {times}."),
+        (true, 1) => format!("One of its partitions has {times}."),
+        (true, n) => format!("{n} of its partitions are overdue, one with {times}."),
+    }
+}
+
 fn analyze(d: &Database) -> Verdict {
     each_table(d, |t| {
-        let overdue = t.analyze_overdue.filter(|n| *n > 0.0)?;
-        let remedy = if t.partitions > 0.0 {
-            "autovacuum never analyses a partitioned table itself: let a job do it weekly."
-        } else {
-            "The planner works with old statistics until then."
+        let never = t.never_analyzed == Some(true) && t.rows.is_some_and(|rows| rows >= ROWS);
+        let overdue = t.analyze.filter(|o| o.tables > 0);
+        let (evidence, remedy) = match (overdue, never) {
+            (_, true) => (
+                "Its partitions have statistics, the partitioned table as a whole has none."
+                    .to_owned(),
+                "autovacuum never analyses a partitioned table itself: let a job do it, weekly say.",
+            ),
+            (Some(overdue), false) => {
+                (changed(t, overdue), "The planner works with old statistics until then.")
+            }
+            (None, false) => return None,
         };
         Some(Finding {
             sql: Some(format!("ANALYZE {};", t.name)),
-            ..finding(
-                &t.name,
-                format!("{overdue:.0} of its parts changed more than autovacuum allows."),
-                remedy,
-            )
+            ..finding(&t.name, evidence, remedy)
         })
     })
 }
@@ -430,23 +446,22 @@ fn scale_factor(d: &Database) -> Verdict {
 }
 
 fn growth(d: &Database) -> Verdict {
-    let g = d.growth?;
-    if g.span < 86_400.0 {
-        return None;
-    }
-    let ahead = project(g.bytes, g.per_day);
-    if ahead[2].1 < g.bytes * 2.0 {
+    let g = d.growth.as_ref()?;
+    let span = g.tables.iter().map(|t| t.span).reduce(f64::min).filter(|span| *span >= DAY)?;
+    if g.after(365.0) < g.bytes * 2.0 {
         return Some(Vec::new());
     }
-    let ahead: Vec<String> =
-        ahead.iter().map(|(days, size)| format!("{} in {days} days", bytes(*size))).collect();
+    let ahead = [30, 90, 365]
+        .map(|days: u16| format!("{} in {days} days", bytes(g.after(f64::from(days)))));
+    let per_day: f64 = g.tables.iter().map(|t| t.per_day).sum();
     Some(vec![Finding {
         object: None,
         evidence: format!(
-            "{} now, {} a day measured over {}: {} if that goes on.",
+            "{} of tables and indexes now, and {} a day by partitions that were filled over {} or more: {} \
+             if that goes on.",
             bytes(g.bytes),
-            bytes(g.per_day),
-            seconds(g.span),
+            bytes(per_day),
+            seconds(span),
             ahead.join(", ")
         ),
         remedy: "Make room, or retire old partitions (max_age, `pgrunway plan --retire`)."

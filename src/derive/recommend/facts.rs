@@ -143,17 +143,16 @@ pub struct Bench {
 pub struct Table {
     /// `schema.table`, quoted for SQL.
     pub name: String,
-    /// Estimated rows (`pg_class.reltuples`), partitions included.
+    /// Estimated rows, partitions included.
     pub rows: Option<f64>,
-    /// Bytes of its heap, partitions included.
-    pub bytes: Option<f64>,
     /// Leaf partitions; 0 for a table that is not partitioned.
     pub partitions: f64,
-    /// Partitions, or the table itself, whose dead rows exceed autovacuum's threshold for longer
-    /// than they should.
-    pub vacuum_overdue: Option<f64>,
-    /// The same for changes since the last ANALYZE.
-    pub analyze_overdue: Option<f64>,
+    /// What is overdue for a VACUUM.
+    pub vacuum: Option<Overdue>,
+    /// What is overdue for an ANALYZE.
+    pub analyze: Option<Overdue>,
+    /// Whether it is partitioned and has no statistics of its own.
+    pub never_analyzed: Option<bool>,
     /// `autovacuum_vacuum_scale_factor` in force.
     pub scale_factor: Option<f64>,
     /// Runway and what is required, in seconds.
@@ -162,6 +161,15 @@ pub struct Table {
     pub default_rows: Option<f64>,
     /// Seconds by which its oldest data exceed their retention.
     pub retention_exceeded: Option<f64>,
+}
+
+/// Partitions, or the table itself, that have changed by far more than autovacuum waits for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Overdue {
+    /// How many.
+    pub tables: usize,
+    /// Changes of the one that needs it most, in multiples of its threshold.
+    pub times: f64,
 }
 
 /// What is wrong with an index.
@@ -192,15 +200,44 @@ pub struct Index {
     pub fault: IndexFault,
 }
 
-/// How a database grows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Growth {
-    /// Bytes now.
+/// A table that grows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Growing {
+    /// `schema.table`, quoted for SQL.
+    pub name: String,
+    /// Bytes now, with TOAST and indexes.
     pub bytes: f64,
-    /// Bytes a day.
+    /// Bytes a day, of slices of time that are complete.
     pub per_day: f64,
     /// Seconds over which that was measured.
     pub span: f64,
+    /// Seconds after which its data are retired, where that is configured.
+    pub kept: Option<f64>,
+}
+
+impl Growing {
+    /// Bytes after so many days of the same growth; no more than it keeps, where it keeps less.
+    pub fn after(&self, days: f64) -> f64 {
+        let grown = self.bytes + self.per_day * days;
+        let full = self.kept.map_or(f64::INFINITY, |kept| self.per_day * kept / 86_400.0);
+        grown.min(full.max(self.bytes))
+    }
+}
+
+/// How a database grows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Growth {
+    /// Bytes now of all its tables and indexes.
+    pub bytes: f64,
+    /// The tables whose growth could be measured.
+    pub tables: Vec<Growing>,
+}
+
+impl Growth {
+    /// Bytes after so many days; what could not be measured stays as it is.
+    pub fn after(&self, days: f64) -> f64 {
+        self.bytes + self.tables.iter().map(|t| t.after(days) - t.bytes).sum::<f64>()
+    }
 }
 
 /// One database.

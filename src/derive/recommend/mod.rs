@@ -10,10 +10,10 @@ mod server;
 mod size;
 
 pub use facts::{
-    Bench, Checkpoints, Connections, Counted, Database, Growth, Index, IndexFault, Server, Setting,
-    Statement, Table, Temporary,
+    Bench, Checkpoints, Connections, Counted, Database, Growing, Growth, Index, IndexFault,
+    Overdue, Server, Setting, Statement, Table, Temporary,
 };
-pub use size::{bytes, project, seconds};
+pub use size::{bytes, seconds};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Sizes and times as PostgreSQL's settings take them, and growth ahead.
+//! Sizes and times as PostgreSQL's settings take them.
 //!
 //! Must not: round a recommendation up beyond what it was derived from.
 
@@ -50,11 +50,6 @@ pub(super) fn setting(value: f64) -> String {
     }
 }
 
-/// Bytes after 30, 90 and 365 days at a measured growth of `per_day`.
-pub fn project(now: f64, per_day: f64) -> [(u16, f64); 3] {
-    [30, 90, 365].map(|days: u16| (days, (now + per_day * f64::from(days)).max(0.0)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,11 +68,5 @@ mod tests {
         assert_eq!(setting(1.3 * gb), "1280MB");
         assert_eq!(setting(100.5 * KIB * KIB), "100MB");
         assert_eq!(setting(0.0), "1MB");
-    }
-
-    #[test]
-    fn growth_is_a_straight_line_that_ends_at_nothing() {
-        assert_eq!(project(100.0, 2.0), [(30, 160.0), (90, 280.0), (365, 830.0)]);
-        assert_eq!(project(100.0, -2.0)[2], (365, 0.0));
     }
 }

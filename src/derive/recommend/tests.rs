@@ -318,14 +318,71 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     assert_eq!(of(small, "indexes.bloat"), None);
 }
 
+fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
+    Growing { name: "public.trades".to_owned(), bytes: 100.0 * GB, per_day, span, kept }
+}
+
 #[test]
 fn growth_is_told_where_it_doubles_within_a_year() {
-    let of = |per_day: f64, span: f64| {
-        let growth = Some(Growth { bytes: 365.0 * GB, per_day, span });
+    let of = |tables: Vec<Growing>| {
+        let growth = Some(Growth { bytes: 365.0 * GB, tables });
         verdict(DATABASE, &Database { growth, ..Database::default() }, "storage.growth")
     };
-    assert_eq!(of(GB, 3_600.0), None);
-    assert!(of(0.9 * GB, 90_000.0).unwrap().is_empty());
-    let found = of(GB, 90_000.0).unwrap();
-    assert!(found[0].evidence.contains("395 GB in 30 days, 455 GB in 90 days"), "{found:?}");
+    assert_eq!(of(vec![]), None);
+    assert_eq!(of(vec![growing(GB, 3_600.0, None)]), None, "an hour is no evidence");
+    assert!(of(vec![growing(0.9 * GB, 90_000.0, None)]).unwrap().is_empty());
+    let found =
+        of(vec![growing(0.25 * GB, 2.6e6, None), growing(0.75 * GB, 90_000.0, None)]).unwrap();
+    let evidence = &found[0].evidence;
+    assert!(evidence.contains("395 GB in 30 days, 455 GB in 90 days, 730 GB in 365"), "{evidence}");
+    assert!(evidence.contains("1 GB a day by partitions that were filled over 25 h"), "{evidence}");
+    // What is retired after 150 days never holds more than 150 GB.
+    assert!(of(vec![growing(GB, 90_000.0, Some(150.0 * 86_400.0))]).unwrap().is_empty());
+}
+
+#[test]
+fn a_table_that_retires_its_data_grows_until_it_is_full() {
+    let kept = |days: f64| growing(GB, 90_000.0, Some(days * 86_400.0));
+    assert_eq!(growing(GB, 90_000.0, None).after(30.0), 130.0 * GB);
+    assert_eq!(kept(120.0).after(10.0), 110.0 * GB);
+    assert_eq!(kept(120.0).after(30.0), 120.0 * GB);
+    assert_eq!(kept(50.0).after(30.0), 100.0 * GB, "it has more than that already");
+}
+
+#[test]
+fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
+    let of = |table: Table, id: &str| {
+        let tables = Some(vec![Table { name: "public.t".to_owned(), ..table }]);
+        verdict(DATABASE, &Database { tables, ..Database::default() }, id).unwrap()
+    };
+    let overdue = |tables, times| Some(Overdue { tables, times });
+    let plain = Table { vacuum: overdue(1, 4.04), ..Table::default() };
+    let found = of(plain, "vacuum.overdue");
+    assert_eq!(found[0].evidence, "It has 4.0 times the changes at which autovacuum comes.");
+    assert_eq!(found[0].sql.as_deref(), Some("VACUUM (ANALYZE) public.t;"));
+    let parts = |n| Table { vacuum: overdue(n, 2.5), partitions: 30.0, ..Table::default() };
+    assert!(of(parts(3), "vacuum.overdue")[0].evidence.starts_with("3 of its partitions"));
+    assert!(of(parts(0), "vacuum.overdue").is_empty());
+
+    let whole = |rows: f64, never| Table {
+        analyze: overdue(0, 1.0),
+        never_analyzed: Some(never),
+        partitions: 30.0,
+        rows: Some(rows),
+        ..Table::default()
+    };
+    assert!(of(whole(1e6, false), "vacuum.analyze").is_empty());
+    assert!(of(whole(9_999.0, true), "vacuum.analyze").is_empty());
+    let found = of(whole(1e6, true), "vacuum.analyze");
+    assert!(found[0].remedy.starts_with("autovacuum never analyses"), "{found:?}");
+    let large = |factor, partitions| Table {
+        rows: Some(2e7),
+        scale_factor: Some(factor),
+        partitions,
+        ..Table::default()
+    };
+    let found = of(large(0.2, 0.0), "vacuum.scale_factor");
+    assert!(found[0].evidence.contains("waits for 4000000 dead ones"), "{found:?}");
+    assert!(of(large(0.05, 0.0), "vacuum.scale_factor").is_empty());
+    assert!(of(large(0.2, 30.0), "vacuum.scale_factor").is_empty());
 }

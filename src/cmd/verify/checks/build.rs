@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use super::super::check::{Context, Finding};
-use super::super::sql::ident;
 use super::create::{Create, NAME_MAX, shortened};
 use crate::config::IndexRule;
 use crate::derive::index::Table;
 use crate::error::CollectError;
 use crate::pg::Query;
+use crate::pg::quote::ident;
 
 /// Names of relations by oid.
 pub(super) struct Names(HashMap<i64, Name>);

@@ -2,7 +2,7 @@
 //!
 //! Must not: ask a server, or change what comes after the table's name.
 
-use super::super::sql::ident;
+use crate::pg::quote::ident;
 
 /// `NAMEDATALEN` less its NUL.
 pub(super) const NAME_MAX: usize = 63;

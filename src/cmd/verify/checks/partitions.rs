@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
-use super::super::sql::ident;
 use super::{counted, instant, sorted, span, thousands};
 use crate::cmd::plan;
 use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;
 use crate::error::CollectError;
 use crate::metric::{Family, Sink, Value};
+use crate::pg::quote::ident;
 
 const LOCKS: &str = "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
                 ACCESS SHARE for a moment on the table";

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
-use super::super::sql::ident;
 use super::{constraints, counted, sorted};
 use crate::error::CollectError;
+use crate::pg::quote::ident;
 use crate::pg::{Query, Row};
 
 static PRUNING: Check = Check {

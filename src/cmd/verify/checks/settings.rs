@@ -3,8 +3,8 @@
 //! Must not: judge settings that are a matter of taste or of the machine's size.
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
-use super::super::sql::{ident, literal};
 use crate::error::CollectError;
+use crate::pg::quote::{ident, literal};
 use crate::pg::{Query, Row};
 
 const LOCKS: &str = "none";
