@@ -17,6 +17,7 @@ use super::view;
 use crate::cmd::advice::{self, noted};
 use crate::collector::Collector;
 use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
+use crate::collectors::partitions;
 use crate::config::Config;
 use crate::derive::index::{Facts, Verdicts, judge};
 use crate::derive::recommend::{self, Connections};
@@ -67,6 +68,8 @@ pub struct Database {
     pub indexes: Facts,
     /// Judged by `derive::index`.
     pub verdicts: Verdicts,
+    /// From when to when each partitioned table is covered, by `schema.table`, in Unix seconds.
+    pub covered: BTreeMap<String, Vec<(f64, f64)>>,
     /// For the rules, but for what was watched.
     pub facts: recommend::Database,
 }
@@ -419,7 +422,16 @@ async fn database(
             (rows.facts, verdicts)
         })
         .unwrap_or_default();
-    Ok(Database { name: name.to_owned(), indexes, verdicts, facts })
+    let covered = rows.partitions.map(|rows| {
+        let mut covered = partitions::covered(&rows);
+        let name = |table: &partitions::Table| {
+            let (schema, relname) = table.name.as_ref()?;
+            Some((format!("{schema}.{relname}"), covered.remove(&table.oid)?))
+        };
+        rows.tables.iter().filter_map(name).collect()
+    });
+    let covered = covered.unwrap_or_default();
+    Ok(Database { name: name.to_owned(), indexes, verdicts, covered, facts })
 }
 
 impl Gathered {

@@ -24,8 +24,6 @@ pub struct Root<'a> {
     pub covered: Option<f64>,
     /// Unix seconds at which coverage begins again after a gap.
     pub next: Option<f64>,
-    /// Unix seconds of the oldest partition's beginning.
-    pub oldest: Option<f64>,
     /// Direct partitions.
     pub count: Option<f64>,
     /// Estimated rows in DEFAULT.
@@ -82,7 +80,6 @@ pub fn roots(gathered: &Gathered) -> Vec<Root<'_>> {
             covered_until: get("pg_partition_covered_until_timestamp_seconds"),
             covered: get("pg_partition_covered"),
             next: get("pg_partition_next_coverage_timestamp_seconds"),
-            oldest: get("pg_partition_oldest_timestamp_seconds"),
             count: get("pg_partition_count"),
             default_rows: get("pg_partition_default_rows"),
             size: get("pg_partition_size_bytes"),
@@ -141,7 +138,11 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         now: gathered.to,
         rows: roots
             .iter()
-            .filter_map(|r| Some((r.name.clone(), stretches(r, gathered.to)?)))
+            .filter_map(|r| {
+                let database = gathered.databases.iter().find(|d| d.name == r.datname)?;
+                let stretches = stretches(database.covered.get(&r.name)?, gathered.to);
+                (!stretches.is_empty()).then(|| (r.name.clone(), stretches))
+            })
             .collect(),
     }));
     let sizes: Vec<(String, f64)> =
@@ -161,23 +162,37 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     ));
 }
 
-/// What is covered from the oldest partition on. The last stretch of coverage is known to begin, not to
-/// end, where there is a gap before it.
-fn stretches(root: &Root, now: f64) -> Option<Vec<Stretch>> {
-    let until = root.covered_until?;
-    let from = root.oldest.unwrap_or(f64::NEG_INFINITY);
-    let mut all = Vec::new();
-    if until != 0.0 {
-        all.push(Stretch { from, to: until, gap: false });
-    }
-    let gap_from = if until == 0.0 { now } else { until };
-    match root.next {
-        Some(next) => {
-            all.push(Stretch { from: gap_from, to: next, gap: true });
-            all.push(Stretch { from: next, to: next + root.required.unwrap_or(0.0), gap: false });
+/// What is covered, the gaps between, and the one that lasts until now.
+fn stretches(covered: &[(f64, f64)], now: f64) -> Vec<Stretch> {
+    let mut all: Vec<Stretch> = Vec::new();
+    for &(from, to) in covered {
+        if let Some(last) = all.last() {
+            all.push(Stretch { from: last.to, to: from, gap: true });
         }
-        None if until < now => all.push(Stretch { from: gap_from, to: now, gap: true }),
-        None => {}
+        all.push(Stretch { from, to, gap: false });
     }
-    Some(all)
+    if let Some(last) = all.last().filter(|last| last.to < now) {
+        all.push(Stretch { from: last.to, to: now, gap: true });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_gap_is_drawn_and_the_one_that_lasts() {
+        let drawn = |covered: &[(f64, f64)], now| -> Vec<(f64, f64, bool)> {
+            stretches(covered, now).iter().map(|s| (s.from, s.to, s.gap)).collect()
+        };
+        let covered = [(1.0, 2.0), (3.0, 5.0)];
+        let both = [(1.0, 2.0, false), (2.0, 3.0, true), (3.0, 5.0, false)];
+        assert_eq!(drawn(&covered, 4.0), both);
+        assert_eq!(drawn(&covered, 2.5), both, "a gap ahead of which there is coverage");
+        assert_eq!(drawn(&covered, 7.0)[3], (5.0, 7.0, true));
+        let endless = [(f64::NEG_INFINITY, f64::INFINITY)];
+        assert_eq!(drawn(&endless, 7.0), [(f64::NEG_INFINITY, f64::INFINITY, false)]);
+        assert_eq!(drawn(&[], 7.0), []);
+    }
 }

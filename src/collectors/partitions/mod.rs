@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use crate::collector::{Collector, Scope};
 use crate::derive::growth::Slice;
 use crate::derive::partition::{
-    Moment, Outlook, Span, Strategy, assess, keys_remaining, settle, slices,
+    Level, Moment, Outlook, Span, Strategy, assess, coverage, keys_remaining, settle, slices,
 };
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -126,6 +126,30 @@ fn writers_zone(rows: &Rows, table: &Table) -> (TimeZone, bool) {
     }
 }
 
+/// Of every root by its OID: what `of` makes of the levels, its place among them and the writers' zone.
+fn each_root<T>(
+    rows: &Rows,
+    of: impl Fn(&[Level], usize, &TimeZone) -> Vec<T>,
+) -> HashMap<i64, Vec<T>> {
+    let (mut levels, index) = catalogue::forest(rows);
+    let named = rows.tables.iter().filter(|table| table.name.is_some());
+    named
+        .filter_map(|table| {
+            let root = *index.get(&table.oid)?;
+            settle(&mut levels, root, table.rule.unit);
+            Some((table.oid, of(&levels, root, &writers_zone(rows, table).0)))
+        })
+        .collect()
+}
+
+/// By OID of the root: from when to when it is covered, in Unix seconds and in order.
+pub fn covered(rows: &Rows) -> HashMap<i64, Vec<(f64, f64)>> {
+    each_root(rows, |levels, root, zone| {
+        let spans = coverage(levels, root, rows.now.into(), zone);
+        spans.iter().map(|span| (span.from.seconds(), span.to.seconds())).collect()
+    })
+}
+
 /// By OID of the root: the slice of time that each leaf takes, with the bytes that `size` knows of the
 /// leaf by its OID.
 pub fn filled(mut rows: Rows, size: impl Fn(i64) -> i64) -> HashMap<i64, Vec<Slice>> {
@@ -133,21 +157,15 @@ pub fn filled(mut rows: Rows, size: impl Fn(i64) -> i64) -> HashMap<i64, Vec<Sli
     for partition in &mut rows.partitions {
         partition.pages = size(partition.oid) / block;
     }
-    let (mut levels, index) = catalogue::forest(&rows);
-    let mut filled = HashMap::new();
-    for table in rows.tables.iter().filter(|table| table.name.is_some()) {
-        let Some(root) = index.get(&table.oid) else { continue };
-        settle(&mut levels, *root, table.rule.unit);
-        let slices = slices(&levels, *root, &writers_zone(&rows, table).0);
+    each_root(&rows, |levels, root, zone| {
         let slice = |(span, pages): &(Span, u64)| Slice {
             from: span.from.seconds(),
             to: span.to.seconds(),
             // Files are far below 2^53 bytes.
             bytes: *pages as f64 * block as f64,
         };
-        filled.insert(table.oid, slices.iter().map(slice).collect());
-    }
-    filled
+        slices(levels, root, zone).iter().map(slice).collect()
+    })
 }
 
 impl Root<'_> {

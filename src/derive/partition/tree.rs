@@ -231,6 +231,14 @@ pub fn assess(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Outl
     }
 }
 
+/// When `levels[root]` takes what it takes at `now`, past and future, in order. Empty where no level of it
+/// is partitioned by time.
+pub fn coverage(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Vec<Span> {
+    let mut walk = Walk::new(levels, Moment::At(now), zone);
+    let spans = walk.coverage(root, Span::ALL, false, 0);
+    if walk.obstacle(levels.get(root)).is_none() { spans } else { Vec::new() }
+}
+
 /// Each leaf of `levels[root]` that takes a slice of time: the slice, and the leaf's pages. Naive times
 /// are local in `zone`.
 pub fn slices(levels: &[Level], root: usize, zone: &TimeZone) -> Vec<(Span, u64)> {

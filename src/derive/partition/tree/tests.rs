@@ -203,3 +203,25 @@ fn rows_of_a_partitioned_default_are_those_of_its_leaves() {
     assert_eq!((found.has_default, found.default_rows), (true, Some(7.0)));
     assert_eq!((found.count, found.pages), (2, 3));
 }
+
+#[test]
+fn coverage_has_every_gap_and_slices_every_leaf() {
+    let at = |number: i128| Moment::At(EPOCH + number * DAY);
+    let span = |from, to| Span { from: at(from), to: at(to) };
+    let of = |ranges: &[(i64, i64)]| {
+        by_time(ranges.iter().map(|(from, to)| leaf(days(*from, *to))).collect())
+    };
+    let levels = [of(&[(0, 1), (1, 3), (5, 6), (9, 11), (12, 13)])];
+    let found = coverage(&levels, 0, NOW, &TimeZone::UTC);
+    assert_eq!(found, [span(0, 3), span(5, 6), span(9, 11), span(12, 13)]);
+    // Of two values, each with days of its own, both must be covered; each leaf is a slice.
+    let child = |k: u8, level| Child { level: Some(level), ..leaf(Bound::List([value(k)].into())) };
+    let levels =
+        [by_value(vec![child(0, 1), child(1, 2)]), of(&[(0, 12)]), of(&[(5, 10), (10, 11)])];
+    assert_eq!(coverage(&levels, 0, NOW, &TimeZone::UTC), [span(5, 11)]);
+    let mut leaves = super::slices(&levels, 0, &TimeZone::UTC);
+    leaves.sort_unstable();
+    assert_eq!(leaves, [(span(0, 12), 1), (span(5, 10), 1), (span(10, 11), 1)]);
+    let hash = [by_value(vec![leaf(Bound::List([value(0)].into()))])];
+    assert_eq!(coverage(&hash, 0, NOW, &TimeZone::UTC), []);
+}
