@@ -15,6 +15,7 @@ pub mod report;
 pub mod serve;
 pub mod trading;
 pub mod verify;
+pub mod words;
 
 use crate::collectors::ALL;
 use crate::config::KnownCollector;

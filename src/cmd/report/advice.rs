@@ -4,7 +4,8 @@
 
 use super::document::{Block, Line, Mark, Table, figure, name, words};
 use super::gather::Gathered;
-use super::{date, many, partitions, view};
+use super::{date, partitions, view};
+use crate::cmd::words::counted;
 use crate::derive::recommend::{self, Finding, Rule, Weight, seconds};
 
 /// A finding of a rule, and where.
@@ -105,10 +106,8 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     }
     lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));
     if !gathered.notes.is_empty() {
-        let text = format!(
-            "{} could not be read; see Method.",
-            many(gathered.notes.len(), "thing", "things")
-        );
+        let text =
+            format!("{} could not be read; see Method.", counted(gathered.notes.len(), "thing"));
         lines.push((Mark::Warning, Line::from(text)));
     }
     lines.sort_by_key(|(mark, _)| std::cmp::Reverse(*mark));
@@ -129,14 +128,14 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
         )),
         Line::from(format!(
             "{}, {}, {}.",
-            many(gathered.databases.len(), "database", "databases"),
-            many(roots.len(), "partitioned table", "partitioned tables"),
-            many(indexes, "index", "indexes")
+            counted(gathered.databases.len(), "database"),
+            counted(roots.len(), "partitioned table"),
+            counted(indexes, "index")
         )),
         Line::from(format!(
             "{} of little weight below; {} found nothing, {} could not be judged.",
-            many(infos, "recommendation", "recommendations"),
-            many(advice.quiet, "rule", "rules"),
+            counted(infos, "recommendation"),
+            counted(advice.quiet, "rule"),
             advice.unknown.len()
         )),
     ]));

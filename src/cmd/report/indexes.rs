@@ -6,8 +6,8 @@ use std::collections::HashMap;
 
 use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
 use super::gather::{Database, Gathered};
-use super::many;
 use super::plot::{Plot, Unit};
+use crate::cmd::words::counted;
 use crate::collectors::database_recommendations::{Known, known};
 use crate::derive::index::{Exemption, How, Invalid, Usage};
 use crate::derive::recommend::{bytes, seconds};
@@ -30,8 +30,8 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         out.push(Block::Text(Line::default().text(format!(
             "{} on {} ({} of them behind a constraint). An index of a partitioned table is counted once, \
              with its parts on the partitions.",
-            many(known.len(), "index", "indexes"),
-            many(tables.len(), "table", "tables"),
+            counted(known.len(), "index"),
+            counted(tables.len(), "table"),
             constraints
         ))));
         verdicts(database, &known, out);
@@ -65,7 +65,7 @@ fn verdicts(database: &Database, known: &[Known], out: &mut Vec<Block>) {
         .collect();
     let broken = known.iter().filter(|k| k.judged.invalid.is_some()).count();
     if broken > 0 {
-        let text = format!("{} cannot be used everywhere.", many(broken, "index", "indexes"));
+        let text = format!("{} cannot be used everywhere.", counted(broken, "index"));
         out.push(Block::Verdict(Mark::Bad, Line::from(text)));
     }
     for u in database.verdicts.unindexed.iter().filter(|u| !u.small) {

@@ -93,8 +93,3 @@ fn stamp(at: f64, form: &str) -> String {
     let stamp = span.and_then(|span| jiff::Timestamp::from_duration(span).ok());
     stamp.map_or_else(String::new, |t| t.strftime(form).to_string())
 }
-
-/// `1 index`, `19 indexes`.
-fn many(count: usize, one: &str, several: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { several })
-}

@@ -5,8 +5,9 @@
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
 use super::build::Names;
 use super::indexes::book;
-use super::{bytes, constraints, counted, sorted};
+use super::{constraints, counted, sorted};
 use crate::collectors::index_health::catalogue;
+use crate::derive::recommend::bytes;
 use crate::error::CollectError;
 use crate::pg::Query;
 

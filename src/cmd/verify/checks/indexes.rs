@@ -8,13 +8,14 @@ use std::collections::{HashMap, HashSet};
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use super::build::{self, Names};
 use super::create::Create;
-use super::{bytes, counted, instant, sorted, span, thousands};
+use super::{counted, instant, sorted, thousands};
 use crate::collectors::index_health::catalogue;
 use crate::config::IndexRule;
 use crate::derive::index::{
     Expected, ExpectedKey, Facts, How, Index, Invalid, Judged, Limits, Met, NullsOrder, Table,
     TableKind, Usage, Verdicts, judge, meets,
 };
+use crate::derive::recommend::{bytes, seconds};
 use crate::error::CollectError;
 
 const LOCKS: &str = "none to judge; ACCESS SHARE for a moment on tables that something is found on, to print \
@@ -335,7 +336,7 @@ async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
         let found = format!(
             "not scanned once since {} ({}), {}",
             instant(since),
-            span(book.facts.now - since),
+            seconds(book.facts.now - since),
             book.size(judged.pages)
         );
         let finding = UNUSED.finding(book.index_name(judged.id), found);

@@ -43,36 +43,7 @@ pub(super) fn measures(check: &Check) -> bool {
 
 /// `1 index expected`, `19 indexes expected`.
 pub(super) fn counted(n: usize, noun: &str, rest: &str) -> String {
-    let plural = match noun {
-        _ if n == 1 => noun.to_owned(),
-        noun if noun.ends_with('x') => format!("{noun}es"),
-        noun if noun.ends_with("ery") => format!("{}ies", noun.trim_end_matches('y')),
-        noun => format!("{noun}s"),
-    };
-    let space = if rest.is_empty() { "" } else { " " };
-    format!("{n} {plural}{space}{rest}")
-}
-
-/// A number of seconds for people: `3.5 days`, `2 hours`, `10 s`.
-fn span(seconds: f64) -> String {
-    let (unit, size) = match seconds.abs() {
-        s if s >= 172_800.0 => ("days", 86_400.0),
-        s if s >= 7_200.0 => ("hours", 3_600.0),
-        s if s >= 120.0 => ("minutes", 60.0),
-        _ => ("s", 1.0),
-    };
-    let value = format!("{:.1}", seconds / size);
-    format!("{} {unit}", value.strip_suffix(".0").unwrap_or(&value))
-}
-
-/// Bytes for people.
-fn bytes(n: f64) -> String {
-    let (unit, size) = match n {
-        n if n >= 1e9 => ("GB", 1e9),
-        n if n >= 1e6 => ("MB", 1e6),
-        _ => ("kB", 1e3),
-    };
-    format!("{:.1} {unit}", n / size)
+    format!("{} {rest}", crate::cmd::words::counted(n, noun)).trim_end().to_owned()
 }
 
 /// A large number for people: `1,234,567`.
@@ -128,12 +99,6 @@ mod tests {
 
     #[test]
     fn figures_for_people() {
-        assert_eq!(counted(19, "index", "expected"), "19 indexes expected");
-        assert_eq!(counted(1, "index", "expected"), "1 index expected");
-        assert_eq!(counted(0, "query", ""), "0 queries");
-        assert_eq!(counted(2, "foreign key", "valid"), "2 foreign keys valid");
-        assert_eq!(span(-604_800.0), "-7 days");
-        assert_eq!(span(5_400.0), "90 minutes");
         assert_eq!(thousands(1_234_567.0), "1,234,567");
         assert_eq!(thousands(-999.0), "-999");
         assert_eq!(instant(0.0), "1970-01-01 00:00:00 UTC");

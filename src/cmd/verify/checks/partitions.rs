@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
-use super::{counted, instant, sorted, span, thousands};
+use super::{counted, instant, sorted, thousands};
 use crate::cmd::plan;
 use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;
+use crate::derive::recommend::seconds;
 use crate::error::CollectError;
 use crate::metric::{Family, Sink, Value};
 use crate::pg::quote::ident;
@@ -178,10 +179,10 @@ async fn runway(cx: &Context<'_>) -> Result<Found, CollectError> {
         }
         let found = match covered.get(name) {
             Some((0.0, _)) if *runway < 0.0 => {
-                format!("has taken no row of now for {}", span(-runway))
+                format!("has taken no row of now for {}", seconds(-runway))
             }
             Some((0.0, _)) => "takes no row of now".to_owned(),
-            _ => format!("lasts {}, must last {}", span(*runway), span(needed)),
+            _ => format!("lasts {}, must last {}", seconds(*runway), seconds(needed)),
         };
         let finding = RUNWAY.finding(format!("{}.{}", name.0, name.1), found);
         findings.push(planned(cx, finding, *name, days(needed), None).await);
@@ -196,7 +197,7 @@ async fn runway(cx: &Context<'_>) -> Result<Found, CollectError> {
         .collect();
     let mut summary = counted(runways.len(), "table", "with a runway");
     if shortest.is_finite() {
-        summary.push_str(&format!(", the shortest {}", span(shortest)));
+        summary.push_str(&format!(", the shortest {}", seconds(shortest)));
     }
     if !blind.is_empty() {
         summary.push_str(&format!("; none can be told of {}", blind.join(", ")));
@@ -306,7 +307,7 @@ async fn retention(cx: &Context<'_>) -> Result<Found, CollectError> {
     for (name, (over, _)) in ages.iter().filter(|(_, (over, _))| *over > 0.0) {
         let rule = rules.rule(cx.datname(), name.0, name.1);
         let age = rule.and_then(|rule| rule.max_age).unwrap_or(0.0) / 86_400.0;
-        let found = format!("keeps data for {} longer than max_age", span(*over));
+        let found = format!("keeps data for {} longer than max_age", seconds(*over));
         let finding = RETENTION.finding(format!("{}.{}", name.0, name.1), found);
         let finding = planned(cx, finding, *name, 1.0, Some(age.floor())).await;
         findings.push(match finding.caution {

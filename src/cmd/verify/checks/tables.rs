@@ -3,7 +3,8 @@
 //! Must not: read a user's rows; the counters of the server and the catalogues tell.
 
 use super::super::check::{Check, Context, Found, Scope, Severity, When};
-use super::{counted, sorted, span, thousands};
+use super::{counted, sorted, thousands};
+use crate::derive::recommend::seconds;
 use crate::error::CollectError;
 use crate::pg::Row;
 
@@ -102,7 +103,7 @@ async fn analyzed(cx: &Context<'_>) -> Result<Found, CollectError> {
             match since {
                 _ if row.get("never")? => "never analysed as a whole".to_owned(),
                 Some(since) if since > LONGEST_UNANALYZED => {
-                    format!("last analysed as a whole {} ago", span(since))
+                    format!("last analysed as a whole {} ago", seconds(since))
                 }
                 _ => continue,
             }
@@ -111,7 +112,7 @@ async fn analyzed(cx: &Context<'_>) -> Result<Found, CollectError> {
             if changed <= FEW + 0.2 * all {
                 continue;
             }
-            let ago = since.map_or("never".to_owned(), |s| format!("{} ago", span(s)));
+            let ago = since.map_or("never".to_owned(), |s| format!("{} ago", seconds(s)));
             format!(
                 "about {} of {} rows changed since the last ANALYZE ({ago}){}",
                 thousands(changed),

@@ -10,6 +10,7 @@ mod text;
 
 use super::check::{Severity, Status};
 use super::{Format, Run, Verdict};
+use crate::cmd::words::counted;
 
 /// The whole report.
 ///
@@ -33,25 +34,20 @@ fn verdict(run: &Run) -> &'static str {
     }
 }
 
-/// `1 error`, `2 errors`.
-fn plural(n: usize, noun: &str) -> String {
-    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}
-
 /// `2 errors, 1 warning, 3 remarks, 1 check not made, 20 passed, 2 skipped`; what there is none of is
 /// left out, but for errors and warnings.
 fn counts(run: &Run) -> String {
     let mut parts = vec![
-        plural(run.findings(Severity::Error), "error"),
-        plural(run.findings(Severity::Warning), "warning"),
+        counted(run.findings(Severity::Error), "error"),
+        counted(run.findings(Severity::Warning), "warning"),
     ];
     let remarks = run.findings(Severity::Info);
     if remarks > 0 {
-        parts.push(plural(remarks, "remark"));
+        parts.push(counted(remarks, "remark"));
     }
     let unchecked = run.outcomes.iter().filter(|o| o.found.unchecked.is_some()).count();
     if unchecked > 0 {
-        parts.push(format!("{} not made or not wholly", plural(unchecked, "check")));
+        parts.push(format!("{} not made or not wholly", counted(unchecked, "check")));
     }
     parts.push(format!("{} passed", run.count(Status::Passed)));
     let skipped = run.count(Status::Skipped);
