@@ -56,6 +56,8 @@ struct Seen {
     looks: f64,
     /// Most server connections in use at once.
     peak: f64,
+    waiting: f64,
+    wait: f64,
     queue: Queue,
 }
 
@@ -178,6 +180,8 @@ impl State {
         for seen in self.pools.get(&key).into_iter().flat_map(Hour::each) {
             pool.looks += seen.looks;
             pool.peak = pool.peak.max(seen.peak);
+            pool.waiting = pool.waiting.max(seen.waiting);
+            pool.wait = pool.wait.max(seen.wait);
             pool.queue.looks += seen.queue.looks;
             pool.queue.longest = pool.queue.longest.max(seen.queue.longest);
             pool.queue.demand = pool.queue.demand.max(seen.queue.demand);
@@ -190,6 +194,8 @@ impl Seen {
     fn take(&mut self, pool: &Now, objective: f64) {
         self.looks += 1.0;
         self.peak = self.peak.max(pool.in_use);
+        self.waiting = self.waiting.max(pool.waiting);
+        self.wait = self.wait.max(pool.wait);
         let full = pool.size.is_some_and(|size| pool.in_use >= size);
         if full && pool.waiting > 0.0 && pool.wait > objective && !pool.paused {
             self.queue.looks += 1.0;

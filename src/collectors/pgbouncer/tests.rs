@@ -232,6 +232,7 @@ fn a_queue_at_a_full_pool_is_remembered_for_an_hour() {
     assert_eq!((pool.database.as_str(), pool.user.as_str()), ("shop", "app"));
     let queue = recommend::Queue { looks: 1.0, longest: 2.0, demand: 7.0 };
     assert_eq!((pool.size, pool.peak, pool.looks, pool.queue), (Some(3.0), 3.0, 3.0, queue));
+    assert_eq!((pool.waiting, pool.wait), (4.0, 2.0));
     // Over, but within the hour; slots are of five minutes.
     assert_eq!(active(&mut state, look(3_595.0, 0, 0, 1, 0, 0), id), Some(1.0));
     assert_eq!(active(&mut state, look(3_600.0, 0, 0, 1, 0, 0), id), Some(0.0));

@@ -59,9 +59,13 @@ pub struct Pool {
     pub size: Option<f64>,
     /// Most of them in use at once.
     pub peak: f64,
+    /// Most clients that waited at once, for whatever reason.
+    pub waiting: f64,
+    /// Longest wait in seconds, likewise.
+    pub wait: f64,
     /// Looks at it.
     pub looks: f64,
-    /// Clients that waited; `looks` is 0 where none did.
+    /// Those who waited for want of a larger pool; `looks` is 0 where none did.
     pub queue: Queue,
 }
 

@@ -13,7 +13,7 @@ fn pool(database: &str, user: &str, mode: PoolMode, size: f64) -> Pool {
         size: Some(size),
         peak: 1.0,
         looks: 720.0,
-        queue: Queue::default(),
+        ..Pool::default()
     }
 }
 
