@@ -431,6 +431,50 @@ async fn clients_that_wait_at_a_full_pool_ask_for_a_larger_one() {
 }
 
 #[tokio::test]
+async fn clients_that_a_limit_of_the_database_keeps_waiting_need_that_raised() {
+    let cluster = server().await;
+    let limited = ["postgres = SERVER dbname=postgres pool_size=5 max_db_connections=1"];
+    let pooler = PgBouncer::start(&cluster, &limited, &[]).await;
+    let process = exporter(&pooler).await;
+    let holding = holders(&pooler, 1).await;
+    let text = process
+        .wait("used", |t| of_app(t, "pgbouncer_pools_server_active_connections") == Some(1.0))
+        .await;
+    assert_eq!(advised(&text, "pool.max_db_connections"), Some(0.0));
+    let waiting = waiters(&pooler, 2).await;
+    let text =
+        process.wait("they wait", |t| advised(t, "pool.max_db_connections") == Some(1.0)).await;
+    assert_eq!(advised(&text, "pool.size"), Some(0.0));
+    drop(holding);
+    for client in waiting {
+        client.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_connection_without_a_lifetime_is_used_once() {
+    let cluster = server().await;
+    let one = ["postgres = SERVER dbname=postgres pool_size=1"];
+    for (settings, same) in [(&[][..], true), (&["server_lifetime = 0"], false)] {
+        let pooler = PgBouncer::start(&cluster, &one, settings).await;
+        let process = exporter(&pooler).await;
+        let client = pooler.client("app", "postgres").await;
+        let mut pids = Vec::new();
+        for _ in 0..2 {
+            let shown = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
+            let pid = shown.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            });
+            pids.push(pid.unwrap());
+        }
+        assert_eq!(pids[0] == pids[1], same, "{settings:?}: {pids:?}");
+        let holds = Some(if same { 0.0 } else { 1.0 });
+        process.wait("judged", |t| advised(t, "pool.server_lifetime") == holds).await;
+    }
+}
+
+#[tokio::test]
 async fn prepared_statements_are_advised_by_what_the_version_does() {
     let cluster = server().await;
     let pooler = PgBouncer::start(&cluster, POSTGRES, &[]).await;

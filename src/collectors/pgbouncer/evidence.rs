@@ -58,7 +58,9 @@ struct Seen {
     peak: f64,
     waiting: f64,
     wait: f64,
+    /// As of [`Pool`].
     queue: Queue,
+    limited: Queue,
 }
 
 /// Of a database.
@@ -182,9 +184,8 @@ impl State {
             pool.peak = pool.peak.max(seen.peak);
             pool.waiting = pool.waiting.max(seen.waiting);
             pool.wait = pool.wait.max(seen.wait);
-            pool.queue.looks += seen.queue.looks;
-            pool.queue.longest = pool.queue.longest.max(seen.queue.longest);
-            pool.queue.demand = pool.queue.demand.max(seen.queue.demand);
+            pool.queue = both(pool.queue, seen.queue);
+            pool.limited = both(pool.limited, seen.limited);
         }
         pool
     }
@@ -196,12 +197,23 @@ impl Seen {
         self.peak = self.peak.max(pool.in_use);
         self.waiting = self.waiting.max(pool.waiting);
         self.wait = self.wait.max(pool.wait);
-        let full = pool.size.is_some_and(|size| pool.in_use >= size);
-        if full && pool.waiting > 0.0 && pool.wait > objective && !pool.paused {
-            self.queue.looks += 1.0;
-            self.queue.longest = self.queue.longest.max(pool.wait);
-            self.queue.demand = self.queue.demand.max(pool.in_use + pool.waiting);
+        if pool.waiting <= 0.0 || pool.wait <= objective || pool.paused {
+            return;
         }
+        let now = Queue { looks: 1.0, longest: pool.wait, demand: pool.in_use + pool.waiting };
+        if pool.size.is_some_and(|size| pool.in_use >= size) {
+            self.queue = both(self.queue, now);
+        } else if pool.limited {
+            self.limited = both(self.limited, now);
+        }
+    }
+}
+
+fn both(a: Queue, b: Queue) -> Queue {
+    Queue {
+        looks: a.looks + b.looks,
+        longest: a.longest.max(b.longest),
+        demand: a.demand.max(b.demand),
     }
 }
 
@@ -228,6 +240,8 @@ struct Now {
     /// Longest wait in seconds.
     wait: f64,
     paused: bool,
+    /// Whether its database may have no more server connections.
+    limited: bool,
 }
 
 type Shown = BTreeMap<[String; 2], Now>;
@@ -265,6 +279,7 @@ fn shown(rows: &Rows, databases: &Databases) -> Option<Shown> {
             waiting: value("cl_waiting"),
             wait: waits.get(&key).copied().unwrap_or(0.0),
             paused: databases.paused.contains(database),
+            limited: databases.connections.get(database).is_some_and(|used| *used >= 1.0),
         };
         shown.insert(key, now);
     }

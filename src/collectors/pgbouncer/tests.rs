@@ -250,6 +250,15 @@ fn a_queue_for_another_reason_is_no_want_of_connections() {
     paused.databases.rows[1][4] = Some("1".to_owned());
     assert_eq!(active(&mut state, paused, id), Some(0.0));
     assert_eq!(active(&mut state, look(10.0, 4, 9, 3, 0, 0), id), Some(1.0));
+    // There is room in the pool, but none in the database.
+    let mut state = State::default();
+    let mut limited = look(0.0, 4, 9, 2, 0, 0);
+    limited.databases.rows[1][2] = Some("3".to_owned());
+    let facts = state.facts(&limited);
+    let pool = &facts.pools.as_ref().unwrap()[0];
+    let queue = recommend::Queue { looks: 1.0, longest: 9.0, demand: 6.0 };
+    assert_eq!((pool.queue.looks, pool.limited, facts.limits["shop"]), (0.0, queue, 3.0));
+    assert_eq!(active(&mut state, look(5.0, 0, 0, 1, 0, 0), id), Some(0.0));
     // Columns that are not there tell nothing.
     let mut rows = look(0.0, 4, 9, 3, 0, 0);
     rows.pools.columns[3] = "renamed".to_owned();

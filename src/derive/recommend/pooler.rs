@@ -35,7 +35,7 @@ impl PoolMode {
     }
 }
 
-/// Clients that waited for longer than the objective while all servers of their pool were in use.
+/// Clients that waited for longer than the objective while their pool could have no more servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Queue {
     /// Looks at the pool at which that was so.
@@ -65,8 +65,11 @@ pub struct Pool {
     pub wait: f64,
     /// Looks at it.
     pub looks: f64,
-    /// Those who waited for want of a larger pool; `looks` is 0 where none did.
+    /// Those who waited while all of its size were in use; `looks` is 0 where none did.
     pub queue: Queue,
+    /// Those who waited while there was room in the pool, but its database had all the server connections
+    /// that it may have.
+    pub limited: Queue,
 }
 
 /// What the server connections of one database did while they were watched.
@@ -120,6 +123,16 @@ pub(super) static RULES: &[&Rule<Pooler>] = &[
         source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
                  configuration",
         check: size,
+    },
+    &Rule {
+        id: "pool.max_db_connections",
+        title: "Raise max_db_connections: it keeps pools from their size",
+        weight: Weight::Warning,
+        threshold: "a client waited for longer than objectives.pooler_wait in a pool with room, while the \
+                    database had as many server connections as max_db_connections",
+        source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
+                 objectives.pooler_wait of the configuration",
+        check: max_db_connections,
     },
     &Rule {
         id: "pool.max_client_conn",
@@ -186,8 +199,8 @@ fn size(p: &Pooler) -> Verdict {
         let now = pool.size.filter(|_| pool.queue.looks > 0.0)?;
         let queue = pool.queue;
         let evidence = format!(
-            "All {now:.0} server connections were in use while clients waited, for up to {} (the objective \
-             is {}), at {:.0} of {:.0} looks in {}; at the peak {:.0} were in use or wanted.",
+            "Clients waited for up to {} (the objective is {}) while all of pool_size ({now:.0}) was in use, \
+             at {:.0} of {:.0} looks in {}; at the peak {:.0} were in use or wanted.",
             seconds(queue.longest),
             seconds(objective),
             queue.looks,
@@ -225,6 +238,34 @@ fn size(p: &Pooler) -> Verdict {
 /// the slow need no connection of their own once the slow are served. Up to ten are given at once.
 fn step(now: f64, demand: f64) -> f64 {
     demand.min((now * 2.0).max(10.0)).max(now + 1.0)
+}
+
+fn max_db_connections(p: &Pooler) -> Verdict {
+    let (pools, objective) = (p.pools.as_ref()?, p.wait_objective?);
+    let found = p.limits.iter().filter_map(|(database, limit)| {
+        let own = || pools.iter().filter(|pool| pool.database == *database);
+        let worst = own()
+            .filter(|pool| pool.limited.looks > 0.0)
+            .max_by(|a, b| a.limited.longest.total_cmp(&b.limited.longest))?;
+        let evidence = format!(
+            "Clients of user {} waited for up to {} (the objective is {}) while all of max_db_connections \
+             ({limit:.0}) was taken, at {:.0} of {:.0} looks in {}.",
+            worst.user,
+            seconds(worst.limited.longest),
+            seconds(objective),
+            worst.limited.looks,
+            worst.looks,
+            seconds(p.span)
+        );
+        let remedy = format!(
+            "Raise max_db_connections in the line of the database under [databases], or in [pgbouncer] where \
+             it stands there: its pools have sizes of {:.0} together, for which max_connections of the server \
+             must have room; or make the pools of other users smaller. {RELOAD}",
+            own().filter_map(|pool| pool.size).sum::<f64>()
+        );
+        Some(Finding { object: Some(database.clone()), evidence, remedy, sql: None })
+    });
+    Some(found.collect())
 }
 
 fn max_client_conn(p: &Pooler) -> Verdict {
@@ -340,7 +381,7 @@ fn prepared_statements(p: &Pooler) -> Verdict {
     );
     let remedy = format!(
         "Named prepared statements of the protocol fail there when another server connection gets them, so \
-         clients do without, and each call is planned anew: `pgrunway bench` measures what that costs. \
+         clients must do without, and each call is planned anew: `pgrunway bench` measures what that costs. \
          PREPARE in SQL stays unsupported. {remedy}"
     );
     one(evidence, remedy, line)

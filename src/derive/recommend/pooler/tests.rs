@@ -96,8 +96,8 @@ fn those_who_wait_get_as_many_as_were_wanted_but_twice_as_many_at_most() {
         assert!(found.remedy.contains(&sums), "{size} {demand}: {found:?}");
         assert_eq!(found.remedy.contains("look again"), wanted < demand, "{found:?}");
         let told = format!(
-            "All {size:.0} server connections were in use while clients waited, for up to 4.2 s (the \
-             objective is 1 s), at 3 of 720 looks in 60 min; at the peak {demand:.0} were in use or wanted."
+            "Clients waited for up to 4.2 s (the objective is 1 s) while all of pool_size ({size:.0}) was in \
+             use, at 3 of 720 looks in 60 min; at the peak {demand:.0} were in use or wanted."
         );
         assert_eq!(found.evidence, told);
         assert_eq!(found.sql, None, "the rest of that line is not known");
@@ -117,6 +117,24 @@ fn limits_that_a_larger_pool_runs_into_are_named() {
     assert!(found.remedy.contains("max_user_connections of 6 is in the way"), "{found:?}");
     let found = only(&limited(8.0), "pool.size");
     assert!(!found.remedy.contains("in the way"), "{found:?}");
+}
+
+#[test]
+fn a_limit_that_keeps_pools_from_their_size_is_named() {
+    let id = "pool.max_db_connections";
+    let limits = BTreeMap::from([("shop".to_owned(), 7.0), ("other".to_owned(), 7.0)]);
+    let mut limited = Pooler { limits, ..fine() };
+    assert_eq!(verdict(&limited, id), Some(Vec::new()));
+    limited.pools.as_mut().unwrap()[0].limited = queued(2.0, 9.0);
+    assert_eq!(verdict(&limited, "pool.size"), Some(Vec::new()));
+    let found = only(&limited, id);
+    assert_eq!(found.object.as_deref(), Some("shop"));
+    assert_eq!(
+        found.evidence,
+        "Clients of user app waited for up to 2 s (the objective is 1 s) while all of max_db_connections (7) \
+         was taken, at 3 of 720 looks in 60 min."
+    );
+    assert!(found.remedy.contains("sizes of 25 together"), "{found:?}");
 }
 
 #[test]
