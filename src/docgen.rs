@@ -272,6 +272,13 @@ pub fn recommendations() -> String {
     rules(&mut out, recommend::SERVER);
     out.push_str("\n## About a database\n\n");
     rules(&mut out, recommend::DATABASE);
+    out.push_str(
+        "\n## About a pooler\n\nThe exporter evaluates them for each PgBouncer that it watches, whenever it \
+         reads the console, over what it saw there in the last 55 to 60 minutes \
+         (`pgbouncer_recommendation_active{id}`). `pgrunway report` has them for the poolers in the file's \
+         list of targets, with the line of pgbouncer.ini where one line does it.\n\n",
+    );
+    rules(&mut out, recommend::POOLER);
     out
 }
 

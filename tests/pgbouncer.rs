@@ -344,3 +344,187 @@ async fn databases_may_have_any_name() {
     let queries = "pgbouncer_stats_totals_queries_pooled_total";
     assert_eq!(value(&text, queries, &database), Some(1.0));
 }
+
+fn advised(text: &str, id: &str) -> Option<f64> {
+    value(text, "pgbouncer_recommendation_active", &[("id", id)])
+}
+
+/// Clients that ask at once for what others hold.
+async fn waiters(
+    pooler: &PgBouncer,
+    count: usize,
+) -> Vec<tokio::task::JoinHandle<Result<(), tokio_postgres::Error>>> {
+    let mut waiting = Vec::new();
+    for _ in 0..count {
+        let client = pooler.client("app", "postgres").await;
+        waiting.push(tokio::spawn(async move { client.batch_execute("SELECT 1").await }));
+    }
+    waiting
+}
+
+#[tokio::test]
+async fn clients_that_wait_at_a_full_pool_ask_for_a_larger_one() {
+    let cluster = server().await;
+    let room = ["postgres = SERVER dbname=postgres pool_size=5"];
+    let roomy = PgBouncer::start(&cluster, &room, &["max_client_conn = 10"]).await;
+    let tight = ["postgres = SERVER dbname=postgres pool_size=1"];
+    let tight = PgBouncer::start(&cluster, &tight, &["query_wait_timeout = 0"]).await;
+    let (idle, busy) = (exporter(&roomy).await, exporter(&tight).await);
+    let held = holders(&roomy, 4).await;
+    let text = idle
+        .wait("in use", |t| of_app(t, "pgbouncer_pools_server_active_connections") == Some(4.0))
+        .await;
+    assert_eq!(advised(&text, "pool.size"), Some(0.0));
+    assert_eq!(advised(&text, "pool.query_wait_timeout"), Some(0.0));
+    assert_eq!(advised(&text, "pool.server_lifetime"), Some(0.0));
+    assert_eq!(advised(&text, "pool.max_client_conn"), Some(0.0));
+    drop(held);
+
+    let holding = holders(&tight, 1).await;
+    let text = busy
+        .wait("full", |t| of_app(t, "pgbouncer_pools_server_active_connections") == Some(1.0))
+        .await;
+    assert_eq!(advised(&text, "pool.size"), Some(0.0), "nobody waits");
+    assert_eq!(advised(&text, "pool.query_wait_timeout"), Some(1.0));
+    let waiting = waiters(&tight, 3).await;
+    busy.wait("they wait for too long", |t| advised(t, "pool.size") == Some(1.0)).await;
+
+    // The report tells the figures, and of a pooler that is away only that.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("pgrunway.yml");
+    let pooler = |name: &str, dsn: &str| format!("- {{name: {name}, dsn: '{dsn}'}}\n");
+    let nobody = dir.path().display().to_string();
+    let targets = [
+        pooler("tight", &tight.dsn("stats", "pgbouncer")),
+        pooler("away", &format!("host={nobody} user=stats dbname=pgbouncer")),
+    ];
+    std::fs::write(&file, format!("targets:\n{}", targets.concat())).unwrap();
+    let config = format!("--config.file={}", file.display());
+    let server = format!("host={} port={}", cluster.socket_dir().display(), cluster.port());
+    let env = format!("{server} user=postgres dbname=postgres");
+    let args = ["report", "--over=3s", &config];
+    let (code, report, err) = common::process::run(&args, &[("DATA_SOURCE_NAME", &env)]).await;
+    assert_eq!(code, 0, "{err}");
+    let row = report.lines().find(|l| l.starts_with("| `postgres` | `app` | transaction |"));
+    let row = row.unwrap_or_else(|| panic!("no row of the pool in {report}"));
+    let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+    assert_eq!(cells[3..6], ["1", "1", "3"], "size, most in use, most waiting");
+    // One in use and three that wait.
+    for told in [
+        "at the peak 4 were in use or wanted",
+        "may take 1, and then 4, reserves",
+        "query\\_wait\\_timeout is 0: no end.",
+        "```ini\nquery_wait_timeout = 120\n```",
+        "pooler away: ",
+    ] {
+        assert!(report.contains(told), "{told}: {report}");
+    }
+    assert!(report.contains("pool\\_size=4 in") || report.contains("pool_size=4 in"), "{report}");
+    drop(holding);
+    for client in waiting {
+        client.await.unwrap().unwrap();
+    }
+    let after = busy
+        .wait("free", |t| of_app(t, "pgbouncer_pools_client_waiting_connections") == Some(0.0))
+        .await;
+    assert_eq!(advised(&after, "pool.size"), Some(1.0), "it is remembered");
+}
+
+#[tokio::test]
+async fn clients_that_a_limit_of_the_database_keeps_waiting_need_that_raised() {
+    let cluster = server().await;
+    let limited = ["postgres = SERVER dbname=postgres pool_size=5 max_db_connections=1"];
+    let pooler = PgBouncer::start(&cluster, &limited, &[]).await;
+    let process = exporter(&pooler).await;
+    let holding = holders(&pooler, 1).await;
+    let text = process
+        .wait("used", |t| of_app(t, "pgbouncer_pools_server_active_connections") == Some(1.0))
+        .await;
+    assert_eq!(advised(&text, "pool.max_db_connections"), Some(0.0));
+    let waiting = waiters(&pooler, 2).await;
+    let text =
+        process.wait("they wait", |t| advised(t, "pool.max_db_connections") == Some(1.0)).await;
+    assert_eq!(advised(&text, "pool.size"), Some(0.0));
+    drop(holding);
+    for client in waiting {
+        client.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_connection_without_a_lifetime_is_used_once() {
+    let cluster = server().await;
+    let one = ["postgres = SERVER dbname=postgres pool_size=1"];
+    for (settings, same) in [(&[][..], true), (&["server_lifetime = 0"], false)] {
+        let pooler = PgBouncer::start(&cluster, &one, settings).await;
+        let process = exporter(&pooler).await;
+        let client = pooler.client("app", "postgres").await;
+        let mut pids = Vec::new();
+        for _ in 0..2 {
+            let shown = client.simple_query("SELECT pg_backend_pid()").await.unwrap();
+            let pid = shown.iter().find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            });
+            pids.push(pid.unwrap());
+        }
+        assert_eq!(pids[0] == pids[1], same, "{settings:?}: {pids:?}");
+        let holds = Some(if same { 0.0 } else { 1.0 });
+        process.wait("judged", |t| advised(t, "pool.server_lifetime") == holds).await;
+    }
+}
+
+#[tokio::test]
+async fn prepared_statements_are_advised_by_what_the_version_does() {
+    let cluster = server().await;
+    let pooler = PgBouncer::start(&cluster, POSTGRES, &[]).await;
+    let process = exporter(&pooler).await;
+    let holding = holders(&pooler, 1).await;
+    let id = "pool.prepared_statements";
+    let text = process
+        .wait("a pool", |t| of_app(t, "pgbouncer_pools_server_active_connections").is_some())
+        .await;
+    let config = pooler.show("CONFIG").await;
+    let setting = config.iter().find(|row| cell(row, "key") == Some("max_prepared_statements"));
+    match setting.map(|row| cell(row, "value").unwrap()) {
+        // Before 1.21.
+        None => assert_eq!(advised(&text, id), Some(1.0)),
+        Some(now) => {
+            // 0 before 1.24.
+            assert_eq!(advised(&text, id), Some(if now == "0" { 1.0 } else { 0.0 }), "{now}");
+            let admin = pooler.client("admin", "pgbouncer").await;
+            for (value, expected) in [("0", 1.0), ("50", 0.0)] {
+                let set = format!("SET max_prepared_statements = {value}");
+                admin.simple_query(&set).await.unwrap();
+                process.wait(value, |t| advised(t, id) == Some(expected)).await;
+            }
+        }
+    }
+    // In session mode a client keeps its server, and with it what it prepared.
+    pooler.set("pool_mode = transaction", "pool_mode = session").await;
+    process.wait("session mode", |t| advised(t, id) == Some(0.0)).await;
+    drop(holding);
+}
+
+#[tokio::test]
+async fn transactions_in_session_mode_take_the_time_that_they_took() {
+    let cluster = server().await;
+    let pooler = PgBouncer::start(&cluster, POSTGRES, &["server_lifetime = 0"]).await;
+    pooler.set("pool_mode = transaction", "pool_mode = session").await;
+    let process = exporter(&pooler).await;
+    let client = pooler.client("app", "postgres").await;
+    client.batch_execute("SELECT pg_sleep(0.5)").await.unwrap();
+    // Idle, and yet it has its server.
+    let text = process
+        .wait("held", |t| of_app(t, "pgbouncer_pools_server_active_connections") == Some(1.0))
+        .await;
+    assert_eq!(advised(&text, "pool.server_lifetime"), Some(1.0));
+    assert_eq!(advised(&text, "pool.mode"), None, "ten minutes at the least");
+    sleep(Duration::from_secs(2)).await;
+    let text = process.metrics().await;
+    let time = "pgbouncer_stats_totals_server_in_transaction_seconds_total";
+    let took = value(&text, time, &[("database", "postgres")]).unwrap();
+    assert!((0.5..1.9).contains(&took), "the time in which it was idle does not count: {took}");
+    assert_eq!(of_app(&text, "pgbouncer_pools_server_active_connections"), Some(1.0));
+    drop(client);
+}

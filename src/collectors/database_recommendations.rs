@@ -101,8 +101,7 @@ impl Collector for DatabaseRecommendations {
         }
         let facts = facts(&rows);
         for rule in recommend::DATABASE {
-            let active = (rule.check)(&facts).map(|found| f64::from(u8::from(!found.is_empty())));
-            sink.number(&ACTIVE, &[&rows.datname, rule.id], active);
+            sink.number(&ACTIVE, &[&rows.datname, rule.id], rule.active(&facts));
         }
     }
 }

@@ -4,16 +4,19 @@
 //! Must not: ask for a row per connection (`SHOW CLIENTS`, `SHOW SERVERS`): `SHOW POOLS` and
 //! `SHOW LISTS` have their counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
+use crate::derive::recommend;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Session, Table};
 
+mod evidence;
 mod metrics;
 
+pub use evidence::State;
 use metrics::*;
 
 /// Users beyond which their own pool sizes are not looked up: an `auth_file` may have thousands.
@@ -25,6 +28,8 @@ pub struct PgBouncer;
 /// What one poll was shown.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
+    /// Seconds, [`Session::seconds`].
+    pub at: f64,
     /// `SHOW POOLS`.
     pub pools: Table,
     /// `SHOW DATABASES`.
@@ -43,7 +48,7 @@ pub struct Rows {
 
 impl Collector for PgBouncer {
     type Rows = Rows;
-    type State = ();
+    type State = State;
     const NAME: &'static str = "pgbouncer";
     const HELP: &'static str = "Pools, waiting clients, totals and limits of a PgBouncer, from its \
                                 console.";
@@ -51,10 +56,11 @@ impl Collector for PgBouncer {
     const INTERVAL: Duration = Duration::from_secs(5);
     const METRICS: &'static [&'static Metric] = CATALOGUE;
 
-    async fn fetch(&self, session: &Session, _: &()) -> Result<Rows, CollectError> {
+    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
         let lists = session.show("LISTS").await?;
         let users = keyed(&lists).get("users").copied().unwrap_or(0.0);
         Ok(Rows {
+            at: session.seconds(),
             pools: session.show("POOLS").await?,
             databases: session.show("DATABASES").await?,
             totals: session.show("STATS_TOTALS").await?,
@@ -69,7 +75,7 @@ impl Collector for PgBouncer {
         })
     }
 
-    fn derive(&self, _: &mut (), rows: Rows, sink: &mut Sink) {
+    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
         let databases = Databases::of(&rows.databases);
         databases.emit(sink);
         pools(&rows.pools, &databases.pool_sizes, &user_pool_sizes(&rows.users), sink);
@@ -88,6 +94,10 @@ impl Collector for PgBouncer {
             sink.number(&CLIENTS_USED_RATIO, &[], ratio(*used, *most));
         }
         sink.number(&WAIT_OBJECTIVE, &[], rows.longest_wait);
+        let facts = state.facts(&rows);
+        for rule in recommend::POOLER {
+            sink.number(&RECOMMENDATION, &[rule.id], rule.active(&facts));
+        }
     }
 }
 
@@ -154,22 +164,34 @@ struct Databases {
     pool_sizes: BTreeMap<String, f64>,
     /// Connections in use and allowed, by name, where there is a limit.
     connections: BTreeMap<String, f64>,
+    /// Connections allowed, by name, where there is a limit.
+    limits: BTreeMap<String, f64>,
+    /// Names of those whose clients are to wait.
+    paused: BTreeSet<String>,
 }
 
 impl Databases {
     fn of(table: &Table) -> Self {
+        let name = table.column("name");
         let of_name = |value: &dyn Fn(&[Option<String>]) -> Option<f64>| {
-            let name = table.column("name");
             let rows = table.rows.iter();
             rows.filter_map(|row| Some((text(row, name), value(row)?))).collect()
         };
         let column = |name: &str| table.column(name);
         let (size, current, most) =
             (column("pool_size"), column("current_connections"), column("max_connections"));
+        let paused = column("paused");
         Self {
             rows: grouped(table, DATABASE_LABELS, DATABASES),
             pool_sizes: of_name(&|row| number(row, size)),
             connections: of_name(&|row| ratio(number(row, current)?, number(row, most)?)),
+            limits: of_name(&|row| number(row, most).filter(|most| *most > 0.0)),
+            paused: table
+                .rows
+                .iter()
+                .filter(|row| number(row, paused) == Some(1.0))
+                .map(|row| text(row, name))
+                .collect(),
         }
     }
 

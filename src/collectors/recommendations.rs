@@ -160,8 +160,7 @@ impl Collector for Recommendations {
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
         let server = facts(state, rows);
         for rule in recommend::SERVER {
-            let active = (rule.check)(&server).map(|found| f64::from(u8::from(!found.is_empty())));
-            sink.number(&ACTIVE, &[rule.id], active);
+            sink.number(&ACTIVE, &[rule.id], rule.active(&server));
         }
     }
 }

@@ -20,8 +20,10 @@ pub struct Advised {
     pub threshold: &'static str,
     /// Views and columns.
     pub source: &'static str,
-    /// The database; `None` for the server.
-    pub datname: Option<String>,
+    /// The database or pooler; `None` for the server.
+    pub place: Option<String>,
+    /// What [`Finding::sql`] is written in.
+    pub language: &'static str,
     /// What was found.
     pub found: Vec<Finding>,
 }
@@ -40,10 +42,13 @@ impl Advice {
     /// Asks every rule.
     pub fn of(gathered: &Gathered) -> Self {
         let mut advice = Self { active: Vec::new(), quiet: 0, unknown: Vec::new() };
-        advice.ask(recommend::SERVER, &gathered.facts, None);
+        advice.ask(recommend::SERVER, &gathered.facts, None, "sql");
         for database in &gathered.databases {
             let facts = gathered.recommend(database);
-            advice.ask(recommend::DATABASE, &facts, Some(&database.name));
+            advice.ask(recommend::DATABASE, &facts, Some(&database.name), "sql");
+        }
+        for pooler in &gathered.poolers {
+            advice.ask(recommend::POOLER, &pooler.facts, Some(&pooler.name), "ini");
         }
         advice.active.sort_by_key(|a| std::cmp::Reverse(a.weight));
         advice.unknown.sort_unstable();
@@ -51,7 +56,13 @@ impl Advice {
         advice
     }
 
-    fn ask<F>(&mut self, rules: &[&Rule<F>], facts: &F, datname: Option<&str>) {
+    fn ask<F>(
+        &mut self,
+        rules: &[&Rule<F>],
+        facts: &F,
+        place: Option<&str>,
+        language: &'static str,
+    ) {
         for rule in rules {
             match (rule.check)(facts) {
                 None => self.unknown.push(rule.id),
@@ -62,7 +73,8 @@ impl Advice {
                     weight: rule.weight,
                     threshold: rule.threshold,
                     source: rule.source,
-                    datname: datname.map(str::to_owned),
+                    place: place.map(str::to_owned),
+                    language,
                     found,
                 }),
             }
@@ -174,7 +186,7 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
         out.push(Block::Text(Line::from("None.")));
     }
     for a in &advice.active {
-        let place = a.datname.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
+        let place = a.place.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
         out.push(Block::Heading(format!("{}{place}", a.title)));
         out.push(Block::Text(Line::default().code(a.id).text(format!(
             ", {}. Holds when: {}.",
@@ -197,7 +209,7 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
         }
         let sql: Vec<&str> = a.found.iter().take(SHOWN).filter_map(|f| f.sql.as_deref()).collect();
         if !sql.is_empty() {
-            out.push(Block::Code("sql", sql.join("\n")));
+            out.push(Block::Code(a.language, sql.join("\n")));
         }
         out.push(Block::Source(a.source.to_owned()));
     }

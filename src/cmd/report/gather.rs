@@ -1,8 +1,8 @@
 //! Reads everything that a report tells: the exporter's own collectors over an interval, and what only a
 //! report needs from the catalogs.
 //!
-//! Must not: hold more than two connections at a time, or lose the report to one part that fails: that is
-//! noted.
+//! Must not: hold more than two connections to the server at a time, or lose the report to one part that
+//! fails: that is noted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::{Instant, sleep_until};
 
+use super::pools;
 use super::queries::{self, Benched};
 use super::view;
 use crate::cmd::advice::{self, noted};
@@ -97,6 +98,8 @@ pub struct Gathered {
     pub statements: Option<Vec<StatementRow>>,
     /// By name.
     pub databases: Vec<Database>,
+    /// Those of the file's list that are poolers.
+    pub poolers: Vec<pools::Watched>,
     /// What was benchmarked, in the configured database.
     pub benched: Option<Benched>,
     /// Objectives: seconds, and ratios.
@@ -121,7 +124,9 @@ pub async fn gather(
     session.close().await;
 
     let from = clock.epoch() + clock.seconds();
-    let (snapshot, cache, peak) = watch(config, over, clock).await;
+    let ((snapshot, cache, peak), (poolers, away)) =
+        tokio::join!(watch(config, over, clock), pools::watch(config, over, clock));
+    notes.extend(away);
     if !snapshot.up {
         bail!("{} stopped answering while it was watched", snapshot.target);
     }
@@ -171,6 +176,7 @@ pub async fn gather(
         facts,
         statements,
         databases,
+        poolers,
         benched,
         objectives: config.settings().objectives.clone(),
         notes,

@@ -10,6 +10,7 @@ pub mod indexes;
 pub mod markdown;
 pub mod partitions;
 pub mod plot;
+pub mod pools;
 pub mod queries;
 pub mod statements;
 pub mod statistics;
@@ -74,6 +75,7 @@ pub fn document(gathered: &Gathered) -> Document {
     queries::section(gathered.benched.as_ref(), &mut blocks);
     statements::section(gathered, &mut blocks);
     statistics::section(gathered, &mut blocks);
+    pools::section(gathered, &mut blocks);
     advice::configuration(gathered, &mut blocks);
     advice::section(&advice, &mut blocks);
     advice::monitoring(gathered, &mut blocks);

@@ -442,6 +442,13 @@ pub(super) static WAIT_OBJECTIVE: Metric = Metric::gauge(
     "Longest acceptable pgbouncer_pools_client_maxwait_seconds, from the configuration.",
 );
 
+pub(super) static RECOMMENDATION: Metric = Metric::gauge(
+    "pgbouncer_recommendation_active",
+    &["id"],
+    "Whether the recommendation holds, by its rule over what was measured in the last hour, see \
+     docs/recommendations.md; absent where there is too little evidence to tell.",
+);
+
 /// Everything.
 pub(super) static CATALOGUE: &[&Metric] = &[
     &CL_ACTIVE,
@@ -499,4 +506,5 @@ pub(super) static CATALOGUE: &[&Metric] = &[
     &DATABASE_USED_RATIO,
     &CLIENTS_USED_RATIO,
     &WAIT_OBJECTIVE,
+    &RECOMMENDATION,
 ];

@@ -32,6 +32,7 @@ const LISTS: &str = "
 /// PgBouncer 1.18: four columns of `SHOW CONFIG`, `reserve_pool`, no sizes of users.
 fn of_1_18() -> Rows {
     Rows {
+        at: 0.0,
         pools: table(
             "database|user|cl_active|cl_waiting|cl_active_cancel_req|cl_waiting_cancel_req|sv_active|\
              sv_active_cancel|sv_being_canceled|sv_idle|sv_used|sv_tested|sv_login|maxwait|maxwait_us|\
@@ -91,7 +92,7 @@ fn of_1_26() -> Rows {
 }
 
 fn families(rows: Rows) -> Vec<Family> {
-    golden::poll(&PgBouncer, &mut (), rows)
+    golden::poll(&PgBouncer, &mut State::default(), rows)
 }
 
 #[test]
@@ -183,9 +184,120 @@ proptest::proptest! {
             }
         }
         let mut sink = Sink::new(PgBouncer::METRICS, 100_000);
-        PgBouncer.derive(&mut (), rows, &mut sink);
+        PgBouncer.derive(&mut State::default(), rows, &mut sink);
         let refused = sink.finish().1;
         // A negative total is refused, as any counter's would be.
         proptest::prop_assert_eq!((refused.duplicate, refused.undeclared), (0, 0));
     }
+}
+
+/// One look at `at` at a pool of three server connections in session mode and what it did until then:
+/// waiting clients and for how long, servers in use, transactions and their seconds.
+fn look(at: f64, waiting: u32, wait: u32, active: u32, count: u32, seconds: u32) -> Rows {
+    Rows {
+        at,
+        pools: table(&format!(
+            "database|user|cl_active|cl_waiting|sv_active|sv_idle|sv_login|maxwait|maxwait_us|pool_mode
+             pgbouncer|pgbouncer|1|0|0|0|0|0|0|statement
+             shop|app|{active}|{waiting}|{active}|0|0|{wait}|0|session"
+        )),
+        databases: table(
+            "name|pool_size|max_connections|current_connections|paused
+             pgbouncer|2|0|0|0
+             shop|3|0|3|0",
+        ),
+        totals: table(&format!(
+            "database|xact_count|query_count|xact_time|query_time|wait_time
+             shop|{count}|{count}|{seconds}000000|0|0"
+        )),
+        users: Table::default(),
+        ..of_1_18()
+    }
+}
+
+fn active(state: &mut State, rows: Rows, id: &str) -> Option<f64> {
+    let all = golden::poll(&PgBouncer, state, rows);
+    golden::value(&all, "pgbouncer_recommendation_active", &[id])
+}
+
+#[test]
+fn a_queue_at_a_full_pool_is_remembered_for_an_hour() {
+    let mut state = State::default();
+    let id = "pool.size";
+    assert_eq!(active(&mut state, look(0.0, 0, 0, 3, 0, 0), id), Some(0.0));
+    // Within the objective of a second.
+    assert_eq!(active(&mut state, look(5.0, 2, 1, 3, 0, 0), id), Some(0.0));
+    let facts = state.facts(&look(10.0, 4, 2, 3, 0, 0));
+    let pool = &facts.pools.unwrap()[0];
+    assert_eq!((pool.database.as_str(), pool.user.as_str()), ("shop", "app"));
+    let queue = recommend::Queue { looks: 1.0, longest: 2.0, demand: 7.0 };
+    assert_eq!((pool.size, pool.peak, pool.looks, pool.queue), (Some(3.0), 3.0, 3.0, queue));
+    assert_eq!((pool.waiting, pool.wait), (4.0, 2.0));
+    // Over, but within the hour; slots are of five minutes.
+    assert_eq!(active(&mut state, look(3_595.0, 0, 0, 1, 0, 0), id), Some(1.0));
+    assert_eq!(active(&mut state, look(3_600.0, 0, 0, 1, 0, 0), id), Some(0.0));
+}
+
+#[test]
+fn a_queue_for_another_reason_is_no_want_of_connections() {
+    let id = "pool.size";
+    // Not all are in use: one logs in, for long.
+    let mut state = State::default();
+    let mut login = look(0.0, 4, 9, 2, 0, 0);
+    login.pools.rows[1][6] = Some("1".to_owned());
+    assert_eq!(active(&mut state, login, id), Some(0.0));
+    let mut paused = look(5.0, 4, 9, 3, 0, 0);
+    paused.databases.rows[1][4] = Some("1".to_owned());
+    assert_eq!(active(&mut state, paused, id), Some(0.0));
+    assert_eq!(active(&mut state, look(10.0, 4, 9, 3, 0, 0), id), Some(1.0));
+    // There is room in the pool, but none in the database.
+    let mut state = State::default();
+    let mut limited = look(0.0, 4, 9, 2, 0, 0);
+    limited.databases.rows[1][2] = Some("3".to_owned());
+    let facts = state.facts(&limited);
+    let pool = &facts.pools.as_ref().unwrap()[0];
+    let queue = recommend::Queue { looks: 1.0, longest: 9.0, demand: 6.0 };
+    assert_eq!((pool.queue.looks, pool.limited, facts.limits["shop"]), (0.0, queue, 3.0));
+    assert_eq!(active(&mut state, look(5.0, 0, 0, 1, 0, 0), id), Some(0.0));
+    // Columns that are not there tell nothing.
+    let mut rows = look(0.0, 4, 9, 3, 0, 0);
+    rows.pools.columns[3] = "renamed".to_owned();
+    assert_eq!(active(&mut State::default(), rows, id), None);
+}
+
+#[test]
+fn what_session_pools_hold_is_set_against_their_transactions() {
+    let mut state = State::default();
+    let id = "pool.mode";
+    assert_eq!(active(&mut state, look(0.0, 0, 0, 3, 100, 50), id), None, "too short");
+    let facts = state.facts(&look(300.0, 0, 0, 1, 130, 90));
+    assert_eq!(
+        facts.work["shop"],
+        recommend::Work { held: 600.0, transactions: 40.0, count: 30.0 }
+    );
+    assert_eq!(active(&mut state, look(600.0, 0, 0, 1, 160, 130), id), Some(1.0));
+    // PgBouncer began anew: neither what it held nor what it did is known.
+    let facts = state.facts(&look(900.0, 0, 0, 3, 5, 1));
+    assert_eq!(
+        facts.work["shop"],
+        recommend::Work { held: 900.0, transactions: 80.0, count: 60.0 }
+    );
+    assert_eq!(active(&mut state, look(1_200.0, 0, 0, 3, 400, 800), id), Some(0.0));
+}
+
+#[test]
+fn evidence_does_not_outlive_its_hour_and_keeps_no_look() {
+    let mut state = State::default();
+    for i in 0..2_000_u32 {
+        state.facts(&look(f64::from(i) * 5.0, 0, 0, 2, i, 0));
+    }
+    let facts = state.facts(&look(10_000.0, 0, 0, 2, 2_000, 0));
+    // Slots from 6600 s on, of which the last fills.
+    assert_eq!(facts.span, 3_400.0);
+    assert_eq!(facts.pools.unwrap()[0].looks, facts.span / 5.0 + 1.0);
+    let gone = Rows { pools: table("database|user|sv_active|cl_waiting|maxwait"), ..of_1_18() };
+    let gone = Rows { at: 20_000.0, totals: table("database|xact_count|xact_time"), ..gone };
+    let facts = state.facts(&gone);
+    assert_eq!((facts.pools, facts.work.len()), (Some(Vec::new()), 0));
+    assert!(state.is_empty());
 }

@@ -6,6 +6,7 @@
 
 mod database;
 mod facts;
+mod pooler;
 mod server;
 mod size;
 
@@ -13,6 +14,7 @@ pub use facts::{
     Bench, Checkpoints, Connections, Counted, Database, Growing, Growth, Index, IndexFault,
     Overdue, Server, Setting, Statement, Table, Temporary,
 };
+pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
 pub use size::{bytes, seconds};
 
 #[cfg(test)]
@@ -43,13 +45,15 @@ impl Weight {
 /// One thing to change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// What it is about: a table, an index, a statement; `None` for the server or database itself.
+    /// What it is about: a table, an index, a statement, a pool; `None` for the server, database or
+    /// pooler itself.
     pub object: Option<String>,
     /// What was measured, with its figures.
     pub evidence: String,
     /// What to do, and what it costs.
     pub remedy: String,
-    /// The statement that does it, where one statement does.
+    /// The statement that does it, where one does; of a pooler the line in the section `[pgbouncer]` of
+    /// its pgbouncer.ini.
     pub sql: Option<String>,
 }
 
@@ -73,8 +77,18 @@ pub struct Rule<F> {
     pub check: fn(&F) -> Verdict,
 }
 
+impl<F> Rule<F> {
+    /// 1 where it holds, 0 where not; `None` where the facts that it needs are not known.
+    pub fn active(&self, facts: &F) -> Option<f64> {
+        (self.check)(facts).map(|found| f64::from(u8::from(!found.is_empty())))
+    }
+}
+
 /// Rules about a server as a whole.
 pub static SERVER: &[&Rule<Server>] = server::RULES;
 
 /// Rules about one database.
 pub static DATABASE: &[&Rule<Database>] = database::RULES;
+
+/// Rules about a PgBouncer.
+pub static POOLER: &[&Rule<Pooler>] = pooler::RULES;

@@ -78,8 +78,9 @@ fn active(server: &Server) -> BTreeSet<&'static str> {
 fn ids_are_unique_and_texts_are_whole() {
     let server = SERVER.iter().map(|r| (r.id, r.title, r.threshold, r.source));
     let database = DATABASE.iter().map(|r| (r.id, r.title, r.threshold, r.source));
+    let pooler = POOLER.iter().map(|r| (r.id, r.title, r.threshold, r.source));
     let mut seen = BTreeSet::new();
-    for (id, title, threshold, source) in server.chain(database) {
+    for (id, title, threshold, source) in server.chain(database).chain(pooler) {
         assert!(seen.insert(id), "{id}");
         assert!(id.contains('.') && !id.contains(char::is_uppercase), "{id}");
         assert!(title.len() > 10 && threshold.len() > 10 && source.len() > 5, "{id}");

@@ -1,0 +1,403 @@
+//! Rules about a PgBouncer, and the facts that they look at.
+//!
+//! Must not: take clients that waited for want of a server (it is away, paused, or lets nobody in) for
+//! want of a larger pool; or tell busy servers from idle ones by the columns of `SHOW POOLS`, which in
+//! session mode count both as `sv_active`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::size::seconds;
+use super::{Finding, Rule, Verdict, Weight};
+
+/// Transactions over less time than this are no evidence.
+const ENOUGH: f64 = 600.0;
+
+/// When a server connection goes to another client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolMode {
+    /// Once its client is gone.
+    Session,
+    /// After each transaction.
+    Transaction,
+    /// After each statement.
+    Statement,
+}
+
+impl PoolMode {
+    /// `SHOW POOLS` `pool_mode`; `None` for what it cannot be.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "session" => Some(Self::Session),
+            "transaction" => Some(Self::Transaction),
+            "statement" => Some(Self::Statement),
+            _ => None,
+        }
+    }
+}
+
+/// Clients that waited for longer than the objective while their pool could have no more servers.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Queue {
+    /// Looks at the pool at which that was so.
+    pub looks: f64,
+    /// Longest wait that was seen, in seconds.
+    pub longest: f64,
+    /// Most server connections in use and waiting clients at once.
+    pub demand: f64,
+}
+
+/// One pool: a database and a user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pool {
+    /// The database, as PgBouncer calls it.
+    pub database: String,
+    /// The user.
+    pub user: String,
+    /// Its mode.
+    pub mode: Option<PoolMode>,
+    /// Server connections that it may have, the reserve not counted.
+    pub size: Option<f64>,
+    /// Most of them in use at once.
+    pub peak: f64,
+    /// Most clients that waited at once, for whatever reason.
+    pub waiting: f64,
+    /// Longest wait in seconds, likewise.
+    pub wait: f64,
+    /// Looks at it.
+    pub looks: f64,
+    /// Those who waited while all of its size were in use; `looks` is 0 where none did.
+    pub queue: Queue,
+    /// Those who waited while there was room in the pool, but its database had all the server connections
+    /// that it may have.
+    pub limited: Queue,
+}
+
+/// What the server connections of one database did while they were watched.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Work {
+    /// Seconds for which clients held them, by their number at each look.
+    pub held: f64,
+    /// Seconds that transactions took, of those that ended.
+    pub transactions: f64,
+    /// Transactions that ended.
+    pub count: f64,
+}
+
+/// A PgBouncer. Its own console is not among the pools.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pooler {
+    /// Seconds for which it was watched.
+    pub span: f64,
+    /// Longest acceptable wait in seconds, from the configuration.
+    pub wait_objective: Option<f64>,
+    /// Pools.
+    pub pools: Option<Vec<Pool>>,
+    /// By database.
+    pub work: BTreeMap<String, Work>,
+    /// Server connections that all pools of a database may have together, where there is a limit.
+    pub limits: BTreeMap<String, f64>,
+    /// Most client connections at once.
+    pub clients: Option<f64>,
+    /// Those of `SHOW CONFIG` that are numbers; a version that lacks one has no entry for it.
+    pub settings: BTreeMap<String, f64>,
+}
+
+impl Pooler {
+    fn number(&self, name: &str) -> Option<f64> {
+        self.settings.get(name).copied()
+    }
+
+    /// Sizes of all pools together.
+    fn sizes(&self) -> f64 {
+        self.pools.iter().flatten().filter_map(|pool| pool.size).sum()
+    }
+}
+
+pub(super) static RULES: &[&Rule<Pooler>] = &[
+    &Rule {
+        id: "pool.size",
+        title: "Raise pool_size: clients wait for a server connection",
+        weight: Weight::Warning,
+        threshold: "a client waited for longer than objectives.pooler_wait while as many server \
+                    connections as pool_size were in use",
+        source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
+                 configuration",
+        check: size,
+    },
+    &Rule {
+        id: "pool.max_db_connections",
+        title: "Raise max_db_connections: it keeps pools from their size",
+        weight: Weight::Warning,
+        threshold: "a client waited for longer than objectives.pooler_wait in a pool with room, while the \
+                    database had as many server connections as max_db_connections",
+        source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
+                 objectives.pooler_wait of the configuration",
+        check: max_db_connections,
+    },
+    &Rule {
+        id: "pool.max_client_conn",
+        title: "Raise max_client_conn before clients are refused",
+        weight: Weight::Warning,
+        threshold: "over 80 % of max_client_conn in use at the peak",
+        source: "SHOW LISTS used_clients, SHOW CONFIG",
+        check: max_client_conn,
+    },
+    &Rule {
+        id: "pool.server_lifetime",
+        title: "Let server connections live: each is used once",
+        weight: Weight::Warning,
+        threshold: "server_lifetime is 0",
+        source: "SHOW CONFIG",
+        check: server_lifetime,
+    },
+    &Rule {
+        id: "pool.mode",
+        title: "Pool by transaction where the application allows it",
+        weight: Weight::Info,
+        threshold: "in session mode, 80 % of pool_size in use at the peak, and those connections in \
+                    transactions for under a fifth of the time for which clients held them, over 10 \
+                    minutes or longer in which each ended one every 10 minutes or more",
+        source: "SHOW POOLS sv_active, pool_mode; SHOW STATS_TOTALS xact_time, xact_count",
+        check: mode,
+    },
+    &Rule {
+        id: "pool.prepared_statements",
+        title: "Let PgBouncer carry prepared statements",
+        weight: Weight::Info,
+        threshold: "a pool in transaction or statement mode while max_prepared_statements is 0, or not there \
+                    (before 1.21)",
+        source: "SHOW POOLS pool_mode, SHOW CONFIG",
+        check: prepared_statements,
+    },
+    &Rule {
+        id: "pool.query_wait_timeout",
+        title: "End the wait of clients that nobody serves",
+        weight: Weight::Info,
+        threshold: "query_wait_timeout is 0",
+        source: "SHOW CONFIG",
+        check: query_wait_timeout,
+    },
+];
+
+const RELOAD: &str = "RELOAD on the console makes it effective.";
+
+fn none() -> Verdict {
+    Some(Vec::new())
+}
+
+/// With a line for the section `[pgbouncer]`.
+fn one(evidence: String, remedy: String, line: Option<String>) -> Verdict {
+    Some(vec![Finding { object: None, evidence, remedy, sql: line }])
+}
+
+fn size(p: &Pooler) -> Verdict {
+    let (pools, objective) = (p.pools.as_ref()?, p.wait_objective?);
+    if !pools.is_empty() && pools.iter().all(|pool| pool.size.is_none()) {
+        return None;
+    }
+    let found = pools.iter().filter_map(|pool| {
+        let now = pool.size.filter(|_| pool.queue.looks > 0.0)?;
+        let queue = pool.queue;
+        let evidence = format!(
+            "Clients waited for up to {} (the objective is {}) while all of pool_size ({now:.0}) was in use, \
+             at {:.0} of {:.0} looks in {}; at the peak {:.0} were in use or wanted.",
+            seconds(queue.longest),
+            seconds(objective),
+            queue.looks,
+            pool.looks,
+            seconds(p.span),
+            queue.demand
+        );
+        let wanted = step(now, queue.demand);
+        let sum = p.sizes();
+        let mut remedy = format!(
+            "Set pool_size={wanted:.0} in the line of the database under [databases], or of the user under \
+             [users] where that has one{}. {RELOAD} max_connections of the server must have room for every \
+             pool, database by user: those that exist now may take {sum:.0}, and then {:.0}, reserves not \
+             counted. Where statements wait for locks or the server's processors are busy, a larger pool \
+             makes it worse.",
+            if wanted < queue.demand { ", and look again" } else { "" },
+            sum - now + wanted
+        );
+        let limits = [
+            ("max_db_connections", p.limits.get(&pool.database).copied()),
+            ("max_user_connections", p.number("max_user_connections")),
+        ];
+        for (name, limit) in limits {
+            if let Some(limit) = limit.filter(|limit| *limit > 0.0 && *limit < wanted) {
+                remedy.push_str(&format!(" {name} of {limit:.0} is in the way."));
+            }
+        }
+        let object = Some(format!("{} (user {})", pool.database, pool.user));
+        Some(Finding { object, evidence, remedy, sql: None })
+    });
+    Some(found.collect())
+}
+
+/// As many as there was work for at once, but no more than twice as many as now: those who wait behind
+/// the slow need no connection of their own once the slow are served. Up to ten are given at once.
+fn step(now: f64, demand: f64) -> f64 {
+    demand.min((now * 2.0).max(10.0)).max(now + 1.0)
+}
+
+fn max_db_connections(p: &Pooler) -> Verdict {
+    let (pools, objective) = (p.pools.as_ref()?, p.wait_objective?);
+    let found = p.limits.iter().filter_map(|(database, limit)| {
+        let own = || pools.iter().filter(|pool| pool.database == *database);
+        let worst = own()
+            .filter(|pool| pool.limited.looks > 0.0)
+            .max_by(|a, b| a.limited.longest.total_cmp(&b.limited.longest))?;
+        let evidence = format!(
+            "Clients of user {} waited for up to {} (the objective is {}) while all of max_db_connections \
+             ({limit:.0}) was taken, at {:.0} of {:.0} looks in {}.",
+            worst.user,
+            seconds(worst.limited.longest),
+            seconds(objective),
+            worst.limited.looks,
+            worst.looks,
+            seconds(p.span)
+        );
+        let remedy = format!(
+            "Raise max_db_connections in the line of the database under [databases], or in [pgbouncer] where \
+             it stands there: its pools have sizes of {:.0} together, for which max_connections of the server \
+             must have room; or make the pools of other users smaller. {RELOAD}",
+            own().filter_map(|pool| pool.size).sum::<f64>()
+        );
+        Some(Finding { object: Some(database.clone()), evidence, remedy, sql: None })
+    });
+    Some(found.collect())
+}
+
+fn max_client_conn(p: &Pooler) -> Verdict {
+    let (clients, most) = (p.clients?, p.number("max_client_conn")?);
+    if clients <= most * 0.8 {
+        return none();
+    }
+    let evidence =
+        format!("At most {clients:.0} of {most:.0} client connections were used at once.");
+    let remedy = format!(
+        "One more than max_client_conn is refused. An idle client costs PgBouncer a few kB and a file: its \
+         limit of open files must allow for this and all server connections. {RELOAD}"
+    );
+    // So that the peak is half of it.
+    one(evidence, remedy, Some(format!("max_client_conn = {:.0}", clients * 2.0)))
+}
+
+fn server_lifetime(p: &Pooler) -> Verdict {
+    if p.number("server_lifetime")? > 0.0 {
+        return none();
+    }
+    let remedy = format!(
+        "0 is not without end: every client that is served costs a new connection to the server, which is \
+         what a pooler is there to save. 3600 is the default. {RELOAD}"
+    );
+    one("server_lifetime is 0.".to_owned(), remedy, Some("server_lifetime = 3600".to_owned()))
+}
+
+fn mode(p: &Pooler) -> Verdict {
+    let pools = p.pools.as_ref()?;
+    let mut by_database: BTreeMap<&str, Vec<&Pool>> = BTreeMap::new();
+    for pool in pools {
+        pool.mode?;
+        by_database.entry(&pool.database).or_default().push(pool);
+    }
+    // Transactions are counted by database, so all of its pools must hold their servers alike.
+    let session = |pools: &Vec<&Pool>| pools.iter().all(|p| p.mode == Some(PoolMode::Session));
+    by_database.retain(|_, pools| session(pools));
+    if !by_database.is_empty() && p.span < ENOUGH {
+        return None;
+    }
+    let found = by_database.into_iter().filter_map(|(database, pools)| {
+        let full = |pool: &&&Pool| pool.size.is_some_and(|size| pool.peak >= size * 0.8);
+        let fullest = pools.iter().filter(full).max_by(|a, b| a.peak.total_cmp(&b.peak))?;
+        let work = p.work.get(database)?;
+        // A transaction counts when it ends: were there few, most of the time might be one that goes on.
+        if work.held <= 0.0 || work.count * ENOUGH < work.held {
+            return None;
+        }
+        let share = work.transactions / work.held;
+        if share >= 0.2 {
+            return None;
+        }
+        let evidence = format!(
+            "User {} held {:.0} of {:.0} server connections at the peak. Those of the database were in \
+             transactions for {:.0} % of the time for which clients held them ({:.0} transactions in {}).",
+            fullest.user,
+            fullest.peak,
+            fullest.size.unwrap_or_default(),
+            share * 100.0,
+            work.count,
+            seconds(p.span)
+        );
+        let remedy = format!(
+            "With pool_mode=transaction in the database's line under [databases] a connection serves another \
+             client after each transaction; {:.1} were in one on average. It breaks what a client keeps in \
+             its session: SET, LISTEN, session-level advisory locks, temporary tables and WITH HOLD cursors \
+             beyond a transaction, LOAD, PREPARE in SQL; prepared statements of the protocol need \
+             max_prepared_statements (1.21 and later).",
+            work.transactions / p.span
+        );
+        Some(Finding { object: Some(database.to_owned()), evidence, remedy, sql: None })
+    });
+    Some(found.collect())
+}
+
+fn prepared_statements(p: &Pooler) -> Verdict {
+    let pools = p.pools.as_ref()?;
+    if p.settings.is_empty() {
+        return None;
+    }
+    let mut shared = BTreeSet::new();
+    for pool in pools {
+        if pool.mode? != PoolMode::Session {
+            shared.insert(pool.database.as_str());
+        }
+    }
+    let setting = p.number("max_prepared_statements");
+    if shared.is_empty() || setting.is_some_and(|most| most > 0.0) {
+        return none();
+    }
+    let (what, remedy, line) = match setting {
+        Some(_) => (
+            "max_prepared_statements is 0",
+            RELOAD.to_owned(),
+            Some("max_prepared_statements = 200".to_owned()),
+        ),
+        None => (
+            "this PgBouncer has no max_prepared_statements",
+            "PgBouncer 1.21 and later have it, 1.24 and later with 200 unless told otherwise."
+                .to_owned(),
+            None,
+        ),
+    };
+    let names: Vec<&str> = shared.iter().take(3).copied().collect();
+    let more = if shared.len() > names.len() { " and others" } else { "" };
+    let evidence = format!(
+        "{} in transaction or statement mode, and {what}.",
+        match names.as_slice() {
+            [name] => format!("Database {name} is"),
+            names => format!("Databases {}{more} are", names.join(", ")),
+        }
+    );
+    let remedy = format!(
+        "Named prepared statements of the protocol fail there when another server connection gets them, so \
+         clients must do without, and each call is planned anew: `pgrunway bench` measures what that costs. \
+         PREPARE in SQL stays unsupported. {remedy}"
+    );
+    one(evidence, remedy, line)
+}
+
+fn query_wait_timeout(p: &Pooler) -> Verdict {
+    if p.number("query_wait_timeout")? > 0.0 {
+        return none();
+    }
+    let remedy = format!(
+        "A client that no server connection can serve waits without end, where an error would let it act. 120 \
+         is the default. {RELOAD}"
+    );
+    let evidence = "query_wait_timeout is 0: no end.".to_owned();
+    one(evidence, remedy, Some("query_wait_timeout = 120".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
