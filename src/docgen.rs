@@ -264,7 +264,7 @@ pub fn recommendations() -> String {
          minute over the last hour's evidence (`pg_recommendation_active{id}`: 1 where the \
          recommendation holds, 0 where not, absent where there is too little evidence), and those about \
          a database every quarter of an hour (`pg_database_recommendation_active{datname,id}`), but for \
-         those about statements, which `pgrunway report` judges by what it watched and benchmarked. Memory and \
+         those about statements and plans, which `pgrunway report` judges by what it watched and benchmarked. Memory and \
          processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give \
          them.\n",
     );

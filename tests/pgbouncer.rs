@@ -412,7 +412,7 @@ async fn clients_that_wait_at_a_full_pool_ask_for_a_larger_one() {
     // One in use and three that wait.
     for told in [
         "at the peak 4 were in use or wanted",
-        "may take 1, and then 4, reserves",
+        "may take 1 on all servers together, and then 4, reserves",
         "query\\_wait\\_timeout is 0: no end.",
         "```ini\nquery_wait_timeout = 120\n```",
         "pooler away: ",

@@ -4,11 +4,11 @@
 //! Must not: ask for more than they ask for, or lose the rules that can be judged to one of them that
 //! fails; it says so itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::index_health::{self, IndexHealth};
-use super::partitions::{self, Partitions, Root, filled, roots};
+use super::index_health::{self, IndexHealth, bloat_by_root};
+use super::partitions::{self, Partitions, filled, roots};
 use super::sizes::{self, Sizes};
 use super::vacuum::{self, Standing, Vacuum, standings};
 use crate::collector::{Collector, Scope};
@@ -16,8 +16,9 @@ use crate::derive::growth::pace;
 use crate::derive::index::{Facts, How, Invalid, Judged, Usage, Verdicts, judge};
 use crate::derive::partition::Moment;
 use crate::derive::recommend::{
-    self, Database, Growing, Growth, Index, IndexFault, Overdue, Table,
+    self, Bloated, Database, Growing, Growth, Index, IndexFault, Overdue, Partitioned, Table,
 };
+use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
@@ -30,12 +31,19 @@ static ACTIVE: Metric = Metric::gauge(
      where what it rests on could not be read.",
 );
 
+/// It rests a hundred times as long as it took: at most 1 % of a backend.
+const REST: f64 = 100.0;
+
 /// The collector.
 pub struct DatabaseRecommendations;
 
 /// What the other collectors read, or why they could not.
 #[derive(Debug)]
 pub struct Rows {
+    /// Seconds the poll took.
+    pub took: f64,
+    /// Longest interval that the user set for a collector whose part this reads too.
+    pub least: Duration,
     /// This database.
     pub datname: String,
     /// Partitioned tables.
@@ -48,10 +56,16 @@ pub struct Rows {
     pub indexes: Result<index_health::Rows, CollectError>,
 }
 
-/// What is to be known of indexes over time.
+/// What only several polls tell.
 #[derive(Debug, Default)]
 pub struct State {
     indexes: index_health::State,
+    /// Unix seconds at which the oldest slice of each table began when it was first seen.
+    oldest: HashMap<String, f64>,
+    /// Seconds that the last poll took.
+    took: f64,
+    /// Shortest interval that the user allows for what it reads.
+    least: Duration,
 }
 
 /// What another collector reads, unless the user switched it off. An error that costs the session costs
@@ -86,107 +100,169 @@ impl Collector for DatabaseRecommendations {
     const METRICS: &'static [&'static Metric] = &[&ACTIVE];
 
     async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
-        Ok(Rows {
+        let start = session.seconds();
+        let parts = [Partitions::NAME, Vacuum::NAME, Sizes::NAME, IndexHealth::NAME];
+        let set = |name: &str| session.settings().collectors.get(name)?.interval;
+        let rows = Rows {
+            least: parts.into_iter().filter_map(set).max().unwrap_or_default(),
             datname: session.server().datname.clone(),
             partitions: part(Partitions, session, &()).await?,
-            vacuum: part(Vacuum, session, &vacuum::State::default()).await?,
+            vacuum: if session.server().in_recovery {
+                // What a standby counts is its own, and nothing changes rows there.
+                Err(CollectError::Missing {
+                    what: "a standby does not know what was changed and vacuumed".to_owned(),
+                    remedy: "ask the primary".to_owned(),
+                })
+            } else {
+                part(Vacuum, session, &vacuum::State::default()).await?
+            },
             sizes: part(Sizes, session, &sizes::State::default()).await?,
             indexes: part(IndexHealth, session, &state.indexes).await?,
-        })
+            took: session.seconds() - start,
+        };
+        match rows {
+            Rows { partitions: Err(e), vacuum: Err(_), sizes: Err(_), indexes: Err(_), .. } => {
+                Err(e)
+            }
+            rows => Ok(rows),
+        }
     }
 
     fn derive(&self, state: &mut State, mut rows: Rows, sink: &mut Sink) {
+        (state.took, state.least) = (rows.took, rows.least);
         if let Ok(indexes) = &mut rows.indexes {
             state.indexes.date(&mut indexes.facts);
         }
-        let facts = facts(&rows);
+        let mut facts = facts(&rows);
+        if let (Some(growth), Ok(partitions)) = (&mut facts.growth, &rows.partitions) {
+            state.watch(growth, Moment::At(partitions.now.into()).seconds());
+        }
         for rule in recommend::DATABASE {
             sink.number(&ACTIVE, &[&rows.datname, rule.id], rule.active(&facts));
+        }
+    }
+
+    /// It rests as `sizes` does, and reads nothing more often than the user wants it read.
+    fn interval(&self, state: &State) -> Duration {
+        let rest = Duration::from_secs_f64((state.took * REST).clamp(0.0, 86_400.0));
+        Self::INTERVAL.max(rest).max(state.least)
+    }
+}
+
+impl State {
+    /// A table whose oldest slice went is one whose data are retired, configured or not.
+    fn watch(&mut self, growth: &mut Growth, now: f64) {
+        let before = std::mem::take(&mut self.oldest);
+        for table in &mut growth.tables {
+            let first = before.get(&table.name).copied().unwrap_or(table.oldest);
+            if table.oldest > first {
+                table.kept.get_or_insert(now - table.oldest);
+            }
+            self.oldest.insert(table.name.clone(), first);
         }
     }
 }
 
 /// What the rules look at. Statements are not among it: that takes their texts, and watching.
 pub fn facts(rows: &Rows) -> Database {
+    let indexes = rows.indexes.as_ref().ok().map(|r| (r, judge(&r.facts, &r.limits)));
     Database {
-        tables: tables(rows),
-        indexes: rows.indexes.as_ref().ok().map(|r| faults(r, &judge(&r.facts, &r.limits))),
+        partitioned: rows.partitions.as_ref().ok().map(partitioned),
+        tables: rows.vacuum.as_ref().ok().map(|r| standings(r).iter().map(table).collect()),
+        indexes: indexes.as_ref().map(|(r, verdicts)| faults(r, verdicts)),
+        bloated: indexes.as_ref().and_then(|(r, verdicts)| bloated(r, verdicts)),
         growth: growth(rows),
         ..Database::default()
     }
 }
 
-/// `None` where nothing is known of any.
-fn tables(rows: &Rows) -> Option<Vec<Table>> {
-    if rows.partitions.is_err() && rows.vacuum.is_err() {
-        return None;
-    }
-    let mut tables: BTreeMap<String, Table> = BTreeMap::new();
-    for standing in rows.vacuum.as_ref().map(standings).unwrap_or_default() {
-        let name = relation(standing.schema, standing.relname);
-        stand(tables.entry(name).or_default(), &standing);
-    }
-    if let Ok(r) = &rows.partitions {
-        for root in roots(r) {
-            divide(tables.entry(relation(root.schema, root.relname)).or_default(), r, &root);
+fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
+    let wanted = roots(rows).into_iter().filter(|root| !root.table.rule.ignore);
+    let each = wanted.map(|root| {
+        let rule = &root.table.rule;
+        let mut table = Partitioned {
+            name: relation(root.schema, root.relname),
+            leaves: root.outlook.leaves as f64,
+            has_default: root.outlook.has_default,
+            default_rows: root.outlook.default_rows,
+            ..Partitioned::default()
+        };
+        let Ok(runway) = &root.outlook.runway else { return table };
+        table.covered = runway.covered;
+        let required = rule.required.unwrap_or(rows.required);
+        table.runway = Some((runway.seconds(rows.now.into()), required));
+        if let (Some(max_age), Some(Moment::At(end))) = (rule.max_age, runway.oldest_data_end) {
+            let age = Moment::At(i128::from(rows.now) - end).seconds();
+            table.retention_exceeded = Some((age - max_age).max(0.0));
         }
-    }
-    for (name, table) in &mut tables {
-        table.name.clone_from(name);
-    }
-    Some(tables.into_values().collect())
+        table
+    });
+    each.collect()
 }
 
-fn divide(table: &mut Table, rows: &partitions::Rows, root: &Root<'_>) {
-    table.partitions = root.outlook.count as f64;
-    let rule = &root.table.rule;
-    if rule.ignore {
-        return;
-    }
-    table.default_rows = root.outlook.default_rows;
-    let Ok(runway) = &root.outlook.runway else { return };
-    table.runway = Some((runway.seconds(rows.now.into()), rule.required.unwrap_or(rows.required)));
-    if let (Some(max_age), Some(Moment::At(end))) = (rule.max_age, runway.oldest_data_end) {
-        let age = Moment::At(i128::from(rows.now) - end).seconds();
-        table.retention_exceeded = Some((age - max_age).max(0.0));
+fn table(standing: &Standing<'_>) -> Table {
+    let overdue = |(tables, times): (usize, f64)| Overdue { tables, times };
+    Table {
+        name: relation(standing.schema, standing.relname),
+        partitioned: !standing.stored,
+        rows: standing.rows,
+        vacuum: overdue(standing.vacuum),
+        analyze: overdue(standing.analyze),
+        never_analyzed: standing.never_analyzed,
+        scale_factor: standing.scale_factor,
+        vacuum_at: standing.vacuum_at,
     }
 }
 
-fn stand(table: &mut Table, standing: &Standing<'_>) {
-    table.rows = Some(standing.rows);
-    table.scale_factor = Some(standing.scale_factor);
-    table.never_analyzed = Some(standing.never_analyzed);
-    table.vacuum = Some(Overdue { tables: standing.vacuum, times: standing.due.vacuum });
-    table.analyze = Some(Overdue { tables: standing.analyze, times: standing.due.analyze });
+/// Bytes of a table with its TOAST and indexes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    bytes: f64,
+    estimated: bool,
+    unknown: bool,
 }
 
-/// `None` without sizes.
+impl Size {
+    fn add(&mut self, relation: &sizes::Relation) {
+        // Bytes on disk are far below 2^53. One without a size that is no estimate was dropped.
+        self.bytes += relation.bytes.unwrap_or(0) as f64;
+        self.estimated |= relation.estimated;
+        self.unknown |= relation.estimated && relation.bytes.is_none();
+    }
+}
+
+/// `None` without sizes. A table of which a part has no size is left out: too little looks like no growth.
 fn growth(rows: &Rows) -> Option<Growth> {
     let (Ok(partitions), Ok(sizes)) = (&rows.partitions, &rows.sizes) else { return None };
-    let mut bytes: HashMap<i64, i64> = HashMap::new();
+    let tables = sizes.relations.iter().filter(|r| r.index_of.is_none());
+    let forest = Forest::new(tables.filter_map(|r| Some((r.table.id, r.table.parent?))));
+    let (mut by_leaf, mut by_root) = (HashMap::new(), HashMap::new());
     for relation in &sizes.relations {
-        *bytes.entry(relation.index_of.unwrap_or(relation.table.id)).or_default() +=
-            relation.bytes.unwrap_or(0);
+        let table = relation.index_of.unwrap_or(relation.table.id);
+        by_leaf.entry(table).or_insert_with(Size::default).add(relation);
+        by_root.entry(forest.root(table)).or_insert_with(Size::default).add(relation);
     }
     let now = Moment::At(partitions.now.into()).seconds();
-    let slices = filled(partitions.clone(), |oid| bytes.get(&oid).copied().unwrap_or(0));
+    let slices = filled(partitions, |oid| by_leaf.get(&oid).map_or(0.0, |size| size.bytes));
     let named = partitions.tables.iter().filter(|table| !table.rule.ignore);
     let tables = named.filter_map(|table| {
         let (schema, relname) = table.name.as_ref()?;
         let slices = slices.get(&table.oid)?;
+        let size = by_root.get(&table.oid).filter(|size| !size.unknown)?;
         let pace = pace(slices, now)?;
         Some(Growing {
             name: relation(schema, relname),
-            bytes: slices.iter().map(|slice| slice.bytes).sum(),
+            bytes: size.bytes,
             per_day: pace.per_day,
             span: pace.to - pace.from,
+            oldest: slices.iter().map(|slice| slice.from).fold(f64::INFINITY, f64::min),
             kept: table.rule.max_age,
+            estimated: size.estimated,
         })
     });
     let mut tables: Vec<Growing> = tables.collect();
     tables.sort_by(|a, b| a.name.cmp(&b.name));
-    // Bytes on disk are far below 2^53.
-    Some(Growth { bytes: bytes.values().sum::<i64>() as f64, tables })
+    Some(Growth { bytes: by_root.values().map(|size| size.bytes).sum(), tables })
 }
 
 /// What is known of an index beside its verdict.
@@ -247,13 +323,30 @@ fn faults(rows: &index_health::Rows, verdicts: &Verdicts) -> Vec<Index> {
                 How::Prefix => IndexFault::Redundant { of },
             });
         }
-        if let Some(b) = rows.bloat.iter().find(|b| b.index == k.judged.id)
-            && b.pages > 0.0
-        {
-            add(IndexFault::Bloated { share: 1.0 - b.needed / b.pages });
-        }
     }
     faults
+}
+
+/// Indexes of which a part could be estimated. `None` where one that is large enough to matter could not.
+fn bloated(rows: &index_health::Rows, verdicts: &Verdicts) -> Option<Vec<Bloated>> {
+    let estimates = bloat_by_root(rows);
+    let mut bloated = Vec::new();
+    for k in known(&rows.facts, verdicts) {
+        let tree = k.index.definition.as_ref().is_some_and(|d| d.method == "btree");
+        match estimates.get(&k.judged.id) {
+            Some((all, beyond)) => bloated.push(Bloated {
+                name: relation(k.schema, k.name),
+                bytes: *all,
+                share: beyond / all.max(1.0),
+                partitioned: k.index.partitioned,
+            }),
+            None if tree && k.judged.pages * rows.facts.block_size >= recommend::LARGE_INDEX => {
+                return None;
+            }
+            None => {}
+        }
+    }
+    Some(bloated)
 }
 
 #[cfg(test)]
@@ -361,6 +454,7 @@ mod tests {
                 analyze: (50.0, 0.1),
                 freeze_max_age: 2e8,
             },
+            tells_of_partitioned: true,
             relations: vec![
                 relation(1, None, Some("trades"), false, 0.0),
                 relation(100, Some(1), None, true, 40_101.0),
@@ -370,6 +464,8 @@ mod tests {
             progress: Vec::new(),
         };
         Rows {
+            took: 1.0,
+            least: Duration::ZERO,
             datname: "app".to_owned(),
             partitions: Ok(partitions),
             vacuum: Ok(vacuum),
@@ -406,17 +502,62 @@ mod tests {
                 bytes: 41.0 * 12.0 * mib,
                 per_day: 12.0 * mib,
                 span: 30.0 * 86_400.0,
+                oldest: (20_000.0 - 40.0) * 86_400.0,
                 kept: None,
+                estimated: false,
             }]
         );
-        let tables = facts.tables.unwrap();
-        let [trades, users] = tables.as_slice() else { panic!("{tables:?}") };
-        assert_eq!(trades.partitions, 46.0);
+        let [trades] = facts.partitioned.unwrap().try_into().unwrap();
+        assert_eq!((trades.leaves, trades.covered, trades.has_default), (46.0, true, false));
         assert_eq!(trades.runway, Some((5.5 * 86_400.0, 7.0 * 86_400.0)));
-        assert_eq!(trades.vacuum, Some(Overdue { tables: 1, times: 40_101.0 / 20_050.0 }));
-        assert_eq!(trades.never_analyzed, Some(true));
-        assert_eq!(trades.rows, Some(280_101.0));
-        assert_eq!((users.never_analyzed, users.partitions), (Some(false), 0.0));
-        assert_eq!(facts.indexes, None);
+        let [trades, users]: [Table; 2] = facts.tables.unwrap().try_into().unwrap();
+        // Of two partitions one is just not overdue.
+        assert_eq!(trades.vacuum, Overdue { tables: 1, times: 40_101.0 / 20_050.0 });
+        assert_eq!((trades.never_analyzed, trades.partitioned), (Some(true), true));
+        assert_eq!(trades.rows, 280_101.0);
+        assert_eq!((users.never_analyzed, users.partitioned), (None, false));
+        assert_eq!(users.vacuum_at, 20_050.0);
+        assert_eq!((facts.indexes, facts.bloated), (None, None));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_judged() {
+        let missing = || CollectError::Missing { what: "off".to_owned(), remedy: String::new() };
+        let active = |rows: Rows, id: &str| {
+            let families = poll(&DatabaseRecommendations, &mut State::default(), rows);
+            value(&families, ACTIVE.name, &["app", id])
+        };
+        let without = || Rows { partitions: Err(missing()), ..rows() };
+        assert_eq!(active(without(), "partitions.runway"), None);
+        assert_eq!(active(without(), "storage.growth"), None);
+        assert_eq!(active(without(), "vacuum.overdue"), Some(1.0));
+        let without = || Rows { vacuum: Err(missing()), ..rows() };
+        assert_eq!(active(without(), "vacuum.overdue"), None);
+        assert_eq!(active(without(), "vacuum.scale_factor"), None);
+        assert_eq!(active(without(), "partitions.runway"), Some(1.0));
+        // One partition whose size nobody knows: too little looks like no growth.
+        let mut locked = rows();
+        let sizes = locked.sizes.as_mut().unwrap();
+        (sizes.relations[0].estimated, sizes.relations[0].bytes) = (true, None);
+        assert_eq!(active(locked, "storage.growth"), None);
+    }
+
+    #[test]
+    fn what_is_retired_does_not_grow_and_rest_is_as_long_as_the_work() {
+        let mut state = State::default();
+        let growing = |state: &mut State, rows| {
+            let families = poll(&DatabaseRecommendations, state, rows);
+            value(&families, ACTIVE.name, &["app", "storage.growth"])
+        };
+        assert_eq!(growing(&mut state, rows()), Some(1.0));
+        let mut retired = rows();
+        retired.partitions.as_mut().unwrap().partitions.remove(0);
+        (retired.took, retired.least) = (20.0, Duration::from_secs(1_000));
+        assert_eq!(growing(&mut state, retired), Some(0.0), "it keeps 39 days and holds as many");
+        let interval = |state: &State| Collector::interval(&DatabaseRecommendations, state);
+        assert_eq!(interval(&state), Duration::from_secs(2_000));
+        state.took = 0.1;
+        assert_eq!(interval(&state), Duration::from_secs(1_000));
+        assert_eq!(interval(&State::default()), DatabaseRecommendations::INTERVAL);
     }
 }

@@ -236,6 +236,8 @@ pub struct Rows {
     pub datname: String,
     /// The server's.
     pub thresholds: Thresholds,
+    /// Whether it tells when a partitioned table was analysed itself (14 and later).
+    pub tells_of_partitioned: bool,
     /// All of the user's tables.
     pub relations: Vec<Relation>,
     /// Vacuums in this database.
@@ -290,6 +292,7 @@ impl Collector for Vacuum {
             started: session.server().started,
             datname: session.server().datname.clone(),
             thresholds: of_server(thresholds)?,
+            tells_of_partitioned: session.server().version_num >= 140_000,
             relations: next().iter().map(Relation::from_row).collect::<Result<_, _>>()?,
             progress: next().iter().map(progress).collect::<Result<_, CollectError>>()?,
         })
@@ -348,20 +351,21 @@ pub struct Standing<'a> {
     pub schema: &'a str,
     /// Name.
     pub relname: &'a str,
-    /// OID.
-    pub oid: i64,
+    /// Whether it holds rows itself.
+    pub stored: bool,
     /// Rows, live and dead (estimated).
     pub rows: f64,
-    /// Tables that hold rows whose VACUUM has been due for long, itself or partitions.
-    pub vacuum: usize,
+    /// Tables that hold rows whose VACUUM has been due for long, itself or partitions, and how far the
+    /// worst of them is.
+    pub vacuum: (usize, f64),
     /// The same for ANALYZE.
-    pub analyze: usize,
-    /// What needs it most.
-    pub due: Due,
-    /// A partitioned table that has no statistics of its own.
-    pub never_analyzed: bool,
+    pub analyze: (usize, f64),
+    /// Whether it is partitioned and has no statistics of its own, where the server tells.
+    pub never_analyzed: Option<bool>,
     /// `autovacuum_vacuum_scale_factor`, the table's own or the server's.
     pub scale_factor: f64,
+    /// Dead rows at which autovacuum comes, where it holds rows.
+    pub vacuum_at: f64,
 }
 
 /// Changes beyond a threshold by this factor are overdue: at the threshold autovacuum is on its way.
@@ -372,39 +376,47 @@ pub const WORTHWHILE: f64 = 10_000.0;
 /// Every root table, in the order of their names.
 pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
     let roots = Roots::new(rows.relations.iter().map(|r| &r.table));
-    let mut by_root: HashMap<i64, Standing<'_>> = HashMap::new();
-    let names = roots.iter().map(|(schema, relname, oid)| Standing {
-        schema,
-        relname,
-        oid,
-        rows: 0.0,
-        vacuum: 0,
-        analyze: 0,
-        due: Due::default(),
-        never_analyzed: false,
-        scale_factor: rows.thresholds.vacuum.1,
+    let names = roots.iter().map(|(schema, relname, oid)| {
+        let standing = Standing {
+            schema,
+            relname,
+            stored: false,
+            rows: 0.0,
+            vacuum: (0, 0.0),
+            analyze: (0, 0.0),
+            never_analyzed: None,
+            scale_factor: rows.thresholds.vacuum.1,
+            vacuum_at: 0.0,
+        };
+        (oid, standing)
     });
-    by_root.extend(names.map(|standing| (standing.oid, standing)));
+    let mut by_root: HashMap<i64, Standing<'_>> = names.collect();
     for relation in &rows.relations {
-        let root = roots.of(relation.table.id).and_then(|root| by_root.get_mut(&root));
-        let Some(standing) = root else { continue };
+        let Some(root) = roots.of(relation.table.id) else { continue };
+        let Some(standing) = by_root.get_mut(&root) else { continue };
         let own = rows.thresholds.of_table(&relation.options);
-        if standing.oid == relation.table.id {
+        if root == relation.table.id {
+            standing.stored = relation.stored;
             standing.scale_factor = own.vacuum.1;
+            standing.vacuum_at = own.dead(relation.counts.rows);
         }
         if !relation.stored {
-            let [.., by_hand, by_itself] = relation.last;
-            standing.never_analyzed |= standing.oid == relation.table.id
-                && relation.counts.rows <= 0.0
-                && by_hand.or(by_itself).is_none();
+            if root == relation.table.id && rows.tells_of_partitioned {
+                let [.., by_hand, by_itself] = relation.last;
+                let never = relation.counts.rows <= 0.0 && by_hand.or(by_itself).is_none();
+                standing.never_analyzed = Some(never);
+            }
             continue;
         }
         let due = own.due(&relation.counts);
         let size = relation.live + relation.counts.dead;
         standing.rows += size;
-        standing.due = standing.due.max(due);
-        standing.vacuum += usize::from(due.vacuum > OVERDUE && size > WORTHWHILE);
-        standing.analyze += usize::from(due.analyze > OVERDUE && size > WORTHWHILE);
+        let kinds = [(&mut standing.vacuum, due.vacuum), (&mut standing.analyze, due.analyze)];
+        for (overdue, due) in kinds {
+            if due > OVERDUE && size > WORTHWHILE {
+                *overdue = (overdue.0 + 1, overdue.1.max(due));
+            }
+        }
     }
     roots.iter().filter_map(|(_, _, oid)| by_root.remove(&oid)).collect()
 }
@@ -511,6 +523,7 @@ mod tests {
                 analyze: (50.0, 0.1),
                 freeze_max_age: 2e8,
             },
+            tells_of_partitioned: true,
             relations,
             progress: vec![],
         }

@@ -5,6 +5,9 @@
 
 /// Seconds of the past that are looked at, in whole slices.
 const PAST: f64 = 30.0 * 86_400.0;
+/// Share of the fullest slice below which those at the beginning are taken for empty: an empty index has
+/// a page too.
+const EMPTY: f64 = 0.1;
 
 /// What one slice of time holds, on all leaves that take it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +21,11 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// Bytes a second.
+    fn density(&self) -> f64 {
+        self.bytes / (self.to - self.from)
+    }
+
     /// Its bytes that fall between two times, spread evenly over it.
     fn between(&self, from: f64, to: f64) -> f64 {
         let common = self.to.min(to) - self.from.max(from);
@@ -38,7 +46,8 @@ pub struct Pace {
 
 /// Bytes a day by the slices that ended before the one that holds `now` (Unix seconds) began: those of
 /// 30 days, or one where that is longer. The oldest slice of all is left out where there is another: a
-/// table that began in its middle filled it in part.
+/// table that began in its middle filled it in part. So are slices at the beginning that are all but empty,
+/// which were made for a past that was never written.
 ///
 /// Slices may overlap, as where a list of markets has days for one and months for another. `None` where
 /// no slice holds now or none is complete.
@@ -51,6 +60,10 @@ pub fn pace(slices: &[Slice], now: f64) -> Option<Pace> {
     let begun = least(&mut complete().map(|s| s.to))?;
     let from = least(&mut complete().filter(|s| s.to > to - PAST).map(|s| s.from))?;
     let from = if from < begun && begun < to { begun } else { from };
+    let recent = || complete().filter(|s| s.to > from);
+    let fullest = recent().map(Slice::density).fold(0.0, f64::max);
+    let mut filled = recent().filter(|s| s.density() >= fullest * EMPTY).map(|s| s.from.max(from));
+    let from = least(&mut filled)?;
     let bytes: f64 = complete().map(|s| s.between(from, to)).sum();
     Some(Pace { per_day: bytes / (to - from) * 86_400.0, from, to })
 }
@@ -89,6 +102,17 @@ mod tests {
         // Where it is all there is, it must do.
         let found = pace(&slices[1..], 25.0 * DAY);
         assert_eq!(found, Some(Pace { per_day: 8.0, from: 10.0 * DAY, to: 20.0 * DAY }));
+    }
+
+    #[test]
+    fn a_past_that_was_never_written_is_no_time_of_growth() {
+        let mut slices = daily(0..30, 0.01);
+        slices.extend(daily(30..33, 4.0));
+        slices.extend(daily(33..40, 0.01));
+        let found = pace(&slices, 33.5 * DAY);
+        assert_eq!(found, Some(Pace { per_day: 4.0, from: 30.0 * DAY, to: 33.0 * DAY }));
+        let quiet = pace(&daily(0..10, 0.0), 8.5 * DAY);
+        assert_eq!(quiet, Some(Pace { per_day: 0.0, from: DAY, to: 8.0 * DAY }));
     }
 
     #[test]

@@ -68,17 +68,19 @@ impl Thresholds {
         self
     }
 
+    /// Dead rows at which autovacuum comes for a table of so many rows.
+    pub fn dead(&self, rows: f64) -> f64 {
+        let dead = self.vacuum.0 + self.vacuum.1 * rows.max(0.0);
+        self.vacuum_max.filter(|max| *max >= 0.0).map_or(dead, |max| dead.min(max))
+    }
+
     /// Of a table to which these thresholds apply, as `relation_needs_vacanalyze()` of the server computes it.
     pub fn due(self, counts: &Counts) -> Due {
         let rows = counts.rows.max(0.0);
-        let mut vacuum = self.vacuum.0 + self.vacuum.1 * rows;
-        if let Some(max) = self.vacuum_max.filter(|max| *max >= 0.0) {
-            vacuum = vacuum.min(max);
-        }
         let insert = self.insert.0 + self.insert.1 * rows * (1.0 - counts.frozen.clamp(0.0, 1.0));
         let inserted = if self.insert.0 < 0.0 { 0.0 } else { share(counts.inserted, insert) };
         Due {
-            vacuum: share(counts.dead, vacuum).max(inserted),
+            vacuum: share(counts.dead, self.dead(rows)).max(inserted),
             analyze: share(counts.modified, self.analyze.0 + self.analyze.1 * rows),
             freeze: share(counts.age, self.freeze_max_age),
         }
@@ -151,6 +153,10 @@ mod tests {
         let counts = Counts { rows: 1e9, dead: 1e8, ..Counts::default() };
         let limited = Thresholds { vacuum_max: Some(5e7), ..DEFAULTS };
         assert_eq!(limited.due(&counts).vacuum, 2.0);
+        assert_eq!(
+            (limited.dead(counts.rows), limited.dead(-1.0)),
+            (limited.vacuum_max.unwrap(), 50.0)
+        );
         let lifted = limited.of_table("autovacuum_vacuum_max_threshold=-1").due(&counts).vacuum;
         assert!(lifted < 1.0, "{lifted}");
     }

@@ -305,6 +305,7 @@ impl Catalogue {
             }
             let bound: Option<&str> = row.get("bound")?;
             let child = Child {
+                id: relation.oid,
                 bound: bound.and_then(Bound::parse),
                 level: index.get(&relation.oid).copied(),
                 pages: 0,

@@ -165,8 +165,11 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
 /// What is covered, the gaps between, and the one that lasts until now.
 fn stretches(covered: &[(f64, f64)], now: f64) -> Vec<Stretch> {
     let mut all: Vec<Stretch> = Vec::new();
+    if let Some(&(from, _)) = covered.first().filter(|(from, _)| *from > now) {
+        all.push(Stretch { from: now, to: from, gap: true });
+    }
     for &(from, to) in covered {
-        if let Some(last) = all.last() {
+        if let Some(last) = all.last().filter(|last| last.to < from) {
             all.push(Stretch { from: last.to, to: from, gap: true });
         }
         all.push(Stretch { from, to, gap: false });
@@ -193,6 +196,7 @@ mod tests {
         assert_eq!(drawn(&covered, 7.0)[3], (5.0, 7.0, true));
         let endless = [(f64::NEG_INFINITY, f64::INFINITY)];
         assert_eq!(drawn(&endless, 7.0), [(f64::NEG_INFINITY, f64::INFINITY, false)]);
+        assert_eq!(drawn(&[(3.0, 5.0)], 1.0), [(1.0, 3.0, true), (3.0, 5.0, false)]);
         assert_eq!(drawn(&[], 7.0), []);
     }
 }

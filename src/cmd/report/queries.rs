@@ -107,8 +107,15 @@ impl Drop for Folder {
     }
 }
 
+/// Of the table of which most partitions were left in the plan: how many, and how many it has.
+fn planned(modes: &[Measured]) -> Option<(String, [f64; 2])> {
+    let explain = modes.iter().find(|m| m.mode == Mode::Unprepared)?.explain.as_ref()?;
+    let most = explain.partitions.iter().max_by_key(|p| p.scanned + p.unreached)?;
+    Some((most.table.clone(), [(most.scanned + most.unreached) as f64, most.total as f64]))
+}
+
 impl Benched {
-    /// For the rules: medians of both modes.
+    /// For the rules: medians of both modes, and what the plan holds when it is made at each call.
     pub fn facts(&self) -> Vec<recommend::Bench> {
         let median = |modes: &[Measured], mode| {
             modes.iter().find(|m| m.mode == mode)?.round_trip.map(|r| r.p50)
@@ -118,6 +125,7 @@ impl Benched {
                 name: q.name.clone(),
                 unprepared: median(&q.modes, Mode::Unprepared)?,
                 prepared: median(&q.modes, Mode::Prepared)?,
+                planned: planned(&q.modes),
             })
         });
         each.collect()

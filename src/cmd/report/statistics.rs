@@ -142,7 +142,8 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
             continue;
         };
         for t in &growth.tables {
-            let pace = [Some(bytes(t.per_day)), Some(seconds(t.span))];
+            let estimated = if t.estimated { ", sizes estimated" } else { "" };
+            let pace = [Some(bytes(t.per_day)), Some(format!("{}{estimated}", seconds(t.span)))];
             add(name(t.name.as_str()), &database.name, t.bytes, pace, &|days| t.after(days));
         }
         let per_day = growth.tables.iter().map(|t| t.per_day).sum();
@@ -171,9 +172,9 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
         rows,
     }));
     out.push(Block::Source(
-        "file sizes of partitions with TOAST and indexes, pg_class.relpartbound: bytes a day of those that were \
+        "sizes of partitions with TOAST and indexes (pg_table_size(), or where it says so pg_class.relpages), pg_class.relpartbound: bytes a day of those that were \
          complete when the current one began, by the time of their keys. The columns ahead are projections: \
-         the same growth goes on, what could not be measured stays as it is, and what has a max_age is retired"
+         the same growth goes on, what could not be measured stays as it is, and nothing is dropped but what has a max_age"
             .to_owned(),
     ));
 }

@@ -188,6 +188,19 @@ impl Collector for IndexHealth {
     }
 }
 
+/// By index of a root table: bytes of its parts that were estimated, and those of them that hold nothing.
+pub fn bloat_by_root(rows: &Rows) -> HashMap<i64, (f64, f64)> {
+    let parents = rows.facts.indexes.iter().filter_map(|i| Some((i.id, i.parent?)));
+    let forest = Forest::new(parents);
+    let mut bytes: HashMap<i64, (f64, f64)> = HashMap::new();
+    for bloat in &rows.bloat {
+        let (all, beyond) = bytes.entry(forest.root(bloat.index)).or_default();
+        *all += bloat.pages * rows.facts.block_size;
+        *beyond += (bloat.pages - bloat.needed).max(0.0) * rows.facts.block_size;
+    }
+    bytes
+}
+
 /// The tables whose columns are named: those of expectations, and of as many indexes, in the order of
 /// their names, as there can be series.
 fn named_tables(facts: &Facts, wanted: &[Wanted], most: usize) -> Vec<i64> {
@@ -323,15 +336,9 @@ impl<'a> View<'a> {
 
     /// The sum over the measured indexes that are attached to each.
     fn bloat(&self, sink: &mut Sink) {
-        let parents = self.rows.facts.indexes.iter().filter_map(|i| Some((i.id, i.parent?)));
-        let forest = Forest::new(parents);
-        let mut bytes: HashMap<i64, f64> = HashMap::new();
-        for bloat in &self.rows.bloat {
-            let beyond = (bloat.pages - bloat.needed).max(0.0) * self.rows.facts.block_size;
-            *bytes.entry(forest.root(bloat.index)).or_default() += beyond;
-        }
+        let bloat = bloat_by_root(self.rows);
         for (labels, judged) in &self.judged {
-            sink.number(&BLOAT, labels, bytes.get(&judged.id).copied());
+            sink.number(&BLOAT, labels, bloat.get(&judged.id).map(|(_, beyond)| *beyond));
         }
     }
 

@@ -358,6 +358,7 @@ pub(super) fn forest(rows: &Rows) -> (Vec<Level>, HashMap<i64, usize>) {
         let parent = index.get(&partition.parent).and_then(|&parent| levels.get_mut(parent));
         if let Some(parent) = parent {
             parent.children.push(Child {
+                id: partition.oid,
                 bound: partition.bound.as_deref().and_then(Bound::parse),
                 level,
                 pages: partition.pages(),

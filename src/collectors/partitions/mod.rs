@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use crate::collector::{Collector, Scope};
 use crate::derive::growth::Slice;
 use crate::derive::partition::{
-    Level, Moment, Outlook, Span, Strategy, assess, coverage, keys_remaining, settle, slices,
+    Level, Moment, Outlook, Strategy, assess, coverage, keys_remaining, settle, slices,
 };
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -150,21 +150,25 @@ pub fn covered(rows: &Rows) -> HashMap<i64, Vec<(f64, f64)>> {
     })
 }
 
-/// By OID of the root: the slice of time that each leaf takes, with the bytes that `size` knows of the
-/// leaf by its OID.
-pub fn filled(mut rows: Rows, size: impl Fn(i64) -> i64) -> HashMap<i64, Vec<Slice>> {
-    let block = rows.block_size.max(1);
-    for partition in &mut rows.partitions {
-        partition.pages = size(partition.oid) / block;
-    }
-    each_root(&rows, |levels, root, zone| {
-        let slice = |(span, pages): &(Span, u64)| Slice {
-            from: span.from.seconds(),
-            to: span.to.seconds(),
-            // Files are far below 2^53 bytes.
-            bytes: *pages as f64 * block as f64,
+/// By OID of the root: the slices of time, with the bytes that `size` knows of their leaves by OID. What
+/// takes several slices is spread over them by their length.
+pub fn filled(rows: &Rows, size: impl Fn(i64) -> f64) -> HashMap<i64, Vec<Slice>> {
+    each_root(rows, |levels, root, zone| {
+        let slices: Vec<(f64, f64, i64)> = slices(levels, root, zone)
+            .into_iter()
+            .map(|(span, id)| (span.from.seconds(), span.to.seconds(), id))
+            .collect();
+        let mut whole: HashMap<i64, f64> = HashMap::new();
+        for (from, to, id) in &slices {
+            *whole.entry(*id).or_default() += to - from;
+        }
+        let slice = |(from, to, id): (f64, f64, i64)| {
+            // Without end, a slice is all that its leaf takes.
+            let whole = whole.get(&id).copied().filter(|whole| *whole != to - from);
+            let share = whole.map_or(1.0, |whole| (to - from) / whole);
+            Slice { from, to, bytes: size(id) * share }
         };
-        slices(levels, root, zone).iter().map(slice).collect()
+        slices.into_iter().map(slice).collect()
     })
 }
 

@@ -233,6 +233,13 @@ fn a_queue_at_a_full_pool_is_remembered_for_an_hour() {
     let queue = recommend::Queue { looks: 1.0, longest: 2.0, demand: 7.0 };
     assert_eq!((pool.size, pool.peak, pool.looks, pool.queue), (Some(3.0), 3.0, 3.0, queue));
     assert_eq!((pool.waiting, pool.wait), (4.0, 2.0));
+    // Three looks are a queue, one is a burst.
+    for at in [15.0, 20.0] {
+        assert_eq!(
+            active(&mut state, look(at, 4, 2, 3, 0, 0), id),
+            Some(f64::from(u8::from(at > 15.0)))
+        );
+    }
     // Over, but within the hour; slots are of five minutes.
     assert_eq!(active(&mut state, look(3_595.0, 0, 0, 1, 0, 0), id), Some(1.0));
     assert_eq!(active(&mut state, look(3_600.0, 0, 0, 1, 0, 0), id), Some(0.0));
@@ -249,7 +256,10 @@ fn a_queue_for_another_reason_is_no_want_of_connections() {
     let mut paused = look(5.0, 4, 9, 3, 0, 0);
     paused.databases.rows[1][4] = Some("1".to_owned());
     assert_eq!(active(&mut state, paused, id), Some(0.0));
-    assert_eq!(active(&mut state, look(10.0, 4, 9, 3, 0, 0), id), Some(1.0));
+    for at in [10.0, 15.0] {
+        assert_eq!(active(&mut state, look(at, 4, 9, 3, 0, 0), id), Some(0.0));
+    }
+    assert_eq!(active(&mut state, look(20.0, 4, 9, 3, 0, 0), id), Some(1.0));
     // There is room in the pool, but none in the database.
     let mut state = State::default();
     let mut limited = look(0.0, 4, 9, 2, 0, 0);

@@ -116,6 +116,8 @@ impl Level {
 /// One partition.
 #[derive(Debug, Clone)]
 pub struct Child {
+    /// Which: `pg_class.oid`.
+    pub id: i64,
     /// `None` where the text was not understood.
     pub bound: Option<Bound>,
     /// Index of its own [`Level`] if it is partitioned; `None` for a leaf.
@@ -204,6 +206,8 @@ pub struct Outlook {
     pub has_default: bool,
     /// Estimated rows in those DEFAULTs.
     pub default_rows: Option<f64>,
+    /// Partitions that are not partitioned themselves.
+    pub leaves: usize,
     /// Heap pages of all leaves.
     pub pages: u64,
 }
@@ -227,6 +231,7 @@ pub fn assess(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Outl
         count: level.map_or(0, |l| l.children.len()),
         has_default: walk.has_default,
         default_rows: walk.default_rows,
+        leaves: walk.leaves(root),
         pages: walk.pages(root),
     }
 }
@@ -239,12 +244,12 @@ pub fn coverage(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Ve
     if walk.obstacle(levels.get(root)).is_none() { spans } else { Vec::new() }
 }
 
-/// Each leaf of `levels[root]` that takes a slice of time: the slice, and the leaf's pages. Naive times
-/// are local in `zone`.
-pub fn slices(levels: &[Level], root: usize, zone: &TimeZone) -> Vec<(Span, u64)> {
+/// The slices of time of `levels[root]` with the leaf that takes each: a leaf by LIST may take several.
+/// Naive times are local in `zone`. Empty where [`coverage`] is unknown.
+pub fn slices(levels: &[Level], root: usize, zone: &TimeZone) -> Vec<(Span, i64)> {
     let mut walk = Walk::new(levels, Moment::Past, zone);
     walk.coverage(root, Span::ALL, false, 0);
-    walk.slices
+    if walk.obstacle(levels.get(root)).is_none() { walk.slices } else { Vec::new() }
 }
 
 /// A span, and what it takes of the other keys (`None`: everything).
@@ -263,8 +268,8 @@ struct Walk<'a> {
     too_deep: bool,
     has_default: bool,
     default_rows: Option<f64>,
-    /// With the pages of the leaf.
-    slices: Vec<(Span, u64)>,
+    /// With the leaf.
+    slices: Vec<(Span, i64)>,
     oldest_data_end: Option<Moment>,
 }
 
@@ -392,7 +397,7 @@ impl<'a> Walk<'a> {
 
     /// Notes a leaf that takes a slice of time.
     fn slice(&mut self, leaf: &Child, span: Span) {
-        self.slices.push((span, leaf.pages));
+        self.slices.push((span, leaf.id));
         if leaf.pages > 0 || leaf.rows.is_some_and(|rows| rows > 0.0) {
             let oldest = self.oldest_data_end.get_or_insert(span.to);
             *oldest = span.to.min(*oldest);
@@ -411,6 +416,12 @@ impl<'a> Walk<'a> {
             None => add(default),
             Some(level) => leaves(self.levels, level, add),
         }
+    }
+
+    fn leaves(&self, root: usize) -> usize {
+        let mut count = 0;
+        leaves(self.levels, root, |_| count += 1);
+        count
     }
 
     fn pages(&self, root: usize) -> u64 {

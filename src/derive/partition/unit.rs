@@ -271,6 +271,7 @@ mod tests {
 
     fn range(from: &str, to: &str) -> Child {
         Child {
+            id: 0,
             bound: Bound::parse(&format!("FOR VALUES FROM ({from}) TO ({to})")),
             level: None,
             pages: 0,
@@ -350,6 +351,7 @@ mod tests {
             column: Some(column.into()),
             zone: None,
             children: vec![Child {
+                id: 0,
                 bound: Bound::parse("FOR VALUES IN (1)"),
                 level: below,
                 pages: 0,

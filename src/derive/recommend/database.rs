@@ -2,18 +2,25 @@
 //!
 //! Must not: quote the text of a statement, or call an estimate a measurement.
 
-use super::facts::{Database, Index, IndexFault, Overdue, Statement, Table};
+use super::facts::{
+    Bloated, Database, Growth, Index, IndexFault, Overdue, Partitioned, Statement, Table,
+};
 use super::size::{bytes, seconds};
 use super::{Finding, Rule, Verdict, Weight};
 
 /// Shares of time over less than this are no evidence.
 const ENOUGH: f64 = 60.0;
 const MANY_PARTITIONS: f64 = 1_000.0;
+/// The manual wants all but a small number pruned.
+const PARTITIONS_PER_PLAN: f64 = 100.0;
 const DAY: f64 = 86_400.0;
 const ROWS: f64 = 10_000.0;
+/// Growth in a year that is worth a word.
+const MUCH: f64 = 1_073_741_824.0;
 const MANY_ROWS: f64 = 1e7;
-const BLOATED: f64 = 0.5;
-const WORTH_A_REINDEX: f64 = 100.0 * 1_048_576.0;
+const HALF: f64 = 0.5;
+/// Bytes of an index whose bloat matters.
+pub const LARGE_INDEX: f64 = 100.0 * 1_048_576.0;
 
 pub(super) static RULES: &[&Rule<Database>] = &[
     &Rule {
@@ -47,6 +54,14 @@ pub(super) static RULES: &[&Rule<Database>] = &[
         threshold: "more than 1,000 partitions in one table",
         source: "pg_inherits",
         check: many_partitions,
+    },
+    &Rule {
+        id: "statements.partitions",
+        title: "Let statements name the partition key",
+        weight: Weight::Info,
+        threshold: "the plan of a benchmarked query keeps 100 partitions of a table or more after pruning",
+        source: "EXPLAIN (ANALYZE) by `pgrunway bench`",
+        check: partitions_per_plan,
     },
     &Rule {
         id: "statements.prepare",
@@ -137,8 +152,9 @@ pub(super) static RULES: &[&Rule<Database>] = &[
         id: "storage.growth",
         title: "Plan for the database's growth",
         weight: Weight::Info,
-        threshold: "it doubles within a year at the growth of its tables that are partitioned by time, as \
-                    measured on partitions that are complete, of a day or longer",
+        threshold: "it doubles within a year, by 1 GB or more, at the growth of its tables that are partitioned \
+                    by time, as measured on complete partitions over a day or longer; what is retired counts \
+                    where max_age says so, or the exporter has seen it",
         source: "pg_total_relation_size() of partitions, pg_class.relpartbound",
         check: growth,
     },
@@ -152,20 +168,29 @@ fn each_table(d: &Database, check: impl Fn(&Table) -> Option<Finding>) -> Verdic
     Some(d.tables.as_ref()?.iter().filter_map(check).collect())
 }
 
+fn each_partitioned(d: &Database, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
+    Some(d.partitioned.as_ref()?.iter().filter_map(check).collect())
+}
+
 fn each_index(d: &Database, check: impl Fn(&Index) -> Option<Finding>) -> Verdict {
     Some(d.indexes.as_ref()?.iter().filter_map(check).collect())
 }
 
 fn runway(d: &Database) -> Verdict {
-    each_table(d, |t| {
+    each_partitioned(d, |t| {
         let (left, required) = t.runway?;
         if left >= required {
             return None;
         }
-        let evidence = if left >= 0.0 {
-            format!("Runway {} of {} required.", seconds(left), seconds(required))
-        } else {
-            format!("Coverage ended {} ago: inserts of new rows fail.", seconds(-left))
+        let fate = if t.has_default { "fall into DEFAULT" } else { "fail" };
+        let evidence = match (t.covered, left < 0.0) {
+            (true, _) => format!("Runway {} of {} required.", seconds(left), seconds(required)),
+            (false, true) => {
+                format!("Coverage ended {} ago: inserts of new rows {fate}.", seconds(-left))
+            }
+            (false, false) => {
+                format!("No partition is for the present: inserts of new rows {fate}.")
+            }
         };
         // In whole days, and as far again as is required.
         let days = (required * 2.0 / DAY).ceil().max(1.0);
@@ -179,7 +204,7 @@ fn runway(d: &Database) -> Verdict {
 }
 
 fn default_rows(d: &Database) -> Verdict {
-    each_table(d, |t| {
+    each_partitioned(d, |t| {
         let rows = t.default_rows.filter(|rows| *rows > 0.0)?;
         let evidence = format!("About {rows:.0} rows lie in the DEFAULT partition (estimated).");
         let remedy = format!(
@@ -192,7 +217,7 @@ fn default_rows(d: &Database) -> Verdict {
 }
 
 fn retention(d: &Database) -> Verdict {
-    each_table(d, |t| {
+    each_partitioned(d, |t| {
         let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
         let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
         let remedy = format!(
@@ -204,14 +229,28 @@ fn retention(d: &Database) -> Verdict {
 }
 
 fn many_partitions(d: &Database) -> Verdict {
-    each_table(d, |t| {
-        (t.partitions > MANY_PARTITIONS).then(|| {
-            let evidence = format!("{:.0} partitions.", t.partitions);
+    each_partitioned(d, |t| {
+        (t.leaves > MANY_PARTITIONS).then(|| {
+            let evidence = format!("{:.0} partitions, those of partitions counted.", t.leaves);
             let remedy = "A statement that cannot prune plans and locks every one of them. Let each hold \
                           a longer span, or retire old ones; statements should name the key.";
             finding(&t.name, evidence, remedy)
         })
     })
+}
+
+fn partitions_per_plan(d: &Database) -> Verdict {
+    let found = d.benches.as_ref()?.iter().filter_map(|b| {
+        let (table, [held, all]) = b.planned.as_ref()?;
+        (*held >= PARTITIONS_PER_PLAN).then(|| {
+            let evidence = format!("Its plan keeps {held:.0} of {all:.0} partitions of {table}.");
+            let remedy = "Each is planned, opened and locked, whether it is read or not. A condition on the \
+                          partition key lets the planner leave the others out; fewer, longer partitions \
+                          help all statements.";
+            finding(&b.name, evidence, remedy)
+        })
+    });
+    Some(found.collect())
 }
 
 fn prepare(d: &Database) -> Verdict {
@@ -336,7 +375,7 @@ fn unused(d: &Database) -> Verdict {
             ..finding(
                 &i.name,
                 format!("No scan in {}; {}.", seconds(s), bytes(i.bytes)),
-                "Look at the standbys first: they count their own scans.",
+                "Look at the primary and all standbys first: each counts its own scans.",
             )
         }),
         _ => None,
@@ -362,61 +401,62 @@ fn duplicate(d: &Database) -> Verdict {
 }
 
 fn bloat(d: &Database) -> Verdict {
-    each_index(d, |i| match i.fault {
-        IndexFault::Bloated { share } if share > BLOATED && i.bytes >= WORTH_A_REINDEX => {
-            Some(Finding {
-                sql: Some(format!("REINDEX INDEX CONCURRENTLY {};", i.name)),
-                ..finding(
-                    &i.name,
-                    format!(
-                        "About {:.0} % of {} hold nothing (estimated).",
-                        share * 100.0,
-                        bytes(i.bytes)
-                    ),
-                    "It needs as much room again while it runs. `pgrunway verify --exact` measures first.",
-                )
-            })
-        }
-        _ => None,
-    })
+    let bloated = |i: &&Bloated| i.share > HALF && i.bytes >= LARGE_INDEX;
+    let found = d.bloated.as_ref()?.iter().filter(bloated).map(|i| Finding {
+        sql: Some(format!("REINDEX INDEX CONCURRENTLY {};", i.name)),
+        ..finding(
+            &i.name,
+            format!("About {:.0} % of {} hold nothing (estimated).", i.share * 100.0, bytes(i.bytes)),
+            if i.partitioned {
+                "It needs as much room again for one part after the other (14 and later; before, name the \
+                 parts). `pgrunway verify --exact` measures first."
+            } else {
+                "It needs as much room again while it runs. `pgrunway verify --exact` measures first."
+            },
+        )
+    });
+    Some(found.collect())
 }
 
 fn vacuum(d: &Database) -> Verdict {
     each_table(d, |t| {
-        let overdue = t.vacuum.filter(|o| o.tables > 0)?;
-        let remedy = "Should it stay so, find out why autovacuum does not come: long transactions, too few \
-                      workers, locks, or a table option.";
+        let evidence = changed(t, t.vacuum)?;
+        let remedy = if t.partitioned {
+            "VACUUM of the table takes every partition: name those that pg_stat_user_tables shows with the most \
+             dead rows. Should it stay so, find out why autovacuum does not come: long transactions, too few \
+             workers, locks, or a table option."
+        } else {
+            "Should it stay so, find out why autovacuum does not come: long transactions, too few workers, \
+             locks, or a table option."
+        };
         Some(Finding {
-            sql: Some(format!("VACUUM (ANALYZE) {};", t.name)),
-            ..finding(&t.name, changed(t, overdue), remedy)
+            sql: (!t.partitioned).then(|| format!("VACUUM (ANALYZE) {};", t.name)),
+            ..finding(&t.name, evidence, remedy)
         })
     })
 }
 
-/// `3 of its partitions have ...`.
-fn changed(t: &Table, overdue: Overdue) -> String {
+/// `3 of its partitions are ...`, where any is.
+fn changed(t: &Table, overdue: Overdue) -> Option<String> {
     let times = format!("{:.1} times the changes at which autovacuum comes", overdue.times);
-    match (t.partitions > 0.0, overdue.tables) {
-        (false, _) => format!("It has {times}."),
-        (true, 1) => format!("One of its partitions has {times}."),
-        (true, n) => format!("{n} of its partitions are overdue, one with {times}."),
+    match (t.partitioned, overdue.tables) {
+        (_, 0) => None,
+        (false, _) => Some(format!("It has {times}.")),
+        (true, 1) => Some(format!("One of its partitions has {times}.")),
+        (true, n) => Some(format!("{n} of its partitions are overdue, one with {times}.")),
     }
 }
 
 fn analyze(d: &Database) -> Verdict {
     each_table(d, |t| {
-        let never = t.never_analyzed == Some(true) && t.rows.is_some_and(|rows| rows >= ROWS);
-        let overdue = t.analyze.filter(|o| o.tables > 0);
-        let (evidence, remedy) = match (overdue, never) {
-            (_, true) => (
-                "Its partitions have statistics, the partitioned table as a whole has none."
+        let (evidence, remedy) = if t.never_analyzed == Some(true) && t.rows >= ROWS {
+            (
+                "Its partitions may have statistics, the partitioned table as a whole has none."
                     .to_owned(),
                 "autovacuum never analyses a partitioned table itself: let a job do it, weekly say.",
-            ),
-            (Some(overdue), false) => {
-                (changed(t, overdue), "The planner works with old statistics until then.")
-            }
-            (None, false) => return None,
+            )
+        } else {
+            (changed(t, t.analyze)?, "The planner works with old statistics until then.")
         };
         Some(Finding {
             sql: Some(format!("ANALYZE {};", t.name)),
@@ -427,8 +467,7 @@ fn analyze(d: &Database) -> Verdict {
 
 fn scale_factor(d: &Database) -> Verdict {
     each_table(d, |t| {
-        let (rows, factor) = (t.rows?, t.scale_factor?);
-        (t.partitions == 0.0 && rows >= MANY_ROWS && factor >= 0.1).then(|| Finding {
+        (!t.partitioned && t.rows >= MANY_ROWS && t.scale_factor >= 0.1).then(|| Finding {
             sql: Some(format!(
                 "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = 0.02);",
                 t.name
@@ -436,8 +475,8 @@ fn scale_factor(d: &Database) -> Verdict {
             ..finding(
                 &t.name,
                 format!(
-                    "About {rows:.0} rows (estimated): autovacuum waits for {:.0} dead ones.",
-                    rows * factor
+                    "About {:.0} rows (estimated): autovacuum waits for {:.0} dead ones.",
+                    t.rows, t.vacuum_at
                 ),
                 "More often and shorter.",
             )
@@ -446,25 +485,30 @@ fn scale_factor(d: &Database) -> Verdict {
 }
 
 fn growth(d: &Database) -> Verdict {
-    let g = d.growth.as_ref()?;
-    let span = g.tables.iter().map(|t| t.span).reduce(f64::min).filter(|span| *span >= DAY)?;
-    if g.after(365.0) < g.bytes * 2.0 {
+    let whole = d.growth.as_ref()?;
+    let tables = whole.tables.iter().filter(|t| t.span >= DAY).cloned().collect();
+    let g = Growth { tables, ..whole.clone() };
+    let span = g.tables.iter().map(|t| t.span).reduce(f64::min)?;
+    let year = g.after(365.0);
+    if year < g.bytes * 2.0 || year - g.bytes < MUCH {
         return Some(Vec::new());
     }
     let ahead = [30, 90, 365]
         .map(|days: u16| format!("{} in {days} days", bytes(g.after(f64::from(days)))));
     let per_day: f64 = g.tables.iter().map(|t| t.per_day).sum();
+    let how = if g.tables.iter().any(|t| t.estimated) { "estimated" } else { "measured" };
     Some(vec![Finding {
         object: None,
         evidence: format!(
-            "{} of tables and indexes now, and {} a day by partitions that were filled over {} or more: {} \
-             if that goes on.",
+            "{} of tables and indexes now, and {} a day by the sizes ({how}) of partitions that were filled \
+             over {} or more: {} if that goes on and nothing is dropped but by max_age.",
             bytes(g.bytes),
             bytes(per_day),
             seconds(span),
             ahead.join(", ")
         ),
-        remedy: "Make room, or retire old partitions (max_age, `pgrunway plan --retire`)."
+        remedy: "Make room, or retire old partitions (`pgrunway plan --retire`). Where a job does so already, \
+                 say after how long: max_age of the partition rule."
             .to_owned(),
         sql: None,
     }])

@@ -136,39 +136,56 @@ pub struct Bench {
     pub unprepared: f64,
     /// Seconds when prepared.
     pub prepared: f64,
+    /// Partitions that its plan keeps after pruning, and all, of the table where it keeps most of them.
+    pub planned: Option<(String, [f64; 2])>,
 }
 
-/// A root table.
+/// A table that is partitioned, and nobody's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Table {
+pub struct Partitioned {
     /// `schema.table`, quoted for SQL.
     pub name: String,
-    /// Estimated rows, partitions included.
-    pub rows: Option<f64>,
-    /// Leaf partitions; 0 for a table that is not partitioned.
-    pub partitions: f64,
-    /// What is overdue for a VACUUM.
-    pub vacuum: Option<Overdue>,
-    /// What is overdue for an ANALYZE.
-    pub analyze: Option<Overdue>,
-    /// Whether it is partitioned and has no statistics of its own.
-    pub never_analyzed: Option<bool>,
-    /// `autovacuum_vacuum_scale_factor` in force.
-    pub scale_factor: Option<f64>,
+    /// Partitions that are not partitioned themselves.
+    pub leaves: f64,
     /// Runway and what is required, in seconds.
     pub runway: Option<(f64, f64)>,
+    /// Whether a row of now finds its partition; `false` where it falls into a DEFAULT.
+    pub covered: bool,
+    /// Whether there is a DEFAULT.
+    pub has_default: bool,
     /// Rows in a DEFAULT partition, estimated.
     pub default_rows: Option<f64>,
     /// Seconds by which its oldest data exceed their retention.
     pub retention_exceeded: Option<f64>,
 }
 
+/// A table that is nobody's partition.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// `schema.table`, quoted for SQL.
+    pub name: String,
+    /// Whether it is partitioned.
+    pub partitioned: bool,
+    /// Estimated rows, partitions included.
+    pub rows: f64,
+    /// What is overdue for a VACUUM.
+    pub vacuum: Overdue,
+    /// What is overdue for an ANALYZE.
+    pub analyze: Overdue,
+    /// Whether it is partitioned and has no statistics of its own, where the server tells.
+    pub never_analyzed: Option<bool>,
+    /// `autovacuum_vacuum_scale_factor` in force.
+    pub scale_factor: f64,
+    /// Dead rows at which autovacuum comes; of a table that is not partitioned.
+    pub vacuum_at: f64,
+}
+
 /// Partitions, or the table itself, that have changed by far more than autovacuum waits for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Overdue {
     /// How many.
     pub tables: usize,
-    /// Changes of the one that needs it most, in multiples of its threshold.
+    /// Changes of the one of them that needs it most, in multiples of its threshold.
     pub times: f64,
 }
 
@@ -181,8 +198,6 @@ pub enum IndexFault {
     Duplicate { of: String },
     /// A left prefix of another.
     Redundant { of: String },
-    /// Estimated share of its bytes that hold nothing.
-    Bloated { share: f64 },
     /// Not valid.
     Invalid,
 }
@@ -200,6 +215,19 @@ pub struct Index {
     pub fault: IndexFault,
 }
 
+/// A B-tree of which part holds nothing, by estimate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bloated {
+    /// `schema.index`, quoted for SQL.
+    pub name: String,
+    /// Bytes that were looked at, of all its parts that were.
+    pub bytes: f64,
+    /// Share of these that holds nothing, estimated.
+    pub share: f64,
+    /// Whether it is a partitioned one.
+    pub partitioned: bool,
+}
+
 /// A table that grows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growing {
@@ -211,8 +239,12 @@ pub struct Growing {
     pub per_day: f64,
     /// Seconds over which that was measured.
     pub span: f64,
-    /// Seconds after which its data are retired, where that is configured.
+    /// Unix seconds at which its oldest slice of time begins.
+    pub oldest: f64,
+    /// Seconds after which its data are retired, where that is configured or was seen.
     pub kept: Option<f64>,
+    /// Whether some sizes are estimates.
+    pub estimated: bool,
 }
 
 impl Growing {
@@ -249,10 +281,14 @@ pub struct Database {
     pub statements: Option<Vec<Statement>>,
     /// Queries that were benchmarked.
     pub benches: Option<Vec<Bench>>,
-    /// Root tables.
+    /// Partitioned tables.
+    pub partitioned: Option<Vec<Partitioned>>,
+    /// Tables by what autovacuum looks at.
     pub tables: Option<Vec<Table>>,
     /// Indexes with faults, by the verdicts of `derive::index`.
     pub indexes: Option<Vec<Index>>,
+    /// Estimates of bloat.
+    pub bloated: Option<Vec<Bloated>>,
     /// Growth.
     pub growth: Option<Growth>,
 }

@@ -10,9 +10,10 @@ mod pooler;
 mod server;
 mod size;
 
+pub use database::LARGE_INDEX;
 pub use facts::{
-    Bench, Checkpoints, Connections, Counted, Database, Growing, Growth, Index, IndexFault,
-    Overdue, Server, Setting, Statement, Table, Temporary,
+    Bench, Bloated, Checkpoints, Connections, Counted, Database, Growing, Growth, Index,
+    IndexFault, Overdue, Partitioned, Server, Setting, Statement, Table, Temporary,
 };
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
 pub use size::{bytes, seconds};

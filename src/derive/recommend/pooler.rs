@@ -11,6 +11,8 @@ use super::{Finding, Rule, Verdict, Weight};
 
 /// Transactions over less time than this are no evidence.
 const ENOUGH: f64 = 600.0;
+/// Looks at which clients waited; a burst that one look saw is what a pooler is for.
+const OFTEN: f64 = 3.0;
 
 /// When a server connection goes to another client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,8 +120,8 @@ pub(super) static RULES: &[&Rule<Pooler>] = &[
         id: "pool.size",
         title: "Raise pool_size: clients wait for a server connection",
         weight: Weight::Warning,
-        threshold: "a client waited for longer than objectives.pooler_wait while as many server \
-                    connections as pool_size were in use",
+        threshold: "at three looks or more a client had waited for longer than objectives.pooler_wait while as \
+                    many server connections as pool_size were in use",
         source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
                  configuration",
         check: size,
@@ -128,8 +130,8 @@ pub(super) static RULES: &[&Rule<Pooler>] = &[
         id: "pool.max_db_connections",
         title: "Raise max_db_connections: it keeps pools from their size",
         weight: Weight::Warning,
-        threshold: "a client waited for longer than objectives.pooler_wait in a pool with room, while the \
-                    database had as many server connections as max_db_connections",
+        threshold: "at three looks or more a client had waited for longer than objectives.pooler_wait in a pool \
+                    with room, while the database had as many server connections as max_db_connections",
         source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
                  objectives.pooler_wait of the configuration",
         check: max_db_connections,
@@ -196,7 +198,7 @@ fn size(p: &Pooler) -> Verdict {
         return None;
     }
     let found = pools.iter().filter_map(|pool| {
-        let now = pool.size.filter(|_| pool.queue.looks > 0.0)?;
+        let now = pool.size.filter(|_| pool.queue.looks >= OFTEN)?;
         let queue = pool.queue;
         let evidence = format!(
             "Clients waited for up to {} (the objective is {}) while all of pool_size ({now:.0}) was in use, \
@@ -212,13 +214,19 @@ fn size(p: &Pooler) -> Verdict {
         let sum = p.sizes();
         let mut remedy = format!(
             "Set pool_size={wanted:.0} in the line of the database under [databases], or of the user under \
-             [users] where that has one{}. {RELOAD} max_connections of the server must have room for every \
-             pool, database by user: those that exist now may take {sum:.0}, and then {:.0}, reserves not \
-             counted. Where statements wait for locks or the server's processors are busy, a larger pool \
+             [users] where that has one{}. {RELOAD} max_connections of the server must have room for \
+             every pool on it, database by user: those that exist now may take {sum:.0} on all servers \
+             together, and then {:.0}, reserves and max_db_connections not counted. Where statements wait for locks or the server's processors are busy, a larger pool \
              makes it worse.",
             if wanted < queue.demand { ", and look again" } else { "" },
             sum - now + wanted
         );
+        if pool.mode == Some(PoolMode::Session) {
+            remedy.push_str(
+                " In session mode a client holds its connection while it is idle too: look first whether \
+                 they could be pooled by transaction, or closed.",
+            );
+        }
         let limits = [
             ("max_db_connections", p.limits.get(&pool.database).copied()),
             ("max_user_connections", p.number("max_user_connections")),
@@ -245,7 +253,7 @@ fn max_db_connections(p: &Pooler) -> Verdict {
     let found = p.limits.iter().filter_map(|(database, limit)| {
         let own = || pools.iter().filter(|pool| pool.database == *database);
         let worst = own()
-            .filter(|pool| pool.limited.looks > 0.0)
+            .filter(|pool| pool.limited.looks >= OFTEN)
             .max_by(|a, b| a.limited.longest.total_cmp(&b.limited.longest))?;
         let evidence = format!(
             "Clients of user {} waited for up to {} (the objective is {}) while all of max_db_connections \

@@ -220,19 +220,37 @@ fn evictions_and_busy_workers() {
 #[test]
 fn an_expired_table_is_critical_and_says_what_to_run() {
     let day = 86_400.0;
-    let table = |runway: f64| Table {
+    let table = |runway: f64| Partitioned {
         name: "public.orders".to_owned(),
         runway: Some((runway, 7.0 * day)),
-        ..Table::default()
+        covered: runway > 0.0,
+        ..Partitioned::default()
     };
-    let d = Database {
-        tables: Some(vec![table(-22.5 * day), table(7.0 * day), table(f64::INFINITY)]),
-        ..Database::default()
+    let of = |partitioned| {
+        let d = Database { partitioned: Some(partitioned), ..Database::default() };
+        verdict(DATABASE, &d, "partitions.runway").unwrap()
     };
-    let found = verdict(DATABASE, &d, "partitions.runway").unwrap();
+    let found = of(vec![table(-22.5 * day), table(7.0 * day), table(f64::INFINITY)]);
     assert_eq!(found.len(), 1);
     assert!(found[0].evidence.contains("ended 22.5 d ago"), "{found:?}");
     assert!(found[0].remedy.contains("plan public.orders --days 14"), "{found:?}");
+    let fallen = Partitioned { has_default: true, ..table(-day) };
+    let never = table(0.0);
+    let found = of(vec![fallen, never, table(5.0 * day)]);
+    let evidence: Vec<&str> = found.iter().map(|f| f.evidence.as_str()).collect();
+    assert_eq!(
+        evidence,
+        [
+            "Coverage ended 24 h ago: inserts of new rows fall into DEFAULT.",
+            "No partition is for the present: inserts of new rows fail.",
+            "Runway 5 d of 7 d required.",
+        ]
+    );
+    assert_eq!(verdict(DATABASE, &Database::default(), "partitions.runway"), None);
+    let leaves = |leaves| Partitioned { leaves, ..Partitioned::default() };
+    let partitioned = Some(vec![leaves(1_000.0), leaves(1_001.0)]);
+    let d = Database { partitioned, ..Database::default() };
+    assert_eq!(verdict(DATABASE, &d, "partitions.many").unwrap().len(), 1);
 }
 
 #[test]
@@ -259,7 +277,12 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
     let d = Database { span: 100.0, statements: Some(vec![untracked]), ..Database::default() };
     assert_eq!(verdict(DATABASE, &d, "statements.prepare"), None);
 
-    let bench = Bench { name: "recent_trades".to_owned(), unprepared: 0.0085, prepared: 0.0004 };
+    let bench = Bench {
+        name: "recent_trades".to_owned(),
+        unprepared: 0.0085,
+        prepared: 0.0004,
+        planned: None,
+    };
     let d = Database { benches: Some(vec![bench]), ..Database::default() };
     let found = verdict(DATABASE, &d, "statements.prepare").unwrap();
     assert!(found[0].evidence.contains("8.1 ms saved"), "{found:?}");
@@ -309,18 +332,29 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
         Some("DROP INDEX CONCURRENTLY public.i;")
     );
     assert_eq!(of(index(unused, true), "indexes.unused").as_deref(), Some("DROP INDEX public.i;"));
-    let bloated = |share| IndexFault::Bloated { share };
-    assert_eq!(of(index(bloated(0.5), false), "indexes.bloat"), None);
-    assert_eq!(
-        of(index(bloated(0.6), false), "indexes.bloat").as_deref(),
-        Some("REINDEX INDEX CONCURRENTLY public.i;")
-    );
-    let small = Index { bytes: 99.0 * MB, ..index(bloated(0.9), false) };
-    assert_eq!(of(small, "indexes.bloat"), None);
+    let bloat = |share: f64, bytes: f64, partitioned| {
+        let bloated =
+            Some(vec![Bloated { name: "public.i".to_owned(), bytes, share, partitioned }]);
+        let d = Database { bloated, ..Database::default() };
+        verdict(DATABASE, &d, "indexes.bloat").unwrap().pop().and_then(|f| f.sql)
+    };
+    let rebuilt = Some("REINDEX INDEX CONCURRENTLY public.i;");
+    assert_eq!(bloat(0.5, 200.0 * MB, false), None);
+    assert_eq!(bloat(0.6, 200.0 * MB, false).as_deref(), rebuilt);
+    assert_eq!(bloat(0.6, 200.0 * MB, true).as_deref(), rebuilt);
+    assert_eq!(bloat(0.9, 99.0 * MB, false), None);
 }
 
 fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
-    Growing { name: "public.trades".to_owned(), bytes: 100.0 * GB, per_day, span, kept }
+    Growing {
+        name: "public.trades".to_owned(),
+        bytes: 100.0 * GB,
+        per_day,
+        span,
+        oldest: 0.0,
+        kept,
+        estimated: false,
+    }
 }
 
 #[test]
@@ -336,7 +370,15 @@ fn growth_is_told_where_it_doubles_within_a_year() {
         of(vec![growing(0.25 * GB, 2.6e6, None), growing(0.75 * GB, 90_000.0, None)]).unwrap();
     let evidence = &found[0].evidence;
     assert!(evidence.contains("395 GB in 30 days, 455 GB in 90 days, 730 GB in 365"), "{evidence}");
-    assert!(evidence.contains("1 GB a day by partitions that were filled over 25 h"), "{evidence}");
+    let measured = "1 GB a day by the sizes (measured) of partitions that were filled over 25 h";
+    assert!(evidence.contains(measured), "{evidence}");
+    // One that is too young says nothing of the others.
+    let young = growing(9.0 * GB, 3_600.0, None);
+    let found = of(vec![growing(GB, 90_000.0, None), young]).unwrap();
+    assert!(found[0].evidence.contains("730 GB in 365"), "{found:?}");
+    let small = Growth { bytes: 0.0, tables: vec![growing(1_000.0, 90_000.0, None)] };
+    let d = Database { growth: Some(small), ..Database::default() };
+    assert_eq!(verdict(DATABASE, &d, "storage.growth"), Some(vec![]), "less than 1 GB a year");
     // What is retired after 150 days never holds more than 150 GB.
     assert!(of(vec![growing(GB, 90_000.0, Some(150.0 * 86_400.0))]).unwrap().is_empty());
 }
@@ -356,34 +398,50 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
         let tables = Some(vec![Table { name: "public.t".to_owned(), ..table }]);
         verdict(DATABASE, &Database { tables, ..Database::default() }, id).unwrap()
     };
-    let overdue = |tables, times| Some(Overdue { tables, times });
+    let overdue = |tables, times| Overdue { tables, times };
     let plain = Table { vacuum: overdue(1, 4.04), ..Table::default() };
     let found = of(plain, "vacuum.overdue");
     assert_eq!(found[0].evidence, "It has 4.0 times the changes at which autovacuum comes.");
     assert_eq!(found[0].sql.as_deref(), Some("VACUUM (ANALYZE) public.t;"));
-    let parts = |n| Table { vacuum: overdue(n, 2.5), partitions: 30.0, ..Table::default() };
-    assert!(of(parts(3), "vacuum.overdue")[0].evidence.starts_with("3 of its partitions"));
+    let parts = |n| Table { vacuum: overdue(n, 2.5), partitioned: true, ..Table::default() };
+    let found = of(parts(3), "vacuum.overdue");
+    assert!(found[0].evidence.starts_with("3 of its partitions"), "{found:?}");
+    assert_eq!(found[0].sql, None, "it would take all partitions");
     assert!(of(parts(0), "vacuum.overdue").is_empty());
 
     let whole = |rows: f64, never| Table {
-        analyze: overdue(0, 1.0),
         never_analyzed: Some(never),
-        partitions: 30.0,
-        rows: Some(rows),
+        partitioned: true,
+        rows,
         ..Table::default()
     };
     assert!(of(whole(1e6, false), "vacuum.analyze").is_empty());
     assert!(of(whole(9_999.0, true), "vacuum.analyze").is_empty());
     let found = of(whole(1e6, true), "vacuum.analyze");
     assert!(found[0].remedy.starts_with("autovacuum never analyses"), "{found:?}");
-    let large = |factor, partitions| Table {
-        rows: Some(2e7),
-        scale_factor: Some(factor),
-        partitions,
+    let large = |scale_factor, partitioned| Table {
+        rows: 2e7,
+        scale_factor,
+        vacuum_at: 4_000_050.0,
+        partitioned,
         ..Table::default()
     };
-    let found = of(large(0.2, 0.0), "vacuum.scale_factor");
-    assert!(found[0].evidence.contains("waits for 4000000 dead ones"), "{found:?}");
-    assert!(of(large(0.05, 0.0), "vacuum.scale_factor").is_empty());
-    assert!(of(large(0.2, 30.0), "vacuum.scale_factor").is_empty());
+    let found = of(large(0.2, false), "vacuum.scale_factor");
+    assert!(found[0].evidence.contains("waits for 4000050 dead ones"), "{found:?}");
+    assert!(of(large(0.05, false), "vacuum.scale_factor").is_empty());
+    assert!(of(large(0.2, true), "vacuum.scale_factor").is_empty());
+}
+
+#[test]
+fn plans_that_keep_many_partitions_are_named() {
+    let of = |held: f64| {
+        let planned = Some(("trades".to_owned(), [held, 400.0]));
+        let bench = Bench { name: "recent".to_owned(), planned, ..Bench::default() };
+        let d = Database { benches: Some(vec![bench]), ..Database::default() };
+        verdict(DATABASE, &d, "statements.partitions").unwrap()
+    };
+    assert!(of(99.0).is_empty());
+    let found = of(100.0);
+    assert_eq!(found[0].evidence, "Its plan keeps 100 of 400 partitions of trades.");
+    assert_eq!(verdict(DATABASE, &Database::default(), "statements.partitions"), None);
 }

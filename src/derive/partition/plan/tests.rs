@@ -26,6 +26,7 @@ impl Fixture {
         let children = partitions
             .iter()
             .map(|(_, bound)| Child {
+                id: 0,
                 bound: Bound::parse(bound),
                 level: None,
                 pages: 0,
@@ -61,8 +62,13 @@ impl Fixture {
     /// As if the plan had been executed.
     fn adopt(&mut self, extensions: &[Extension]) {
         for creation in extensions.iter().flat_map(|e| &e.creations) {
-            let child =
-                Child { bound: Some(creation.bound.clone()), level: None, pages: 0, rows: None };
+            let child = Child {
+                id: 0,
+                bound: Some(creation.bound.clone()),
+                level: None,
+                pages: 0,
+                rows: None,
+            };
             self.levels[0].children.push(child);
             self.labels[0].push(Label { name: creation.name.clone(), model: true });
         }

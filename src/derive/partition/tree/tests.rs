@@ -19,7 +19,7 @@ fn day(number: i64) -> Datum {
 }
 
 fn leaf(bound: Bound) -> Child {
-    Child { bound: Some(bound), level: None, pages: 1, rows: None }
+    Child { id: 0, bound: Some(bound), level: None, pages: 1, rows: None }
 }
 
 fn days(from: i64, to: i64) -> Bound {
@@ -216,12 +216,30 @@ fn coverage_has_every_gap_and_slices_every_leaf() {
     assert_eq!(found, [span(0, 3), span(5, 6), span(9, 11), span(12, 13)]);
     // Of two values, each with days of its own, both must be covered; each leaf is a slice.
     let child = |k: u8, level| Child { level: Some(level), ..leaf(Bound::List([value(k)].into())) };
-    let levels =
-        [by_value(vec![child(0, 1), child(1, 2)]), of(&[(0, 12)]), of(&[(5, 10), (10, 11)])];
+    let ranges = |first: i64, ranges: &[(i64, i64)]| {
+        let mut level = of(ranges);
+        (first..).zip(&mut level.children).for_each(|(id, child)| child.id = id);
+        level
+    };
+    let below = [ranges(1, &[(0, 12)]), ranges(2, &[(5, 10), (10, 11)])];
+    let [a, b] = below;
+    let levels = [by_value(vec![child(0, 1), child(1, 2)]), a, b];
     assert_eq!(coverage(&levels, 0, NOW, &TimeZone::UTC), [span(5, 11)]);
     let mut leaves = super::slices(&levels, 0, &TimeZone::UTC);
     leaves.sort_unstable();
-    assert_eq!(leaves, [(span(0, 12), 1), (span(5, 10), 1), (span(10, 11), 1)]);
+    assert_eq!(leaves, [(span(0, 12), 1), (span(5, 10), 2), (span(10, 11), 3)]);
+    // One partition for two days of a list.
+    let dates = Level {
+        strategy: Strategy::List,
+        keys: [Key::Time(TimeKey::Date)].into(),
+        ..by_value(vec![Child {
+            id: 7,
+            ..leaf(Bound::List([2, 5].map(|d| Datum::Value(format!("2026-01-0{d}").into())).into()))
+        }])
+    };
+    let leaves = super::slices(&[dates], 0, &TimeZone::UTC);
+    assert_eq!(leaves, [(span(1, 2), 7), (span(4, 5), 7)]);
     let hash = [by_value(vec![leaf(Bound::List([value(0)].into()))])];
     assert_eq!(coverage(&hash, 0, NOW, &TimeZone::UTC), []);
+    assert_eq!(super::slices(&hash, 0, &TimeZone::UTC), []);
 }

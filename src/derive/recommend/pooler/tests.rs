@@ -92,7 +92,11 @@ fn those_who_wait_get_as_many_as_were_wanted_but_twice_as_many_at_most() {
         assert_eq!(found.object.as_deref(), Some("shop (user app)"));
         let begins = format!("Set pool_size={wanted:.0} in the line of the database");
         assert!(found.remedy.starts_with(&begins), "{size} {demand}: {found:?}");
-        let sums = format!("may take {:.0}, and then {:.0},", size + 5.0, wanted + 5.0);
+        let sums = format!(
+            "may take {:.0} on all servers together, and then {:.0},",
+            size + 5.0,
+            wanted + 5.0
+        );
         assert!(found.remedy.contains(&sums), "{size} {demand}: {found:?}");
         assert_eq!(found.remedy.contains("look again"), wanted < demand, "{found:?}");
         let told = format!(
@@ -101,7 +105,17 @@ fn those_who_wait_get_as_many_as_were_wanted_but_twice_as_many_at_most() {
         );
         assert_eq!(found.evidence, told);
         assert_eq!(found.sql, None, "the rest of that line is not known");
+        assert!(!found.remedy.contains("session mode"), "{found:?}");
     }
+    let mut full = Pool { queue: queued(4.25, 9.0), ..pool("shop", "app", PoolMode::Session, 5.0) };
+    let found = only(&Pooler { pools: Some(vec![full.clone()]), ..fine() }, "pool.size");
+    assert!(found.remedy.contains("In session mode a client holds its connection"), "{found:?}");
+    // A burst that two looks saw is what a pooler is for.
+    full.queue.looks = 2.0;
+    assert_eq!(
+        verdict(&Pooler { pools: Some(vec![full]), ..fine() }, "pool.size"),
+        Some(Vec::new())
+    );
 }
 
 #[test]
