@@ -108,12 +108,17 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
         if a.id == "partitions.runway" || a.weight == Weight::Info {
             continue;
         }
-        let evidence = a.found.first().map(|f| f.evidence.as_str()).unwrap_or_default();
+        let Some(first) = a.found.first() else { continue };
         let more = match a.found.len() {
             0 | 1 => String::new(),
             n => format!(" And {} more.", n - 1),
         };
-        let line = Line::default().strong(a.title).text(format!(": {evidence}{more}"));
+        let line = Line::default().strong(a.title).text(": ");
+        let line = match &first.object {
+            Some(object) => line.code(object.as_str()).text(": "),
+            None => line,
+        };
+        let line = line.text(format!("{}{more}", first.evidence));
         lines.push((mark(a.weight), line));
     }
     lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));

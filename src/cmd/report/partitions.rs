@@ -26,6 +26,8 @@ pub struct Root<'a> {
     pub next: Option<f64>,
     /// Direct partitions.
     pub count: Option<f64>,
+    /// Whether there is a DEFAULT.
+    pub has_default: bool,
     /// Estimated rows in DEFAULT.
     pub default_rows: Option<f64>,
     /// Estimated bytes.
@@ -48,7 +50,8 @@ impl Root<'_> {
                 }
                 _ => "and it never was covered".to_owned(),
             };
-            return (Mark::Bad, format!("inserts of new rows fail or fall into DEFAULT {since}"));
+            let fate = if self.has_default { "fall into DEFAULT" } else { "fail" };
+            return (Mark::Bad, format!("inserts of new rows {fate} {since}"));
         }
         let short = self.required.is_some_and(|required| left < required);
         let text = if left.is_infinite() { "no end".to_owned() } else { seconds(left) };
@@ -81,6 +84,7 @@ pub fn roots(gathered: &Gathered) -> Vec<Root<'_>> {
             covered: get("pg_partition_covered"),
             next: get("pg_partition_next_coverage_timestamp_seconds"),
             count: get("pg_partition_count"),
+            has_default: get("pg_partition_has_default") == Some(1.0),
             default_rows: get("pg_partition_default_rows"),
             size: get("pg_partition_size_bytes"),
             reason: Some(s.label("reason")).filter(|reason| !reason.is_empty()),
