@@ -133,7 +133,7 @@ impl Collector for DatabaseRecommendations {
         if let Ok(indexes) = &mut rows.indexes {
             state.indexes.date(&mut indexes.facts);
         }
-        let mut facts = facts(&rows);
+        let mut facts = facts(&rows, verdicts(&rows).as_ref());
         if let (Some(growth), Ok(partitions)) = (&mut facts.growth, &rows.partitions) {
             state.watch(growth, Moment::At(partitions.now.into()).seconds());
         }
@@ -163,14 +163,21 @@ impl State {
     }
 }
 
-/// What the rules look at. Statements are not among it: that takes their texts, and watching.
-pub fn facts(rows: &Rows) -> Database {
-    let indexes = rows.indexes.as_ref().ok().map(|r| (r, judge(&r.facts, &r.limits)));
+/// The verdicts on the indexes, where they could be read.
+pub fn verdicts(rows: &Rows) -> Option<Verdicts> {
+    rows.indexes.as_ref().ok().map(|r| judge(&r.facts, &r.limits))
+}
+
+/// What the rules look at, with the [`verdicts`] of the same rows. Statements are not among it: that takes
+/// their texts, and watching.
+pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
+    let indexes = rows.indexes.as_ref().ok().zip(verdicts);
+    let indexes = indexes.map(|(r, verdicts)| (r, known(&r.facts, verdicts)));
     Database {
         partitioned: rows.partitions.as_ref().ok().map(partitioned),
         tables: rows.vacuum.as_ref().ok().map(|r| standings(r).iter().map(table).collect()),
-        indexes: indexes.as_ref().map(|(r, verdicts)| faults(r, verdicts)),
-        bloated: indexes.as_ref().and_then(|(r, verdicts)| bloated(r, verdicts)),
+        indexes: indexes.as_ref().map(|(r, known)| faults(&r.facts, known)),
+        bloated: indexes.as_ref().and_then(|(r, known)| bloated(r, known)),
         growth: growth(rows),
         ..Database::default()
     }
@@ -296,12 +303,10 @@ pub fn known<'a>(facts: &'a Facts, verdicts: &'a Verdicts) -> Vec<Known<'a>> {
 }
 
 /// Indexes with faults.
-fn faults(rows: &index_health::Rows, verdicts: &Verdicts) -> Vec<Index> {
-    let facts = &rows.facts;
-    let known = known(facts, verdicts);
+fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
     let names: HashMap<i64, &str> = known.iter().map(|k| (k.judged.id, k.name)).collect();
     let mut faults = Vec::new();
-    for k in &known {
+    for k in known {
         let mut add = |fault| {
             faults.push(Index {
                 name: relation(k.schema, k.name),
@@ -328,10 +333,10 @@ fn faults(rows: &index_health::Rows, verdicts: &Verdicts) -> Vec<Index> {
 }
 
 /// Indexes of which a part could be estimated. `None` where one that is large enough to matter could not.
-fn bloated(rows: &index_health::Rows, verdicts: &Verdicts) -> Option<Vec<Bloated>> {
+fn bloated(rows: &index_health::Rows, known: &[Known<'_>]) -> Option<Vec<Bloated>> {
     let estimates = bloat_by_root(rows);
     let mut bloated = Vec::new();
-    for k in known(&rows.facts, verdicts) {
+    for k in known {
         let tree = k.index.definition.as_ref().is_some_and(|d| d.method == "btree");
         match estimates.get(&k.judged.id) {
             Some((all, beyond)) => bloated.push(Bloated {
@@ -491,7 +496,8 @@ mod tests {
 
     #[test]
     fn the_facts_are_those_of_the_collectors() {
-        let facts = facts(&rows());
+        let rows = rows();
+        let facts = facts(&rows, verdicts(&rows).as_ref());
         let growth = facts.growth.unwrap();
         let mib = 1_048_576.0;
         assert_eq!(growth.bytes, (41.0 * 12.0 + 1_000.0) * mib);

@@ -3,7 +3,9 @@
 //! Must not: assert what depends on the machine.
 
 use pgrunway::collector::Collector;
-use pgrunway::collectors::database_recommendations::{DatabaseRecommendations, State, facts};
+use pgrunway::collectors::database_recommendations::{
+    DatabaseRecommendations, State, facts, verdicts,
+};
 use pgrunway::config::CollectorSetting;
 
 use super::{Run, common, until, work};
@@ -132,7 +134,7 @@ async fn recommendations_about_a_database_follow_its_tables() {
     assert_eq!(poll.get(ACTIVE, &["postgres", "partitions.runway"]), Some(1.0));
 
     let rows = DatabaseRecommendations.fetch(&run.session, &State::default()).await.unwrap();
-    let facts = facts(&rows);
+    let facts = facts(&rows, verdicts(&rows).as_ref());
     let growth = facts.growth.unwrap();
     let trades = &growth.tables[0];
     assert_eq!((growth.tables.len(), trades.name.as_str()), (1, "public.trades"));

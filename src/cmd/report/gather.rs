@@ -20,7 +20,7 @@ use crate::collector::Collector;
 use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
 use crate::collectors::partitions;
 use crate::config::Config;
-use crate::derive::index::{Facts, Verdicts, judge};
+use crate::derive::index::{Facts, Verdicts};
 use crate::derive::recommend::{self, Connections};
 use crate::error::CollectError;
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
@@ -414,20 +414,17 @@ async fn database(
     let rows = DatabaseRecommendations.fetch(&session, &State::default()).await;
     session.close().await;
     let rows = rows?;
-    let facts = database_recommendations::facts(&rows);
+    let verdicts = database_recommendations::verdicts(&rows);
+    let facts = database_recommendations::facts(&rows, verdicts.as_ref());
     let mut note = |what: &str, error: Option<&CollectError>| {
         notes.extend(error.map(|e| format!("{what} of database {name}: {e}")));
     };
     note("partitions", rows.partitions.as_ref().err());
     note("dead rows", rows.vacuum.as_ref().err());
     note("sizes", rows.sizes.as_ref().err());
-    let indexes = rows.indexes.inspect_err(|e| note("indexes", Some(e))).ok();
-    let (indexes, verdicts) = indexes
-        .map(|rows| {
-            let verdicts = judge(&rows.facts, &rows.limits);
-            (rows.facts, verdicts)
-        })
-        .unwrap_or_default();
+    note("indexes", rows.indexes.as_ref().err());
+    let indexes = rows.indexes.map(|rows| rows.facts).unwrap_or_default();
+    let verdicts = verdicts.unwrap_or_default();
     let covered = rows.partitions.map(|rows| {
         let mut covered = partitions::covered(&rows);
         let name = |table: &partitions::Table| {

@@ -172,9 +172,10 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
         rows,
     }));
     out.push(Block::Source(
-        "sizes of partitions with TOAST and indexes (pg_table_size(), or where it says so pg_class.relpages), pg_class.relpartbound: bytes a day of those that were \
-         complete when the current one began, by the time of their keys. The columns ahead are projections: \
-         the same growth goes on, what could not be measured stays as it is, and nothing is dropped but what has a max_age"
+        "sizes of partitions with TOAST and indexes (pg_table_size(), or where it says so pg_class.relpages), \
+         pg_class.relpartbound: bytes a day of those that were complete when the current one began, by the \
+         time of their keys. The columns ahead are projections: the same growth goes on, what could not be \
+         measured stays as it is, and nothing is dropped but what has a max_age"
             .to_owned(),
     ));
 }

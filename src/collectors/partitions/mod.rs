@@ -100,20 +100,31 @@ impl Collector for Partitions {
 
 /// The roots in order of their names, the ignored ones among them.
 pub fn roots(rows: &Rows) -> Vec<Root<'_>> {
+    each_root(rows, |table, (schema, relname), levels, root| {
+        let (zone, zone_known) = writers_zone(rows, table);
+        let outlook = assess(levels, root, rows.now.into(), &zone);
+        let next = rows.next_keys.get(&table.oid);
+        let keys_remaining = next.and_then(|next| keys_remaining(levels, root, *next));
+        Root { schema, relname, table, outlook, keys_remaining, zone_known }
+    })
+}
+
+/// What `of` makes of every root, in order of their names: of its row, its name, the levels, settled for
+/// it, and its place among them.
+fn each_root<'a, T>(
+    rows: &'a Rows,
+    mut of: impl FnMut(&'a Table, &'a (String, String), &mut [Level], usize) -> T,
+) -> Vec<T> {
     let (mut levels, index) = catalogue::forest(rows);
     let mut roots: Vec<(&(String, String), &Table)> =
         rows.tables.iter().filter_map(|t| Some((t.name.as_ref()?, t))).collect();
     roots.sort_by_key(|(name, _)| *name);
     roots
         .into_iter()
-        .filter_map(|((schema, relname), table)| {
+        .filter_map(|(name, table)| {
             let root = *index.get(&table.oid)?;
-            let (zone, zone_known) = writers_zone(rows, table);
             settle(&mut levels, root, table.rule.unit);
-            let outlook = assess(&levels, root, rows.now.into(), &zone);
-            let next = rows.next_keys.get(&table.oid);
-            let keys_remaining = next.and_then(|next| keys_remaining(&mut levels, root, *next));
-            Some(Root { schema, relname, table, outlook, keys_remaining, zone_known })
+            Some(of(table, name, &mut levels, root))
         })
         .collect()
 }
@@ -126,35 +137,21 @@ fn writers_zone(rows: &Rows, table: &Table) -> (TimeZone, bool) {
     }
 }
 
-/// Of every root by its OID: what `of` makes of the levels, its place among them and the writers' zone.
-fn each_root<T>(
-    rows: &Rows,
-    of: impl Fn(&[Level], usize, &TimeZone) -> Vec<T>,
-) -> HashMap<i64, Vec<T>> {
-    let (mut levels, index) = catalogue::forest(rows);
-    let named = rows.tables.iter().filter(|table| table.name.is_some());
-    named
-        .filter_map(|table| {
-            let root = *index.get(&table.oid)?;
-            settle(&mut levels, root, table.rule.unit);
-            Some((table.oid, of(&levels, root, &writers_zone(rows, table).0)))
-        })
-        .collect()
-}
-
 /// By OID of the root: from when to when it is covered, in Unix seconds and in order.
 pub fn covered(rows: &Rows) -> HashMap<i64, Vec<(f64, f64)>> {
-    each_root(rows, |levels, root, zone| {
-        let spans = coverage(levels, root, rows.now.into(), zone);
-        spans.iter().map(|span| (span.from.seconds(), span.to.seconds())).collect()
-    })
+    let covered = each_root(rows, |table, _, levels, root| {
+        let spans = coverage(levels, root, rows.now.into(), &writers_zone(rows, table).0);
+        let spans = spans.iter().map(|span| (span.from.seconds(), span.to.seconds()));
+        (table.oid, spans.collect())
+    });
+    covered.into_iter().collect()
 }
 
 /// By OID of the root: the slices of time, with the bytes that `size` knows of their leaves by OID. What
 /// takes several slices is spread over them by their length.
 pub fn filled(rows: &Rows, size: impl Fn(i64) -> f64) -> HashMap<i64, Vec<Slice>> {
-    each_root(rows, |levels, root, zone| {
-        let slices: Vec<(f64, f64, i64)> = slices(levels, root, zone)
+    let filled = each_root(rows, |table, _, levels, root| {
+        let slices: Vec<(f64, f64, i64)> = slices(levels, root, &writers_zone(rows, table).0)
             .into_iter()
             .map(|(span, id)| (span.from.seconds(), span.to.seconds(), id))
             .collect();
@@ -168,8 +165,9 @@ pub fn filled(rows: &Rows, size: impl Fn(i64) -> f64) -> HashMap<i64, Vec<Slice>
             let share = whole.map_or(1.0, |whole| (to - from) / whole);
             Slice { from, to, bytes: size(id) * share }
         };
-        slices.into_iter().map(slice).collect()
-    })
+        (table.oid, slices.into_iter().map(slice).collect())
+    });
+    filled.into_iter().collect()
 }
 
 impl Root<'_> {
