@@ -6,6 +6,7 @@
 mod catalogue;
 mod check;
 mod print;
+mod retire;
 
 use std::collections::HashSet;
 use std::io::Write;

@@ -9,8 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::Wanted;
 use super::catalogue::{Catalogue, Relation};
-use super::check;
-use crate::derive::partition::Bound;
+use super::{check, retire};
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension, Retirement};
 use crate::pg::Server;
@@ -42,7 +41,7 @@ pub(super) fn instant(micros: i128) -> String {
 }
 
 /// In a comment a name must not begin a line of its own.
-fn remark(text: &str) -> String {
+pub(super) fn remark(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
@@ -58,7 +57,7 @@ impl Page<'_> {
             writeln!(out, "\n-- Nothing to create: the partitions last until then.")?;
         }
         if let Some(days) = self.wanted.retire {
-            self.retire(&mut out, days)?;
+            retire::write(&mut out, self, days)?;
         }
         Ok(out)
     }
@@ -270,58 +269,6 @@ impl Page<'_> {
         writeln!(out, ";")?;
         for below in &creation.children {
             self.creation(out, below, &name)?;
-        }
-        Ok(())
-    }
-
-    fn retire(&self, out: &mut String, days: u16) -> fmt::Result {
-        let before = instant(self.catalogue.now - i128::from(days) * super::DAY);
-        let count = self.retirements.len();
-        writeln!(
-            out,
-            "\n-- {count} to retire: partitions that ended {days} days ago, at {before}, or earlier."
-        )?;
-        if self.retirements.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            out,
-            "-- THIS DELETES DATA. Archive first what must be kept. \\gexec is psql's: it runs the statement\n\
-             -- that the query returns, and none where the partition is detached already."
-        )?;
-        for retirement in self.retirements {
-            let (Some(parent), Some(partition)) = (
-                self.catalogue.tables.get(retirement.level),
-                self.catalogue.partition(retirement.level, retirement.child),
-            ) else {
-                continue;
-            };
-            let level = self.catalogue.level(retirement.level);
-            let children = level.map(|l| l.children.as_slice()).unwrap_or_default();
-            let default = children.iter().any(|c| c.bound == Some(Bound::Default));
-            let bound = children.get(retirement.child).and_then(|c| c.bound.as_ref());
-            let concurrently = self.server.version_num >= 140_000 && !default;
-            let size = self.sizes.get(&partition.oid).map_or("size unknown", String::as_str);
-            let bound = bound.map(Bound::to_string).unwrap_or_default();
-            let note = if default { "; not CONCURRENTLY, because of the DEFAULT" } else { "" };
-            writeln!(out, "\n-- {}, {size}: {}{note}", remark(&partition.sql), remark(&bound))?;
-            let detach = format!(
-                "ALTER TABLE {} DETACH PARTITION {}{}",
-                parent.sql,
-                partition.sql,
-                if concurrently { " CONCURRENTLY" } else { "" }
-            );
-            writeln!(
-                out,
-                "SELECT {} FROM pg_catalog.pg_inherits\n WHERE inhrelid = pg_catalog.to_regclass({}) \
-                 AND inhparent = pg_catalog.to_regclass({}){} \\gexec",
-                literal(&detach),
-                literal(&partition.sql),
-                literal(&parent.sql),
-                if concurrently { " AND NOT inhdetachpending" } else { "" }
-            )?;
-            let kind = if partition.kind == "f" { "FOREIGN TABLE" } else { "TABLE" };
-            writeln!(out, "DROP {kind} IF EXISTS {};", partition.sql)?;
         }
         Ok(())
     }
