@@ -1,5 +1,5 @@
 //! The command line: subcommands by clap's derive, flags for settings from the table in
-//! [`schema`].
+//! [`table`].
 //!
 //! Must not: execute anything, read the environment, or repeat a connection string in an error.
 
@@ -13,7 +13,8 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
-use crate::config::schema::{self, Key, Kind};
+use crate::config::schema::{Key, Kind};
+use crate::config::table;
 use crate::config::{Flags, KnownCollector, duration};
 
 mod verify;
@@ -416,7 +417,7 @@ fn rate(text: &str) -> Result<f64, String> {
 /// The whole command with the flags of all settings, for parsing and for the docs.
 pub fn command(known: &[KnownCollector]) -> clap::Command {
     let mut command = Cli::command();
-    for key in schema::keys(known) {
+    for key in table::keys(known) {
         for arg in args(&key) {
             command = command.arg(arg);
         }
@@ -497,7 +498,7 @@ where
 fn given(matches: &ArgMatches, known: &[KnownCollector]) -> Flags {
     let mut flags = Flags::default();
     let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-    for key in schema::keys(known) {
+    for key in table::keys(known) {
         if key.kind == Kind::Boolean {
             let off = format!("no.{}", key.path);
             if typed(&off) && matches.get_flag(&off) {

@@ -9,7 +9,7 @@ use crate::cmd;
 use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
-use crate::config::{params, schema};
+use crate::config::{params, schema, table};
 use crate::derive::recommend::{self, Rule};
 use crate::metric::{Kind, Metric};
 use crate::{render, snapshot};
@@ -98,10 +98,10 @@ fn partition_rules(out: &mut String) {
          runway_required: 14d, max_age: 90d, must_exist: true}}\n- {{table: public.events, unit: \
          ms}}\n- {{table: 'scratch.*', ignore: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        schema::PARTITIONS,
-        schema::PARTITIONS,
+        table::PARTITIONS,
+        table::PARTITIONS,
     );
-    list_of(out, schema::PARTITIONS);
+    list_of(out, table::PARTITIONS);
 }
 
 /// The section on indexes that must be there.
@@ -115,10 +115,10 @@ fn expected_indexes(out: &mut String) {
          database: trading, name: idx_trades_symbol}}\n- {{table: public.trades, columns: 'symbol, \
          executed_at DESC'}}\n- {{table: 'tenant_*.users', columns: email, unique: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        schema::INDEXES,
-        schema::INDEXES,
+        table::INDEXES,
+        table::INDEXES,
     );
-    list_of(out, schema::INDEXES);
+    list_of(out, table::INDEXES);
 }
 
 /// The section on queries that must read few partitions.
@@ -132,7 +132,7 @@ fn queries(out: &mut String) {
          max_partitions: 2\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
     );
-    list_of(out, schema::QUERIES);
+    list_of(out, table::QUERIES);
 }
 
 /// The table of checks in `docs/verify.md`.
@@ -163,7 +163,7 @@ fn list_of(out: &mut String, name: &str) {
 
 /// The keys of one of the file's lists.
 fn keys_of(name: &str) -> Vec<schema::Key> {
-    let list = schema::lists(&cmd::known()).into_iter().find(|list| list.name == name);
+    let list = table::lists(&cmd::known()).into_iter().find(|list| list.name == name);
     list.into_iter().flat_map(|list| list.keys).collect()
 }
 
@@ -182,17 +182,27 @@ fn targets(out: &mut String) {
          'postgresql://pgrunway@shop.internal/postgres', password_file: /etc/pgrunway/shop}}\n\
          - {{name: shop-pooler, dsn: 'postgresql://stats@shop.internal:6432', kind: pgbouncer}}\n\
          ```\n\n| key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        schema::TARGETS,
-        schema::TARGETS,
+        table::TARGETS,
+        table::TARGETS,
     );
-    let general: Vec<String> = schema::keys(&cmd::known()).into_iter().map(|k| k.path).collect();
+    let general: Vec<String> = table::keys(&cmd::known()).into_iter().map(|k| k.path).collect();
     // `dsn` is in both, and means less here.
-    let own = |key: &&schema::Key| key.path == "dsn" || !general.contains(&key.path);
-    keys_of(schema::TARGETS).iter().filter(own).for_each(|key| row(out, key));
-    out.push_str(
-        "\nand, for this target alone, `databases`, `timeouts`, `objectives`, `ratio_window`, \
-         `series_limit` and `collectors` as above: what a target says wins over flags, environment \
-         and the rest of the file. Rules for partitioned tables hold for all targets.\n\n",
+    let (own, shared): (Vec<_>, Vec<_>) = keys_of(table::TARGETS)
+        .into_iter()
+        .partition(|key| key.path == "dsn" || !general.contains(&key.path));
+    own.iter().for_each(|key| row(out, key));
+    let mut sections: Vec<String> = Vec::new();
+    for key in &shared {
+        let section = format!("`{}`", key.path.split('.').next().unwrap_or_default());
+        if !sections.contains(&section) {
+            sections.push(section);
+        }
+    }
+    let _ = write!(
+        out,
+        "\nand, for this target alone, as above: {}. What a target says wins over flags, environment and \
+         the rest of the file. Rules for partitioned tables hold for all targets.\n\n",
+        sections.join(", ")
     );
 }
 
@@ -207,7 +217,7 @@ pub fn configuration() -> String {
          | key in the file | flag | environment | what it may hold | default | what it means |\n\
          |---|---|---|---|---|---|\n",
     );
-    for key in schema::keys(&cmd::known()) {
+    for key in table::keys(&cmd::known()) {
         let env = std::iter::once(key.env()).chain(key.aliases.iter().map(|a| (*a).to_owned()));
         let env: Vec<String> = env.map(|e| format!("`{e}`")).collect();
         let default =

@@ -9,8 +9,9 @@ mod rules;
 use std::collections::HashMap;
 use std::path::Path;
 
+use pgrunway::config::table;
 use pgrunway::metric::{Kind, valid_label_name, valid_metric_name};
-use pgrunway::{collectors, docgen};
+use pgrunway::{cmd, collectors, docgen};
 
 /// Compares a file, or the part between two marker lines of it, with what the code says.
 fn check(path: &str, part: Option<&str>, want: &str) {
@@ -45,6 +46,44 @@ fn generated_documentation_is_current() {
     check("docs/alerts.md", None, &rules::table(promql::collectors));
     check("alerts/prometheusrule.yml", None, &rules::manifest());
     check("docs/verify.md", Some("checks"), &docgen::checks());
+}
+
+/// Every text of ours that a reader may take a default from.
+fn texts() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "docs", "docs/runbooks"].map(|folder| root.join(folder));
+    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let paths = files.map(|entry| entry.unwrap().path());
+    let markdown = paths.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let read = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        (path.display().to_string(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    markdown.map(read).collect()
+}
+
+/// "`path` (default `value`)" and "`path`, default `value`" are what the code has.
+#[test]
+fn defaults_that_texts_quote_are_those_of_the_settings() {
+    let keys = table::keys(&cmd::known());
+    let mut quoted = 0;
+    for (file, text) in texts() {
+        for unchecked in ["unless configured", "unless you set it", "unless you configure"] {
+            let remedy = "write the default as \"`path` (default `value`)\"";
+            assert!(!text.contains(unchecked), "{file}: \"{unchecked}\": {remedy}");
+        }
+        for (at, lead) in text.match_indices("default `") {
+            let before = &text[..at];
+            let path = ["` (", "`, "].iter().find_map(|end| before.strip_suffix(end));
+            let Some((_, path)) = path.and_then(|before| before.rsplit_once('`')) else { continue };
+            let (value, _) = text[at + lead.len()..].split_once('`').unwrap();
+            let key = keys.iter().find(|key| key.path == path);
+            let key = key.unwrap_or_else(|| panic!("{file}: there is no setting `{path}`"));
+            assert_eq!(value, key.default, "{file}: the default of `{path}`");
+            quoted += 1;
+        }
+    }
+    assert!(quoted >= 16, "only {quoted} defaults are quoted");
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn help_is_short_with_h_and_complete_with_help() {
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let (short, long) = (text("-h"), text("--help"));
-    for key in schema::keys(&KNOWN) {
+    for key in table::keys(&KNOWN) {
         assert!(long.contains(&format!("--{}", key.flag())), "{}", key.path);
         assert!(long.contains(&key.env()), "{}", key.path);
     }

@@ -2,63 +2,57 @@
 //!
 //! Must not: look into a database; whether an index is there is the collector's to find out.
 
-use super::Fault;
+use std::time::Duration;
+
+use super::columns::IndexColumn;
 use super::rules::{is_wild, matches};
+use super::schema::{Kind, SECOND, settings};
 
-/// One key of an expected index.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IndexColumn {
-    /// The column, as it is in the catalog.
-    pub name: String,
-    /// DESC.
-    pub descending: bool,
-    /// Whether nulls come first; `None`: as the direction has it.
-    pub nulls_first: Option<bool>,
-}
+settings! {
+    /// One rule: an index that every table of a pattern must have.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct IndexRule {
+        /// The tables that must have it: `schema.table`, unquoted.
+        pub table: String = String::new(), "table" => Kind::Pattern;
+        /// Their database; any if left out.
+        pub database: Option<String> = None, "database" => Kind::Pattern;
+        /// The index by its name.
+        pub name: Option<String> = None, "name" => Kind::Text;
+        /// The index by its key columns, all of them in this order, as `a, b DESC`; it has no
+        /// predicate, whatever it includes. In the reverse order it is as good.
+        pub columns: Vec<IndexColumn> = Vec::new(), "columns" => Kind::Columns;
+        /// Whether it must be unique.
+        pub unique: bool = false, "unique" => Kind::Boolean;
+        /// The statement that creates it, which `pgrunway verify` prints where it is missing; nothing
+        /// is compared with it.
+        pub create: Option<String> = None, "create" => Kind::Text;
+    }
 
-/// One rule: an index that every table of a pattern must have.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct IndexRule {
-    /// Pattern of `schema.table`, as in the labels, without quotes.
-    pub table: String,
-    /// Pattern of the database; `None`: any.
-    pub database: Option<String>,
-    /// The index by its name.
-    pub name: Option<String>,
-    /// The index by its key columns, in their order.
-    pub columns: Vec<IndexColumn>,
-    /// Whether it must be unique.
-    pub unique: bool,
-    /// The statement that creates it, for who prints how to mend.
-    pub create: Option<String>,
-}
-
-/// Settings of the index collectors.
-#[derive(Debug, Clone, PartialEq)]
-pub struct IndexSettings {
-    /// Rows below which a table is exempt from the index scan ratio's objective.
-    pub minimum_rows: usize,
-    /// Seconds of statistics before an index without scans is called unused.
-    pub unused_after: f64,
-    /// Bytes above which sequential scans of a table are judged.
-    pub seq_scan_bytes: usize,
-    /// The largest B-trees, whose bloat is estimated.
-    pub bloat_largest: usize,
-    /// Partitions' indexes with series of their own, of each index.
-    pub per_partition: usize,
-    /// In the order of the file.
-    pub expected: Vec<IndexRule>,
-}
-
-impl Default for IndexSettings {
-    fn default() -> Self {
-        Self {
-            minimum_rows: 10_000,
-            unused_after: 7.0 * 86_400.0,
-            seq_scan_bytes: 100_000_000,
-            bloat_largest: 500,
-            per_partition: 0,
-            expected: Vec::new(),
+    /// Settings of the index collectors.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct IndexSettings {
+        /// Rows below which reading all of a table is the right plan: it is exempt from the objective
+        /// of the index scan ratio, from foreign keys without an index, and from the verdict on
+        /// sequential scans.
+        pub minimum_rows: usize = 10_000,
+            "collectors.indexes.minimum_rows" => Kind::Integer { min: 0, max: 1_000_000_000 };
+        /// Partitions' indexes with series of their own, the most scanned of each index.
+        pub per_partition: usize = 0,
+            "collectors.indexes.per_partition" => Kind::Integer { min: 0, max: 10_000 };
+        /// How long the statistics must have counted before an index without scans is called unused.
+        ///
+        /// In seconds.
+        pub unused_after: f64 = 7.0 * 86_400.0, "collectors.indexhealth.unused_after"
+            => Kind::Duration { min: SECOND, max: Duration::from_secs(3_650 * 86_400) };
+        /// Size of a table in bytes from which on it is looked at whether sequential scans dominate.
+        pub seq_scan_bytes: usize = 100_000_000,
+            "collectors.indexhealth.seq_scan_bytes" => Kind::Integer { min: 0, max: 1 << 50 };
+        /// B-trees, the largest, whose bloat is estimated; 0 for none.
+        pub bloat_largest: usize = 500,
+            "collectors.indexhealth.bloat_largest" => Kind::Integer { min: 0, max: 100_000 };
+        rest {
+            /// In the order of the file.
+            pub expected: Vec<IndexRule>,
         }
     }
 }
@@ -73,24 +67,7 @@ impl IndexRule {
         if let Some(name) = &self.name {
             return name.clone();
         }
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| {
-                let direction = if column.descending { " DESC" } else { "" };
-                let nulls = match column.nulls_first {
-                    Some(first) if first != column.descending => {
-                        if first {
-                            " NULLS FIRST"
-                        } else {
-                            " NULLS LAST"
-                        }
-                    }
-                    _ => "",
-                };
-                format!("{}{direction}{nulls}", column.name)
-            })
-            .collect();
+        let columns: Vec<String> = self.columns.iter().map(ToString::to_string).collect();
         format!("({})", columns.join(", "))
     }
 }
@@ -117,107 +94,9 @@ impl IndexSettings {
     }
 }
 
-/// Reads key columns as `CREATE INDEX` takes them: `a, "B c" DESC NULLS LAST`. Names are taken as they
-/// stand, quotes only shield commas and spaces.
-pub(super) fn parse_columns(text: &str) -> Result<Vec<IndexColumn>, Fault> {
-    parts(text)?.into_iter().map(|words| column(&words)).collect()
-}
-
-/// The words of each column; what was in quotes is one word.
-fn parts(text: &str) -> Result<Vec<Vec<String>>, Fault> {
-    let (mut columns, mut word, mut quoted) = (vec![Vec::new()], None::<String>, false);
-    let end = |columns: &mut Vec<Vec<String>>, word: &mut Option<String>| {
-        if let (Some(words), Some(word)) = (columns.last_mut(), word.take()) {
-            words.push(word);
-        }
-    };
-    for c in text.chars() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            c if quoted => word.get_or_insert_default().push(c),
-            '(' | ')' => {
-                return Err(Fault::new(
-                    "holds an expression",
-                    "expect an index on an expression by its `name`",
-                ));
-            }
-            ',' => {
-                end(&mut columns, &mut word);
-                columns.push(Vec::new());
-            }
-            c if c.is_whitespace() => end(&mut columns, &mut word),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    if quoted {
-        return Err(Fault::new("has an unclosed quote", "close it"));
-    }
-    end(&mut columns, &mut word);
-    Ok(columns)
-}
-
-fn column(words: &[String]) -> Result<IndexColumn, Fault> {
-    let upper: Vec<String> = words.iter().skip(1).map(|w| w.to_ascii_uppercase()).collect();
-    let mut rest: Vec<&str> = upper.iter().map(String::as_str).collect();
-    let descending = rest.first() == Some(&"DESC");
-    if matches!(rest.first(), Some(&"ASC" | &"DESC")) {
-        rest.remove(0);
-    }
-    let nulls_first = match rest.as_slice() {
-        [] => None,
-        ["NULLS", "FIRST"] => Some(true),
-        ["NULLS", "LAST"] => Some(false),
-        _ => {
-            return Err(Fault::new(
-                "is not a list of columns",
-                "write `a, b DESC NULLS LAST`, in quotes what holds a space",
-            ));
-        }
-    };
-    let name = words
-        .first()
-        .filter(|name| !name.is_empty())
-        .ok_or_else(|| Fault::new("names no column between two commas", "write `a, b DESC`"))?;
-    Ok(IndexColumn { name: name.clone(), descending, nulls_first })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn described(text: &str) -> Result<String, String> {
-        let columns = parse_columns(text).map_err(|fault| fault.problem)?;
-        Ok(IndexRule { columns, ..IndexRule::default() }.describe())
-    }
-
-    #[test]
-    fn columns_as_create_index_takes_them() {
-        for (text, expected) in [
-            ("a", "(a)"),
-            ("symbol, executed_at desc", "(symbol, executed_at DESC)"),
-            ("a asc nulls last,b DESC NULLS FIRST", "(a, b DESC)"),
-            ("a NULLS FIRST, b DESC NULLS LAST", "(a NULLS FIRST, b DESC NULLS LAST)"),
-            ("\"x, y\" DESC", "(x, y DESC)"),
-            ("Größe", "(Größe)"),
-        ] {
-            assert_eq!(described(text).as_deref(), Ok(expected), "{text}");
-        }
-        for (text, problem) in [
-            ("", "names no column"),
-            ("a,,b", "names no column"),
-            ("a b", "not a list of columns"),
-            ("a DESC LAST", "not a list of columns"),
-            ("lower(a)", "holds an expression"),
-            ("\"a", "unclosed quote"),
-        ] {
-            let fault = described(text).unwrap_err();
-            assert!(fault.contains(problem), "{text}: {fault}");
-        }
-    }
 
     #[test]
     fn rules_meet_tables_and_only_exact_ones_demand_the_table() {
@@ -240,13 +119,5 @@ mod tests {
         let exact = |d| settings.exact(d).map(|(s, t, _)| format!("{s}.{t}")).collect::<Vec<_>>();
         assert_eq!(exact("shop"), ["public.trades"]);
         assert_eq!(exact("other"), [""; 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_described_is_read_again(text in "[a-z]{1,3}( DESC| ASC)?( NULLS (FIRST|LAST))?") {
-            let said = described(&text).unwrap();
-            prop_assert_eq!(described(said.trim_matches(['(', ')'])), Ok(said));
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! Everything a run needs, resolved once from flags, environment and `pgrunway.yml` and validated.
 //!
-//! Flag > environment > file > default. [`schema`] is the one table of settings; [`params`] is that of
-//! libpq's connection parameters.
+//! Flag > environment > file > default. `settings.rs` holds the settings, each in one place, and
+//! [`table`] lists them; [`params`] are libpq's connection parameters.
 //!
 //! Must not: connect anywhere, know the list of collectors (it comes in as data), or let a secret be
 //! printed.
 
+mod columns;
 mod dsn;
 pub mod duration;
 mod file;
@@ -16,16 +17,21 @@ mod resolve;
 mod rules;
 pub mod schema;
 mod service;
+mod settings;
 pub mod suggest;
 pub mod surroundings;
+pub mod table;
 mod target;
 
-pub use index_rules::{IndexColumn, IndexRule, IndexSettings};
+pub use columns::IndexColumn;
+pub use index_rules::{IndexRule, IndexSettings};
 pub use resolve::{Flags, default_listen, listen_addresses};
-pub use rules::{PartitionRule, QueryRule};
+pub use rules::{PartitionRule, PartitionSettings, QueryRule};
+pub use settings::{
+    CollectorSetting, DatabaseFilter, Host, Objectives, Settings, StatementSettings, Timeouts,
+};
 pub use surroundings::{Process, Surroundings};
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -181,163 +187,6 @@ pub enum TargetKind {
 /// The virtual database that PgBouncer's console is.
 pub const CONSOLE: &str = "pgbouncer";
 
-/// Deadlines and server-side timeouts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP or Unix connect, per endpoint.
-    pub connect: Duration,
-    /// TLS handshake, and again for the rest of the start-up (authentication).
-    pub handshake: Duration,
-    /// `statement_timeout`; our own deadline for a collection lies one second above.
-    pub statement: Duration,
-    /// `lock_timeout`.
-    pub lock: Duration,
-}
-
-/// What the alert rules compare with; exported, so that nobody edits PromQL to change a threshold.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Objectives {
-    /// Seconds; a p95 above it pages.
-    pub latency: f64,
-    /// Seconds; a statement that has run for longer pages before it ends.
-    pub longest_query: f64,
-    /// Seconds; a client of a pooler that has waited for longer pages.
-    pub pooler_wait: f64,
-    /// 0 to 1.
-    pub cache_hit_ratio: f64,
-    /// 0 to 1.
-    pub index_scan_ratio: f64,
-    /// 0 to 1; share of the calls that must end within 50 ms.
-    pub latency_slo: f64,
-    /// Seconds since the beginning of the oldest transaction.
-    pub oldest_transaction: f64,
-    /// Seconds that a session may idle in a transaction.
-    pub idle_in_transaction: f64,
-    /// Seconds that a backend may wait for a lock.
-    pub lock_wait: f64,
-    /// Seconds that a standby may lag behind.
-    pub replication_lag: f64,
-    /// Bytes of WAL that a replication slot may hold back.
-    pub slot_retained_bytes: f64,
-    /// Bytes a second that a database may write to temporary files.
-    pub temp_bytes_per_second: f64,
-}
-
-/// The machine that the server runs on, which SQL does not tell.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Host {
-    /// Bytes.
-    pub memory: Option<f64>,
-    /// Processors.
-    pub cpus: Option<u64>,
-}
-
-/// One collector as configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectorSetting {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// The interval, where the user set one.
-    pub interval: Option<Duration>,
-}
-
-/// Settings of the statements collector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatementSettings {
-    /// Statements with series of their own.
-    pub top: usize,
-    /// Whether `pg_statement_info` carries the normalised text.
-    pub include_text: bool,
-    /// Characters of text kept.
-    pub text_length: usize,
-    /// Pause between the two scans of one poll.
-    pub scan_spacing: Duration,
-}
-
-/// Settings of the partitions collector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PartitionSettings {
-    /// Runway that every table must have, in seconds.
-    pub required: f64,
-    /// IANA zone in which the writers fill naive timestamps and dates; `None`: the database's own.
-    pub zone: Option<String>,
-    /// Partitions of each table that have series of their own, the largest.
-    pub per_partition: usize,
-    /// In the order of the file.
-    pub rules: Vec<PartitionRule>,
-}
-
-/// What the collectors read.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Thresholds for the rules.
-    pub objectives: Objectives,
-    /// The server's machine.
-    pub host: Host,
-    /// Deadlines and timeouts.
-    pub timeouts: Timeouts,
-    /// Window of `pg_cache_hit_ratio` and `pg_index_scan_ratio`.
-    pub ratio_window: Duration,
-    /// Most series one collector may publish for one database.
-    pub series_limit: usize,
-    /// Statements collector.
-    pub statements: StatementSettings,
-    /// Partitions collector.
-    pub partitions: PartitionSettings,
-    /// Queries whose plans `verify` looks at, in the order of the file.
-    pub queries: Vec<QueryRule>,
-    /// Index collectors.
-    pub indexes: IndexSettings,
-    /// By collector name; every known collector has an entry.
-    pub collectors: BTreeMap<String, CollectorSetting>,
-}
-
-impl Default for Settings {
-    /// The documented defaults, without an entry for any collector.
-    fn default() -> Self {
-        Self {
-            objectives: Objectives {
-                latency: 0.05,
-                longest_query: 300.0,
-                pooler_wait: 1.0,
-                cache_hit_ratio: 0.95,
-                index_scan_ratio: 0.9,
-                latency_slo: 0.99,
-                oldest_transaction: 3600.0,
-                idle_in_transaction: 600.0,
-                lock_wait: 60.0,
-                replication_lag: 300.0,
-                slot_retained_bytes: 10_737_418_240.0,
-                temp_bytes_per_second: 10_485_760.0,
-            },
-            host: Host::default(),
-            timeouts: Timeouts {
-                connect: Duration::from_secs(3),
-                handshake: Duration::from_secs(3),
-                statement: Duration::from_secs(5),
-                lock: Duration::from_millis(100),
-            },
-            ratio_window: Duration::from_secs(300),
-            series_limit: 20_000,
-            statements: StatementSettings {
-                top: 100,
-                include_text: false,
-                text_length: 120,
-                scan_spacing: Duration::from_millis(10),
-            },
-            partitions: PartitionSettings {
-                required: 7.0 * 86_400.0,
-                zone: None,
-                per_partition: 0,
-                rules: Vec::new(),
-            },
-            queries: Vec::new(),
-            indexes: IndexSettings::default(),
-            collectors: BTreeMap::new(),
-        }
-    }
-}
-
 /// What the configuration needs to know of a collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownCollector {
@@ -349,36 +198,6 @@ pub struct KnownCollector {
     pub default_on: bool,
     /// Interval unless the user sets one.
     pub interval: Duration,
-}
-
-/// Databases that Amazon RDS, Google Cloud SQL and Azure keep for themselves: their customers can see
-/// but not enter them, so that an alert on databases that cannot be read would fire for ever.
-pub(crate) const NOT_TO_BE_ENTERED: [&str; 4] =
-    ["rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"];
-
-/// Which databases of a server are visited by the collectors that need to be inside one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseFilter {
-    /// If not empty, only these.
-    pub include: Vec<String>,
-    /// Never these.
-    pub exclude: Vec<String>,
-}
-
-impl Default for DatabaseFilter {
-    /// All but those that managed services keep for themselves.
-    fn default() -> Self {
-        let exclude = NOT_TO_BE_ENTERED.map(str::to_owned).to_vec();
-        Self { include: Vec::new(), exclude }
-    }
-}
-
-impl DatabaseFilter {
-    /// Whether a database is to be visited.
-    pub fn admits(&self, datname: &str) -> bool {
-        (self.include.is_empty() || self.include.iter().any(|d| d == datname))
-            && !self.exclude.iter().any(|d| d == datname)
-    }
 }
 
 /// How the log is written.

@@ -1,6 +1,6 @@
 //! Brings flags, environment and file together, in this order, and makes one [`Config`] of them.
 //!
-//! Must not: have a default of its own (they are in [`Settings::default`] and the schema).
+//! Must not: have a default of its own (they stand with the settings).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,17 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::{self, FileItem, Parsed};
-use super::schema::{self, Key, List, Value};
+use super::schema::{Key, Keyed, List, Setting, Value};
+use super::settings::{self, General, PerTarget, Web};
 use super::target::{self, Dsn};
-use super::{
-    CollectorSetting, Config, Connect, DatabaseFilter, KnownCollector, LogFormat, Objectives,
-    Settings, Surroundings,
-};
+use super::{Config, Connect, KnownCollector, Settings, Surroundings, table};
 use crate::error::ConfigError;
 
 mod items;
 
-use items::{Item, expected_index, query, rule};
+use items::{expected_index, query, rule};
 
 /// The settings given as flags, by path.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -72,45 +70,28 @@ struct Sources<'a> {
     flags: &'a Flags,
     world: &'a dyn Surroundings,
     file: Arc<Parsed>,
-    keys: Arc<[Key]>,
-    lists: Arc<[List]>,
+    table: Arc<Table>,
     /// What one target has of its own; it wins over all else.
     overlay: Option<&'a FileItem>,
 }
 
-/// A type that settings have.
-trait Setting: Sized {
-    fn of(value: Value) -> Option<Self>;
+/// All that may be set.
+struct Table {
+    keys: Vec<Key>,
+    lists: Vec<List>,
+    general: Vec<Setting<General>>,
+    each: Vec<Setting<PerTarget>>,
 }
 
-macro_rules! setting {
-    ($($type:ty: $($pattern:pat => $result:expr),+;)+) => {
-        $(impl Setting for $type {
-            fn of(value: Value) -> Option<Self> {
-                match value { $($pattern => $result,)+ _ => None }
-            }
-        })+
-    };
-}
-
-setting! {
-    Option<f64>: Value::Number(v) => Some(Some(v));
-    Option<u64>: Value::Integer(v) => Some(Some(v));
-    Duration: Value::Duration(v) => Some(v);
-    f64: Value::Number(v) => Some(v), Value::Duration(v) => Some(v.as_secs_f64());
-    usize: Value::Integer(v) => usize::try_from(v).ok();
-    bool: Value::Boolean(v) => Some(v);
-    String: Value::Text(v) => Some(v);
-    Option<String>: Value::Text(v) => Some(Some(v));
-    Option<Duration>: Value::Duration(v) => Some(Some(v));
-    Vec<String>: Value::List(v) => Some(v);
-    Vec<SocketAddr>: Value::Addresses(v) => Some(v);
-    tracing::Level: Value::Text(v) => v.parse().ok();
-    LogFormat: Value::Text(v) => match v.as_str() {
-        "text" => Some(Self::Text),
-        "json" => Some(Self::Json),
-        _ => None,
-    };
+impl Table {
+    fn new(known: &[KnownCollector]) -> Self {
+        Self {
+            keys: table::keys(known),
+            lists: table::lists(known),
+            general: General::keys_with(known),
+            each: PerTarget::keys_with(known),
+        }
+    }
 }
 
 impl<'a> Sources<'a> {
@@ -119,8 +100,7 @@ impl<'a> Sources<'a> {
         world: &'a dyn Surroundings,
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
-        let keys: Arc<[Key]> = schema::keys(known).into();
-        let lists: Arc<[List]> = schema::lists(known).into();
+        let table = Table::new(known);
         let variable = "PGRUNWAY_CONFIG_FILE";
         let named = match &flags.config_file {
             Some(path) => Some((path.clone(), "--config.file")),
@@ -131,33 +111,32 @@ impl<'a> Sources<'a> {
             Some((path, place)) => {
                 let name = path.display().to_string();
                 let text = read_file(world, &path, place)?;
-                file::parse(&name, &text, &keys, &lists)?
+                file::parse(&name, &text, &table.keys, &table.lists)?
             }
         };
-        Ok(Self { flags, world, file: file.into(), keys, lists, overlay: None })
+        Ok(Self { flags, world, file: file.into(), table: table.into(), overlay: None })
     }
 
-    fn list(&self, name: &str) -> Result<List, ConfigError> {
-        let list = self.lists.iter().find(|list| list.name == name).cloned();
-        list.ok_or_else(|| ConfigError::new(name, "is missing from the table of settings", REPORT))
-    }
-
-    /// The items of one of the file's lists, each read by `read`.
-    fn items<T>(
+    /// The items of one of the file's lists, each checked by `check`.
+    fn items<T: Keyed>(
         &self,
         name: &str,
-        read: impl Fn(&Item<'_>) -> Result<T, ConfigError>,
+        check: impl Fn(&FileItem, &T) -> Result<(), ConfigError>,
     ) -> Result<Vec<T>, ConfigError> {
-        let list = self.list(name)?;
+        let settings = T::keys();
         let items = self.file.lists.get(name).into_iter().flatten();
-        items.map(|item| read(&Item::read(item, &list.keys)?)).collect()
+        items
+            .map(|item| {
+                let read = items::read(item, &settings)?;
+                check(item, &read)?;
+                Ok(read)
+            })
+            .collect()
     }
 
-    fn key(&self, path: &str) -> Result<&Key, ConfigError> {
-        self.keys
-            .iter()
-            .find(|key| key.path == path)
-            .ok_or_else(|| ConfigError::new(path, "is missing from the table of settings", REPORT))
+    /// A setting by its path.
+    fn key(&self, path: &str) -> Option<&Key> {
+        self.table.keys.iter().find(|key| key.path == path)
     }
 
     fn given(&self, key: &Key) -> Option<Given> {
@@ -182,40 +161,39 @@ impl<'a> Sources<'a> {
         Some(Given { origin: Origin::File, place, texts })
     }
 
-    /// Where a setting was given; its key if it was not.
-    fn place(&self, path: &str) -> String {
-        let given = self.key(path).ok().and_then(|key| self.given(key));
-        given.map_or_else(|| path.to_owned(), |given| given.place)
+    /// What was given for the setting of a path.
+    fn given_for(&self, path: &str) -> Option<Given> {
+        self.key(path).and_then(|key| self.given(key))
     }
 
-    /// The setting, or `None` where it was not given.
-    fn get<T: Setting>(&self, path: &str) -> Result<Option<T>, ConfigError> {
-        let key = self.key(path)?;
+    /// The setting's value, or `None` where it was not given.
+    fn value(&self, key: &Key) -> Result<Option<Value>, ConfigError> {
         let Some(given) = self.given(key) else { return Ok(None) };
         // The items of a YAML list are not split at commas: a name may hold one.
         let split = given.origin != Origin::File || given.texts.len() == 1;
         let value = key.kind.parse(&given.texts, split).map_err(|fault| {
             let problem = if given.origin == Origin::File {
-                format!("`{path}` {}", fault.problem)
+                format!("`{}` {}", key.path, fault.problem)
             } else {
                 format!("the value {}", fault.problem)
             };
             ConfigError::new(&given.place, problem, fault.remedy)
         })?;
-        let wrong = || ConfigError::new(path, "has another type in the table of settings", REPORT);
-        T::of(value).ok_or_else(wrong).map(Some)
+        Ok(Some(value))
     }
 
-    /// Overwrites a default where the setting was given.
-    fn put<T: Setting>(&self, path: &str, slot: &mut T) -> Result<(), ConfigError> {
-        if let Some(value) = self.get(path)? {
-            *slot = value;
+    /// Overwrites the defaults in `whole` where a setting was given.
+    fn fill<T: 'static>(&self, settings: &[Setting<T>], whole: &mut T) -> Result<(), ConfigError> {
+        for setting in settings {
+            if let Some(value) = self.value(&setting.key)? {
+                put(setting, whole, value)?;
+            }
         }
         Ok(())
     }
 
     fn dsn(&self) -> Result<Option<Dsn>, ConfigError> {
-        let given = self.given(self.key("dsn")?);
+        let given = self.given_for(table::DSN);
         let from_file_or_nowhere = given.as_ref().is_none_or(|g| g.origin == Origin::File);
         if from_file_or_nowhere && let Some(dsn) = target::data_source_uri(self.world)? {
             return Ok(Some(dsn));
@@ -229,79 +207,66 @@ impl<'a> Sources<'a> {
         Ok(self.dsn()?.is_some() || variables.iter().any(|name| self.world.env(name).is_some()))
     }
 
-    fn databases(&self, databases: &mut DatabaseFilter) -> Result<(), ConfigError> {
-        self.put("databases.include", &mut databases.include)?;
-        self.put("databases.exclude", &mut databases.exclude)
+    fn web(&self) -> Result<Web, ConfigError> {
+        let mut web = Web::default();
+        self.fill(&Web::keys(), &mut web)?;
+        Ok(web)
     }
 
-    fn listen(&self) -> Result<Vec<SocketAddr>, ConfigError> {
-        let mut listen = default_listen();
-        self.put("web.listen_address", &mut listen)?;
-        Ok(listen)
+    /// Everything that was given, over the defaults.
+    fn general(&self, known: &[KnownCollector]) -> Result<General, ConfigError> {
+        let mut general = General::default();
+        general.each.settings = Settings::for_collectors(known);
+        self.fill(&self.table.general, &mut general)?;
+        self.finish(&mut general.each.settings)?;
+        Ok(general)
     }
 
-    fn objectives(&self, o: &mut Objectives) -> Result<(), ConfigError> {
-        self.put("objectives.latency", &mut o.latency)?;
-        self.put("objectives.latency_slo", &mut o.latency_slo)?;
-        self.put("objectives.longest_query", &mut o.longest_query)?;
-        self.put("objectives.pooler_wait", &mut o.pooler_wait)?;
-        self.put("objectives.cache_hit_ratio", &mut o.cache_hit_ratio)?;
-        self.put("objectives.index_scan_ratio", &mut o.index_scan_ratio)?;
-        self.put("objectives.oldest_transaction", &mut o.oldest_transaction)?;
-        self.put("objectives.idle_in_transaction", &mut o.idle_in_transaction)?;
-        self.put("objectives.lock_wait", &mut o.lock_wait)?;
-        self.put("objectives.replication_lag", &mut o.replication_lag)?;
-        self.put("objectives.slot_retained_bytes", &mut o.slot_retained_bytes)?;
-        self.put("objectives.temp_bytes_per_second", &mut o.temp_bytes_per_second)
+    /// What one target has: its own, over that of all.
+    fn per_target(&self, known: &[KnownCollector]) -> Result<PerTarget, ConfigError> {
+        let settings = Settings::for_collectors(known);
+        let mut each = PerTarget { settings, ..PerTarget::default() };
+        self.fill(&self.table.each, &mut each)?;
+        self.finish(&mut each.settings)?;
+        Ok(each)
     }
 
-    /// Settings, and where `timeouts.connect` was given at all, that it was.
-    fn settings(&self, known: &[KnownCollector]) -> Result<(Settings, bool), ConfigError> {
-        let mut s = Settings::for_collectors(known);
-        let connect_given = self.get::<Duration>("timeouts.connect")?.is_some();
-        self.put("timeouts.connect", &mut s.timeouts.connect)?;
-        self.put("timeouts.handshake", &mut s.timeouts.handshake)?;
-        self.put("timeouts.statement", &mut s.timeouts.statement)?;
-        self.put("timeouts.lock", &mut s.timeouts.lock)?;
-        self.objectives(&mut s.objectives)?;
-        self.put("host.memory", &mut s.host.memory)?;
-        self.put("host.cpus", &mut s.host.cpus)?;
-        self.put("ratio_window", &mut s.ratio_window)?;
-        self.put("series_limit", &mut s.series_limit)?;
-        self.put("collectors.statements.top", &mut s.statements.top)?;
-        self.put("collectors.statements.include_text", &mut s.statements.include_text)?;
-        self.put("collectors.statements.text_length", &mut s.statements.text_length)?;
-        self.put("collectors.statements.scan_spacing", &mut s.statements.scan_spacing)?;
-        self.put("collectors.partitions.runway_required", &mut s.partitions.required)?;
-        self.put("collectors.partitions.zone", &mut s.partitions.zone)?;
-        self.put("collectors.partitions.per_partition", &mut s.partitions.per_partition)?;
-        s.partitions.rules = self.items(schema::PARTITIONS, rule)?;
-        s.queries = self.items(schema::QUERIES, query)?;
-        self.put("collectors.indexes.minimum_rows", &mut s.indexes.minimum_rows)?;
-        self.put("collectors.indexes.per_partition", &mut s.indexes.per_partition)?;
-        self.put("collectors.indexhealth.unused_after", &mut s.indexes.unused_after)?;
-        self.put("collectors.indexhealth.seq_scan_bytes", &mut s.indexes.seq_scan_bytes)?;
-        self.put("collectors.indexhealth.bloat_largest", &mut s.indexes.bloat_largest)?;
-        s.indexes.expected = self.items(schema::INDEXES, expected_index)?;
-        for (name, setting) in &mut s.collectors {
-            self.put(&format!("collectors.{name}.enabled"), &mut setting.enabled)?;
-            self.put(&format!("collectors.{name}.interval"), &mut setting.interval)?;
-        }
-        for (path, value) in [
-            ("timeouts.lock", s.timeouts.lock),
-            ("collectors.statements.scan_spacing", s.statements.scan_spacing),
-        ] {
+    /// The lists of the file, and what one setting asks of another.
+    fn finish(&self, s: &mut Settings) -> Result<(), ConfigError> {
+        s.partitions.rules = self.items(table::PARTITIONS, rule)?;
+        s.queries = self.items(table::QUERIES, query)?;
+        s.indexes.expected = self.items(table::INDEXES, expected_index)?;
+        for (path, value) in
+            [(settings::LOCK, s.timeouts.lock), (settings::SCAN_SPACING, s.statements.scan_spacing)]
+        {
             if value >= s.timeouts.statement {
+                let place = self.given_for(path).map_or_else(|| path.to_owned(), |g| g.place);
                 let problem = format!("`{path}` is not below `timeouts.statement`");
                 let remedy = "lower it, or raise `timeouts.statement`";
-                return Err(ConfigError::new(self.place(path), problem, remedy));
+                return Err(ConfigError::new(place, problem, remedy));
             }
         }
-        Ok((s, connect_given))
+        Ok(())
+    }
+
+    /// `connect_timeout` of a connection string gives way to our own setting.
+    fn connect_timeout(&self, of_dsn: Option<Duration>, settings: &mut Settings) {
+        if let Some(timeout) = of_dsn
+            && self.given_for(settings::CONNECT).is_none()
+        {
+            settings.timeouts.connect = timeout;
+        }
     }
 }
 
-const REPORT: &str = "this is a defect of pgrunway: please report it";
+/// Sets a setting. Where its kind and its field do not fit, which a test rules out, that is said.
+fn put<T: 'static>(setting: &Setting<T>, whole: &mut T, value: Value) -> Result<(), ConfigError> {
+    if setting.put(whole, value) {
+        return Ok(());
+    }
+    let report = "this is a defect of pgrunway: please report it";
+    Err(ConfigError::new(&setting.key.path, "holds another type than its kind", report))
+}
 
 fn read_file(world: &dyn Surroundings, path: &Path, place: &str) -> Result<String, ConfigError> {
     world.read(path).map_err(|e| {
@@ -312,7 +277,7 @@ fn read_file(world: &dyn Surroundings, path: &Path, place: &str) -> Result<Strin
 
 /// Where the exporter listens unless the user says otherwise: `:9187` on all addresses.
 pub fn default_listen() -> Vec<SocketAddr> {
-    vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9187))]
+    Web::default().listen_address
 }
 
 /// The addresses alone, for who talks to a running pgrunway: a broken connection string does not
@@ -325,17 +290,7 @@ pub fn listen_addresses(
     world: &dyn Surroundings,
     known: &[KnownCollector],
 ) -> Result<Vec<SocketAddr>, ConfigError> {
-    Sources::read(flags, world, known)?.listen()
-}
-
-impl Settings {
-    /// The documented defaults with an entry for each collector.
-    pub fn for_collectors(known: &[KnownCollector]) -> Self {
-        let setting =
-            |c: &KnownCollector| CollectorSetting { enabled: c.default_on, interval: None };
-        let collectors = known.iter().map(|c| (c.name.to_owned(), setting(c))).collect();
-        Self { collectors, ..Self::default() }
-    }
+    Ok(Sources::read(flags, world, known)?.web()?.listen_address)
 }
 
 impl Config {
@@ -350,8 +305,8 @@ impl Config {
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
         let sources = Sources::read(flags, world, known)?;
-        let (mut settings, connect_given) = sources.settings(known)?;
-        let shared = Arc::new(settings.clone());
+        let mut general = sources.general(known)?;
+        let shared = Arc::new(general.each.settings.clone());
         let (targets, mut notes) = items::targets(&sources, known, &shared)?;
         let named = sources.names_a_server()?;
         let listed = targets.first().filter(|_| !named);
@@ -360,15 +315,12 @@ impl Config {
             Some(first) => (first.connect.clone(), false),
             None => {
                 let target = target::resolve(sources.dsn()?.as_ref(), world)?;
-                if let Some(timeout) = target.connect_timeout.filter(|_| !connect_given) {
-                    settings.timeouts.connect = timeout;
-                }
+                sources.connect_timeout(target.connect_timeout, &mut general.each.settings);
                 notes.extend(target.notes);
                 (target.connect, true)
             }
         };
-        let config = Self { notes, targets, default_target, ..Self::new(connect, settings) };
-        config.with_sources(&sources)
+        Ok(Self { notes, targets, default_target, ..Self::of(connect, general) })
     }
 
     /// The configuration for a subcommand that looks at one server.
@@ -394,23 +346,28 @@ impl Config {
         world: &dyn Surroundings,
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
-        let sources = Sources::read(flags, world, known)?;
-        let (settings, _) = sources.settings(known)?;
-        Self::new(connect, settings).with_sources(&sources)
+        Ok(Self::of(connect, Sources::read(flags, world, known)?.general(known)?))
     }
 
     /// Defaults for everything but the target and the settings.
     pub fn new(connect: Connect, settings: Settings) -> Self {
+        let mut general = General::default();
+        general.each.settings = settings;
+        Self::of(connect, general)
+    }
+
+    fn of(connect: Connect, general: General) -> Self {
+        let General { web, log, each } = general;
         Self {
-            listen: default_listen(),
-            telemetry_path: "/metrics".to_owned(),
-            log_level: tracing::Level::INFO,
-            log_format: LogFormat::Text,
+            listen: web.listen_address,
+            telemetry_path: web.telemetry_path,
+            log_level: log.level,
+            log_format: log.format,
             connect,
             default_target: true,
             targets: Vec::new(),
-            databases: DatabaseFilter::default(),
-            settings: Arc::new(settings),
+            databases: each.databases,
+            settings: Arc::new(each.settings),
             notes: Vec::new(),
         }
     }
@@ -423,15 +380,6 @@ impl Config {
     /// The same with other addresses to listen on.
     pub fn with_listen(self, listen: Vec<SocketAddr>) -> Self {
         Self { listen, ..self }
-    }
-
-    fn with_sources(mut self, sources: &Sources<'_>) -> Result<Self, ConfigError> {
-        self.listen = sources.listen()?;
-        sources.put("web.telemetry_path", &mut self.telemetry_path)?;
-        sources.put("log.level", &mut self.log_level)?;
-        sources.put("log.format", &mut self.log_format)?;
-        sources.databases(&mut self.databases)?;
-        Ok(self)
     }
 }
 

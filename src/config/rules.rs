@@ -3,40 +3,66 @@
 //!
 //! Must not: look into a database; whether a rule meets a table is the collector's to find out.
 
-use super::PartitionSettings;
+use super::schema::{AGE, Kind, settings};
 
-/// One rule. What it leaves out comes from the settings of the collector.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct PartitionRule {
-    /// Pattern of `schema.table`, as in the labels, without quotes.
-    pub table: String,
-    /// Pattern of the database; `None`: any.
-    pub database: Option<String>,
-    /// Runway that the tables must have, in seconds.
-    pub required: Option<f64>,
-    /// IANA zone of the writers.
-    pub zone: Option<String>,
-    /// What the integer key holds: `s`, `ms`, `us`, `ns` or `yyyymmdd`.
-    pub unit: Option<String>,
-    /// Whether the tables have no series at all.
-    pub ignore: bool,
-    /// Whether it is reported if the table is missing or unsupported.
-    pub must_exist: bool,
-    /// Seconds after which data should be gone.
-    pub max_age: Option<f64>,
-}
+const UNITS: Kind = Kind::Choice { words: &["s", "ms", "us", "ns", "yyyymmdd"], aliases: &[] };
 
-/// A query whose plan must read few partitions.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct QueryRule {
-    /// For reports.
-    pub name: String,
-    /// Its database.
-    pub database: String,
-    /// One statement without parameters.
-    pub sql: String,
-    /// Most partitions that its plan may read.
-    pub max_partitions: usize,
+settings! {
+    /// One rule. What it leaves out comes from the settings of the collector; times are in seconds.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct PartitionRule {
+        /// The tables it is for: `schema.table`, unquoted.
+        pub table: String = String::new(), "table" => Kind::Pattern;
+        /// Their database; any if left out.
+        pub database: Option<String> = None, "database" => Kind::Pattern;
+        /// Runway that they must have.
+        pub required: Option<f64> = None, "runway_required" => AGE;
+        /// Time zone of those who write naive times and days.
+        pub zone: Option<String> = None, "zone" => Kind::Zone;
+        /// What their topmost integer key holds: a time since 1970, or a day as 20261122.
+        pub unit: Option<String> = None, "unit" => UNITS;
+        /// Age at which their data should be gone.
+        pub max_age: Option<f64> = None, "max_age" => AGE;
+        /// Whether they have no series at all.
+        pub ignore: bool = false, "ignore" => Kind::Boolean;
+        /// Whether to report the table if it is missing or unsupported; needs a `table` and a
+        /// `database` without wildcards.
+        pub must_exist: bool = false, "must_exist" => Kind::Boolean;
+    }
+
+    /// Settings of the partitions collector.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct PartitionSettings {
+        /// Runway that every partitioned table must have, unless a rule says otherwise.
+        ///
+        /// In seconds.
+        pub required: f64 = 7.0 * 86_400.0, "collectors.partitions.runway_required" => AGE;
+        /// Time zone in which naive times and days are written, unless a rule says otherwise; else the
+        /// database's own.
+        pub zone: Option<String> = None, "collectors.partitions.zone" => Kind::Zone;
+        /// Partitions of each table, the largest, with series of their own.
+        pub per_partition: usize = 0,
+            "collectors.partitions.per_partition" => Kind::Integer { min: 0, max: 10_000 };
+        rest {
+            /// In the order of the file.
+            pub rules: Vec<PartitionRule>,
+        }
+    }
+
+    /// A query whose plan must read few partitions.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct QueryRule {
+        /// What the reports of `pgrunway verify` call it.
+        pub name: String = String::new(), "name" => Kind::Text;
+        /// The database it is for.
+        pub database: String = String::new(), "database" => Kind::Text;
+        /// One statement, with names that carry their schema and with values in the place of
+        /// parameters; it is explained, never executed.
+        pub sql: String = String::new(), "sql" => Kind::Text;
+        /// Most partitions, of all tables together, that its plan may read.
+        pub max_partitions: usize = 1,
+            "max_partitions" => Kind::Integer { min: 0, max: 1_000_000 };
+    }
 }
 
 impl PartitionRule {

@@ -1,21 +1,24 @@
-//! What a setting is: its name, the kind of its values, and how these are read. The settings
-//! themselves are in the table below this file; flags, environment variables, keys of
-//! `pgrunway.yml`, "did you mean" and the reference in the docs all derive from it.
+//! What a setting is: its name, the kind of its values, and how these are read.
 //!
-//! Must not: know where a value came from, or repeat a value in a message.
+//! Must not: know where a value came from, repeat a value in a message, or hold a setting of its own
+//! (they are in `settings.rs` and beside the rules of the file's lists).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::columns::{self, IndexColumn};
 use super::{Fault, duration, suggest};
 
-mod table;
+mod setting;
 
-pub use table::{INDEXES, List, PARTITIONS, QUERIES, TARGETS, keys, lists};
+pub(super) use setting::{Field, Keyed, Setting, help, settings};
 
-const MS: Duration = Duration::from_millis(1);
-const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const MS: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+/// Of data's age and of runways.
+pub(super) const AGE: Kind =
+    Kind::Duration { min: SECOND, max: Duration::from_secs(36_500 * 86_400) };
 /// Characters of a target's name.
 const LONGEST_NAME: usize = 100;
 
@@ -40,6 +43,8 @@ pub enum Kind {
     Zone,
     /// Any text but none.
     Text,
+    /// Key columns of an index, as `CREATE INDEX` takes them.
+    Columns,
     /// A name in which `*` and `?` stand for others.
     Pattern,
     /// Names: a YAML list, or separated by commas.
@@ -64,9 +69,28 @@ pub(super) enum Value {
     Text(String),
     List(Vec<String>),
     Addresses(Vec<SocketAddr>),
+    Columns(Vec<IndexColumn>),
 }
 
-/// One setting: a row of the table.
+impl Value {
+    /// Writes it where it belongs; false where it is of another type.
+    pub(super) fn put<F: Field>(self, slot: &mut F) -> bool {
+        F::of(self).map(|value| *slot = value).is_some()
+    }
+}
+
+/// A list in the file whose items hold keys of their own; no flag and no variable has it.
+#[derive(Debug, Clone)]
+pub struct List {
+    /// Its key in the file.
+    pub name: &'static str,
+    /// How an item begins, for who wrote something else.
+    pub begins: &'static str,
+    /// The keys of an item.
+    pub keys: Vec<Key>,
+}
+
+/// One setting: a row of the reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// Path in `pgrunway.yml`: `web.listen_address`.
@@ -82,21 +106,6 @@ pub struct Key {
 }
 
 impl Key {
-    fn new(path: &str, kind: Kind, default: impl Into<String>, help: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            kind,
-            default: default.into(),
-            help: help.to_owned(),
-            aliases: &[],
-        }
-    }
-
-    fn or_env(mut self, aliases: &'static [&'static str]) -> Self {
-        self.aliases = aliases;
-        self
-    }
-
     /// The flag without its dashes: `web.listen-address`, `collector.cache`.
     pub fn flag(&self) -> String {
         let name = self.path.replace('_', "-");
@@ -127,6 +136,7 @@ impl Kind {
             Self::UrlPath => "path of a URL".to_owned(),
             Self::Zone => "IANA time zone".to_owned(),
             Self::Text => "text".to_owned(),
+            Self::Columns => "columns, such as `a, b DESC`".to_owned(),
             Self::Pattern => "name, `*` and `?` are wildcards".to_owned(),
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
@@ -150,6 +160,7 @@ impl Kind {
             Self::List => "NAME,...",
             Self::Addresses => "ADDRESS:PORT",
             Self::Text => "TEXT",
+            Self::Columns => "COLUMN,...",
             Self::Pattern => "PATTERN",
             Self::Dsn => "DSN",
             Self::File => "FILE",
@@ -289,6 +300,7 @@ impl Kind {
                 }
                 Ok(Value::Text(text.to_owned()))
             }
+            Self::Columns => columns::parse(text).map(Value::Columns),
             Self::File if text.is_empty() => Err(Fault::new("is empty", "name a file")),
             Self::Pattern if text.is_empty() => {
                 Err(Fault::new("is empty", "write a name; `*` stands for any"))
@@ -368,9 +380,9 @@ fn address(text: &str) -> Result<SocketAddr, Fault> {
 
 #[cfg(test)]
 mod tests {
-    use super::table::{FORMATS, LEVELS};
     use super::*;
-    use proptest::prelude::*;
+
+    const LEVELS: Kind = Kind::Choice { words: &["info", "warn"], aliases: &[("warning", "warn")] };
 
     const TIMEOUT: Kind = Kind::Duration { min: MS, max: DAY };
 
@@ -427,7 +439,7 @@ mod tests {
             (Kind::Boolean, "0", Some(Value::Boolean(false))),
             (Kind::Boolean, "maybe", None),
             (LEVELS, "Warning", Some(Value::Text("warn".into()))),
-            (FORMATS, "logfmt", Some(Value::Text("text".into()))),
+            (Kind::Columns, "lower(a)", None),
             (Kind::UrlPath, "/a/b_c-d.e", Some(Value::Text("/a/b_c-d.e".into()))),
             (Kind::UrlPath, "/", None),
             (Kind::UrlPath, "/a?b", None),
@@ -451,15 +463,6 @@ mod tests {
             (Kind::List, "a, b,,c", Some(Value::List(vec!["a".into(), "b".into(), "c".into()]))),
         ] {
             assert_eq!(one(&kind, text), expected, "{kind:?} {text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_kind_panics(text in any::<String>()) {
-            for key in keys(&[]) {
-                let _ = key.kind.parse(std::slice::from_ref(&text), true);
-            }
         }
     }
 }

@@ -3,8 +3,9 @@
 mod targets;
 
 use super::super::schema::Kind;
+use super::super::settings::TargetItem;
 use super::super::surroundings::Fixed;
-use super::super::{PartitionRule, Password, Secret};
+use super::super::{CollectorSetting, LogFormat, PartitionRule, Password, Secret};
 use super::*;
 
 const KNOWN: [KnownCollector; 3] = [
@@ -187,10 +188,48 @@ fn defaults_without_anything() {
     }
 }
 
+/// No key has a kind whose values its field cannot hold, and a default reads back as itself.
+#[test]
+fn every_setting_takes_the_values_of_its_kind() {
+    fn hold<T: Keyed>(settings: Vec<Setting<T>>, mut whole: T) {
+        for setting in settings {
+            let key = &setting.key;
+            let sample = match key.kind {
+                Kind::Duration { min, .. } => super::super::duration::format(min),
+                Kind::Ratio => "0.5".to_owned(),
+                Kind::Bytes => "3GB".to_owned(),
+                Kind::Integer { max, .. } => max.to_string(),
+                Kind::Boolean => "true".to_owned(),
+                Kind::Choice { words, .. } => words[0].to_owned(),
+                Kind::UrlPath => "/m".to_owned(),
+                Kind::Zone => "UTC".to_owned(),
+                Kind::Columns => "a, b DESC".to_owned(),
+                Kind::Addresses => ":1".to_owned(),
+                _ => "x".to_owned(),
+            };
+            let texts = [sample, key.default.clone()];
+            for text in texts.into_iter().filter(|text| !text.is_empty()) {
+                let value = key.kind.parse(std::slice::from_ref(&text), true).unwrap();
+                assert!(setting.put(&mut whole, value), "{} does not hold {text}", key.path);
+            }
+        }
+    }
+    let mut general = General::default();
+    general.each.settings = Settings::for_collectors(&KNOWN);
+    hold(General::keys_with(&KNOWN), general);
+    hold(TargetItem::keys(), TargetItem::default());
+    hold(super::super::PartitionRule::keys(), Default::default());
+    hold(super::super::IndexRule::keys(), Default::default());
+    hold(super::super::QueryRule::keys(), Default::default());
+    for key in [settings::CONNECT, settings::LOCK, settings::SCAN_SPACING, table::DSN] {
+        assert!(table::keys(&KNOWN).iter().any(|known| known.path == key), "{key}");
+    }
+}
+
 /// The defaults that the table documents are those that hold: given explicitly, nothing changes.
 #[test]
 fn documented_defaults_are_the_defaults() {
-    let keys = schema::keys(&KNOWN);
+    let keys = table::keys(&KNOWN);
     let mut flags = Flags::default();
     for key in keys.iter().filter(|key| !key.default.is_empty()) {
         flags.set(key.path.clone(), vec![key.default.clone()]);
@@ -442,7 +481,7 @@ fn what_managed_services_keep_for_themselves_is_left_out_unless_the_user_says() 
 /// A row that nobody reads would be a setting without effect.
 #[test]
 fn every_row_of_the_table_is_read() {
-    for key in schema::keys(&KNOWN) {
+    for key in table::keys(&KNOWN) {
         // A list of names takes anything; it must show.
         let bad = if key.kind == Kind::List { "seen" } else { "?" };
         let world = Fixed::new().env(&key.env(), bad);
@@ -462,7 +501,7 @@ fn every_row_of_the_table_is_read() {
 
 #[test]
 fn names_of_flags_and_variables_follow_from_the_path() {
-    let keys = schema::keys(&KNOWN);
+    let keys = table::keys(&KNOWN);
     for (path, flag, env) in [
         ("web.listen_address", "web.listen-address", "PGRUNWAY_WEB_LISTEN_ADDRESS"),
         ("collectors.cache.enabled", "collector.cache", "PGRUNWAY_COLLECTOR_CACHE"),
@@ -496,6 +535,14 @@ fn a_known_target_needs_no_connection_string() {
 }
 
 proptest::proptest! {
+    #[test]
+    fn no_kind_panics(text in proptest::prelude::any::<String>()) {
+        let lists = table::lists(&KNOWN).into_iter().flat_map(|list| list.keys);
+        for key in table::keys(&KNOWN).into_iter().chain(lists) {
+            let _ = key.kind.parse(std::slice::from_ref(&text), true);
+        }
+    }
+
     #[test]
     fn files_never_panic(text in proptest::prelude::any::<String>()) {
         let _ = from_file(&text);

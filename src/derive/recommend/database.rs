@@ -101,7 +101,8 @@ pub(super) static RULES: &[&Rule<Database>] = &[
         id: "indexes.unused",
         title: "Drop indexes that nothing uses",
         weight: Weight::Info,
-        threshold: "no scan since statistics began, 7 days ago or longer, and nothing depends on it",
+        threshold: "no scan since statistics began, which is as long ago as \
+                    `collectors.indexhealth.unused_after` asks for, and nothing depends on it",
         source: "pg_stat_user_indexes.idx_scan, pg_stat_database.stats_reset",
         check: unused,
     },

@@ -16,6 +16,7 @@ targets:
   password_file: /run/secrets/trade
   databases: {include: [trading], exclude: []}
   objectives: {latency: 5ms}
+  host: {memory: 64GB}
   collectors:
     cache: {enabled: false}
     statements: {top: 3}
@@ -56,6 +57,8 @@ fn each_target_has_what_it_says_and_else_what_all_have() {
     assert_eq!(trade.databases.exclude, [""; 0]);
     assert_eq!(trade.settings.objectives.latency, 0.005);
     assert!(!trade.settings.collectors["cache"].enabled);
+    let memory = |target: &TargetConfig| target.settings.host.memory;
+    assert_eq!((memory(trade), memory(shop)), (Some(68_719_476_736.0), None));
     assert!(shop.settings.collectors["cache"].enabled);
     assert_eq!((trade.settings.statements.top, shop.settings.statements.top), (3, 100));
     assert_eq!(trade.settings.timeouts.connect.as_secs(), 7);

@@ -1,0 +1,295 @@
+//! The settings: each with its default, its key, what it may hold and what it means. Flags,
+//! environment variables, keys of `pgrunway.yml`, "did you mean" and the reference in the docs derive
+//! from these lines.
+//!
+//! Must not: know where a value came from.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::index_rules::IndexSettings;
+use super::rules::{PartitionSettings, QueryRule};
+use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
+use super::{KnownCollector, LogFormat, TargetKind};
+
+/// The settings that other code names, for the place of a fault.
+pub(super) const CONNECT: &str = "timeouts.connect";
+pub(super) const LOCK: &str = "timeouts.lock";
+pub(super) const SCAN_SPACING: &str = "collectors.statements.scan_spacing";
+
+const LEVELS: Kind = Kind::Choice {
+    words: &["trace", "debug", "info", "warn", "error"],
+    aliases: &[("warning", "warn")],
+};
+const FORMATS: Kind = Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
+const TARGET_KINDS: Kind = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
+const TIMEOUT: Kind = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+/// Of queries and of clients that wait.
+const SHORT: Kind = Kind::Duration { min: MS, max: DAY };
+/// Of transactions, locks and standbys.
+const LONG: Kind = Kind::Duration { min: SECOND, max: Duration::from_secs(365 * 86_400) };
+const KILOBYTE: f64 = 1_024.0;
+const MEGABYTE: f64 = 1_024.0 * KILOBYTE;
+const GIGABYTE: f64 = 1_024.0 * MEGABYTE;
+
+/// Databases that Amazon RDS, Google Cloud SQL and Azure keep for themselves: their customers can see
+/// but not enter them, so that an alert on databases that cannot be read would fire for ever.
+const NOT_TO_BE_ENTERED: [&str; 4] =
+    ["rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"];
+
+const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+settings! {
+    /// Where metrics are served.
+    #[derive(Debug, Clone)]
+    pub(super) struct Web {
+        /// Address and port to serve on; `:9187` means all addresses; may be given several times.
+        env("PG_EXPORTER_WEB_LISTEN_ADDRESS")
+        pub listen_address: Vec<SocketAddr> =
+            vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9187))],
+            "web.listen_address" => Kind::Addresses;
+        /// Path of the metrics.
+        env("PG_EXPORTER_WEB_TELEMETRY_PATH")
+        pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => Kind::UrlPath;
+    }
+
+    /// The log, on standard error.
+    #[derive(Debug, Clone)]
+    pub(super) struct Log {
+        /// Lowest level that is logged.
+        pub level: tracing::Level = tracing::Level::INFO, "log.level" => LEVELS;
+        /// Form of the log lines, on standard error.
+        pub format: LogFormat = LogFormat::Text, "log.format" => FORMATS;
+    }
+
+    /// Which databases of a server are visited by the collectors that need to be inside one.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct DatabaseFilter {
+        /// Databases to visit for the collectors that look inside one; all of them if empty.
+        env("PG_EXPORTER_INCLUDE_DATABASES")
+        pub include: Vec<String> = Vec::new(), "databases.include" => Kind::List;
+        /// Databases never to visit; the default are those that managed services keep for themselves,
+        /// and a list of your own replaces it.
+        env("PG_EXPORTER_EXCLUDE_DATABASES")
+        pub exclude: Vec<String> = NOT_TO_BE_ENTERED.map(str::to_owned).to_vec(),
+            "databases.exclude" => Kind::List;
+    }
+
+    /// Deadlines and server-side timeouts.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Timeouts {
+        /// Limit for a TCP or Unix connection, per address of a host; wins over `connect_timeout` of
+        /// the DSN.
+        pub connect: Duration = seconds(3), CONNECT => TIMEOUT;
+        /// Limit for the TLS handshake, and again for the authentication.
+        pub handshake: Duration = seconds(3), "timeouts.handshake" => TIMEOUT;
+        /// `statement_timeout` of our queries; a second later the connection is given up.
+        pub statement: Duration = seconds(5), "timeouts.statement" => TIMEOUT;
+        /// `lock_timeout` of our queries; below `timeouts.statement`.
+        pub lock: Duration = 100 * MS, LOCK => TIMEOUT;
+    }
+
+    /// What the alert rules compare with; exported, so that nobody edits PromQL to change a
+    /// threshold. Times are in seconds, ratios from 0 to 1.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Objectives {
+        /// 95th percentile of query latency that the alerts hold each database to.
+        pub latency: f64 = 0.05, "objectives.latency" => SHORT;
+        /// For how long the longest-running statement of a database may run before it pages.
+        pub longest_query: f64 = 300.0, "objectives.longest_query" => SHORT;
+        /// For how long a client of a PgBouncer may wait for a server connection before it pages.
+        pub pooler_wait: f64 = 1.0, "objectives.pooler_wait" => SHORT;
+        /// Cache hit ratio that the alerts hold each database to.
+        pub cache_hit_ratio: f64 = 0.95, "objectives.cache_hit_ratio" => Kind::Ratio;
+        /// Share of scans by index that the alerts hold each table to.
+        pub index_scan_ratio: f64 = 0.9, "objectives.index_scan_ratio" => Kind::Ratio;
+        /// Share of calls that must end within 50 ms, for the alerts on burn rates.
+        pub latency_slo: f64 = 0.99, "objectives.latency_slo" => Kind::Ratio;
+        /// For how long a transaction, prepared or not, may stay open before it alerts.
+        pub oldest_transaction: f64 = 3600.0, "objectives.oldest_transaction" => LONG;
+        /// For how long a session may idle in a transaction before it alerts.
+        pub idle_in_transaction: f64 = 600.0, "objectives.idle_in_transaction" => LONG;
+        /// For how long a backend may wait for a lock before it alerts.
+        pub lock_wait: f64 = 60.0, "objectives.lock_wait" => LONG;
+        /// By how much a standby may lag behind before it alerts.
+        pub replication_lag: f64 = 300.0, "objectives.replication_lag" => LONG;
+        /// Bytes of WAL that a replication slot may hold back before it alerts.
+        pub slot_retained_bytes: f64 = 10.0 * GIGABYTE,
+            "objectives.slot_retained_bytes" => Kind::Bytes;
+        /// Bytes a second that the queries of a database may write to temporary files before it alerts.
+        pub temp_bytes_per_second: f64 = 10.0 * MEGABYTE,
+            "objectives.temp_bytes_per_second" => Kind::Bytes;
+    }
+
+    /// The machine that the server runs on, which SQL does not tell.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Host {
+        /// Memory of the machine that the server runs on; SQL does not tell it, and recommendations
+        /// that need it are silent without.
+        pub memory: Option<f64> = None, "host.memory" => Kind::Bytes;
+        /// Processors of the machine that the server runs on, likewise.
+        pub cpus: Option<u64> = None, "host.cpus" => Kind::Integer { min: 1, max: 4_096 };
+    }
+
+    /// Settings of the statements collector.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StatementSettings {
+        /// Statements with series of their own; the others are summed up as `other`.
+        pub top: usize = 100, "collectors.statements.top" => Kind::Integer { min: 0, max: 10_000 };
+        /// Whether `pg_statement_info` carries the normalised text of the statements.
+        pub include_text: bool = false, "collectors.statements.include_text" => Kind::Boolean;
+        /// Characters of text kept.
+        pub text_length: usize = 120,
+            "collectors.statements.text_length" => Kind::Integer { min: 1, max: 10_000 };
+        /// Pause between the two scans of one poll; below `timeouts.statement`.
+        pub scan_spacing: Duration = 10 * MS,
+            SCAN_SPACING => Kind::Duration { min: MS, max: seconds(10) };
+    }
+
+    /// What the collectors read.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Settings {
+        /// Window over which the cache hit and index scan ratios are taken.
+        pub ratio_window: Duration = seconds(300),
+            "ratio_window" => Kind::Duration { min: SECOND, max: seconds(7 * 86_400) };
+        /// Most series that one collector may publish for one database; a histogram counts one for
+        /// each bucket, `_sum` and `_count`.
+        pub series_limit: usize = 20_000,
+            "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
+        parts {
+            /// Deadlines and timeouts.
+            pub timeouts: Timeouts,
+            /// Thresholds for the rules.
+            pub objectives: Objectives,
+            /// The server's machine.
+            pub host: Host,
+            /// Statements collector.
+            pub statements: StatementSettings,
+            /// Partitions collector.
+            pub partitions: PartitionSettings,
+            /// Index collectors.
+            pub indexes: IndexSettings,
+        }
+        rest {
+            /// Queries whose plans `verify` looks at, in the order of the file.
+            pub queries: Vec<QueryRule>,
+            /// By collector name; every known collector has an entry.
+            pub collectors: BTreeMap<String, CollectorSetting>,
+        }
+    }
+
+    /// What each target of the file may have of its own.
+    #[derive(Debug, Clone)]
+    pub(super) struct PerTarget {
+        parts {
+            /// Which databases to visit.
+            pub databases: DatabaseFilter,
+            /// What the collectors read.
+            pub settings: Settings,
+        }
+    }
+
+    /// All of it.
+    #[derive(Debug, Clone)]
+    pub(super) struct General {
+        parts {
+            /// Where metrics are served.
+            pub web: Web,
+            /// The log.
+            pub log: Log,
+            /// What targets may have of their own.
+            pub each: PerTarget,
+        }
+    }
+
+    /// What a target's item in the file says of it, before its connection string is taken apart.
+    pub(super) struct TargetItem {
+        /// What the target is called: in `/metrics?target=NAME`, and as `instance` in `/targets`.
+        pub name: String = String::new(), "name" => Kind::Name;
+        /// Its connection string; what it leaves out comes from the `PG*` variables, the service file
+        /// and `.pgpass`.
+        pub dsn: Option<String> = None, "dsn" => Kind::Dsn;
+        /// File with the connection string, in place of `dsn`.
+        pub dsn_file: Option<String> = None, "dsn_file" => Kind::File;
+        /// File with the password, read again at every connect.
+        pub password_file: Option<String> = None, "password_file" => Kind::File;
+        /// What it is; told from the server's own answer if left out, and until it has answered taken
+        /// for PgBouncer where the database is `pgbouncer`.
+        pub kind: Option<TargetKind> = None, "kind" => TARGET_KINDS;
+    }
+}
+
+/// One collector as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorSetting {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// The interval, where the user set one.
+    pub interval: Option<Duration>,
+}
+
+impl Settings {
+    /// The documented defaults with an entry for each collector.
+    pub fn for_collectors(known: &[KnownCollector]) -> Self {
+        let setting =
+            |c: &KnownCollector| CollectorSetting { enabled: c.default_on, interval: None };
+        let collectors = known.iter().map(|c| (c.name.to_owned(), setting(c))).collect();
+        Self { collectors, ..Self::default() }
+    }
+}
+
+impl DatabaseFilter {
+    /// Whether a database is to be visited.
+    pub fn admits(&self, datname: &str) -> bool {
+        (self.include.is_empty() || self.include.iter().any(|d| d == datname))
+            && !self.exclude.iter().any(|d| d == datname)
+    }
+}
+
+impl PerTarget {
+    /// Its settings and those that every collector has.
+    pub(super) fn keys_with(known: &[KnownCollector]) -> Vec<Setting<Self>> {
+        let mut keys = Self::keys();
+        for collector in known {
+            let name = collector.name;
+            let key = |setting: &str, kind, default: String, help: String| Key {
+                path: format!("collectors.{name}.{setting}"),
+                kind,
+                default,
+                help,
+                aliases: &[],
+            };
+            let (on, sentence) =
+                (collector.default_on.to_string(), collector.help.trim_end_matches('.'));
+            let enabled =
+                key("enabled", Kind::Boolean, on, format!("Collector {name}: {sentence}."));
+            keys.push(Setting::by(enabled, move |each: &mut Self, value| {
+                let of = each.settings.collectors.get_mut(name);
+                of.is_some_and(|setting| value.put(&mut setting.enabled))
+            }));
+            let range = Kind::Duration { min: 100 * MS, max: DAY };
+            let default = super::duration::format(collector.interval);
+            let interval =
+                key("interval", range, default, format!("Interval of the {name} collector."));
+            keys.push(Setting::by(interval, move |each: &mut Self, value| {
+                let of = each.settings.collectors.get_mut(name);
+                of.is_some_and(|setting| value.put(&mut setting.interval))
+            }));
+        }
+        keys
+    }
+}
+
+impl General {
+    /// Its settings and those that every collector has.
+    pub(super) fn keys_with(known: &[KnownCollector]) -> Vec<Setting<Self>> {
+        let web = Web::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.web));
+        let log = Log::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.log));
+        let each = PerTarget::keys_with(known);
+        let each = each.into_iter().map(|key| key.of(|all: &mut Self| &mut all.each));
+        web.chain(log).chain(each).collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! The one table of what may be set: the keys of the settings, and the lists of the file with theirs.
+//!
+//! Must not: hold a setting of its own, or know where a value came from.
+
+use super::KnownCollector;
+use super::index_rules::IndexRule;
+use super::rules::{PartitionRule, QueryRule};
+use super::schema::{Key, Keyed, Kind, List, Setting};
+use super::settings::{General, PerTarget, TargetItem};
+
+/// The connection string, which becomes a target rather than a setting.
+pub(super) const DSN: &str = "dsn";
+
+/// Servers and poolers with pages of their own.
+pub const TARGETS: &str = "targets";
+
+/// Rules for partitioned tables.
+pub const PARTITIONS: &str = "partitions";
+
+/// Indexes that must be there.
+pub const INDEXES: &str = "indexes";
+
+/// Queries whose plans `pgrunway verify` holds to few partitions.
+pub const QUERIES: &str = "verify.queries";
+
+/// All settings, the general ones first, then those of each collector.
+pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
+    let dsn = Key {
+        path: DSN.to_owned(),
+        kind: Kind::Dsn,
+        default: String::new(),
+        help: "Connection string of the server: a URI or keyword=value pairs, as libpq reads them; other \
+               users of the machine can read it on a command line."
+            .to_owned(),
+        aliases: &["DATA_SOURCE_NAME"],
+    };
+    std::iter::once(dsn).chain(bare(General::keys_with(known))).collect()
+}
+
+/// All lists of the file.
+pub fn lists(known: &[KnownCollector]) -> Vec<List> {
+    let begins = "- table: schema.table";
+    let target = bare(TargetItem::keys()).chain(bare(PerTarget::keys_with(known))).collect();
+    vec![
+        List { name: TARGETS, begins: "- name: shop", keys: target },
+        List { name: PARTITIONS, begins, keys: bare(PartitionRule::keys()).collect() },
+        List { name: INDEXES, begins, keys: bare(IndexRule::keys()).collect() },
+        List { name: QUERIES, begins: "- name: NAME", keys: bare(QueryRule::keys()).collect() },
+    ]
+}
+
+fn bare<T>(settings: Vec<Setting<T>>) -> impl Iterator<Item = Key> {
+    settings.into_iter().map(|setting| setting.key)
+}
