@@ -17,5 +17,6 @@ pub mod logging;
 pub mod metric;
 pub mod pg;
 pub mod poller;
+pub mod remedy;
 pub mod render;
 pub mod snapshot;

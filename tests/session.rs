@@ -92,7 +92,7 @@ async fn names_are_quoted_where_the_server_quotes_them() {
     for row in rows {
         let (word, quoted): (String, String) = (row.get(0), row.get(1));
         // A later version may have more key words than this server.
-        let ours = pgrunway::pg::quote::ident(&word);
+        let ours = pgrunway::remedy::quote::ident(&word);
         assert!(
             ours == quoted || (quoted == word && ours == format!("\"{word}\"")),
             "{word}: {ours}"

@@ -7,7 +7,6 @@ pub mod check;
 mod checks;
 mod init;
 mod report;
-mod sql;
 
 use std::collections::BTreeSet;
 use std::io::Write;

@@ -22,7 +22,7 @@ use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
-use crate::pg::quote::relation;
+use crate::remedy::quote::relation;
 
 static ACTIVE: Metric = Metric::gauge(
     "pg_database_recommendation_active",

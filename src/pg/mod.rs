@@ -5,7 +5,6 @@
 mod admin;
 mod bench;
 mod password;
-pub mod quote;
 mod row;
 mod server;
 mod session;

@@ -9,7 +9,7 @@ use crate::cmd::trading::fill::TIMEOUTS;
 use crate::config::Connect;
 use crate::error::ConnectError;
 use crate::pg::Admin;
-use crate::pg::quote::ident;
+use crate::remedy::quote::ident;
 
 /// The comment of a database that we made.
 pub const MARK: &str = "made by pgrunway load, which may write here";

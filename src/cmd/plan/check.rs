@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use super::print::Page;
 use crate::derive::partition::plan::Creation;
-use crate::pg::quote::literal;
+use crate::remedy::quote::literal;
 
 /// Parent, partition and bound of everything that is created, for VALUES.
 fn rows(page: &Page<'_>, parent: &str, creations: &[Creation], found: &mut Vec<String>) {

@@ -13,7 +13,7 @@ use super::{check, retire};
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension, Retirement};
 use crate::pg::Server;
-use crate::pg::quote::literal;
+use crate::remedy::quote::literal;
 
 /// Everything that goes on the page.
 pub(super) struct Page<'a> {

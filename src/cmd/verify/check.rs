@@ -8,11 +8,11 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::OnceCell;
 
 use super::checks::indexes::Book;
-use super::sql;
 use crate::config::suggest;
 use crate::error::{CollectError, ConfigError};
 use crate::metric::Family;
 use crate::pg::Session;
+use crate::remedy::text::tame;
 
 /// How much a finding matters. The order is that of their weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,7 +134,7 @@ pub struct Finding {
 impl Finding {
     /// Adds SQL that mends it.
     pub fn mend(mut self, statement: impl AsRef<str>) -> Self {
-        self.mend.push(sql::tame(statement.as_ref()));
+        self.mend.push(tame(statement.as_ref()));
         self
     }
 

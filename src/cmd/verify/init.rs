@@ -5,13 +5,13 @@
 use std::fmt::Write;
 
 use super::checks::counted;
-use super::sql::one_line;
 use super::visited;
 use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;
 use crate::config::Config;
 use crate::metric::{Sink, Value};
 use crate::pg::{Clock, Session};
+use crate::remedy::text::one_line;
 
 /// Indexes of tables that are no partitions, with the statement that creates each.
 const INDEXES: &str = "\

@@ -12,7 +12,7 @@ use crate::config::IndexRule;
 use crate::derive::index::Table;
 use crate::error::CollectError;
 use crate::pg::Query;
-use crate::pg::quote::ident;
+use crate::remedy::quote::ident;
 
 /// Names of relations by oid.
 pub(super) struct Names(HashMap<i64, Name>);

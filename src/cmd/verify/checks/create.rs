@@ -2,7 +2,7 @@
 //!
 //! Must not: ask a server, or change what comes after the table's name.
 
-use crate::pg::quote::ident;
+use crate::remedy::quote::ident;
 
 /// `NAMEDATALEN` less its NUL.
 pub(super) const NAME_MAX: usize = 63;

@@ -13,7 +13,7 @@ use crate::collectors::partitions::Partitions;
 use crate::derive::recommend::seconds;
 use crate::error::CollectError;
 use crate::metric::{Family, Sink, Value};
-use crate::pg::quote::ident;
+use crate::remedy::quote::ident;
 
 const LOCKS: &str = "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
                 ACCESS SHARE for a moment on the table";

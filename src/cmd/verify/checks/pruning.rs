@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
 use super::{constraints, counted, sorted};
 use crate::error::CollectError;
-use crate::pg::quote::ident;
 use crate::pg::{Query, Row};
+use crate::remedy::quote::ident;
 
 static PRUNING: Check = Check {
     id: "partition.pruning",

@@ -4,8 +4,8 @@
 
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use crate::error::CollectError;
-use crate::pg::quote::{ident, literal};
 use crate::pg::{Query, Row};
+use crate::remedy::quote::{ident, literal};
 
 const LOCKS: &str = "none";
 

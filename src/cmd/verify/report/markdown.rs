@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use super::super::Run;
 use super::super::check::{Finding, Outcome, Status};
-use super::super::sql::{one_line, printable};
 use super::{counts, verdict};
+use crate::remedy::text::{one_line, printable};
 
 /// Text in which nothing has a meaning to Markdown or HTML.
 fn plain(text: &str) -> String {

@@ -5,15 +5,9 @@
 use std::fmt::Write;
 
 use super::super::Run;
-use super::super::sql::one_line;
 use super::counts;
-
-/// A database's name inside the quotes of a connection string inside those of psql.
-fn connect(datname: &str) -> String {
-    let value = datname.replace('\\', "\\\\").replace('\'', "\\'");
-    let argument = format!("dbname='{value}'").replace('"', "\"\"");
-    format!("\\connect -reuse-previous=on \"{argument}\"")
-}
+use crate::remedy::Script;
+use crate::remedy::text::one_line;
 
 pub(super) fn render(run: &Run) -> String {
     let mut out = format!(
@@ -30,7 +24,7 @@ pub(super) fn render(run: &Run) -> String {
             if !finding.mend.is_empty() && at != Some(datname) {
                 // Control characters would end the line.
                 let name = if one_line(datname) == datname {
-                    connect(datname)
+                    Script::connect(datname)
                 } else {
                     format!("-- Connect to {} by hand.\n\\quit", one_line(datname))
                 };
@@ -57,18 +51,4 @@ pub(super) fn render(run: &Run) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::connect;
-
-    #[test]
-    fn names_of_databases_are_quoted_twice() {
-        assert_eq!(connect("shop"), "\\connect -reuse-previous=on \"dbname='shop'\"");
-        assert_eq!(
-            connect("a'b\"c\\d"),
-            "\\connect -reuse-previous=on \"dbname='a\\'b\"\"c\\\\d'\""
-        );
-    }
 }

@@ -4,8 +4,8 @@
 
 use super::super::Run;
 use super::super::check::{Finding, Outcome, Severity, Status};
-use super::super::sql::{one_line, printable};
 use super::{counts, verdict};
+use crate::remedy::text::{one_line, printable};
 
 const RED: &str = "31;1";
 const YELLOW: &str = "33;1";

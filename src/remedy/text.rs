@@ -1,16 +1,17 @@
-//! SQL as text: what a terminal may get to see of it.
+//! Text of a server's on a terminal: in SQL it stays what it is and can be run, elsewhere it shows.
 //!
 //! Must not: let a control character of a name through to a terminal.
 
 /// Whether a character may move the cursor, hide what follows or turn it around.
-fn hazardous(c: char) -> bool {
+pub(super) fn hazardous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
                        | '\u{feff}')
 }
 
-/// A statement whose quoted names are rewritten as `U&"..."` where they hold control characters, so
-/// that it can be printed and still be run. Everything else stays.
+/// A statement whose quoted names are rewritten as `U&"..."`, and its strings as `E'...'`, where they hold
+/// control characters, so that it can be printed and still be run. Everything else stays; so does the end
+/// of a line in a string.
 pub fn tame(sql: &str) -> String {
     if !sql.chars().any(hazardous) {
         return sql.to_owned();
@@ -41,6 +42,18 @@ pub fn tame(sql: &str) -> String {
                     c => out.push(c),
                 }
             }
+        } else if quote == '\'' && token.chars().any(unseen) {
+            let escaped = out.ends_with(['e', 'E']);
+            if !escaped {
+                out.push_str(if out.ends_with(|c: char| c.is_alphanumeric()) { " E" } else { "E" });
+            }
+            for c in token.chars() {
+                match c {
+                    '\\' if !escaped => out.push_str("\\\\"),
+                    c if unseen(c) => escape(&mut out, c),
+                    c => out.push(c),
+                }
+            }
         } else {
             out.push_str(token);
         }
@@ -48,6 +61,16 @@ pub fn tame(sql: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// What is hazardous inside a string, which may span lines.
+fn unseen(c: char) -> bool {
+    hazardous(c) && c != '\n'
+}
+
+/// As an `E'...'` takes it.
+pub(super) fn escape(out: &mut String, c: char) {
+    out.push_str(&format!("\\u{:04X}", u32::from(c)));
 }
 
 /// Where a quoted token that begins `text` ends; a doubled quote does not end it.
@@ -87,7 +110,7 @@ pub fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pg::quote::ident;
+    use crate::remedy::quote::ident;
     use proptest::prelude::*;
 
     #[test]
@@ -99,6 +122,8 @@ mod tests {
             ("SELECT 'a\"b', \"x\u{202e}y\"", "SELECT 'a\"b', U&\"x\\202Ey\""),
             ("-- it's \"one\nDROP \"x\ty\"", "-- it's \"one\nDROP U&\"x\\0009y\""),
             ("a - 'b\n'", "a - 'b\n'"),
+            ("a = 'b\\\u{1b}'", "a = E'b\\\\\\u001B'"),
+            ("a = E'b\\\\\u{1b}'", "a = E'b\\\\\\u001B'"),
         ] {
             assert_eq!(tame(sql), want);
         }

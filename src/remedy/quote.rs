@@ -1,6 +1,9 @@
 //! Names and texts as SQL takes them, where no server is asked to quote them.
 //!
-//! Must not: leave a name bare that any supported version would read as a key word.
+//! Must not: leave a name bare that any supported version would read as a key word, or a control character
+//! where a terminal would obey it.
+
+use super::text::{escape, hazardous};
 
 /// Key words that quote_ident() puts in quotes: those of `pg_get_keywords()` of PostgreSQL 18 that are not
 /// "unreserved", among them all of earlier versions. Sorted.
@@ -171,21 +174,53 @@ const KEYWORDS: &[&str] = &[
     "xmltable",
 ];
 
-/// A string literal.
+/// A string literal, in one line.
 pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if !text.contains(|c: char| c == '\\' || hazardous(c)) {
+        return format!("'{quoted}'");
+    }
     // Backslashes mean themselves whatever standard_conforming_strings says.
-    let escape = if text.contains('\\') { " E" } else { "" };
-    format!("{escape}'{}'", text.replace('\'', "''").replace('\\', "\\\\"))
+    let mut out = " E'".to_owned();
+    for c in quoted.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            c if hazardous(c) => escape(&mut out, c),
+            c => out.push(c),
+        }
+    }
+    out + "'"
 }
 
-/// An identifier, in quotes where it needs them.
+/// An identifier, in quotes where it needs them: `U&"..."` where it holds control characters, which is not
+/// what `to_regclass()` reads; [`regclass`] is.
 pub fn ident(name: &str) -> String {
     let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if start && name.bytes().all(plain) && KEYWORDS.binary_search(&name).is_err() {
         return name.to_owned();
     }
+    if !name.contains(hazardous) {
+        return double(name);
+    }
+    let mut out = "U&\"".to_owned();
+    for c in name.replace('"', "\"\"").chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            c if hazardous(c) => out.push_str(&format!("\\{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+fn double(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A literal that `to_regclass()` takes for this relation.
+pub fn regclass(schema: &str, name: &str) -> String {
+    literal(&format!("{}.{}", double(schema), double(name)))
 }
 
 /// `schema.relation`, each in quotes where it needs them.
@@ -201,7 +236,10 @@ mod tests {
     fn quotes() {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\b"), " E'a\\\\b'");
+        assert_eq!(literal("a\n\u{1b}"), " E'a\\u000A\\u001B'");
         assert_eq!(ident("a\"b"), "\"a\"\"b\"");
+        assert_eq!(ident("a\\\u{1b}\"b"), "U&\"a\\\\\\001B\"\"b\"");
+        assert_eq!(regclass("public", "a\"\u{1b}"), " E'\"public\".\"a\"\"\\u001B\"'");
         for (name, want) in [
             ("user", "\"user\""),
             ("order", "\"order\""),
