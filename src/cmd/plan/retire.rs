@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use super::DAY;
 use super::print::{Page, instant, remark};
 use crate::derive::partition::Bound;
-use crate::pg::quote::literal;
+use crate::remedy::quote::literal;
 
 pub(super) fn write(out: &mut String, page: &Page<'_>, days: u16) -> fmt::Result {
     let before = instant(page.catalogue.now - i128::from(days) * DAY);
