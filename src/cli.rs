@@ -120,9 +120,10 @@ pub struct PlanArgs {
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
 
-    /// Print also what detaches and drops the partitions that ended this many days ago or earlier
-    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=36_500))]
-    pub retire: Option<u16>,
+    /// Print also what detaches and drops the partitions of which every row is this old: days, or a
+    /// duration such as 47h
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub retire: Option<Duration>,
 }
 
 /// Options of `report`.
@@ -361,6 +362,16 @@ fn over(text: &str) -> Result<Duration, String> {
     let value = duration::parse(text).map_err(|e| format!("it {e}"))?;
     let (min, max) = (Duration::from_millis(100), Duration::from_secs(3_600));
     if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 100ms to 1h".into()) }
+}
+
+/// Days, or a duration.
+fn age(text: &str) -> Result<Duration, String> {
+    let value = match text.parse::<u32>() {
+        Ok(days) => Duration::from_secs(86_400 * u64::from(days)),
+        Err(_) => duration::parse(text).map_err(|e| format!("it {e}"))?,
+    };
+    let (min, max) = (Duration::from_secs(60), Duration::from_secs(86_400 * 36_500));
+    if (min..=max).contains(&value) { Ok(value) } else { Err("choose from 1m to 36500d".into()) }
 }
 
 /// Whole days.

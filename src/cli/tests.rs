@@ -95,7 +95,7 @@ fn subcommands_have_their_options() {
         table: "public.trades".to_owned(),
         days: 30,
         database: Some("shop".to_owned()),
-        retire: Some(90),
+        retire: Some(Duration::from_secs(90 * 86_400)),
     };
     assert_eq!(plan.command, Command::Plan(expected));
     let bench = |line| match run(line).unwrap().command {
@@ -126,7 +126,8 @@ fn a_wrong_command_line_ends_with_2_and_names_the_nearest() {
         ("bench q.sql --set work_mem", "NAME=VALUE"),
         ("bench q.sql --percentile 0", "above 0"),
         ("plan trades --days 0", "1..=3660"),
-        ("plan trades --days 30 --retire 0", "1..=36500"),
+        ("plan trades --days 30 --retire 0", "1m to 36500d"),
+        ("plan trades --days 30 --retire 30x", "unknown unit"),
         ("demo --rate -1", "unexpected argument '-1'"),
         ("demo --rate=NaN", "0.1 to 10000"),
         ("demo --port 70000", "70000"),

@@ -10,14 +10,17 @@ mod retire;
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use jiff::tz::TimeZone;
 
 use crate::collectors::partitions::Zone;
 use crate::config::{Config, suggest};
-use crate::derive::partition::plan::{Creation, Name, Obstacle, extend, retire};
+use crate::derive::partition::plan::{Creation, Name, Obstacle, extend};
 use crate::derive::partition::{Level, Moment, Reason, Strategy, Unit};
 use crate::pg::{Clock, Session};
+use crate::remedy::retire::Retire;
 use catalogue::{Catalogue, Known};
 
 const DAY: i128 = 86_400_000_000;
@@ -33,8 +36,8 @@ pub struct Wanted {
     pub database: Option<String>,
     /// Days from now until which rows must be accepted.
     pub days: u16,
-    /// Age in days from which partitions are to go.
-    pub retire: Option<u16>,
+    /// The age from which on partitions are to go: every row of theirs is as old.
+    pub retire: Option<Duration>,
 }
 
 /// Writes the SQL to `out`.
@@ -53,16 +56,22 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
     Ok(())
 }
 
-/// The SQL, made in a session with the table's database; [`Wanted::database`] is not looked at.
-///
-/// # Errors
-/// As [`run`], but for the session.
-pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
+/// A table with what is known of it and its writers.
+struct Opened {
+    known: Known,
+    catalogue: Catalogue,
+    /// The configured zone of its local times first, then the server's; as far as they are known here.
+    zones: Vec<TimeZone>,
+    configured: bool,
+}
+
+/// Finds a table and reads its tree.
+async fn open(session: &Session, typed: &str) -> anyhow::Result<Opened> {
     let server = session.server();
     let known = catalogue::partitioned(session).await?;
-    let table = match find(&wanted.table, &known) {
+    let table = match find(typed, &known) {
         Ok(table) => table,
-        Err(problem) => match catalogue::relation(session, &spellings(&wanted.table)).await? {
+        Err(problem) => match catalogue::relation(session, &spellings(typed)).await? {
             Some(name) => bail!("{name} in database {} is no partitioned table", server.datname),
             None => bail!("{problem} in database {}", server.datname),
         },
@@ -74,26 +83,55 @@ pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String
     let rule = partitions.rule(&server.datname, &table.schema, &table.table);
     let unit = rule.and_then(|rule| Unit::from_word(rule.unit.as_deref()?));
     let catalogue = Catalogue::read(session, table.oid, unit).await?;
+    let find = |name| match Zone::find([name]) {
+        Zone::Known(zone) => Some(zone),
+        Zone::Unknown => None,
+    };
     let configured = rule.and_then(|rule| rule.zone.as_deref()).or(partitions.zone.as_deref());
-    let names = [configured, Some(server.timezone.as_str())];
-    let zones: Vec<_> = names
-        .into_iter()
-        .flatten()
-        .filter_map(|name| match Zone::find([name]) {
-            Zone::Known(zone) => Some(zone),
-            Zone::Unknown => None,
-        })
-        .collect();
-    let writer = zones.first().cloned().unwrap_or(jiff::tz::TimeZone::UTC);
-    let tree = catalogue.tree(&writer, &zones);
+    let configured = configured.and_then(find);
+    let zones = configured.iter().cloned().chain(find(server.timezone.as_str())).collect();
+    Ok(Opened { known: table.clone(), catalogue, zones, configured: configured.is_some() })
+}
+
+impl Opened {
+    fn writer(&self) -> TimeZone {
+        self.zones.first().cloned().unwrap_or(TimeZone::UTC)
+    }
+
+    async fn retirement(&self, session: &Session, age: Duration) -> anyhow::Result<Retire> {
+        let writer = self.writer();
+        let tree = self.catalogue.tree(&writer, &self.zones);
+        let configured = self.zones.first().filter(|_| self.configured);
+        retire::plan(session, &self.catalogue, tree, configured, age).await
+    }
+}
+
+/// What takes off and drops the partitions of a table whose every row is `age` old or older.
+///
+/// # Errors
+/// No such table, with the nearest name; the catalogue cannot be read.
+pub async fn retirement(session: &Session, table: &str, age: Duration) -> anyhow::Result<Retire> {
+    open(session, table).await?.retirement(session, age).await
+}
+
+/// The SQL, made in a session with the table's database; [`Wanted::database`] is not looked at.
+///
+/// # Errors
+/// As [`run`], but for the session.
+pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
+    let opened = open(session, &wanted.table).await?;
+    let catalogue = &opened.catalogue;
+    let writer = opened.writer();
+    let tree = catalogue.tree(&writer, &opened.zones);
     let until = catalogue.now + i128::from(wanted.days) * DAY;
 
-    let before = wanted.retire.map(|days| catalogue.now - i128::from(days) * DAY);
+    let micros = |age: Duration| i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
+    let before = wanted.retire.map(|age| catalogue.now - micros(age));
     let mut taken = catalogue.names();
     let mut tries = 0;
     let extensions = loop {
         let extensions = extend(tree, catalogue.now, until, before, taken.clone())
-            .map_err(|e| anyhow::anyhow!("{}", explain(&e, &catalogue, &table.display())))?;
+            .map_err(|e| anyhow::anyhow!("{}", explain(&e, catalogue, &opened.known.display())))?;
         let mut names = HashSet::new();
         extensions.iter().for_each(|e| collect(&e.creations, &mut names));
         let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
@@ -106,20 +144,21 @@ pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String
         }
         taken.extend(clash);
     };
-    let retirements = before.map_or_else(Vec::new, |before| retire(tree, before));
-    let sizes = catalogue.sizes(session, &retirements).await;
     let page = print::Page {
-        server,
-        catalogue: &catalogue,
+        server: session.server(),
+        catalogue,
         writer: &writer,
-        zone_known: !zones.is_empty(),
+        zone_known: !opened.zones.is_empty(),
         wanted,
         until,
         extensions: &extensions,
-        retirements: &retirements,
-        sizes: &sizes,
     };
-    page.text().context("a name or a bound could not be written")
+    let mut text = page.text().context("a name or a bound could not be written")?;
+    if let Some(age) = wanted.retire {
+        let retire = opened.retirement(session, age).await?;
+        text.push_str(&format!("\n{}", retire.script()));
+    }
+    Ok(text)
 }
 
 fn collect(creations: &[Creation], names: &mut HashSet<Name>) {

@@ -7,6 +7,7 @@
 //! Must not: read a clock, a server or a file, or take SQL or a command as text from elsewhere.
 
 pub mod quote;
+pub mod retire;
 mod script;
 mod shell;
 mod sql;

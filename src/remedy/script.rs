@@ -55,6 +55,8 @@ pub enum Step {
     Gset(Sql),
     /// Steps for where a variable of psql's (by a name from the source) holds true.
     If(&'static str, Vec<Step>),
+    /// Steps after which it goes on whatever came of them; a later one says whether all is well.
+    Try(Vec<Step>),
     /// PL/pgSQL from a template, run by DO.
     Block(Sql),
 }
@@ -173,6 +175,11 @@ fn step(out: &mut String, step_: &Step, depth: usize) {
             out.push_str(&format!("\\if :{variable}\n"));
             steps.iter().for_each(|s| step(out, s, depth + 1));
             out.push_str("\\endif\n");
+        }
+        Step::Try(steps) => {
+            out.push_str("\\set ON_ERROR_STOP off\n");
+            steps.iter().for_each(|s| step(out, s, depth + 1));
+            out.push_str("\\set ON_ERROR_STOP on\n");
         }
         Step::Block(sql) => {
             let tag = tag(sql.as_str());

@@ -2,16 +2,15 @@
 //!
 //! Must not: print what cannot be run twice, or put a statement into a transaction that refuses one.
 
-use std::collections::HashMap;
 use std::fmt::{self, Write};
 
 use jiff::tz::TimeZone;
 
 use super::Wanted;
 use super::catalogue::{Catalogue, Relation};
-use super::{check, retire};
+use super::check;
 use crate::derive::partition::plan::rhythm::local;
-use crate::derive::partition::plan::{Creation, Extension, Retirement};
+use crate::derive::partition::plan::{Creation, Extension};
 use crate::pg::Server;
 use crate::remedy::quote::literal;
 
@@ -26,9 +25,6 @@ pub(super) struct Page<'a> {
     /// Microseconds since 1970.
     pub(super) until: i128,
     pub(super) extensions: &'a [Extension],
-    pub(super) retirements: &'a [Retirement],
-    /// By OID.
-    pub(super) sizes: &'a HashMap<i64, String>,
 }
 
 /// Microseconds since 1970 for people, in UTC to the second.
@@ -41,7 +37,7 @@ pub(super) fn instant(micros: i128) -> String {
 }
 
 /// In a comment a name must not begin a line of its own.
-pub(super) fn remark(text: &str) -> String {
+fn remark(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
@@ -55,9 +51,6 @@ impl Page<'_> {
         check::write(&mut out, self)?;
         if self.extensions.is_empty() {
             writeln!(out, "\n-- Nothing to create: the partitions last until then.")?;
-        }
-        if let Some(days) = self.wanted.retire {
-            retire::write(&mut out, self, days)?;
         }
         Ok(out)
     }

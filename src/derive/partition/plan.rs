@@ -8,6 +8,7 @@
 
 mod axis;
 pub mod naming;
+mod retire;
 pub mod rhythm;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use super::moment::{Moment, Span, union};
 use super::tree::{Child, Level, Reason, assess};
 use axis::Axis;
 use naming::{Pattern, Slot};
+pub use retire::{Grain, KeyForm, retire};
 use rhythm::Rhythm;
 
 /// More partitions than this are nobody's intention.
@@ -165,37 +167,6 @@ fn adopt(levels: &mut Vec<Level>, old: &[Level], parent: usize, creations: &[Cre
         }
         if let Some(parent) = levels.get_mut(parent) {
             parent.children.push(new);
-        }
-    }
-}
-
-/// The partitions that end at `before` (microseconds since 1970) or earlier, each at the highest
-/// level that allows it, by time.
-pub fn retire(tree: Tree<'_>, before: i128) -> Vec<Retirement> {
-    let mut found = Vec::new();
-    old(tree, tree.root, before, &mut found);
-    found.sort_by_key(|(to, level, child)| (*to, *level, *child));
-    found.into_iter().map(|(_, level, child)| Retirement { level, child }).collect()
-}
-
-fn old(tree: Tree<'_>, index: usize, before: i128, found: &mut Vec<(i128, usize, usize)>) {
-    let Some(level) = tree.levels.get(index) else { return };
-    let axis = Axis::of(level, tree.writer);
-    for (child, partition) in level.children.iter().enumerate() {
-        let spans = axis.as_ref().map(|a| a.spans(partition)).unwrap_or_default();
-        let whole = spans.first().zip(spans.last());
-        let span = axis
-            .as_ref()
-            .zip(whole)
-            .map(|(axis, (first, last))| axis.instants(Span { from: first.from, to: last.to }));
-        match span {
-            Some(Span { to: Moment::At(to), .. }) if to <= before => found.push((to, index, child)),
-            Some(Span { from: Moment::At(from), .. }) if from >= before => {}
-            _ => {
-                if let Some(below) = partition.level {
-                    old(tree, below, before, found);
-                }
-            }
         }
     }
 }

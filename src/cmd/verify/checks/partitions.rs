@@ -112,7 +112,6 @@ async fn planned(
     finding: Finding,
     (schema, table): (&str, &str),
     days: f64,
-    retire: Option<f64>,
 ) -> Finding {
     #[expect(
         clippy::cast_possible_truncation,
@@ -124,12 +123,48 @@ async fn planned(
         table: format!("{}.{}", ident(schema), ident(table)),
         database: None,
         days: whole(days, 3_660.0),
-        retire: retire.map(|days| whole(days, 36_500.0)),
+        retire: None,
     };
     match plan::script(cx.session, &wanted).await {
         // What it sets for itself must not meet what is run after it.
         Ok(script) => {
             finding.mend(script).mend("RESET lock_timeout;").mend("RESET default_tablespace;")
+        }
+        Err(e) => finding.caution(format!("No SQL: {e:#}.")),
+    }
+}
+
+/// What removes the partitions that are `age` seconds old or older, or why nothing does.
+async fn retired(
+    cx: &Context<'_>,
+    finding: Finding,
+    (schema, table): (&str, &str),
+    age: f64,
+) -> Finding {
+    // Up to the next millisecond: nothing younger goes.
+    let Ok(age) = std::time::Duration::try_from_secs_f64((age * 1_000.0).ceil() / 1_000.0) else {
+        return finding.caution("No SQL: max_age is no length of time.");
+    };
+    // As SQL reads names, whatever they hold.
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let table = format!("{}.{}", quoted(schema), quoted(table));
+    match plan::retirement(cx.session, &table, age).await {
+        Ok(retire) if retire.partitions.is_empty() => {
+            let why: Vec<String> = retire
+                .spared
+                .iter()
+                .map(|(relation, why)| format!("{} stays, because {why}", relation.display()))
+                .chain(retire.notes)
+                .collect();
+            let why = if why.is_empty() {
+                "no partition is old as a whole".into()
+            } else {
+                why.join("; ")
+            };
+            finding.caution(format!("No SQL: {why}."))
+        }
+        Ok(retire) => {
+            finding.mend(retire.script().to_string()).deletes("Archive first what must be kept.")
         }
         Err(e) => finding.caution(format!("No SQL: {e:#}.")),
     }
@@ -185,7 +220,7 @@ async fn runway(cx: &Context<'_>) -> Result<Found, CollectError> {
             _ => format!("lasts {}, must last {}", seconds(*runway), seconds(needed)),
         };
         let finding = RUNWAY.finding(format!("{}.{}", name.0, name.1), found);
-        findings.push(planned(cx, finding, *name, days(needed), None).await);
+        findings.push(planned(cx, finding, *name, days(needed)).await);
     }
     let blind: Vec<String> = supported
         .iter()
@@ -224,7 +259,7 @@ async fn gap(cx: &Context<'_>) -> Result<Found, CollectError> {
         // Up to where coverage begins again, and what it must have anyway.
         let ahead = at(&runways) + (to - from.max(1.0)).max(0.0);
         let ahead = if from == 0.0 { at(&required) } else { ahead.max(at(&required)) };
-        findings.push(planned(cx, finding, *name, days(ahead), None).await);
+        findings.push(planned(cx, finding, *name, days(ahead)).await);
     }
     Ok(Found::new(counted(gaps.len(), "table", "looked at"), sorted(findings)))
 }
@@ -264,7 +299,7 @@ async fn default_rows(cx: &Context<'_>) -> Result<Found, CollectError> {
         let found = format!("about {} rows in its DEFAULT", thousands(*rows));
         let finding = DEFAULT_ROWS.finding(format!("{}.{}", name.0, name.1), found);
         let needed = required.get(name).map_or(0.0, |(value, _)| *value);
-        let planned = planned(cx, finding.clone(), *name, days(needed), None).await;
+        let planned = planned(cx, finding.clone(), *name, days(needed)).await;
         let moves = planned.mend.iter().any(|script| script.contains("WITH moved AS"));
         let mut tables = Vec::new();
         for row in &defaults {
@@ -306,14 +341,10 @@ async fn retention(cx: &Context<'_>) -> Result<Found, CollectError> {
     let mut findings = Vec::new();
     for (name, (over, _)) in ages.iter().filter(|(_, (over, _))| *over > 0.0) {
         let rule = rules.rule(cx.datname(), name.0, name.1);
-        let age = rule.and_then(|rule| rule.max_age).unwrap_or(0.0) / 86_400.0;
+        let age = rule.and_then(|rule| rule.max_age).unwrap_or(0.0);
         let found = format!("keeps data for {} longer than max_age", seconds(*over));
         let finding = RETENTION.finding(format!("{}.{}", name.0, name.1), found);
-        let finding = planned(cx, finding, *name, 1.0, Some(age.floor())).await;
-        findings.push(match finding.caution {
-            None => finding.deletes("Archive first what must be kept."),
-            Some(_) => finding,
-        });
+        findings.push(retired(cx, finding, *name, age).await);
     }
     Ok(Found::new(counted(ages.len(), "table", "with a max_age"), sorted(findings)))
 }

@@ -150,10 +150,6 @@ fn nothing_is_created_that_would_have_to_go() {
         ]
     );
     assert_eq!(fixture.extend(1).unwrap()[0].creations.len(), 21);
-    let old = retire(fixture.tree(), NOW - 600 * DAY);
-    assert_eq!(old, [Retirement { level: 0, child: 0 }, Retirement { level: 0, child: 1 }]);
-    // 2025-02-28 12:00: the second one lasts half a day longer.
-    assert_eq!(retire(fixture.tree(), NOW - 632 * DAY), [Retirement { level: 0, child: 0 }]);
 }
 
 #[test]
