@@ -112,9 +112,10 @@ pub struct PlanArgs {
     #[arg(value_name = "TABLE")]
     pub table: String,
 
-    /// Days from now until which rows must be accepted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=3660))]
-    pub days: u16,
+    /// Days from now until which rows must be accepted; may be left out with --retire
+    #[arg(long, value_name = "N", required_unless_present = "retire",
+          value_parser = clap::value_parser!(u16).range(1..=3660))]
+    pub days: Option<u16>,
 
     /// The table's database, in place of the one that the exporter connects to
     #[arg(long, value_name = "NAME")]

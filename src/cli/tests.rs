@@ -93,7 +93,7 @@ fn subcommands_have_their_options() {
     let plan = run("plan public.trades --days 30 --database shop --retire=90").unwrap();
     let expected = PlanArgs {
         table: "public.trades".to_owned(),
-        days: 30,
+        days: Some(30),
         database: Some("shop".to_owned()),
         retire: Some(Duration::from_secs(90 * 86_400)),
     };

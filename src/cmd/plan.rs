@@ -34,8 +34,8 @@ pub struct Wanted {
     pub table: String,
     /// Its database; the exporter's own if not given.
     pub database: Option<String>,
-    /// Days from now until which rows must be accepted.
-    pub days: u16,
+    /// Days from now until which rows must be accepted; none where only old partitions are to go.
+    pub days: Option<u16>,
     /// The age from which on partitions are to go: every row of theirs is as old.
     pub retire: Option<Duration>,
 }
@@ -120,45 +120,65 @@ pub async fn retirement(session: &Session, table: &str, age: Duration) -> anyhow
 /// As [`run`], but for the session.
 pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
     let opened = open(session, &wanted.table).await?;
-    let catalogue = &opened.catalogue;
-    let writer = opened.writer();
-    let tree = catalogue.tree(&writer, &opened.zones);
-    let until = catalogue.now + i128::from(wanted.days) * DAY;
-
-    let micros = |age: Duration| i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
-    let before = wanted.retire.map(|age| catalogue.now - micros(age));
-    let mut taken = catalogue.names();
-    let mut tries = 0;
-    let extensions = loop {
-        let extensions = extend(tree, catalogue.now, until, before, taken.clone())
-            .map_err(|e| anyhow::anyhow!("{}", explain(&e, catalogue, &opened.known.display())))?;
-        let mut names = HashSet::new();
-        extensions.iter().for_each(|e| collect(&e.creations, &mut names));
-        let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
-        if clash.is_empty() {
-            break extensions;
-        }
-        tries += 1;
-        if tries == TRIES {
-            bail!("the names that new partitions would get are all taken");
-        }
-        taken.extend(clash);
+    let mut text = match wanted.days {
+        Some(days) => opened.extension(session, wanted, days).await?,
+        None => String::new(),
     };
-    let page = print::Page {
-        server: session.server(),
-        catalogue,
-        writer: &writer,
-        zone_known: !opened.zones.is_empty(),
-        wanted,
-        until,
-        extensions: &extensions,
-    };
-    let mut text = page.text().context("a name or a bound could not be written")?;
     if let Some(age) = wanted.retire {
         let retire = opened.retirement(session, age).await?;
-        text.push_str(&format!("\n{}", retire.script()));
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&retire.script().to_string());
     }
     Ok(text)
+}
+
+impl Opened {
+    async fn extension(
+        &self,
+        session: &Session,
+        wanted: &Wanted,
+        days: u16,
+    ) -> anyhow::Result<String> {
+        let opened = self;
+        let catalogue = &opened.catalogue;
+        let writer = opened.writer();
+        let tree = catalogue.tree(&writer, &opened.zones);
+        let until = catalogue.now + i128::from(days) * DAY;
+
+        let micros = |age: Duration| i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
+        let before = wanted.retire.map(|age| catalogue.now - micros(age));
+        let mut taken = catalogue.names();
+        let mut tries = 0;
+        let extensions = loop {
+            let extensions =
+                extend(tree, catalogue.now, until, before, taken.clone()).map_err(|e| {
+                    anyhow::anyhow!("{}", explain(&e, catalogue, &opened.known.display()))
+                })?;
+            let mut names = HashSet::new();
+            extensions.iter().for_each(|e| collect(&e.creations, &mut names));
+            let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
+            if clash.is_empty() {
+                break extensions;
+            }
+            tries += 1;
+            if tries == TRIES {
+                bail!("the names that new partitions would get are all taken");
+            }
+            taken.extend(clash);
+        };
+        let page = print::Page {
+            server: session.server(),
+            catalogue,
+            writer: &writer,
+            zone_known: !opened.zones.is_empty(),
+            days,
+            until,
+            extensions: &extensions,
+        };
+        page.text().context("a name or a bound could not be written")
+    }
 }
 
 fn collect(creations: &[Creation], names: &mut HashSet<Name>) {

@@ -94,7 +94,7 @@ DECLARE
   pending boolean;
 BEGIN
   SELECT i.inhdetachpending INTO pending FROM pg_catalog.pg_inherits i WHERE i.inhrelid = part AND i.inhparent = root;
-  IF NOT FOUND OR pg_temp.pgrunway_why(part, part_name, root, part_bound) IS NOT NULL
+  IF NOT FOUND OR pg_catalog.current_setting('pgrunway.busy') <> '' OR pg_temp.pgrunway_why(part, part_name, root, part_bound) IS NOT NULL
      OR pending AND NOT COALESCE(pg_catalog.starts_with(said, {}), false) THEN
     RETURN;
   END IF;
@@ -108,6 +108,7 @@ BEGIN
     PERFORM pg_catalog.pg_sleep(0.1);
   END LOOP;
   IF waiting IS NOT NULL THEN
+    PERFORM pg_catalog.set_config('pgrunway.busy', 'on', false);
     RAISE WARNING '% is not detached: a transaction has used it or its table for 10 s (%)', part_name,
       (SELECT pg_catalog.string_agg(DISTINCT COALESCE('pid ' || l.pid, 'a prepared transaction'), ', ')
          FROM pg_catalog.pg_locks l WHERE l.virtualtransaction = ANY (waiting));
@@ -139,6 +140,9 @@ BEGIN
       attached := EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = part);
       IF why IS NULL AND attached AND NOT at_once THEN
         why := 'it is attached still';
+      END IF;
+      IF why IS NULL AND pg_catalog.current_setting('pgrunway.busy') <> '' THEN
+        why := 'not tried, as locks could not be had above';
       END IF;
       EXIT WHEN why IS NOT NULL;
       until := pg_catalog.clock_timestamp() + interval '800 ms';
@@ -180,6 +184,7 @@ BEGIN
         EXIT;
     END;
     COMMIT;
+    PERFORM pg_catalog.set_config('pgrunway.busy', CASE WHEN n = 10 THEN 'on' ELSE '' END, false);
     PERFORM pg_catalog.pg_sleep(1);
   END LOOP;
   COMMIT;
@@ -207,7 +212,7 @@ impl Retire {
         if concurrently {
             locks.push(
                 "CONCURRENTLY: reads and writes of the table go on; it waits up to 10 s for those who use the \
-                 table now, and gives up if they do not end. Who reads a partition by its own name waits for up \
+                 table now, and gives up for all that is left if they do not end. Who reads a partition by its own name waits for up \
                  to 1.5 s.",
             );
         }
@@ -215,7 +220,7 @@ impl Retire {
             locks.push(
                 "At once (before 14, or because of a DEFAULT, CONCURRENTLY is not possible): the table and the \
                  partition are locked for a moment. It takes all locks within 0.8 s or lets them go, 10 times, \
-                 a second apart.",
+                 a second apart, and then gives up for all that is left.",
             );
         }
         let mut notes = self.notes.clone();
@@ -267,6 +272,7 @@ impl Retire {
             Step::Sql(Sql::new("SET extra_float_digits = 1", &[])),
             Step::Sql(Sql::new("SET lock_timeout = '1500ms'", &[])),
             Step::Sql(Sql::new("SET pgrunway.undone = ''", &[])),
+            Step::Sql(Sql::new("SET pgrunway.busy = ''", &[])),
             Step::Block(Sql::new(
                 "BEGIN\n  \
                    IF pg_catalog.to_regclass({})::oid IS DISTINCT FROM {}::oid THEN\n    \

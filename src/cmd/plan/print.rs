@@ -6,7 +6,6 @@ use std::fmt::{self, Write};
 
 use jiff::tz::TimeZone;
 
-use super::Wanted;
 use super::catalogue::{Catalogue, Relation};
 use super::check;
 use crate::derive::partition::plan::rhythm::local;
@@ -21,7 +20,7 @@ pub(super) struct Page<'a> {
     pub(super) writer: &'a TimeZone,
     /// Whether the writer's zone is more than a guess.
     pub(super) zone_known: bool,
-    pub(super) wanted: &'a Wanted,
+    pub(super) days: u16,
     /// Microseconds since 1970.
     pub(super) until: i128,
     pub(super) extensions: &'a [Extension],
@@ -64,7 +63,7 @@ impl Page<'_> {
             remark(&table),
             remark(&self.server.datname),
             instant(self.catalogue.now),
-            self.wanted.days,
+            self.days,
             instant(self.until),
         )?;
         writeln!(

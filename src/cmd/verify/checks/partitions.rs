@@ -122,7 +122,7 @@ async fn planned(
     let wanted = plan::Wanted {
         table: format!("{}.{}", ident(schema), ident(table)),
         database: None,
-        days: whole(days, 3_660.0),
+        days: Some(whole(days, 3_660.0)),
         retire: None,
     };
     match plan::script(cx.session, &wanted).await {
