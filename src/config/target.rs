@@ -38,6 +38,8 @@ struct Given {
 }
 
 struct Params<'a> {
+    /// One of several: a password that the environment holds is for the one that has no name.
+    listed: bool,
     given: BTreeMap<&'static str, Given>,
     password_file: Option<PathBuf>,
     notes: Vec<String>,
@@ -46,8 +48,13 @@ struct Params<'a> {
 
 /// The target. Without a connection string the environment and libpq's defaults make one.
 pub(super) fn resolve(dsn: Option<&Dsn>, world: &dyn Surroundings) -> Result<Target, ConfigError> {
-    let mut params =
-        Params { given: BTreeMap::new(), password_file: None, notes: Vec::new(), world };
+    let mut params = Params {
+        listed: false,
+        given: BTreeMap::new(),
+        password_file: None,
+        notes: Vec::new(),
+        world,
+    };
     if let Some(dsn) = dsn {
         params.take(dsn)?;
     }
@@ -58,15 +65,17 @@ pub(super) fn resolve(dsn: Option<&Dsn>, world: &dyn Surroundings) -> Result<Tar
     params.build()
 }
 
-/// One of several targets. `DATA_SOURCE_USER` and its like are for the one that has no name: they
-/// would send its password to every server.
+/// One of several targets. `DATA_SOURCE_USER` and its like are for the one that has no name, and so are
+/// `PGPASSWORD` and the password of `PGSERVICE`, against libpq's custom: they would send its password to
+/// every server. A passfile knows which server each of its passwords is for.
 pub(super) fn resolve_named(
     dsn: &Dsn,
     console: bool,
     password_file: Option<PathBuf>,
     world: &dyn Surroundings,
 ) -> Result<Target, ConfigError> {
-    let mut params = Params { given: BTreeMap::new(), password_file, notes: Vec::new(), world };
+    let mut params =
+        Params { listed: true, given: BTreeMap::new(), password_file, notes: Vec::new(), world };
     params.take(dsn)?;
     if params.password_file.is_some() && params.get("password").is_some() {
         let problem = "a password stands beside `password_file`";
@@ -155,6 +164,7 @@ impl Params<'_> {
     }
 
     fn service(&mut self) -> Result<(), ConfigError> {
+        let own = self.get("service").is_some();
         if let Some(name) = self.world.env("PGSERVICE") {
             self.offer("service", name, "PGSERVICE");
         }
@@ -188,7 +198,8 @@ impl Params<'_> {
                 for line in lines {
                     let place = format!("{}:{}", path.display(), line.number);
                     // `DATA_SOURCE_PASS_FILE` stands above the service.
-                    if line.pair.name != "password" || self.password_file.is_none() {
+                    let wanted = self.password_file.is_none() && (own || !self.listed);
+                    if line.pair.name != "password" || wanted {
                         self.offer(line.pair.name, line.pair.value, place);
                     }
                 }
@@ -203,7 +214,7 @@ impl Params<'_> {
     fn environment(&mut self) {
         for parameter in PARAMETERS {
             let Some(variable) = parameter.env else { continue };
-            if parameter.name == "password" && self.password_file.is_some() {
+            if parameter.name == "password" && (self.password_file.is_some() || self.listed) {
                 continue;
             }
             if let Some(value) = self.world.env(variable) {

@@ -152,3 +152,27 @@ fn faults_name_the_place() {
         assert!(!format!("{e:?}").contains("hunter2"), "{e:?}");
     }
 }
+
+/// libpq sends PGPASSWORD to whatever server it connects to; here that would be every listed one.
+#[test]
+fn a_password_of_the_environment_goes_to_the_target_without_a_name_only() {
+    let services = "[prod]\nuser=svc\npassword=hunter2\n";
+    let world = with_file(
+        "targets:\n- {name: bare, dsn: 'host=a.db user=mon'}\n\
+         - {name: own, dsn: 'host=b.db user=mon password=own'}\n\
+         - {name: served, dsn: 'host=c.db service=prod'}\n",
+    )
+    .env("PGPASSWORD", "hunter2")
+    .env("PGSERVICE", "prod")
+    .env("PGSERVICEFILE", "/services")
+    .env("DATA_SOURCE_NAME", "host=first.db user=mon")
+    .file("/services", services);
+    let config = resolve(&world).unwrap();
+    assert_eq!(config.connect().password, Password::Literal(Secret::new("hunter2")));
+    let password = |name| &target(&config, name).connect.password;
+    assert!(!matches!(password("bare"), Password::Literal(_)), "{:?}", password("bare"));
+    assert_eq!(*password("own"), Password::Literal(Secret::new("own")));
+    // It asks for the service by name, password and all.
+    assert_eq!(*password("served"), Password::Literal(Secret::new("hunter2")));
+    assert_eq!(target(&config, "bare").connect.user, "mon");
+}
