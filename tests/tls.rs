@@ -202,3 +202,28 @@ async fn a_password_file_is_read_again_at_every_connect() {
     std::fs::write(&file, "mon\n").unwrap();
     assert_eq!(encrypted(&connect).await, Ok(false));
 }
+
+#[tokio::test]
+async fn a_client_key_that_others_may_read_is_refused_as_libpq_does() {
+    use std::os::unix::fs::MetadataExt;
+    let keys = Keys::make();
+    let (cert, key) = (keys.path("own.pem"), keys.path("client.key"));
+    std::fs::copy(keys.path("own.key"), &key).unwrap();
+    let root = std::fs::metadata(&key).unwrap().uid() == 0;
+    let cluster = common::server().await;
+    let mut connect = over_tcp(&cluster, "127.0.0.1", SslMode::Prefer, None);
+    connect.client_cert = Some((cert, key.clone()));
+    for (mode, good) in
+        [(0o600, true), (0o400, true), (0o640, root), (0o660, false), (0o604, false)]
+    {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        match try_connect(&connect).await {
+            Ok(_) => assert!(good, "{mode:o}"),
+            Err(e) => {
+                assert!(!good && e.kind() == "credentials", "{mode:o}: {e}");
+                let said = e.to_string();
+                assert!(said.contains("sslkey") && said.contains("chmod 600"), "{said}");
+            }
+        }
+    }
+}

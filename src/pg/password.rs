@@ -39,17 +39,25 @@ pub(super) fn password(
 /// A file that nobody but its owner may read, as libpq demands of a passfile. libpq warns and goes
 /// on without a password; we say why the login would fail.
 fn read_private(path: &std::path::Path) -> std::io::Result<String> {
-    use std::os::unix::fs::PermissionsExt;
     let file = std::fs::File::open(path)?;
-    let metadata = file.metadata()?;
+    private(&file.metadata()?, 0)?;
+    std::io::read_to_string(file)
+}
+
+/// Whether a file is plain and nobody but its owner, root and `others` (bits of the mode) may use it.
+///
+/// # Errors
+/// It is not, and what to do.
+pub(super) fn private(metadata: &std::fs::Metadata, others: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
     if !metadata.is_file() {
         return Err(std::io::Error::other("it is not a plain file"));
     }
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & 0o077 & !others != 0 {
         return Err(std::io::Error::other(format!(
             "group or others may use it (mode {mode:04o}); run `chmod 600` on it"
         )));
     }
-    std::io::read_to_string(file)
+    Ok(())
 }

@@ -21,6 +21,7 @@ use rustls::{
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::password::private;
 use crate::config::{Connect, RootCert, SslMode};
 use crate::error::{ConnectError, Source};
 
@@ -44,8 +45,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let chain = read_certificates(cert)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|e| credentials(format!("sslkey {}", key.display()), e))?;
+                let key = read_key(key)?;
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|e| credentials("client certificate", e))?
@@ -57,6 +57,17 @@ impl Tls {
 
 fn credentials(what: impl Into<String>, source: impl Into<Source>) -> ConnectError {
     ConnectError::Credentials { what: what.into(), source: source.into() }
+}
+
+/// A key that nobody but its owner may use, or root's that a group may read, as libpq demands.
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ConnectError> {
+    use std::os::unix::fs::MetadataExt;
+    let named = |e: Source| credentials(format!("sslkey {}", path.display()), e);
+    let file = std::fs::File::open(path).map_err(|e| named(e.into()))?;
+    let metadata = file.metadata().map_err(|e| named(e.into()))?;
+    let readable_by_group = if metadata.uid() == 0 { 0o040 } else { 0 };
+    private(&metadata, readable_by_group).map_err(|e| named(e.into()))?;
+    PrivateKeyDer::from_pem_reader(std::io::BufReader::new(file)).map_err(|e| named(e.into()))
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
