@@ -205,6 +205,9 @@ pub struct Rows {
     pub reserved: Option<i32>,
     /// All databases.
     pub databases: Vec<Database>,
+    /// Whether the role sees other roles' sessions. If not, the oldest of those it sees is not the
+    /// oldest, and that none waits says nothing.
+    pub sees_all: bool,
     /// Objective for the longest-running statement in seconds.
     pub longest_query: f64,
     /// Objective for the oldest transaction in seconds.
@@ -273,6 +276,7 @@ impl Collector for Connections {
             superuser_reserved: limits.at(1)?,
             reserved: limits.at(2)?,
             databases: databases.iter().map(database).collect::<Result<_, CollectError>>()?,
+            sees_all: session.server().reads_all_stats,
             longest_query: objectives.longest_query,
             oldest_transaction: objectives.oldest_transaction,
             idle_in_transaction: objectives.idle_in_transaction,
@@ -305,7 +309,10 @@ impl Collector for Connections {
         }
         for ((datname, state), (count, xact)) in states {
             sink.number(&COUNT, &[datname, state], number(count));
-            sink.number(&MAX_TX, &[datname, state], xact.0);
+            sink.number(&MAX_TX, &[datname, state], xact.0.filter(|_| rows.sees_all));
+        }
+        if !rows.sees_all {
+            return;
         }
         for ((datname, kind), count) in waits {
             sink.number(&WAITING, &[datname, kind], number(count));
@@ -393,6 +400,7 @@ mod tests {
             longest_query: 300.0,
             oldest_transaction: 3600.0,
             idle_in_transaction: 600.0,
+            sees_all: true,
             databases: vec![database(1, "app", None), database(2, "shop\n\"x\"", Some(7))],
         }
     }
@@ -428,6 +436,28 @@ mod tests {
         );
         assert_eq!(value(&families, "pg_longest_running_query_seconds", &["app"]), Some(0.0));
         assert_eq!(value(&families, "pg_oldest_idle_in_transaction_seconds", &["app"]), None);
+    }
+
+    #[test]
+    fn a_role_that_sees_its_own_sessions_only_gives_no_age_of_the_oldest() {
+        let mut some = rows(vec![
+            group("app", "unknown", None, 3, [0.0; 3]),
+            group("app", "active", Some("Lock"), 1, [5.0, 5.0, 5.0]),
+            group("app", "idle in transaction", None, 1, [5.0, 5.0, 5.0]),
+        ]);
+        some.sees_all = false;
+        let families = poll(&Connections, &mut (), some);
+        assert_eq!(value(&families, "pg_stat_activity_count", &["app", "unknown"]), Some(3.0));
+        let blind = [
+            "pg_oldest_transaction_seconds",
+            "pg_longest_running_query_seconds",
+            "pg_oldest_idle_in_transaction_seconds",
+        ];
+        for name in blind {
+            assert_eq!(value(&families, name, &["app"]), None, "{name}");
+        }
+        assert_eq!(value(&families, "pg_stat_activity_max_tx_duration", &["app", "active"]), None);
+        assert_eq!(value(&families, "pg_stat_activity_waiting_backends", &["app", "Lock"]), None);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Recommendations;
 pub struct Rows {
     /// Seconds, [`Session::seconds`].
     pub at: f64,
+    /// Unix seconds of the server's start.
+    pub started: f64,
     /// Settings by name, in bytes and seconds.
     pub settings: BTreeMap<String, Setting>,
     /// From the configuration: bytes, processors, seconds.
@@ -99,6 +101,8 @@ pub struct Rows {
 pub struct State {
     /// When watching began.
     since: Option<f64>,
+    /// Start of the server that counted last.
+    started: Option<f64>,
     checkpoints: Window<3>,
     temporary: Window<2>,
     evictions: Window<1>,
@@ -109,6 +113,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             since: None,
+            started: None,
             checkpoints: Window::new(SPAN),
             temporary: Window::new(SPAN),
             evictions: Window::new(SPAN),
@@ -145,6 +150,7 @@ impl Collector for Recommendations {
         let host = &session.settings().host;
         Ok(Rows {
             at: session.seconds(),
+            started: session.server().started,
             settings,
             memory: host.memory,
             // There are at most some thousands.
@@ -223,6 +229,11 @@ fn factor(unit: Option<&str>) -> f64 {
 /// Takes a reading, and gives what the last hour's have shown.
 fn facts(state: &mut State, rows: Rows) -> recommend::Server {
     let at = rows.at;
+    if state.started.replace(rows.started) != Some(rows.started) {
+        state.checkpoints.rebase();
+        state.temporary.rebase();
+        state.evictions.rebase();
+    }
     let span = (at - *state.since.get_or_insert(at)).min(SPAN);
     if let Some(counters) = rows.checkpoints {
         state.checkpoints.push(at, counters);
@@ -300,6 +311,20 @@ mod tests {
         // The peak is over, but was within the hour.
         let after = Rows { at: 660.0, backends: [10.0, 2.0, 0.0], ..forced };
         check("recommendations", &poll(&Recommendations, &mut state, after));
+    }
+
+    #[test]
+    fn what_another_server_counted_before_a_failover_is_no_evidence() {
+        let mut state = State::default();
+        poll(&Recommendations, &mut state, reading(0.0));
+        let other = Rows {
+            started: 7.0,
+            checkpoints: Some([0.0, 900.0, 6e12]),
+            evictions: Some(9_000.0),
+            ..reading(600.0)
+        };
+        let families = poll(&Recommendations, &mut state, other);
+        assert_eq!(value(&families, ACTIVE.name, &["settings.max_wal_size"]), Some(0.0));
     }
 
     #[test]

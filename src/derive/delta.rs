@@ -52,6 +52,11 @@ impl<const N: usize> Window<N> {
         }
     }
 
+    /// The next reading is another server's: it is a new base, and adds nothing.
+    pub fn rebase(&mut self) {
+        self.last = None;
+    }
+
     /// The increments of each counter over the window.
     pub fn sums(&self) -> [f64; N] {
         let mut sums = [0.0; N];
@@ -90,6 +95,17 @@ mod tests {
         assert_eq!(w.sums(), [60.0, 2.0]);
         w.push(90.0, [160.0, 12.0]);
         assert_eq!(w.sums(), [10.0, 1.0]);
+    }
+
+    #[test]
+    fn another_server_adds_nothing_however_much_it_counted() {
+        let mut w = Window::<1>::new(60.0);
+        w.push(0.0, [100.0]);
+        w.push(10.0, [103.0]);
+        w.rebase();
+        w.push(20.0, [9_000_000.0]);
+        w.push(30.0, [9_000_004.0]);
+        assert_eq!(w.sums(), [7.0]);
     }
 
     #[test]
