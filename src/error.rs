@@ -49,9 +49,29 @@ pub enum ConnectError {
     /// The server refused the user, the password or the database.
     #[error("{endpoint} refused the login (SQLSTATE {sqlstate}): {message}")]
     Refused { endpoint: String, sqlstate: String, message: String },
+    /// The other end closed the connection before the login was done.
+    #[error("{endpoint} closed the connection during start-up: {source}")]
+    Cut { endpoint: String, source: Source },
+    /// What answers speaks another protocol, or asks for what this client cannot do.
+    #[error("{endpoint}: {source}")]
+    Protocol { endpoint: String, source: Source },
+    /// The server still holds connections that were given up, so that no more may be opened.
+    #[error("nothing is opened to {endpoint} now: {source}")]
+    Held { endpoint: String, source: Source },
     /// The connection was made, but the facts every collector needs could not be read.
     #[error("cannot read the facts of {endpoint}: {source}")]
     Facts { endpoint: String, source: Source },
+}
+
+/// What an attempt that failed cost the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// Nothing to speak of: a packet, or a process that ended at once.
+    Nothing,
+    /// A process, or a start-up that was cut short.
+    Little,
+    /// A login or a handshake, whose repetition also fills the server's log.
+    Much,
 }
 
 impl ConnectError {
@@ -63,9 +83,44 @@ impl ConnectError {
             Self::Timeout { .. } => "timeout",
             Self::Tls { .. } => "tls",
             Self::Refused { .. } => "refused",
+            Self::Cut { .. } => "cut",
+            Self::Protocol { .. } => "protocol",
+            Self::Held { .. } => "held",
             Self::Facts { .. } => "facts",
         }
     }
+
+    /// What the attempt cost the server.
+    pub fn cost(&self) -> Cost {
+        match self {
+            Self::Unreachable { .. } | Self::Held { .. } => Cost::Nothing,
+            Self::Timeout { stage, .. } if *stage == CONNECTING => Cost::Nothing,
+            Self::Refused { sqlstate, .. } if is_not_ready(sqlstate) => Cost::Nothing,
+            Self::Cut { .. } => Cost::Little,
+            // Out of slots, of locks or of memory; or a pooler whose server is away.
+            Self::Refused { sqlstate, .. }
+                if sqlstate.starts_with("53") || sqlstate.starts_with("08") =>
+            {
+                Cost::Little
+            }
+            Self::Facts { .. } if self.is_lost_session() => Cost::Little,
+            _ => Cost::Much,
+        }
+    }
+
+    /// Whether there was a session, and the other end closed it before the facts were read.
+    pub fn is_lost_session(&self) -> bool {
+        let Self::Facts { source, .. } = self else { return false };
+        matches!(source.downcast_ref(), Some(CollectError::Lost(_) | CollectError::Ended { .. }))
+    }
+}
+
+/// The stage of [`ConnectError::Timeout`] in which no connection was made.
+pub const CONNECTING: &str = "connecting";
+
+/// Whether a server refuses everybody with this SQLSTATE because it starts up, shuts down or recovers.
+pub fn is_not_ready(sqlstate: &str) -> bool {
+    matches!(sqlstate, "57P01" | "57P02" | "57P03")
 }
 
 /// Why one collection gave nothing.
@@ -74,6 +129,14 @@ pub enum CollectError {
     /// The connection broke, or the peer went silent past our own deadline: the session is lost.
     #[error("connection lost: {0}")]
     Lost(Source),
+    /// The server said that it ends the session: an administrator, a shutdown, a crash of another
+    /// backend, or `idle_session_timeout`.
+    #[error("the server ended the session (SQLSTATE {sqlstate}): {message}")]
+    Ended { sqlstate: String, message: String },
+    /// Another server answers on the connection, or this one has been promoted, or the role's
+    /// privileges have changed: what is known of it is old, and the answer was thrown away.
+    #[error("the server behind the connection changes from one transaction to the next")]
+    Changed,
     /// The whole collection overran its deadline, and a request to cancel it brought no answer: the
     /// session is lost, and its backend may be left behind.
     #[error("no answer within {0:?}")]
@@ -102,7 +165,8 @@ impl CollectError {
     /// Bounded label value.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Lost(_) => "lost",
+            Self::Lost(_) | Self::Ended { .. } => "lost",
+            Self::Changed => "changed",
             Self::Deadline(_) => "deadline",
             Self::ServerTimeout { .. } => "server_timeout",
             Self::Permission(_) => "permission",
@@ -115,7 +179,12 @@ impl CollectError {
 
     /// Whether the session can no longer be used.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Deadline(_))
+        matches!(self, Self::Lost(_) | Self::Ended { .. } | Self::Deadline(_))
+    }
+
+    /// Whether the server ended the session because it was idle, so that nothing was run.
+    pub fn is_idle_timeout(&self) -> bool {
+        matches!(self, Self::Ended { sqlstate, .. } if sqlstate == "57P05")
     }
 }
 

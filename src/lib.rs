@@ -1,10 +1,11 @@
 //! pgrunway: a Prometheus exporter for PostgreSQL. The data flow is one straight line:
 //!
 //! [`config`] → [`pg`] session → [`collector`] fetch → [`mod@derive`] → [`snapshot`] → `render` →
-//! `http`; `poller` turns the crank, and `cmd` holds the subcommands.
+//! `http`; `poller` turns the crank, and `cmd` holds one file per subcommand.
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod cmd;
 pub mod collector;
 pub mod collectors;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
-use pgrunway::cmd::output;
 use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
@@ -70,7 +69,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Command::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
-            cmd::metrics::run(&config, args.over, &mut output::stdout()).await
+            cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
         }
         Command::Plan(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
@@ -81,7 +80,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 days: args.days,
                 retire: args.retire,
             };
-            cmd::plan::run(&config, &wanted, &mut output::stdout()).await
+            cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
         }
         Command::Report(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
@@ -92,7 +91,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 html: args.html,
                 markdown: args.markdown,
             };
-            cmd::report::run(&config, &wanted, &mut output::stdout()).await
+            cmd::report::run(&config, &wanted, &mut io::stdout().lock()).await
         }
         Command::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
@@ -122,7 +121,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let terminal = Terminal::of(&io::stderr());
-            let (stop, mut out) = (cmd::serve::shutdown_signal()?, output::stdout());
+            let (stop, mut out) = (cmd::serve::shutdown_signal()?, io::stdout());
             cmd::load::run(&config, &args, &mut out, &mut io::stderr(), terminal, stop).await
         }
         Command::Bench(args) => {
@@ -146,12 +145,12 @@ async fn verify(
 ) -> anyhow::Result<ExitCode> {
     use cmd::verify::{self, Format, Verdict, Wanted};
     if args.list {
-        output::stdout().write_all(verify::list().as_bytes())?;
+        io::stdout().lock().write_all(verify::list().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::resolve(flags, &Process, known)?.of_one_server()?;
     start_logging(&config);
-    let mut out = output::stdout();
+    let mut out = io::stdout().lock();
     let outcome = if args.init {
         let output = args.output.as_deref();
         verify::write_expectations(&config, &args.database, output, &mut out).await.map(|()| None)

@@ -46,6 +46,39 @@ pub enum Of {
     Exporter,
 }
 
+/// A time in which the target could not be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// [`crate::error::ConnectError::kind`].
+    pub kind: &'static str,
+    /// What the last attempt failed with.
+    pub message: Arc<str>,
+    /// When the first attempt failed.
+    pub since: SystemTime,
+    /// When the last one failed.
+    pub last: SystemTime,
+    /// When one succeeded; `None` while none did.
+    pub over: Option<SystemTime>,
+}
+
+/// The role that the server is read as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Role {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it sees other roles' sessions (`pg_read_all_stats`, of which `pg_monitor` is a member).
+    pub reads_all_stats: bool,
+}
+
+/// A database of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub datname: Arc<str>,
+    /// Why it could not be entered and read in the last walk; `None` if it could.
+    pub trouble: Option<Arc<str>>,
+}
+
 /// Everything about one target.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -55,12 +88,16 @@ pub struct Snapshot {
     pub up: bool,
     /// Whether anything was tried yet.
     pub tried: bool,
+    /// The last time in which it could not be reached.
+    pub trouble: Option<Trouble>,
+    /// Who reads it, once known; of a server only.
+    pub role: Option<Role>,
     /// Where it is, without secrets, for the status page.
     pub target: Arc<str>,
     /// Version of the server, once known.
     pub version: Option<Arc<str>>,
-    /// Whether each database could be entered and read, by name.
-    pub databases: Vec<(Arc<str>, bool)>,
+    /// By name.
+    pub databases: Vec<Database>,
     /// How each collector fared.
     pub outcomes: Vec<Outcome>,
     /// Fresh families only; several may share a metric (one per database).
@@ -96,6 +133,13 @@ static STATIC: Metric = Metric::gauge(
     "pg_static",
     &["short_version", "version"],
     "Constant 1 with the server's version, from server_version.",
+);
+static READS_ALL_STATS: Metric = Metric::gauge(
+    "pgrunway_role_reads_all_stats",
+    &[],
+    "Whether the role that pgrunway logs in as sees other roles' sessions and statistics, \
+     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), as members of pg_monitor do; where it is 0, \
+     ages of transactions and waits for locks are absent.",
 );
 static DATABASE_UP: Metric = Metric::gauge(
     "pgrunway_database_up",
@@ -156,6 +200,7 @@ pub static METRICS: &[&Metric] = &[
     &POOLER_VERSION,
     &TARGETS,
     &TARGET_UP,
+    &READS_ALL_STATS,
     &DATABASE_UP,
     &SUCCESS,
     &ERRORS,
@@ -188,8 +233,12 @@ impl Snapshot {
             }
             (Of::Exporter, _) => {}
         }
-        for (datname, up) in &self.databases {
-            sink.number(&DATABASE_UP, &[datname], f64::from(u8::from(*up)));
+        if let Some(role) = &self.role {
+            sink.number(&READS_ALL_STATS, &[], f64::from(u8::from(role.reads_all_stats)));
+        }
+        for database in &self.databases {
+            let up = f64::from(u8::from(database.trouble.is_none()));
+            sink.number(&DATABASE_UP, &[&database.datname], up);
         }
         for outcome in &self.outcomes {
             outcome.emit(&mut sink);
@@ -269,13 +318,17 @@ mod tests {
         outcome.last_success = Some(UNIX_EPOCH + Duration::from_secs(1_000));
         let snapshot = Snapshot {
             up: true,
-            databases: vec![("shop".into(), true), ("dark".into(), false)],
+            databases: [("shop", None), ("dark", Some("closed"))]
+                .map(|(d, why)| Database { datname: d.into(), trouble: why.map(Into::into) })
+                .to_vec(),
+            role: Some(Role { name: "mon".into(), reads_all_stats: false }),
             outcomes: vec![outcome],
             ..Snapshot::default()
         };
         let families = snapshot.own_families();
         assert_eq!(value(&families, "pg_up"), [1.0]);
         assert_eq!(value(&families, "pgrunway_database_up"), [1.0, 0.0]);
+        assert_eq!(value(&families, "pgrunway_role_reads_all_stats"), [0.0]);
         assert_eq!(value(&families, "pgrunway_collector_success"), [0.0]);
         assert_eq!(value(&families, "pgrunway_collector_errors_total"), [3.0]);
         let last = "pgrunway_collector_last_success_timestamp_seconds";

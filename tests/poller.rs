@@ -15,7 +15,7 @@ use pgrunway::error::CollectError;
 use pgrunway::metric::{Metric, Sink, Value};
 use pgrunway::pg::Session;
 use pgrunway::poller::{Poller, Target};
-use pgrunway::snapshot::{Outcome, Snapshot};
+use pgrunway::snapshot::{Database, Outcome, Snapshot};
 use tokio::time::{Instant, sleep};
 
 /// A collector whose query and derivation are given, counting its own runs in a gauge.
@@ -80,7 +80,7 @@ fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Targ
 /// Waits until a snapshot satisfies `want`; its last state is in the message if none does.
 async fn wait(poller: &Poller, what: &str, want: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let snapshots = poller.snapshots();
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(15);
     loop {
         let snapshot = snapshots.borrow().clone();
         if want(&snapshot) {
@@ -172,7 +172,9 @@ async fn databases_come_go_and_forbid() {
     admin.batch_execute("CREATE DATABASE dark").await.unwrap();
     admin.batch_execute("REVOKE CONNECT ON DATABASE dark FROM PUBLIC").await.unwrap();
     let poller = Poller::start(target(&cluster, vec![&inside]));
-    let up = |s: &Snapshot, d: &str| s.databases.iter().find(|(n, _)| &**n == d).map(|(_, up)| *up);
+    let up = |s: &Snapshot, d: &str| {
+        s.databases.iter().find(|db| &*db.datname == d).map(|db| db.trouble.is_none())
+    };
     wait(&poller, "dark is seen as forbidden", |s| up(s, "dark") == Some(false)).await;
     admin.batch_execute(&format!("CREATE DATABASE \"{quoted}\"")).await.unwrap();
     wait(&poller, "the hostile name is a label", |s| runs(s, "inside", hostile) > 0.0).await;
@@ -188,7 +190,7 @@ async fn a_server_that_stops_is_down_at_once_and_comes_back() {
     let mut cluster = common::server().await;
     let poller = Poller::start(target(&cluster, vec![&good, &inside]));
     let before = wait(&poller, "up", |s| s.up && runs(s, "good", "fine") > 1.0).await;
-    assert_eq!(before.databases, [("postgres".into(), true)]);
+    assert_eq!(before.databases, [Database { datname: "postgres".into(), trouble: None }]);
     cluster.stop().await.unwrap();
     let stopped = Instant::now();
     let down = wait(&poller, "down", |s| !s.up).await;
@@ -202,16 +204,15 @@ async fn a_server_that_stops_is_down_at_once_and_comes_back() {
 #[tokio::test]
 async fn the_users_interval_wins() {
     let cluster = common::server().await;
-    let mut target = target(&cluster, vec![&good, &inside]);
+    let mut target = target(&cluster, vec![&good]);
     let mut settings = common::settings();
     let hourly = CollectorSetting { enabled: true, interval: Some(Duration::from_secs(60)) };
     settings.collectors.insert("good".to_owned(), hourly);
     target.settings = Arc::new(settings);
     let poller = Poller::start(target);
     wait(&poller, "ran once", |s| runs(s, "good", "fine") == 1.0).await;
-    // By its own interval it would have run as often as the other.
-    let snapshot =
-        wait(&poller, "the other goes on", |s| runs(s, "inside", "postgres") > 10.0).await;
+    sleep(Duration::from_secs(2)).await;
+    let snapshot = poller.snapshots().borrow().clone();
     assert_eq!(runs(&snapshot, "good", "fine"), 1.0);
     assert_eq!(outcome(&snapshot, "good", "").unwrap().interval, Duration::from_secs(60));
 }
@@ -222,7 +223,9 @@ async fn a_role_with_one_connection_keeps_the_server_and_says_what_it_lacks() {
     let admin = common::admin(&cluster, "postgres").await;
     admin.batch_execute("ALTER ROLE mon CONNECTION LIMIT 1").await.unwrap();
     let poller = Poller::start(target(&cluster, vec![&good, &inside]));
-    let home = |s: &Snapshot| s.databases.iter().find(|(d, _)| &**d == "postgres").map(|d| d.1);
+    let home = |s: &Snapshot| {
+        s.databases.iter().find(|d| &*d.datname == "postgres").map(|d| d.trouble.is_none())
+    };
     let snapshot = wait(&poller, "one of the two is refused", |s| {
         home(s) == Some(false) || runs(s, "inside", "postgres") > 0.0
     })
@@ -239,7 +242,7 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
     let admin = common::admin(&cluster, "postgres").await;
     let poller = Poller::start(target(&cluster, vec![&stuck, &good]));
     let (mut frozen, mut most) = (Vec::new(), 0);
-    let mut end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(12);
     while Instant::now() < end {
         let rows = admin
             .query(
@@ -253,10 +256,6 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
         for pid in rows.iter().filter(|r| r.get::<_, Option<bool>>(1) == Some(true)) {
             let pid = nix::unistd::Pid::from_raw(pid.get(0));
             if !frozen.contains(&pid) {
-                // Its first pause takes 15 s, and begins once its deadline has passed.
-                if frozen.is_empty() {
-                    end = Instant::now() + Duration::from_secs(12);
-                }
                 // As a hung volume does: no signal and no timeout reaches it.
                 nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
                 frozen.push(pid);
@@ -265,8 +264,8 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(frozen.len(), 1, "within its first pause it is not tried again");
-    // The one that hangs, the kept one, and for a moment the walker's.
-    assert!(most <= 3, "{most} connections");
+    // The one that hangs and the kept one, which has the walker's place.
+    assert!(most <= 2, "{most} connections");
     let snapshot =
         wait(&poller, "the others go on", |s| s.up && runs(s, "good", "fine") > 3.0).await;
     assert!(outcome(&snapshot, "stuck", "").unwrap().errors.contains_key("deadline"));
@@ -278,14 +277,11 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
 #[tokio::test]
 async fn a_collector_that_kills_its_session_is_put_off_and_the_others_go_on() {
     let cluster = common::server().await;
-    let started = Instant::now();
     let poller = Poller::start(target(&cluster, vec![&fatal, &good]));
-    let snapshot =
-        wait(&poller, "the others go on", |s| s.up && runs(s, "good", "fine") > 30.0).await;
+    wait(&poller, "the others go on", |s| runs(s, "good", "fine") > 10.0).await;
+    sleep(Duration::from_secs(5)).await;
     let log = std::fs::read_to_string(cluster.log_path()).unwrap();
     let kills = log.matches("terminating connection due to administrator command").count();
-    // Not each time that the other ran: after the first pause of 15 s again, then after one of 30 s.
-    let most = if started.elapsed() < Duration::from_secs(15) { 1 } else { 3 };
-    assert!((1..=most).contains(&kills), "{kills} in {:?}: {log}", started.elapsed());
-    assert!(snapshot.up);
+    assert_eq!(kills, 1, "{log}");
+    assert!(poller.snapshots().borrow().up);
 }

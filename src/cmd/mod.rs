@@ -1,7 +1,6 @@
-//! The subcommands, a module each (`serve`, `metrics`, `healthcheck`, `verify`, `plan`, `report`, `bench`,
-//! `demo` and `load`), and what several of them share.
+//! One file per subcommand, and what several of them share.
 //!
-//! Must not: be imported by anything but `main`, `docgen` and tests.
+//! Must not: be imported by anything but `main` and tests.
 
 pub mod advice;
 pub mod bench;
@@ -11,7 +10,6 @@ pub mod fetch;
 pub mod healthcheck;
 pub mod load;
 pub mod metrics;
-pub mod output;
 pub mod plan;
 pub mod report;
 pub mod serve;

@@ -2,6 +2,8 @@
 //!
 //! Must not: show a secret, or text from a database without escaping it.
 
+use std::time::SystemTime;
+
 use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse, Response};
 
@@ -66,8 +68,9 @@ fn row(name: &str, snapshot: &Snapshot) -> String {
     let failing: Vec<&str> =
         snapshot.outcomes.iter().filter(|o| o.error.is_some()).map(|o| o.collector).collect();
     format!(
-        "<tr><td><a href=\"/?target={name}\">{name}</a><td>{}<td><code>{}</code> ({})<td>{}",
+        "<tr><td><a href=\"/?target={name}\">{name}</a><td>{}{}<td><code>{}</code> ({})<td>{}",
         state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" }),
+        trouble(snapshot) + &role(snapshot),
         escape(&snapshot.target),
         escape(snapshot.version.as_deref().unwrap_or("version not known yet")),
         failing.join(", "),
@@ -80,7 +83,13 @@ fn of_target(snapshot: &Snapshot) -> String {
     let databases: Vec<String> = snapshot
         .databases
         .iter()
-        .map(|(name, up)| format!("{} {}", escape(name), state(*up, "up", "cannot be entered")))
+        .map(|d| {
+            let name = escape(&d.datname);
+            match d.trouble.as_deref().filter(|_| snapshot.up) {
+                None => format!("{name} {}", state(d.trouble.is_none(), "up", "down")),
+                Some(why) => format!("{name} <span class=bad>{}</span>", escape(why)),
+            }
+        })
         .collect();
     let databases = match (snapshot.of, &databases[..]) {
         (Of::Server, []) => "<p>Databases: none visited yet".to_owned(),
@@ -89,13 +98,47 @@ fn of_target(snapshot: &Snapshot) -> String {
     };
     let version = snapshot.version.as_deref().unwrap_or("version not known yet");
     format!(
-        "<p><code>{}</code> ({}): {}{databases}\
+        "<p><code>{}</code> ({}): {}{}{databases}\
          <h2>Collectors</h2><table><tr><th>Collector<th>Database<th>State<th class=n>Interval\
          <th class=n>Took<th class=n>Series{rows}</table>",
         escape(&snapshot.target),
         escape(version),
         state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" }),
+        trouble(snapshot) + &role(snapshot),
     )
+}
+
+/// Why the target is down, or was last.
+fn trouble(snapshot: &Snapshot) -> String {
+    let Some(trouble) = &snapshot.trouble else { return String::new() };
+    let (since, why) = (time(trouble.since), escape(&trouble.message));
+    match trouble.over {
+        None => format!(
+            "<p class=bad>Down since {since}, last tried {}: {} ({why})",
+            time(trouble.last),
+            trouble.kind
+        ),
+        Some(over) => {
+            format!("<p>It was down from {since} to {}: {} ({why})", time(over), trouble.kind)
+        }
+    }
+}
+
+/// A role that sees little.
+fn role(snapshot: &Snapshot) -> String {
+    match &snapshot.role {
+        Some(role) if !role.reads_all_stats => format!(
+            "<p class=bad>The role {} sees its own sessions only: GRANT pg_monitor to it",
+            escape(&role.name)
+        ),
+        _ => String::new(),
+    }
+}
+
+/// UTC, to the second.
+fn time(at: SystemTime) -> String {
+    let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 fn outcome_row(outcome: &Outcome) -> String {
@@ -122,6 +165,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::snapshot::{Database, Role, Trouble};
 
     #[test]
     fn the_status_page_escapes_what_it_shows() {
@@ -132,5 +176,39 @@ mod tests {
         assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");
         assert!(html.contains("&lt;b&gt;") && html.contains("not tried yet"));
         assert!(!html.contains("<script>"));
+    }
+
+    #[test]
+    fn it_says_why_a_target_is_down_and_since_when() {
+        let at = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
+        let mut snapshot = Snapshot {
+            tried: true,
+            trouble: Some(Trouble {
+                kind: "refused",
+                message: "127.0.0.1:5432 refused the login: password <wrong>".into(),
+                since: at(1_700_000_000),
+                last: at(1_700_000_060),
+                over: None,
+            }),
+            databases: vec![Database { datname: "shop".into(), trouble: Some("x".into()) }],
+            ..Snapshot::default()
+        };
+        let html = status_html(&snapshot, &[("a", snapshot.clone())], "/metrics");
+        let said = "Down since 2023-11-14 22:13:20 UTC, last tried 2023-11-14 22:14:20 UTC: refused \
+                    (127.0.0.1:5432 refused the login: password &lt;wrong&gt;)";
+        assert_eq!(html.matches(said).count(), 2, "for itself and in the list: {html}");
+        assert!(html.contains("shop <span class=bad>down</span>"), "{html}");
+        snapshot.up = true;
+        if let Some(trouble) = &mut snapshot.trouble {
+            trouble.over = Some(at(1_700_000_120));
+        }
+        snapshot.role = Some(Role { name: "m<n".into(), reads_all_stats: false });
+        let html = status_html(&snapshot, &[], "/metrics");
+        assert!(
+            html.contains("down from 2023-11-14 22:13:20 UTC to 2023-11-14 22:15:20"),
+            "{html}"
+        );
+        assert!(html.contains("shop <span class=bad>x</span>"), "{html}");
+        assert!(html.contains("The role m&lt;n sees its own sessions only"), "{html}");
     }
 }

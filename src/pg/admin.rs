@@ -12,8 +12,9 @@ use futures_util::SinkExt;
 use tokio::time::timeout;
 pub use tokio_postgres::types::ToSql;
 
+use super::connect::{Connection, open};
 use super::row::Row;
-use super::session::{Connection, GRACE, Query, collect_error, open};
+use super::session::{GRACE, Query, collect_error};
 use crate::config::{Connect, Timeouts};
 use crate::error::{CollectError, ConnectError};
 
@@ -37,7 +38,7 @@ impl Admin {
     /// # Errors
     /// Each endpoint is tried in turn; the error is that of the last one.
     pub async fn connect(connect: &Connect, timeouts: &Timeouts) -> Result<Self, ConnectError> {
-        let (client, connection, endpoint) = open(connect, None, timeouts).await?;
+        let (client, connection, endpoint) = open(connect, None, timeouts, None).await?;
         let admin = Self {
             client,
             _connection: connection,

@@ -14,8 +14,9 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
+use super::connect::{Connection, host_of, open};
 use super::row::Row;
-use super::session::{Connection, GRACE, OWN_MARK, Query, chain, host_of, open};
+use super::session::{GRACE, OWN_MARK, Query, chain};
 use super::socket::Socket;
 use super::tls::Tls;
 use crate::config::{Connect, Endpoint, Timeouts};
@@ -87,7 +88,7 @@ pub struct Canceller {
 impl Canceller {
     /// That it could be asked is all there is to know.
     pub async fn cancel(mut self) {
-        let Ok(socket) = Socket::open(&self.endpoint, GRACE).await else { return };
+        let Ok(socket) = Socket::open(&self.endpoint, GRACE, None).await else { return };
         let host = host_of(&self.endpoint);
         if let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut self.tls, host) {
             let _ = self.token.cancel_query_raw(socket, tls).await;
@@ -107,7 +108,7 @@ impl Bench {
         timeouts: &Timeouts,
         read_only: bool,
     ) -> Result<Self, ConnectError> {
-        let (client, connection, endpoint) = open(connect, datname, timeouts).await?;
+        let (client, connection, endpoint) = open(connect, datname, timeouts, None).await?;
         let bench = Self {
             client,
             connection,

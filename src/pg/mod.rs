@@ -4,15 +4,19 @@
 
 mod admin;
 mod bench;
+mod connect;
 mod password;
+mod quota;
 mod row;
 mod server;
 mod session;
 mod socket;
 mod tls;
 
+pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
+pub use quota::Quota;
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
-pub use session::{Clock, OWN_MARK, Query, Session, Table};
+pub use session::{OWN_MARK, Query, Session, Table};

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio_postgres::SimpleQueryMessage;
+
 use super::row::Row;
 use crate::error::CollectError;
 
@@ -29,6 +31,9 @@ pub struct Server {
     pub role: String,
     /// Its OID.
     pub role_oid: i64,
+    /// The role that the database would impose on this one (`ALTER DATABASE … SET role`), and that is
+    /// put off in each transaction.
+    pub imposed_role: Option<String>,
     /// Process of this session's backend, and when it began (`pg_stat_activity.backend_start`, Unix
     /// seconds): together they name a backend for ever.
     pub backend: (i32, f64),
@@ -61,13 +66,56 @@ SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
        pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) AS started,
        pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS reads_all_stats,
        (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone') AS timezone,
+       (SELECT CASE WHEN s.setdatabase <> 0 OR s.setrole = 0
+                    THEN pg_catalog.substr(c.setting, 6) END
+          FROM pg_catalog.pg_db_role_setting s
+          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+         CROSS JOIN LATERAL pg_catalog.unnest(s.setconfig) c (setting)
+         WHERE s.setdatabase IN (0, d.oid) AND c.setting LIKE 'role=%'
+           AND s.setrole IN (0, (SELECT r.oid FROM pg_catalog.pg_roles r
+                                  WHERE r.rolname = session_user))
+         ORDER BY s.setrole DESC, s.setdatabase DESC LIMIT 1) AS imposed,
+       current_user <> session_user AS other_role,
        e.extname::text AS extname, e.extversion,
        pg_catalog.quote_ident(n.nspname) AS extschema
   FROM (VALUES (1)) one(x)
   LEFT JOIN pg_catalog.pg_extension e ON true
   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
 
+/// Who answers: what must be the same for the facts to hold, and for counters to go on. Columns of the
+/// statement that opens a transaction, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Identity([Option<String>; 4]);
+
+impl Identity {
+    /// The last four columns. After a restart, a failover behind a pooler, a promotion, or a GRANT or
+    /// REVOKE of the privilege one of them differs.
+    pub(super) const COLUMNS: &str = "\
+pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()), pg_catalog.pg_is_in_recovery(), \
+pg_catalog.current_setting('server_version_num'), \
+pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+
+    pub(super) fn from_messages(messages: &[SimpleQueryMessage]) -> Self {
+        let row = messages.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Self(std::array::from_fn(|i| {
+            let row = row?;
+            let column = row.len().checked_sub(4)? + i;
+            row.try_get(column).ok().flatten().map(str::to_owned)
+        }))
+    }
+}
+
 impl Server {
+    /// Whether the role of the session is one that the database, and not the role itself or the
+    /// connection, chose.
+    pub(super) fn role_is_imposed(rows: &[Row]) -> Result<bool, CollectError> {
+        let Some(row) = rows.first() else { return Ok(false) };
+        Ok(row.get("other_role")? && row.get::<Option<String>>("imposed")?.is_some())
+    }
+
     pub(super) fn from_rows(rows: &[Row]) -> Result<Self, CollectError> {
         let first = rows.first().ok_or_else(|| CollectError::Missing {
             what: "the server answered the first query with no row".to_owned(),
@@ -87,6 +135,7 @@ impl Server {
             datname: first.get("datname")?,
             role: first.get("role")?,
             role_oid: first.get("role_oid")?,
+            imposed_role: first.get::<Option<String>>("imposed")?.filter(|role| role != "none"),
             backend: (
                 first.get("pid")?,
                 first.get::<Option<f64>>("backend_start")?.unwrap_or_default(),

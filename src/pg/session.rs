@@ -7,62 +7,32 @@
 mod console;
 
 use std::future::Future;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 
 pub use self::console::Table;
-use super::password::password;
+pub(super) use self::console::explained;
+use super::connect::{Connection, host_of, open};
+use super::quota::Quota;
 use super::row::Row;
-use super::server::{FACTS, Server};
+use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
-use super::tls::{HandshakeError, Tls};
-use crate::config::{Connect, Endpoint, Settings, SslMode, TargetKind, Timeouts};
+use super::tls::Tls;
+use crate::clock::Clock;
+use crate::config::{Connect, Endpoint, Settings, TargetKind};
 use crate::error::{CollectError, ConnectError, Source};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
-/// How PgBouncer's console ends its `server_version`: `1.26.1/bouncer`. Through PgBouncer to a
-/// database the server's own version is told.
-const BOUNCER: &str = "/bouncer";
-/// How long a connection may take to say goodbye before it is cut.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// Seconds since a target was set up: monotonic, and shared by all its sessions, so that rows of
-/// two connections can be compared.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-    epoch: f64,
-}
-
-impl Clock {
-    /// Starts at 0 now.
-    pub fn start() -> Self {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Instant::now(), epoch: unix.as_secs_f64() }
-    }
-
-    /// Unix seconds at [`Clock::start`].
-    pub fn epoch(&self) -> f64 {
-        self.epoch
-    }
-
-    /// Seconds since [`Clock::start`].
-    pub fn seconds(&self) -> f64 {
-        self.start.elapsed().as_secs_f64()
-    }
-}
-
+/// How long after a connection is lost its task has to tell why.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// One parameter value and its type, so that the server need not be asked for it.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -111,24 +81,6 @@ impl<'a> From<&'a str> for Query<'a> {
     }
 }
 
-/// The task that moves the bytes. Dropping `closing` makes it say goodbye and end.
-pub(super) struct Connection {
-    closing: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-    /// What the other side calls itself in `server_version`.
-    kind: TargetKind,
-}
-
-impl Connection {
-    /// Says goodbye and waits, for at most a second, until the server has closed its side too.
-    /// The client must have been dropped.
-    pub(super) async fn close(self) {
-        let Self { closing, task, .. } = self;
-        drop(closing);
-        let _ = task.await;
-    }
-}
-
 /// A live session.
 pub struct Session {
     client: tokio_postgres::Client,
@@ -137,6 +89,8 @@ pub struct Session {
     settings: Arc<Settings>,
     clock: Clock,
     begin: String,
+    /// Who answered when the facts were read.
+    identity: Identity,
     deadline: Duration,
     broken: AtomicBool,
     /// Where a request to cancel goes.
@@ -157,7 +111,23 @@ impl Session {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
-        let (client, connection, endpoint) = open(connect, datname, &settings.timeouts).await?;
+        Self::connect_within(connect, datname, settings, clock, None).await
+    }
+
+    /// As [`Session::connect`], and only if the quota has a place for the connection, which then counts
+    /// until the server has closed its end.
+    ///
+    /// # Errors
+    /// As [`Session::connect`]; [`ConnectError::Held`].
+    pub async fn connect_within(
+        connect: &Connect,
+        datname: Option<&str>,
+        settings: Arc<Settings>,
+        clock: Clock,
+        quota: Option<&Quota>,
+    ) -> Result<Self, ConnectError> {
+        let (client, connection, endpoint) =
+            open(connect, datname, &settings.timeouts, quota).await?;
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
         Self::set_up(client, connection, endpoint, tls, settings, clock).await
     }
@@ -170,7 +140,7 @@ impl Session {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
-        let begin = begin(&settings);
+        let begin = begin(&settings, false);
         let deadline = settings.timeouts.statement + GRACE;
         let mut session = Self {
             client,
@@ -179,6 +149,7 @@ impl Session {
             settings,
             clock,
             begin,
+            identity: Identity::default(),
             deadline,
             broken: AtomicBool::new(false),
             endpoint: endpoint.clone(),
@@ -189,14 +160,51 @@ impl Session {
             endpoint: endpoint.to_string(),
             source: source.into(),
         };
-        session.server = session.facts().await.map_err(facts)?;
+        session.learn().await.map_err(facts)?;
         Ok(session)
     }
 
-    async fn facts(&self) -> Result<Server, CollectError> {
-        match self.kind() {
-            TargetKind::Server => Server::from_rows(&self.read(FACTS).await?),
-            TargetKind::Pooler => self.console_facts().await,
+    /// Reads the server's facts.
+    async fn learn(&mut self) -> Result<(), CollectError> {
+        if self.kind() == TargetKind::Pooler {
+            self.server = self.console_facts().await?;
+            return Ok(());
+        }
+        let (mut rows, mut identity) = self.read_anew(FACTS).await?;
+        if Server::role_is_imposed(&rows)? {
+            self.begin = begin(&self.settings, true);
+            (rows, identity) = self.read_anew(FACTS).await?;
+        }
+        self.server = Server::from_rows(&rows)?;
+        self.identity = identity;
+        Ok(())
+    }
+
+    /// The rows of one query, whoever answers, and who did.
+    async fn read_anew(&self, sql: &str) -> Result<(Vec<Row>, Identity), CollectError> {
+        let query = Query::new(sql);
+        self.within_deadline(async {
+            let (begun, rows, ended) =
+                tokio::join!(self.begun(), self.rows(&query), self.client.batch_execute(COMMIT),);
+            let identity = begun?;
+            ended.map_err(collect_error)?;
+            Ok((rows?, identity))
+        })
+        .await
+    }
+
+    /// Begins a transaction. Behind a pooler, and after a failover, whoever answers may be another
+    /// server than last time, of which nothing that is known holds.
+    async fn begun(&self) -> Result<Identity, CollectError> {
+        let messages = self.client.simple_query(&self.begin).await.map_err(collect_error)?;
+        Ok(Identity::from_messages(&messages))
+    }
+
+    /// As [`Session::begun`]; an error if it is not the one whose facts are known.
+    async fn begun_as_before(&self) -> Result<(), CollectError> {
+        match self.begun().await? == self.identity {
+            true => Ok(()),
+            false => Err(CollectError::Changed),
         }
     }
 
@@ -219,9 +227,7 @@ impl Session {
     /// Reads the server's facts again, because an extension may have come or gone. A failure leaves
     /// the old ones: the next query on the session meets it too.
     pub async fn refresh(&mut self) {
-        if let Ok(server) = self.facts().await {
-            self.server = server;
-        }
+        let _ = self.learn().await;
     }
 
     /// What is known of the server.
@@ -262,6 +268,16 @@ impl Session {
         self.broken.load(Ordering::Relaxed) || self.client.is_closed()
     }
 
+    /// Resolves once the connection is over.
+    pub async fn over(&self) {
+        let _ = self.connection.over.clone().wait_for(Option::is_some).await;
+    }
+
+    /// Whether the server said that it ended the session because it was idle for too long.
+    pub fn is_idled_out(&self) -> bool {
+        matches!(&*self.connection.over.borrow(), Some(Some((sqlstate, _))) if sqlstate == "57P05")
+    }
+
     /// The rows of one query in a transaction of its own.
     ///
     /// # Errors
@@ -272,11 +288,12 @@ impl Session {
         self.within_deadline(async {
             // All three are sent before the first answer is awaited: one round trip.
             let (begun, rows, ended) = tokio::join!(
-                self.client.batch_execute(&self.begin),
+                self.begun_as_before(),
                 self.rows(&query),
                 self.client.batch_execute(COMMIT),
             );
-            begun.and(ended).map_err(collect_error).and(rows)
+            begun?;
+            ended.map_err(collect_error).and(rows)
         })
         .await
     }
@@ -289,11 +306,12 @@ impl Session {
         self.takes_sql()?;
         self.within_deadline(async {
             let (begun, rows, ended) = tokio::join!(
-                self.client.batch_execute(&self.begin),
+                self.begun_as_before(),
                 futures_util::future::join_all(queries.iter().map(|q| self.rows(q))),
                 self.client.batch_execute(COMMIT),
             );
-            begun.and(ended).map_err(collect_error)?;
+            begun?;
+            ended.map_err(collect_error)?;
             rows.into_iter().collect()
         })
         .await
@@ -312,13 +330,10 @@ impl Session {
     ) -> Result<(Vec<Row>, [Timed; 2]), CollectError> {
         self.takes_sql()?;
         self.within_deadline(async {
-            let (begun, once, first) = tokio::join!(
-                self.client.batch_execute(&self.begin),
-                self.rows(&once),
-                self.timed(&twice),
-            );
+            let (begun, once, first) =
+                tokio::join!(self.begun_as_before(), self.rows(&once), self.timed(&twice),);
             let result = async {
-                begun.map_err(collect_error)?;
+                begun?;
                 let (once, first) = (once?, first?);
                 tokio::time::sleep(pause.saturating_sub(first.took)).await;
                 let second = self.timed(&twice).await?;
@@ -366,16 +381,29 @@ impl Session {
                 }
             }
         };
-        if result.as_ref().is_err_and(CollectError::is_fatal) {
+        let Err(e) = result else { return result };
+        if e.is_fatal() {
             self.broken.store(true, Ordering::Relaxed);
         }
-        result
+        Err(self.explained(e).await)
+    }
+
+    /// A connection that is lost was perhaps ended by the server with a word.
+    async fn explained(&self, e: CollectError) -> CollectError {
+        let mut over = self.connection.over.clone();
+        if matches!(e, CollectError::Lost(_))
+            && let Ok(Ok(said)) = timeout(LAST_WORD, over.wait_for(Option::is_some)).await
+            && let Some(Some((sqlstate, message))) = &*said
+        {
+            return CollectError::Ended { sqlstate: sqlstate.clone(), message: message.clone() };
+        }
+        e
     }
 
     /// Asks the server to cancel what this session runs. That it could be asked is all there is to
     /// know; whether it helped shows in the work.
     async fn cancel(&self) {
-        let Ok(socket) = Socket::open(&self.endpoint, GRACE).await else { return };
+        let Ok(socket) = Socket::open(&self.endpoint, GRACE, None).await else { return };
         let mut tls = self.tls.clone();
         let host = host_of(&self.endpoint);
         if let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host) {
@@ -401,148 +429,26 @@ pub const OWN_MARK: &str = "/* pgrunway */";
 const COMMIT: &str = "COMMIT /* pgrunway */";
 
 /// Opens every transaction, in two statements that `pg_stat_statements` counts. `pg_temp` last, or a
-/// temporary table could shadow a catalog.
-fn begin(settings: &Settings) -> String {
+/// temporary table could shadow a catalog. With `as_logged_in` a role that the database imposes is put
+/// off first. What is selected at the end is the [`Identity`] of whoever answers.
+fn begin(settings: &Settings, as_logged_in: bool) -> String {
     let statement = settings.timeouts.statement.as_millis();
     let lock = settings.timeouts.lock.as_millis();
     format!(
         "BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY {OWN_MARK}; \
-         SELECT {set}('search_path', 'pg_catalog, pg_temp', true), \
+         SELECT {role}{set}('search_path', 'pg_catalog, pg_temp', true), \
          {set}('statement_timeout', '{statement}', true), {set}('lock_timeout', '{lock}', true), \
          {set}('idle_in_transaction_session_timeout', '{statement}', true), \
          {set}('jit', 'off', true), {set}('timezone', 'UTC', true), \
          {set}('datestyle', 'ISO, YMD', true), {set}('intervalstyle', 'postgres', true), \
-         {set}('extra_float_digits', '1', true) {OWN_MARK}",
-        set = "pg_catalog.set_config"
+         {set}('extra_float_digits', '1', true), {columns} {OWN_MARK}",
+        set = "pg_catalog.set_config",
+        role = match as_logged_in {
+            true => "pg_catalog.set_config('role', 'none', true), ",
+            false => "",
+        },
+        columns = Identity::COLUMNS,
     )
-}
-
-/// Opens a connection to the first endpoint that lets us in.
-///
-/// # Errors
-/// That of the last endpoint, except that a refused login is final at once, as in libpq.
-pub(super) async fn open<'c>(
-    connect: &'c Connect,
-    datname: Option<&str>,
-    timeouts: &Timeouts,
-) -> Result<(tokio_postgres::Client, Connection, &'c Endpoint), ConnectError> {
-    let tls = Tls::new(connect, timeouts.handshake)?;
-    let mut last = None;
-    for endpoint in &connect.endpoints {
-        match open_at(connect, endpoint, datname, timeouts, tls.clone()).await {
-            Ok((client, connection)) => return Ok((client, connection, endpoint)),
-            Err(refused @ ConnectError::Refused { .. }) => return Err(refused),
-            Err(e) => last = Some(e),
-        }
-    }
-    Err(last.unwrap_or_else(|| ConnectError::Unreachable {
-        endpoint: "the server".to_owned(),
-        source: "no host is configured".into(),
-    }))
-}
-
-async fn open_at(
-    connect: &Connect,
-    endpoint: &Endpoint,
-    datname: Option<&str>,
-    timeouts: &Timeouts,
-    mut tls: Tls,
-) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
-    let mut driver = tokio_postgres::Config::new();
-    let datname = datname.unwrap_or(&connect.dbname);
-    driver
-        .user(&connect.user)
-        .dbname(datname)
-        .application_name(&connect.application_name)
-        .ssl_mode(match connect.sslmode {
-            SslMode::Disable => DriverSslMode::Disable,
-            SslMode::Prefer => DriverSslMode::Prefer,
-            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
-        });
-    if matches!(endpoint, Endpoint::Unix { .. }) {
-        // libpq ignores sslmode on Unix sockets.
-        driver.ssl_mode(DriverSslMode::Disable);
-    }
-    let host = host_of(endpoint);
-    if let Some(password) = password(connect, endpoint, datname)? {
-        driver.password(password);
-    }
-    let late =
-        |stage, limit| ConnectError::Timeout { endpoint: endpoint.to_string(), stage, limit };
-    let unreachable =
-        |e: Source| ConnectError::Unreachable { endpoint: endpoint.to_string(), source: e };
-    let socket = match Socket::open(endpoint, timeouts.connect).await {
-        Ok(socket) => socket,
-        Err(e) if e.kind() == ErrorKind::TimedOut => {
-            return Err(late("connecting", timeouts.connect));
-        }
-        Err(e) => return Err(unreachable(e.into())),
-    };
-    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
-    // The handshake has a deadline of its own; this one ends an authentication that never answers.
-    let limit = timeouts.handshake * 2;
-    let (client, connection) = match timeout(limit, driver.connect_raw(socket, tls)).await {
-        Ok(Ok(pair)) => pair,
-        Ok(Err(e)) => return Err(connect_error(e, endpoint, timeouts)),
-        Err(_) => return Err(late("start-up", limit)),
-    };
-    let version = connection.parameter("server_version").unwrap_or_default();
-    let kind = if version.ends_with(BOUNCER) { TargetKind::Pooler } else { TargetKind::Server };
-    let (closing, closed) = oneshot::channel::<()>();
-    let task = tokio::spawn(async move {
-        let mut connection = pin!(connection);
-        tokio::select! {
-            // The error, if any, reaches whoever waits for an answer.
-            _ = &mut connection => {}
-            _ = closed => { let _ = timeout(FAREWELL, connection).await; }
-        }
-    });
-    Ok((client, Connection { closing, task, kind }))
-}
-
-/// The name that a certificate is verified against.
-pub(super) fn host_of(endpoint: &Endpoint) -> &str {
-    match endpoint {
-        Endpoint::Tcp { host, .. } => host,
-        Endpoint::Unix { .. } => "",
-    }
-}
-
-fn connect_error(
-    e: tokio_postgres::Error,
-    endpoint: &Endpoint,
-    timeouts: &Timeouts,
-) -> ConnectError {
-    use std::error::Error as _;
-    let endpoint = endpoint.to_string();
-    if let Some(db) = e.as_db_error() {
-        let sqlstate = db.code().code().to_owned();
-        let message = console::explained(db.message());
-        return ConnectError::Refused { endpoint, sqlstate, message };
-    }
-    let source = e.source();
-    if let Some(handshake) = source.and_then(|s| s.downcast_ref::<HandshakeError>()) {
-        return match handshake {
-            HandshakeError::Timeout => ConnectError::Timeout {
-                endpoint,
-                stage: "the TLS handshake",
-                limit: timeouts.handshake,
-            },
-            HandshakeError::Failed(inner) => {
-                ConnectError::Tls { endpoint, source: inner.to_string().into() }
-            }
-        };
-    }
-    if let Some(io) = source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
-        return ConnectError::Unreachable { endpoint, source: io.to_string().into() };
-    }
-    // The driver does not publish the kind of its errors; what is left is about TLS being refused,
-    // or a server that does not speak the protocol or an authentication method we know.
-    let source = chain(&e);
-    if source.contains("TLS") {
-        return ConnectError::Tls { endpoint, source: source.into() };
-    }
-    ConnectError::Unreachable { endpoint, source: source.into() }
 }
 
 /// An error with its causes, in one line.
@@ -573,7 +479,7 @@ pub(super) fn collect_error(e: tokio_postgres::Error) -> CollectError {
         CollectError::Permission(message)
     } else if sqlstate.starts_with("57P") || sqlstate.starts_with("08") {
         // Terminated by an administrator, crash or idle timeout: the server closes the connection.
-        CollectError::Lost(Source::from(format!("{message} (SQLSTATE {sqlstate})")))
+        CollectError::Ended { sqlstate, message }
     } else {
         CollectError::Query { sqlstate, message }
     }

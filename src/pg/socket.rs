@@ -1,21 +1,26 @@
 //! The socket under a session: opened with a deadline, watched by keepalives, and closed only when
-//! the server has closed its end, so that the next connection never comes on top of the last one.
+//! the server has closed its end, so that the next connection never comes on top of the last one. One
+//! that is dropped before keeps its place in the [`Quota`] until then.
 //!
 //! Must not: know PostgreSQL's protocol.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::quota::{Full, Peer, Quota, Ticket};
 use crate::config::Endpoint;
 
 /// A peer that went silent is noticed within idle + retries intervals even while we only read.
@@ -28,8 +33,26 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// each holds a thread for long after its limit: of the 512 that there are, pages need some too.
 static LOOKUPS: Semaphore = Semaphore::const_new(256);
 
+/// What a connection that was given up may still send before it is cut: its backend then notices at
+/// its next write.
+const MOST_DISCARDED: usize = 1 << 20;
+/// A connection that was given up counts for so long at the most. Keepalives notice a machine that is
+/// gone; this is for a proxy that lives on and holds the connection of a server that does not.
+const LEFT_FOR: Duration = Duration::from_secs(3600);
+
 /// A connected socket.
-pub(super) enum Socket {
+pub(super) struct Socket {
+    /// Taken when it is dropped.
+    stream: Option<Stream>,
+    /// Its place, where places are counted.
+    ticket: Option<Ticket>,
+    /// The first byte that came; 0 before.
+    first: Arc<AtomicU8>,
+    /// Whether the other end is closed.
+    ended: bool,
+}
+
+enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -37,12 +60,16 @@ pub(super) enum Socket {
 impl Socket {
     /// Connects within `limit` to each address that a host name has, in the resolver's order, as
     /// libpq does; the name is looked up within `limit` too. An expired limit is
-    /// [`io::ErrorKind::TimedOut`]; the last address' error is the one returned.
-    pub(super) async fn open(endpoint: &Endpoint, limit: Duration) -> io::Result<Self> {
+    /// [`io::ErrorKind::TimedOut`]; the last address' error is the one returned, or [`Full`].
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        limit: Duration,
+        quota: Option<&Quota>,
+    ) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
                 let addresses = timeout(limit, look_up(host, *port)).await??;
-                let stream = first_that_answers(addresses.into_iter(), limit).await?;
+                let (stream, ticket) = first_that_answers(&addresses, limit, quota).await?;
                 stream.set_nodelay(true)?;
                 let options = SockRef::from(&stream);
                 #[cfg(target_os = "linux")]
@@ -53,14 +80,65 @@ impl Socket {
                         .with_interval(KEEPALIVE_INTERVAL)
                         .with_retries(KEEPALIVE_RETRIES),
                 )?;
-                Ok(Self::Tcp(stream))
+                Ok(Self::new(Stream::Tcp(stream), ticket))
             }
             Endpoint::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
-                Ok(Self::Unix(timeout(limit, UnixStream::connect(path)).await??))
+                let peer = [Peer::Unix(path.clone())];
+                let ticket = take(quota, &peer[0], &peer)?;
+                let stream = timeout(limit, UnixStream::connect(path)).await??;
+                Ok(Self::new(Stream::Unix(stream), ticket))
             }
         }
     }
+
+    fn new(stream: Stream, ticket: Option<Ticket>) -> Self {
+        Self { stream: Some(stream), ticket, first: Arc::default(), ended: false }
+    }
+
+    /// The first byte that comes, 0 until then, for whoever has no hold of the socket any more: a
+    /// server without TLS answers a request for it with `N`.
+    pub(super) fn first(&self) -> Arc<AtomicU8> {
+        self.first.clone()
+    }
+}
+
+impl Drop for Socket {
+    /// The server's end may live on: it is a connection there until it closes.
+    fn drop(&mut self) {
+        let (Some(stream), Some(ticket)) = (self.stream.take(), self.ticket.take()) else { return };
+        if self.ended {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            ticket.leave();
+            runtime.spawn(async move {
+                let _ = timeout(LEFT_FOR, until_closed(stream)).await;
+                drop(ticket);
+            });
+        }
+    }
+}
+
+/// Ends our side, so that a backend goes when it next looks, and waits for the end of the other.
+async fn until_closed(mut stream: Stream) {
+    let _ = stream.shutdown().await;
+    let (mut scratch, mut discarded) = ([0; 512], 0);
+    while let Ok(read @ 1..) = stream.read(&mut scratch).await {
+        discarded += read;
+        if discarded > MOST_DISCARDED {
+            return;
+        }
+    }
+}
+
+fn take(quota: Option<&Quota>, peer: &Peer, all: &[Peer]) -> io::Result<Option<Ticket>> {
+    quota.map(|quota| quota.take(peer, all)).transpose().map_err(io::Error::other)
+}
+
+/// Whether no place was free, as [`Socket::open`] says it.
+pub(super) fn full(e: &io::Error) -> Option<Full> {
+    e.get_ref().and_then(|source| source.downcast_ref()).copied()
 }
 
 /// Whoever gives up while it waits for its turn leaves nothing behind.
@@ -79,13 +157,16 @@ async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 }
 
 async fn first_that_answers(
-    addresses: impl Iterator<Item = SocketAddr>,
+    addresses: &[SocketAddr],
     limit: Duration,
-) -> io::Result<TcpStream> {
+    quota: Option<&Quota>,
+) -> io::Result<(TcpStream, Option<Ticket>)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in addresses {
+    let peers: Vec<Peer> = addresses.iter().copied().map(Peer::Tcp).collect();
+    for (address, peer) in addresses.iter().zip(&peers) {
+        let ticket = take(quota, peer, &peers)?;
         match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Ok(stream)) => return Ok((stream, ticket)),
             Ok(Err(e)) => last = e,
             Err(late) => last = late.into(),
         }
@@ -93,7 +174,7 @@ async fn first_that_answers(
     Err(last)
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -106,7 +187,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -125,14 +206,57 @@ impl AsyncWrite for Socket {
         }
     }
 
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Socket {
+    /// The stream is taken by `drop` alone.
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = ready!(this.stream()?.poll_read(cx, buf));
+        let came = buf.filled().get(before..).unwrap_or_default();
+        this.ended |= read.is_err() || (came.is_empty() && room > 0);
+        if let Some(byte) = came.first() {
+            let _ = this.first.compare_exchange(0, *byte, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().stream()?.poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream()?.poll_flush(cx)
+    }
+
     /// Ends our side, then waits for the end of the other: a backend closes its socket by exiting,
     /// and only then does it not count as a connection any more. Whoever shuts down bounds the wait.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this {
-            Self::Tcp(stream) => ready!(Pin::new(stream).poll_shutdown(cx))?,
-            Self::Unix(stream) => ready!(Pin::new(stream).poll_shutdown(cx))?,
-        }
+        ready!(this.stream()?.poll_shutdown(cx))?;
         let mut scratch = [0; 512];
         loop {
             let mut buf = ReadBuf::new(&mut scratch);
@@ -174,8 +298,8 @@ mod tests {
         let good = (good.local_addr().unwrap(), good);
         let closed = SocketAddr::from(([127, 0, 0, 1], 1));
         let open = async |addresses: &[SocketAddr]| {
-            let stream = first_that_answers(addresses.iter().copied(), limit).await;
-            stream.map(|s| s.peer_addr().unwrap()).map_err(|e| e.kind())
+            let stream = first_that_answers(addresses, limit, None).await;
+            stream.map(|(s, _)| s.peer_addr().unwrap()).map_err(|e| e.kind())
         };
         assert_eq!(open(&[silent, closed, good.0]).await, Ok(good.0));
         assert_eq!(open(&[closed, silent]).await, Err(io::ErrorKind::TimedOut));

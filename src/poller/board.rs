@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::sync::{Notify, watch};
 
+use crate::clock::Time;
+use crate::config::TargetKind;
 use crate::metric::Family;
-use crate::snapshot::{Of, Outcome, Snapshot};
+use crate::pg::Session;
+use crate::snapshot::{Database, Of, Outcome, Role, Snapshot, Trouble};
 
 /// A sample lives for three intervals of its collector, and at least this long.
 const LEAST_LIFE: Duration = Duration::from_secs(60);
@@ -22,7 +24,7 @@ pub(super) type Place = (&'static str, Option<Arc<str>>);
 struct Slot {
     outcome: Outcome,
     families: Vec<Arc<Family>>,
-    taken: Instant,
+    taken: Time,
 }
 
 #[derive(Default)]
@@ -30,8 +32,11 @@ struct State {
     of: Of,
     up: bool,
     tried: bool,
+    trouble: Option<Trouble>,
     version: Option<Arc<str>>,
-    databases: BTreeMap<Arc<str>, bool>,
+    role: Option<Role>,
+    /// Why each cannot be entered; `None` for one that can.
+    databases: BTreeMap<Arc<str>, Option<Arc<str>>>,
     slots: BTreeMap<Place, Slot>,
 }
 
@@ -40,12 +45,15 @@ pub(super) struct Board {
     target: Arc<str>,
     state: Mutex<State>,
     changed: Notify,
+    /// As in the state, for whoever waits for it.
+    up: watch::Sender<bool>,
 }
 
 impl Board {
     pub(super) fn new(target: String, of: Of) -> Self {
         let state = State { of, ..State::default() };
-        Self { target: target.into(), state: Mutex::new(state), changed: Notify::new() }
+        let up = watch::Sender::new(false);
+        Self { target: target.into(), state: Mutex::new(state), changed: Notify::new(), up }
     }
 
     /// A panic while the lock is held leaves plain data behind: nothing to repair.
@@ -58,16 +66,49 @@ impl Board {
         self.changed.notified().await;
     }
 
-    /// The server answered, or could not be reached.
-    pub(super) fn set_up(&self, up: bool, version: Option<&str>) {
+    /// The server answered.
+    pub(super) fn set_up(&self, session: &Session) {
+        let server = session.server();
+        let role = (session.kind() == TargetKind::Server).then(|| Role {
+            name: server.role.as_str().into(),
+            reads_all_stats: server.reads_all_stats,
+        });
+        self.answered(Some(&server.version), role);
+    }
+
+    fn answered(&self, version: Option<&str>, role: Option<Role>) {
         let mut state = self.lock();
-        state.up = up;
-        state.tried = true;
+        (state.up, state.tried, state.role) = (true, true, role);
+        if let Some(trouble) = state.trouble.as_mut().filter(|t| t.over.is_none()) {
+            trouble.over = Some(SystemTime::now());
+        }
         if let Some(version) = version {
             state.version = Some(version.into());
         }
         drop(state);
+        self.tell(true);
+    }
+
+    /// The server could not be reached.
+    pub(super) fn set_down(&self, kind: &'static str, message: &str) {
+        let now = SystemTime::now();
+        let mut state = self.lock();
+        (state.up, state.tried) = (false, true);
+        let since = state.trouble.as_ref().filter(|t| t.over.is_none()).map_or(now, |t| t.since);
+        let message = message.into();
+        state.trouble = Some(Trouble { kind, message, since, last: now, over: None });
+        drop(state);
+        self.tell(false);
+    }
+
+    fn tell(&self, up: bool) {
+        self.up.send_if_modified(|was| std::mem::replace(was, up) != up);
         self.changed.notify_one();
+    }
+
+    /// Changes whenever the server comes or goes.
+    pub(super) fn up_changes(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
     }
 
     /// What the target turned out to be. If it was taken for something else, nothing of that is
@@ -95,9 +136,21 @@ impl Board {
         self.lock().up
     }
 
-    /// A database could be entered, or not.
-    pub(super) fn set_database(&self, datname: &Arc<str>, up: bool) {
-        self.lock().databases.insert(datname.clone(), up);
+    /// A database could be entered, or not, and why.
+    pub(super) fn set_database(&self, datname: &Arc<str>, reason: Option<&str>) {
+        self.lock().databases.insert(datname.clone(), reason.map(Into::into));
+        self.changed.notify_one();
+    }
+
+    /// No database can be entered, for the same reason; `home` is one of them.
+    pub(super) fn set_all_databases(&self, home: &str, reason: &str) {
+        let reason: Arc<str> = reason.into();
+        let mut state = self.lock();
+        if state.databases.is_empty() {
+            state.databases.insert(home.into(), None);
+        }
+        state.databases.values_mut().for_each(|why| *why = Some(reason.clone()));
+        drop(state);
         self.changed.notify_one();
     }
 
@@ -116,7 +169,7 @@ impl Board {
         outcome: Outcome,
         families: Option<Vec<Arc<Family>>>,
     ) {
-        let now = Instant::now();
+        let now = Time::now();
         let mut state = self.lock();
         match state.slots.get_mut(&place) {
             Some(slot) => {
@@ -135,21 +188,38 @@ impl Board {
         self.changed.notify_one();
     }
 
-    /// Everything that is still true at `now`.
-    pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
+    /// Everything that is still true at `now`. What was asked of a server that is down, or of a database
+    /// that cannot be entered, is not known to be true any more, whatever its last run said.
+    pub(super) fn snapshot(&self, now: Time) -> Snapshot {
         let state = self.lock();
         let fresh = |slot: &&Slot| {
             let life = (slot.outcome.interval * LIFE_IN_INTERVALS).max(LEAST_LIFE);
-            now.saturating_duration_since(slot.taken) < life
+            now.since(&slot.taken) < life
+        };
+        let down = state.trouble.as_ref().filter(|_| !state.up).map(|t| t.message.clone());
+        let database = |(datname, why): (&Arc<str>, &Option<Arc<str>>)| Database {
+            datname: datname.clone(),
+            trouble: down.clone().or_else(|| why.clone()),
+        };
+        let outcome = |slot: &Slot| {
+            let mut outcome = slot.outcome.clone();
+            if outcome.error.is_none() {
+                let datname = outcome.datname.as_ref();
+                let inside = datname.and_then(|d| state.databases.get(d).cloned().flatten());
+                outcome.error = down.clone().or(inside);
+            }
+            outcome
         };
         Snapshot {
             of: state.of,
             up: state.up,
             tried: state.tried,
+            trouble: state.trouble.clone(),
+            role: state.role.clone(),
             target: self.target.clone(),
             version: state.version.clone(),
-            databases: state.databases.iter().map(|(d, up)| (d.clone(), *up)).collect(),
-            outcomes: state.slots.values().map(|s| s.outcome.clone()).collect(),
+            databases: state.databases.iter().map(database).collect(),
+            outcomes: state.slots.values().map(outcome).collect(),
             families: state
                 .slots
                 .values()
@@ -161,6 +231,7 @@ impl Board {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use crate::metric::Metric;
@@ -180,8 +251,10 @@ mod tests {
         for (interval, life) in [(1, 60), (30, 90)] {
             let board = Board::new("t".to_owned(), Of::Server);
             board.record(("x", None), outcome(interval), families());
-            let start = Instant::now();
-            let at = |s: u64| board.snapshot(start + Duration::from_secs(s));
+            let start = Time::now();
+            let at = |s: u64| board.snapshot(start.after(Duration::from_secs(s)));
+            let asleep = board.snapshot(start.asleep(Duration::from_secs(life)));
+            assert_eq!(asleep.families.len(), 0, "suspended, it grew as old");
             assert_eq!(at(life - 1).families.len(), 1);
             assert_eq!(at(life).families.len(), 0);
             assert_eq!(at(life).outcomes.len(), 1, "the outcome stays");
@@ -197,13 +270,49 @@ mod tests {
         let board = Board::new("t".to_owned(), Of::Server);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for d in [&a, &b] {
-            board.set_database(d, true);
+            board.set_database(d, None);
             board.record(("x", Some(d.clone())), outcome(1), families());
         }
         board.record(("y", None), outcome(1), families());
         board.retain_databases(std::slice::from_ref(&a));
-        let snapshot = board.snapshot(Instant::now());
-        assert_eq!(snapshot.databases, [(a, true)]);
+        let snapshot = board.snapshot(Time::now());
+        assert_eq!(snapshot.databases, [Database { datname: a, trouble: None }]);
         assert_eq!(snapshot.families.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_of_a_server_that_is_down_or_of_a_closed_database_is_not_said_to_be_well()
+     {
+        let board = Board::new("t".to_owned(), Of::Server);
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        board.answered(None, None);
+        for d in [&a, &b] {
+            board.set_database(d, None);
+            board.record(
+                ("x", Some(d.clone())),
+                Outcome { datname: Some(d.clone()), ..outcome(1) },
+                None,
+            );
+        }
+        board.record(("y", None), outcome(1), None);
+        let errors = || -> Vec<Option<String>> {
+            let outcomes = board.snapshot(Time::now()).outcomes;
+            outcomes.into_iter().map(|o| o.error.map(|e| e.to_string())).collect()
+        };
+        let says = |text: &str| Some(text.to_owned());
+        assert_eq!(errors(), [None, None, None]);
+        board.set_database(&b, Some("closed"));
+        assert_eq!(errors(), [None, says("closed"), None]);
+        board.set_down("refused", "gone");
+        assert_eq!(errors(), [says("gone"), says("gone"), says("gone")]);
+        let first = board.snapshot(Time::now()).trouble.unwrap();
+        board.set_down("refused", "still gone");
+        let snapshot = board.snapshot(Time::now());
+        let trouble = snapshot.trouble.unwrap();
+        assert_eq!((trouble.since, &*trouble.message), (first.since, "still gone"));
+        assert!(snapshot.databases.iter().all(|d| d.trouble.as_deref() == Some("still gone")));
+        board.answered(None, None);
+        assert!(board.snapshot(Time::now()).trouble.unwrap().over.is_some());
+        assert_eq!(errors(), [None, says("closed"), None]);
     }
 }

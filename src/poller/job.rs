@@ -22,18 +22,25 @@ use crate::snapshot::Outcome;
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 
-/// Error of a collector whose session was lost by another.
-const LOST: &str = "the connection to the server is lost";
-
 /// What a run means for the session it ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Go on.
     Done,
+    /// Nothing was recorded: the server ended the session while it was idle, or another one answers on
+    /// it. To be run again, with another session or with new facts.
+    Again,
     /// An extension is missing or a query was refused: what is known of the server may be old.
     FactsDoubted,
     /// The session is of no more use, and its backend may live on.
     SessionBroken { left_behind: bool },
+}
+
+/// Whether a run that was in vain through no fault of the collector may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Run {
+    First,
+    Last,
 }
 
 /// A collector in its place.
@@ -45,8 +52,15 @@ pub(super) struct Job {
     outcome: Outcome,
     /// Whether anything was recorded yet, so that the first failure is logged too.
     seen: bool,
-    /// Runs in a row that cost their session, or databases that refused in a row.
+    /// Runs in a row that cost their session.
     strikes: u32,
+    /// Whether the last of them may turn out to be the server's end, not this collector's doing. Where
+    /// a connection ends without a word the query may have crashed the server.
+    forgivable: bool,
+    /// Whether the last run was in vain and is to be repeated.
+    again: bool,
+    /// Whether it failed because the connection was lost, of which the worker tells.
+    lost: bool,
     /// Least interval, so that many databases are not walked without a pause.
     floor: Duration,
 }
@@ -67,6 +81,9 @@ impl Job {
             outcome: Outcome::new(collector.name(), datname, interval),
             seen: false,
             strikes: 0,
+            forgivable: false,
+            again: false,
+            lost: false,
             floor: Duration::ZERO,
         }
     }
@@ -76,7 +93,7 @@ impl Job {
     }
 
     /// Runs the collector once on a session and records the result.
-    pub(super) async fn run(&mut self, session: &Session, board: &Board) -> Ended {
+    pub(super) async fn run(&mut self, session: &Session, board: &Board, run: Run) -> Ended {
         let start = Instant::now();
         let result = match AssertUnwindSafe(self.collect(session)).catch_unwind().await {
             Ok(result) => result,
@@ -85,8 +102,14 @@ impl Job {
                 Err(CollectError::Defect(panic_text(panic.as_ref())))
             }
         };
+        let in_vain = |e: &CollectError| matches!(e, CollectError::Changed) || e.is_idle_timeout();
+        if run == Run::First && !self.again && result.as_ref().is_err_and(in_vain) {
+            self.again = true;
+            return Ended::Again;
+        }
+        self.again = false;
         self.outcome.duration = start.elapsed();
-        let (mut ended, mut left_behind) = (Ended::Done, false);
+        let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
         let families = match result {
             Ok((families, refused)) => {
                 self.succeed(&families, refused);
@@ -94,10 +117,13 @@ impl Job {
             }
             Err(e) => {
                 self.fail(&e);
+                blameless = e.is_idle_timeout();
+                self.forgivable =
+                    matches!(e, CollectError::Ended { .. } | CollectError::Deadline(_));
                 match e {
-                    CollectError::Missing { .. } | CollectError::Query { .. } => {
-                        ended = Ended::FactsDoubted;
-                    }
+                    CollectError::Missing { .. }
+                    | CollectError::Query { .. }
+                    | CollectError::Changed => ended = Ended::FactsDoubted,
                     CollectError::Deadline(_) => left_behind = true,
                     _ => {}
                 }
@@ -106,10 +132,10 @@ impl Job {
         };
         let now = Instant::now();
         self.reschedule(now);
-        if session.is_broken() {
-            self.put_off(now);
-        } else {
+        if !session.is_broken() {
             self.strikes = 0;
+        } else if !blameless {
+            self.put_off(now);
         }
         let place = (self.collector.name(), self.outcome.datname.clone());
         board.record(place, self.outcome.clone(), families);
@@ -129,7 +155,7 @@ impl Job {
 
     fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {
         // Of a lost and regained connection the worker tells.
-        let recovered = self.outcome.error.take().is_some_and(|e| &*e != LOST);
+        let recovered = self.outcome.error.take().is_some() && !self.lost;
         let (collector, datname) = self.names();
         if recovered {
             tracing::info!(collector, datname, "the collector works again");
@@ -156,11 +182,12 @@ impl Job {
     }
 
     fn fail(&mut self, e: &CollectError) {
+        self.lost = e.kind() == "lost";
         let (collector, datname) = self.names();
         let message: Arc<str> = e.to_string().into();
         // One line per change of state, not per try; of a lost connection the worker tells.
         let changed = !self.seen || self.outcome.error.as_ref() != Some(&message);
-        if changed && !matches!(e, CollectError::Lost(_)) {
+        if changed && !self.lost {
             tracing::warn!(collector, datname, kind = e.kind(), "{message}");
         }
         *self.outcome.errors.entry(e.kind()).or_default() += 1;
@@ -195,9 +222,9 @@ impl Job {
         self.floor = floor;
     }
 
-    /// After a run that cost its session, or a database that refused: the pause doubles each time,
-    /// so that a query which freezes its backend does not freeze one after another.
-    pub(super) fn put_off(&mut self, now: Instant) {
+    /// After a run that cost its session: the pause doubles each time, so that a query which freezes its
+    /// backend does not freeze one after another.
+    fn put_off(&mut self, now: Instant) {
         let pause =
             FIRST_PAUSE.max(self.outcome.interval) * 2u32.saturating_pow(self.strikes.min(10));
         self.strikes = self.strikes.saturating_add(1);
@@ -215,15 +242,10 @@ impl Job {
         }
     }
 
-    /// The session is gone, whoever lost it: what this collector said is not known to be true now.
-    pub(super) fn lose(&mut self, board: &Board) {
-        if self.seen && self.outcome.error.is_none() {
-            self.outcome.error = Some(LOST.into());
-            board.record(
-                (self.collector.name(), self.outcome.datname.clone()),
-                self.outcome.clone(),
-                None,
-            );
+    /// The server itself is away: a session that was lost just before was not lost by this collector.
+    pub(super) fn forgive(&mut self) {
+        if std::mem::take(&mut self.forgivable) {
+            self.strikes = self.strikes.saturating_sub(1);
         }
     }
 

@@ -6,7 +6,10 @@
 
 mod board;
 mod job;
-mod worker;
+mod kept;
+mod leftovers;
+mod retry;
+mod walker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +19,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
+use crate::clock::{Clock, Time};
 use crate::collector::{AnyCollector, Scope};
 use crate::config::{Connect, DatabaseFilter, Settings, TargetKind};
-use crate::pg::Clock;
+use crate::pg::Quota;
 use crate::snapshot::{Of, Snapshot};
 use board::Board;
-use worker::{Kept, Walker};
+use kept::Kept;
+use walker::Walker;
 
 /// Least time between two snapshots, so that rendering costs the same however many collectors run.
 const PUBLISH_SPACING: Duration = Duration::from_millis(500);
@@ -83,7 +88,7 @@ pub struct View(Arc<Board>);
 impl View {
     /// Everything that is still true.
     pub fn snapshot(&self) -> Snapshot {
-        self.0.snapshot(Instant::now())
+        self.0.snapshot(Time::now())
     }
 
     /// Whether the target answered last, `None` before the first try.
@@ -115,7 +120,7 @@ impl Poller {
         let expected = target.connect.expected();
         let workers = Workers::start(target, expected, Duration::ZERO, &Span::none());
         let board = workers.board.clone();
-        let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Instant::now())));
+        let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Time::now())));
         let mut publisher = JoinSet::new();
         publisher.spawn(async move {
             loop {
@@ -124,7 +129,7 @@ impl Poller {
                     () = board.changed() => {}
                     () = sleep_until(at_least) => {}
                 }
-                tx.send_replace(Arc::new(board.snapshot(Instant::now())));
+                tx.send_replace(Arc::new(board.snapshot(Time::now())));
                 sleep(PUBLISH_SPACING).await;
             }
         });
@@ -211,17 +216,20 @@ pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
         if round > 0 {
             sleep(over).await;
         }
-        tokio::join!(kept.run_all(), walker.run_all());
+        if kept.prepare().await {
+            tokio::join!(kept.run_all(), walker.run_all());
+        }
     }
-    board.snapshot(Instant::now())
+    board.snapshot(Time::now())
 }
 
 fn parts(target: Target, expected: TargetKind) -> (Arc<Board>, Kept, Walker) {
     let target = Arc::new(target);
     let clock = Clock::start();
     let board = Arc::new(Board::new(target.connect.describe(), of(expected)));
-    let kept = Kept::new(target.clone(), board.clone(), clock, expected);
-    let walker = Walker::new(target, board.clone(), clock);
+    let quota = Quota::default();
+    let walker = Walker::new(target.clone(), board.clone(), clock, quota.for_second());
+    let kept = Kept::new(target, board.clone(), clock, quota, expected);
     (board, kept, walker)
 }
 

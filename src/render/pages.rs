@@ -15,8 +15,10 @@ use flate2::write::GzEncoder;
 use prometheus::{Error, IntCounterVec};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{Format, Renderer, render_alone};
+use crate::clock::Time;
 use crate::snapshot::Snapshot;
 
 /// A format is rendered at each publish for so long after it was last asked for.
@@ -24,6 +26,11 @@ const LATELY: Duration = Duration::from_secs(300);
 /// Pages that are rendered on demand at a time: what they need for it stays bounded, and the threads
 /// that poll keep a share of the machine.
 const RENDERINGS: usize = 2;
+/// A snapshot is published every few seconds. One that is older than this was taken before the machine
+/// slept, and what it holds is not true any more: the next one, which drops it, is waited for.
+const TOO_OLD: Duration = Duration::from_secs(15);
+/// How long a scrape waits for it.
+const NEXT: Duration = Duration::from_secs(7);
 /// Each format, plain and gzip'd.
 const VARIANTS: usize = 2 * Format::ALL.len();
 
@@ -39,6 +46,7 @@ fn of_variant(variant: usize) -> (Format, bool) {
 struct Page {
     renderer: Arc<Renderer>,
     snapshot: Arc<Snapshot>,
+    made: Time,
     bodies: [OnceLock<Bytes>; VARIANTS],
     rendering: Mutex<()>,
 }
@@ -46,7 +54,7 @@ struct Page {
 impl Page {
     fn new(renderer: Arc<Renderer>, snapshot: Arc<Snapshot>) -> Self {
         let bodies = array::from_fn(|_| OnceLock::new());
-        Self { renderer, snapshot, bodies, rendering: Mutex::new(()) }
+        Self { renderer, snapshot, made: Time::now(), bodies, rendering: Mutex::new(()) }
     }
 
     fn rendered(&self, format: Format, gzip: bool) -> Option<&Bytes> {
@@ -162,6 +170,15 @@ impl Publisher {
 }
 
 impl Pages {
+    async fn latest(&self) -> Arc<Page> {
+        let mut latest = self.latest.clone();
+        let page = latest.borrow_and_update().clone();
+        if Time::now().since(&page.made) > TOO_OLD {
+            let _ = timeout(NEXT, latest.changed()).await;
+        }
+        latest.borrow().clone()
+    }
+
     /// The latest snapshot in a format: from memory, but for the first who asks for it after a
     /// while, who waits until it is rendered.
     ///
@@ -169,7 +186,7 @@ impl Pages {
     /// As [`Renderer::render`].
     pub async fn get(&self, format: Format, gzip: bool) -> Result<Bytes, Error> {
         self.demand.ask(format, gzip);
-        let page = self.latest.borrow().clone();
+        let page = self.latest().await;
         let body = match page.rendered(format, gzip) {
             Some(body) => body.clone(),
             None => spawn_blocking(move || page.render(format, gzip))
@@ -251,6 +268,21 @@ mod tests {
         // As of the publish: two scrapes before it.
         let counted = "\npgrunway_expositions_total{format=\"openmetrics\"} 2\n";
         assert!(text.contains(counted), "{text}");
+    }
+
+    #[tokio::test]
+    async fn after_a_suspend_a_scrape_waits_for_a_page_that_was_made_since() {
+        let (publisher, pages) = pages();
+        let up = Arc::new(Snapshot { up: true, ..Snapshot::default() });
+        let mut before = Page::new(publisher.renderer.clone(), up);
+        before.made = before.made.ago(TOO_OLD * 2);
+        publisher.latest.send_replace(Arc::new(before));
+        let (body, ()) = tokio::join!(pages.get(Format::OpenMetrics, false), async {
+            tokio::task::yield_now().await;
+            publisher.publish(Arc::new(Snapshot::default())).await;
+        });
+        let body = body.unwrap();
+        assert!(std::str::from_utf8(&body).unwrap().contains("\npg_up 0\n"));
     }
 
     #[test]

@@ -144,9 +144,10 @@ pub async fn gather(
     session.close().await;
 
     let mut databases = Vec::new();
-    for (name, up) in &snapshot.databases {
-        if !up {
-            notes.push(format!("database {name} could not be entered"));
+    for found in &snapshot.databases {
+        let name = &found.datname;
+        if let Some(trouble) = &found.trouble {
+            notes.push(format!("database {name}: {trouble}"));
             continue;
         }
         match database(config, name, clock, &mut notes).await {

@@ -68,7 +68,7 @@ impl Session {
 }
 
 /// What PgBouncer refuses a login with, where that alone tells nobody what to do.
-pub(super) fn explained(message: &str) -> String {
+pub(in crate::pg) fn explained(message: &str) -> String {
     let remedy = match message {
         "not allowed" => "PgBouncer's console is for members of stats_users and admin_users",
         text if text.starts_with("no such database") => {

@@ -1,0 +1,210 @@
+//! From an address to a connection that is logged in: each step has a deadline of its own, and each
+//! failure says which step it was and what it cost the server.
+//!
+//! Must not: send a query, or try another host after a refused login.
+
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::tls::MakeTlsConnect;
+
+use super::password::password;
+use super::quota::Quota;
+use super::session::{chain, explained};
+use super::socket::{Socket, full};
+use super::tls::{HandshakeError, Tls};
+use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
+use crate::error::{CONNECTING, ConnectError, Source, is_not_ready};
+
+/// How PgBouncer's console ends its `server_version`: `1.26.1/bouncer`. Through PgBouncer to a
+/// database the server's own version is told.
+const BOUNCER: &str = "/bouncer";
+/// How long a connection may take to say goodbye before it is cut.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The task that moves the bytes. Dropping `closing` makes it say goodbye and end.
+pub(super) struct Connection {
+    closing: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    /// Set when the connection is over, with what the server said at the end without being asked.
+    pub(super) over: watch::Receiver<Option<Farewell>>,
+    /// What the other side calls itself in `server_version`.
+    pub(super) kind: TargetKind,
+}
+
+/// What a server said before it closed a connection: SQLSTATE and message. None if it said nothing.
+pub(super) type Farewell = Option<(String, String)>;
+
+impl Connection {
+    /// Says goodbye and waits, for at most a second, until the server has closed its side too.
+    /// The client must have been dropped.
+    pub(super) async fn close(self) {
+        let Self { closing, task, .. } = self;
+        drop(closing);
+        let _ = task.await;
+    }
+}
+
+/// Opens a connection to the first endpoint that lets us in.
+///
+/// # Errors
+/// A refused login is final at once, as in libpq, unless that server is starting up or shutting down.
+/// Otherwise the error of the endpoint at which it cost most to fail, the last of these.
+pub(super) async fn open<'c>(
+    connect: &'c Connect,
+    datname: Option<&str>,
+    timeouts: &Timeouts,
+    quota: Option<&Quota>,
+) -> Result<(tokio_postgres::Client, Connection, &'c Endpoint), ConnectError> {
+    let mut worst: Option<ConnectError> = None;
+    for endpoint in &connect.endpoints {
+        match open_at(connect, endpoint, datname, timeouts, quota).await {
+            Ok((client, connection)) => return Ok((client, connection, endpoint)),
+            Err(ConnectError::Refused { endpoint, sqlstate, message })
+                if !is_not_ready(&sqlstate) =>
+            {
+                return Err(ConnectError::Refused { endpoint, sqlstate, message });
+            }
+            Err(e) if worst.as_ref().is_none_or(|worst| worst.cost() <= e.cost()) => {
+                worst = Some(e)
+            }
+            Err(_) => {}
+        }
+    }
+    Err(worst.unwrap_or_else(|| ConnectError::Unreachable {
+        endpoint: "the server".to_owned(),
+        source: "no host is configured".into(),
+    }))
+}
+
+async fn open_at(
+    connect: &Connect,
+    endpoint: &Endpoint,
+    datname: Option<&str>,
+    timeouts: &Timeouts,
+    quota: Option<&Quota>,
+) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
+    let late =
+        |stage, limit| ConnectError::Timeout { endpoint: endpoint.to_string(), stage, limit };
+    let unreachable =
+        |e: Source| ConnectError::Unreachable { endpoint: endpoint.to_string(), source: e };
+    // First, so that the files below are not read again and again while there is no server.
+    let socket = match Socket::open(endpoint, timeouts.connect, quota).await {
+        Ok(socket) => socket,
+        Err(e) if e.kind() == ErrorKind::TimedOut => {
+            return Err(late(CONNECTING, timeouts.connect));
+        }
+        Err(e) => {
+            return Err(match full(&e) {
+                None => unreachable(e.into()),
+                Some(full) => {
+                    ConnectError::Held { endpoint: endpoint.to_string(), source: full.into() }
+                }
+            });
+        }
+    };
+    let mut driver = tokio_postgres::Config::new();
+    let datname = datname.unwrap_or(&connect.dbname);
+    driver
+        .user(&connect.user)
+        .dbname(datname)
+        .application_name(&connect.application_name)
+        .ssl_mode(match connect.sslmode {
+            SslMode::Disable => DriverSslMode::Disable,
+            SslMode::Prefer => DriverSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => DriverSslMode::Require,
+        });
+    if matches!(endpoint, Endpoint::Unix { .. }) {
+        // libpq ignores sslmode on Unix sockets.
+        driver.ssl_mode(DriverSslMode::Disable);
+    }
+    let host = host_of(endpoint);
+    if let Some(password) = password(connect, endpoint, datname)? {
+        driver.password(password);
+    }
+    let first = socket.first();
+    let mut tls = Tls::new(connect, timeouts.handshake)?;
+    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
+    // The handshake has a deadline of its own; this one ends an authentication that never answers.
+    let limit = timeouts.handshake * 2;
+    let (client, connection) = match timeout(limit, driver.connect_raw(socket, tls)).await {
+        Ok(Ok(pair)) => pair,
+        Ok(Err(e)) => {
+            let no_tls = driver.get_ssl_mode() == DriverSslMode::Require
+                && first.load(Ordering::Relaxed) == b'N';
+            return Err(connect_error(e, endpoint, timeouts, no_tls));
+        }
+        Err(_) => return Err(late("start-up", limit)),
+    };
+    let version = connection.parameter("server_version").unwrap_or_default();
+    let kind = if version.ends_with(BOUNCER) { TargetKind::Pooler } else { TargetKind::Server };
+    let (closing, closed) = oneshot::channel::<()>();
+    let (ended, over) = watch::channel(None);
+    let task = tokio::spawn(async move {
+        let mut connection = pin!(connection);
+        let last = tokio::select! {
+            // The error, if any, reaches whoever waits for an answer.
+            last = &mut connection => last.err(),
+            _ = closed => { let _ = timeout(FAREWELL, connection).await; None }
+        };
+        let said = last.as_ref().and_then(tokio_postgres::Error::as_db_error);
+        ended.send_replace(Some(
+            said.map(|db| (db.code().code().to_owned(), db.message().to_owned())),
+        ));
+    });
+    Ok((client, Connection { closing, task, over, kind }))
+}
+
+/// The name that a certificate is verified against.
+pub(super) fn host_of(endpoint: &Endpoint) -> &str {
+    match endpoint {
+        Endpoint::Tcp { host, .. } => host,
+        Endpoint::Unix { .. } => "",
+    }
+}
+
+fn connect_error(
+    e: tokio_postgres::Error,
+    endpoint: &Endpoint,
+    timeouts: &Timeouts,
+    no_tls: bool,
+) -> ConnectError {
+    use std::error::Error as _;
+    let endpoint = endpoint.to_string();
+    if let Some(db) = e.as_db_error() {
+        let sqlstate = db.code().code().to_owned();
+        let message = explained(db.message());
+        return ConnectError::Refused { endpoint, sqlstate, message };
+    }
+    let source = e.source();
+    if let Some(handshake) = source.and_then(|s| s.downcast_ref::<HandshakeError>()) {
+        return match handshake {
+            HandshakeError::Timeout => ConnectError::Timeout {
+                endpoint,
+                stage: "the TLS handshake",
+                limit: timeouts.handshake,
+            },
+            HandshakeError::Failed(inner) => {
+                ConnectError::Tls { endpoint, source: inner.to_string().into() }
+            }
+        };
+    }
+    if no_tls {
+        let source = "the server offers none, and sslmode demands it".into();
+        return ConnectError::Tls { endpoint, source };
+    }
+    match source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
+        Some(io) if io.kind() != ErrorKind::InvalidInput => {
+            ConnectError::Cut { endpoint, source: io.to_string().into() }
+        }
+        _ if e.is_closed() => ConnectError::Cut { endpoint, source: chain(&e).into() },
+        // An authentication method that we do not know, or another protocol altogether.
+        _ => ConnectError::Protocol { endpoint, source: chain(&e).into() },
+    }
+}
