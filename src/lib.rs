@@ -1,7 +1,7 @@
 //! pgrunway: a Prometheus exporter for PostgreSQL. The data flow is one straight line:
 //!
 //! [`config`] → [`pg`] session → [`collector`] fetch → [`mod@derive`] → [`snapshot`] → `render` →
-//! `http`; `poller` turns the crank, and `cmd` holds one file per subcommand.
+//! `http`; `poller` turns the crank, and `cmd` holds the subcommands.
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
+use pgrunway::cmd::output;
 use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
@@ -69,7 +70,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Command::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
-            cmd::metrics::run(&config, args.over, &mut io::stdout().lock()).await
+            cmd::metrics::run(&config, args.over, &mut output::stdout()).await
         }
         Command::Plan(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
@@ -80,7 +81,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 days: args.days,
                 retire: args.retire,
             };
-            cmd::plan::run(&config, &wanted, &mut io::stdout().lock()).await
+            cmd::plan::run(&config, &wanted, &mut output::stdout()).await
         }
         Command::Report(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
@@ -91,7 +92,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
                 html: args.html,
                 markdown: args.markdown,
             };
-            cmd::report::run(&config, &wanted, &mut io::stdout().lock()).await
+            cmd::report::run(&config, &wanted, &mut output::stdout()).await
         }
         Command::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
@@ -121,7 +122,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let terminal = Terminal::of(&io::stderr());
-            let (stop, mut out) = (cmd::serve::shutdown_signal()?, io::stdout());
+            let (stop, mut out) = (cmd::serve::shutdown_signal()?, output::stdout());
             cmd::load::run(&config, &args, &mut out, &mut io::stderr(), terminal, stop).await
         }
         Command::Bench(args) => {
@@ -145,12 +146,12 @@ async fn verify(
 ) -> anyhow::Result<ExitCode> {
     use cmd::verify::{self, Format, Verdict, Wanted};
     if args.list {
-        io::stdout().lock().write_all(verify::list().as_bytes())?;
+        output::stdout().write_all(verify::list().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::resolve(flags, &Process, known)?.of_one_server()?;
     start_logging(&config);
-    let mut out = io::stdout().lock();
+    let mut out = output::stdout();
     let outcome = if args.init {
         let output = args.output.as_deref();
         verify::write_expectations(&config, &args.database, output, &mut out).await.map(|()| None)

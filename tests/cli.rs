@@ -130,3 +130,35 @@ async fn healthcheck_asks_the_running_exporter() {
     let (code, _, err) = run(&["healthcheck", "--web.listen-address=127.0.0.1:1"], &[]).await;
     assert_eq!(code, 1, "{err}");
 }
+
+/// `pgrunway verify --list | head -1`, and commands that ask a server: no word on standard error, and the exit
+/// code that it would have had.
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_no_failure() {
+    use std::process::Stdio;
+
+    let cluster = common::server().await;
+    let dsn = format!("postgresql://mon:mon@127.0.0.1:{}/postgres", cluster.port());
+    let passed: &[i32] = &[0];
+    for (args, codes) in [
+        (vec!["verify", "--list"], passed),
+        (vec!["--help"], passed),
+        (vec!["metrics", "--over", "1s"], passed),
+        (vec!["report", "--over", "1s"], passed),
+        // The empty server has findings or none; either way the verdict is told.
+        (vec!["verify"], &[0, 1]),
+    ] {
+        let mut child = common::process::command(&args, &[("DATA_SOURCE_NAME", &dsn)])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(60), child.wait_with_output());
+        let ended = ended.await.expect("it ends").unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(codes.contains(&ended.status.code().unwrap_or(-1)), "{args:?}: {said}");
+        assert!(!said.contains("pipe") && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}

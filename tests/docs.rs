@@ -86,6 +86,49 @@ fn defaults_that_texts_quote_are_those_of_the_settings() {
     assert!(quoted >= 16, "only {quoted} defaults are quoted");
 }
 
+/// Pages, runbooks and files that texts lead to are there, with the heading that is named.
+#[test]
+fn links_lead_somewhere() {
+    let slug = |heading: &str| -> String {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    for (file, text) in texts() {
+        let folder = Path::new(&file).parent().unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains("://") && !link.contains(' ')) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = if path.is_empty() { file.clone().into() } else { folder.join(path) };
+            assert!(path.exists(), "{file}: {link}");
+            if !anchor.is_empty() {
+                let linked = std::fs::read_to_string(&path).unwrap();
+                let headings = linked.lines().filter(|l| l.starts_with('#'));
+                let mut slugs = headings.map(|l| slug(l.trim_start_matches('#').trim()));
+                assert!(slugs.any(|s| s == anchor), "{file}: {link}");
+            }
+        }
+    }
+}
+
+/// `docs/troubleshooting.md` is of use only as long as the metrics that it names exist.
+#[test]
+fn the_metrics_that_answer_why_exist() {
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/troubleshooting.md"),
+    )
+    .unwrap();
+    let catalogue = docgen::catalogue();
+    let mut named = 0;
+    for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
+        let histogram = word.trim_end_matches("_count").trim_end_matches("_sum");
+        if word.starts_with("pgrunway_") {
+            assert!(catalogue.iter().any(|m| m.name == word || m.name == histogram), "{word}");
+            named += 1;
+        }
+    }
+    assert!(named > 10, "{named}");
+}
+
 #[test]
 fn every_metric_has_one_home_and_a_proper_name() {
     let mut homes: HashMap<&str, usize> = HashMap::new();

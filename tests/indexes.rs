@@ -359,7 +359,7 @@ async fn nothing_is_called_unused_before_its_window_has_passed() {
     let mut run = Run::new(&cluster, "indexhealth", patient).await;
     run.poll().await;
     admin.batch_execute("CREATE INDEX young ON t (b)").await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    until(&admin, "clock_timestamp() - pg_postmaster_start_time() > interval '3.1 seconds'").await;
     // The first index is as old as the statistics for all that is known, the second was seen to come.
     let poll = run.poll().await;
     assert!(

@@ -80,7 +80,7 @@ fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Targ
 /// Waits until a snapshot satisfies `want`; its last state is in the message if none does.
 async fn wait(poller: &Poller, what: &str, want: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
     let snapshots = poller.snapshots();
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + Duration::from_secs(60);
     loop {
         let snapshot = snapshots.borrow().clone();
         if want(&snapshot) {
@@ -204,15 +204,16 @@ async fn a_server_that_stops_is_down_at_once_and_comes_back() {
 #[tokio::test]
 async fn the_users_interval_wins() {
     let cluster = common::server().await;
-    let mut target = target(&cluster, vec![&good]);
+    let mut target = target(&cluster, vec![&good, &inside]);
     let mut settings = common::settings();
     let hourly = CollectorSetting { enabled: true, interval: Some(Duration::from_secs(60)) };
     settings.collectors.insert("good".to_owned(), hourly);
     target.settings = Arc::new(settings);
     let poller = Poller::start(target);
     wait(&poller, "ran once", |s| runs(s, "good", "fine") == 1.0).await;
-    sleep(Duration::from_secs(2)).await;
-    let snapshot = poller.snapshots().borrow().clone();
+    // By its own interval it would have run as often as the other.
+    let snapshot =
+        wait(&poller, "the other goes on", |s| runs(s, "inside", "postgres") > 10.0).await;
     assert_eq!(runs(&snapshot, "good", "fine"), 1.0);
     assert_eq!(outcome(&snapshot, "good", "").unwrap().interval, Duration::from_secs(60));
 }
@@ -242,7 +243,7 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
     let admin = common::admin(&cluster, "postgres").await;
     let poller = Poller::start(target(&cluster, vec![&stuck, &good]));
     let (mut frozen, mut most) = (Vec::new(), 0);
-    let end = Instant::now() + Duration::from_secs(12);
+    let mut end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
         let rows = admin
             .query(
@@ -256,6 +257,10 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
         for pid in rows.iter().filter(|r| r.get::<_, Option<bool>>(1) == Some(true)) {
             let pid = nix::unistd::Pid::from_raw(pid.get(0));
             if !frozen.contains(&pid) {
+                // Its first pause takes 15 s, and begins once its deadline has passed.
+                if frozen.is_empty() {
+                    end = Instant::now() + Duration::from_secs(12);
+                }
                 // As a hung volume does: no signal and no timeout reaches it.
                 nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
                 frozen.push(pid);
@@ -277,11 +282,14 @@ async fn a_query_that_freezes_its_backend_does_not_freeze_one_after_another() {
 #[tokio::test]
 async fn a_collector_that_kills_its_session_is_put_off_and_the_others_go_on() {
     let cluster = common::server().await;
+    let started = Instant::now();
     let poller = Poller::start(target(&cluster, vec![&fatal, &good]));
-    wait(&poller, "the others go on", |s| runs(s, "good", "fine") > 10.0).await;
-    sleep(Duration::from_secs(5)).await;
+    let snapshot =
+        wait(&poller, "the others go on", |s| s.up && runs(s, "good", "fine") > 30.0).await;
     let log = std::fs::read_to_string(cluster.log_path()).unwrap();
     let kills = log.matches("terminating connection due to administrator command").count();
-    assert_eq!(kills, 1, "{log}");
-    assert!(poller.snapshots().borrow().up);
+    // Not each time that the other ran: after the first pause of 15 s again, then after one of 30 s.
+    let most = if started.elapsed() < Duration::from_secs(15) { 1 } else { 3 };
+    assert!((1..=most).contains(&kills), "{kills} in {:?}: {log}", started.elapsed());
+    assert!(snapshot.up);
 }

@@ -83,7 +83,9 @@ async fn every_planted_fault_is_found_mended_and_gone() {
     gate.sql("faulty", "DELETE FROM broken WHERE b = 2; VACUUM broken").await;
 
     // unused_after must have passed since the server began to count.
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let counted = "SELECT pg_sleep(greatest(0, 1.5 - extract(epoch FROM clock_timestamp() - \
+                   pg_postmaster_start_time()))::float8)";
+    gate.sql("postgres", counted).await;
     let with = ["--with", "index.corrupt,constraint.foreign_key", "--exact"];
     let (code, report) = gate.json(&with).await;
     assert_eq!(code, 1, "{report:#}");

@@ -54,6 +54,8 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
     /// Settings for `postgresql.conf`.
     pub settings: Vec<(String, String)>,
+    /// A folder in which to keep what initdb makes, and to copy it from: for who starts many servers.
+    pub kept: Option<PathBuf>,
     /// Lines put before the default `pg_hba.conf` (local trust inside a private folder,
     /// SCRAM on loopback).
     pub hba: Vec<String>,
@@ -196,11 +198,18 @@ impl Cluster {
     }
 
     async fn create(&mut self, options: &Options) -> anyhow::Result<()> {
-        let mut initdb = self.command("initdb");
-        initdb.arg("--pgdata").arg(self.data());
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
-        initdb.arg("--no-sync");
-        self.run("initdb", initdb).await?;
+        match &options.kept {
+            None => self.initdb().await?,
+            Some(folder) => {
+                let kept = folder.join(format!("initdb-{}", fingerprint(&self.binaries)?));
+                if kept.is_dir() {
+                    self.copy(&kept, &self.data()).await?;
+                } else {
+                    self.initdb().await?;
+                    self.keep(&kept).await?;
+                }
+            }
+        }
         // Before 14 a password would be kept as MD5, and pg_hba.conf below asks for SCRAM.
         let mut conf = format!(
             "listen_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = '{}'\n\
@@ -219,6 +228,35 @@ impl Cluster {
         hba.push_str("host all all 127.0.0.1/32 scram-sha-256\n");
         std::fs::write(self.data().join("pg_hba.conf"), hba)?;
         Ok(())
+    }
+
+    async fn initdb(&mut self) -> anyhow::Result<()> {
+        let mut initdb = self.command("initdb");
+        initdb.arg("--pgdata").arg(self.data());
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        initdb.arg("--no-sync");
+        self.run("initdb", initdb).await
+    }
+
+    /// Keeps what initdb made for the next server; who comes second finds it there.
+    async fn keep(&mut self, kept: &Path) -> anyhow::Result<()> {
+        let unnamed = kept.with_extension(format!("{}-{}", std::process::id(), self.port));
+        if let Some(parent) = kept.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        self.copy(&self.data(), &unnamed).await?;
+        if std::fs::rename(&unnamed, kept).is_err() {
+            std::fs::remove_dir_all(&unnamed)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a data folder with its owner; as ourselves, since the folder that keeps it may be one that the
+    /// server's user cannot enter.
+    async fn copy(&mut self, from: &Path, to: &Path) -> anyhow::Result<()> {
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(from).arg(to).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+        self.run("cp", copy).await
     }
 
     /// Runs a program that fills the folder, to its end.
@@ -466,6 +504,18 @@ pub fn sweep() -> anyhow::Result<Vec<PathBuf>> {
         }
     }
     Ok(removed)
+}
+
+/// Tells one installation of the server's programs from another, in the name of a file.
+fn fingerprint(binaries: &Path) -> anyhow::Result<String> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    for program in ["initdb", "postgres"] {
+        let path = binaries.join(program).canonicalize()?;
+        let meta = path.metadata()?;
+        (path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
 }
 
 fn temp_dir() -> anyhow::Result<PathBuf> {

@@ -1,6 +1,7 @@
-//! One file per subcommand, and what several of them share.
+//! The subcommands, a module each (`serve`, `metrics`, `healthcheck`, `verify`, `plan`, `report`, `bench`,
+//! `demo` and `load`), and what several of them share.
 //!
-//! Must not: be imported by anything but `main` and tests.
+//! Must not: be imported by anything but `main`, `docgen` and tests.
 
 pub mod advice;
 pub mod bench;
@@ -10,6 +11,7 @@ pub mod fetch;
 pub mod healthcheck;
 pub mod load;
 pub mod metrics;
+pub mod output;
 pub mod plan;
 pub mod report;
 pub mod serve;

@@ -44,7 +44,7 @@ impl Demo {
                 seen.push('\n');
             }
         };
-        timeout(Duration::from_secs(60), start).await.expect("the demo starts");
+        timeout(Duration::from_secs(180), start).await.expect("the demo starts");
         // Whoever stops reading must not stop the demo.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { child, address: address.unwrap(), uri: uri.unwrap() }
@@ -55,7 +55,7 @@ impl Demo {
     }
 
     pub async fn wait(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_secs(120);
         loop {
             let text = self.metrics().await;
             if want(&text) {

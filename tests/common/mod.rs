@@ -40,6 +40,7 @@ pub async fn server_with(settings: &[(&str, &str)], hba: &[&str]) -> Cluster {
     let options = Options {
         binaries: None,
         settings: all,
+        kept: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR"))),
         hba: hba.iter().map(|l| (*l).to_owned()).collect(),
     };
     let cluster = Cluster::start(&options).await.expect("a real PostgreSQL is needed");

@@ -88,7 +88,7 @@ impl Process {
 
     /// Waits until the exposition satisfies `want`.
     pub async fn wait(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let text = self.metrics().await;
             if want(&text) {

@@ -94,6 +94,7 @@ const NOISE: &str = "app_noise";
 /// Every execution is logged, with its queryid, in files of a size that can be deleted soon.
 pub fn cluster_options() -> Options {
     let mut options = setup::cluster_options(find_binaries().expect("PostgreSQL is needed"));
+    options.kept = Some(env!("CARGO_TARGET_TMPDIR").into());
     for (name, value) in [
         ("shared_preload_libraries", "pg_stat_statements,auto_explain"),
         ("auto_explain.log_min_duration", "0"),

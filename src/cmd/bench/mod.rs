@@ -23,6 +23,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::cli::{BenchArgs, BenchFormat, BenchMode};
+use crate::cmd::output;
 use crate::config::{Config, Timeouts, suggest};
 use crate::derive::sample::{self, Verdict as Judged};
 use crate::error::ConfigError;
@@ -110,7 +111,7 @@ pub async fn start(config: &Config, args: BenchArgs) -> anyhow::Result<()> {
         true => Some(Box::new(std::io::stderr())),
         false => None,
     };
-    let result = run(config, &options, &mut std::io::stdout(), progress, stop).await;
+    let result = run(config, &options, &mut output::stdout(), progress, stop).await;
     result.map_err(|e| match e.is::<Ended>() || e.is::<ConfigError>() {
         true => e,
         false => Aborted(e).into(),

@@ -80,6 +80,7 @@ pub fn cluster_options_for(binaries: std::path::PathBuf, scale: &Scale) -> clust
             setting("timezone", "UTC"),
             setting("cluster_name", "pgrunway-demo"),
         ],
+        kept: None,
         hba: Vec::new(),
     }
 }
