@@ -214,3 +214,16 @@ fn the_scanner_sees_what_it_must_see() {
     assert!(names("use prometheus::proto;", "prometheus"));
     assert!(!names("x.our_prometheus::proto", "prometheus"));
 }
+
+/// A comment says what the name does not.
+#[test]
+fn no_comment_only_repeats_a_name() {
+    let mut files = Vec::new();
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for path in files {
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let empty = ["/// The collector.", "/// Everything.", "/// Its name."];
+            assert!(!empty.contains(&line.trim()), "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+}

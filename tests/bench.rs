@@ -328,7 +328,11 @@ async fn verdicts_formats_and_baselines() {
     // On one machine Linux tells what the backend did: here it slept.
     assert_eq!(change["undisturbed"], true, "{change}");
     let backend = measured(&saved, "slow", "prepared")["undisturbed"].as_f64().unwrap();
-    assert!((0.004..0.03).contains(&backend), "{backend}");
+    // What waits for a processor is taken off, even where the other slept meanwhile: on a busy machine the
+    // sleep may be covered.
+    let round_trip = measured(&saved, "slow", "prepared")["round_trip"]["p50"].as_f64().unwrap();
+    let least = if round_trip < 0.006 { 0.004 } else { 0.0002 };
+    assert!((least..0.03).contains(&backend), "{backend} of {round_trip}");
     let change = &measured(&document, "found", "prepared")["change"];
     let before = change["plan_before"].as_str().unwrap();
     assert_eq!(before, "Index Only Scan using k_id on k");

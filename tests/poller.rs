@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::collector::{AnyCollector, Collector, Scope};
-use pgrunway::config::{CollectorSetting, DatabaseFilter};
+use pgrunway::config::{CollectorSetting, DatabaseFilter, Settings};
 use pgrunway::error::CollectError;
 use pgrunway::metric::{Metric, Sink, Value};
 use pgrunway::pg::Session;
@@ -68,11 +68,18 @@ collector!(
 );
 collector!(stuck, Scope::Server, "SELECT 'stuck'::text FROM pg_catalog.pg_sleep(60)", |_| ());
 
+/// A query that takes too long is given up soon; a connection has the time that it needs.
+fn settings() -> Settings {
+    let mut settings = common::settings();
+    settings.timeouts.statement = common::hasty().timeouts.statement;
+    settings
+}
+
 fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Target {
     Target {
         connect: common::connect(cluster, "mon"),
         databases: DatabaseFilter::default(),
-        settings: Arc::new(common::settings()),
+        settings: Arc::new(settings()),
         collectors,
     }
 }
@@ -205,7 +212,7 @@ async fn a_server_that_stops_is_down_at_once_and_comes_back() {
 async fn the_users_interval_wins() {
     let cluster = common::server().await;
     let mut target = target(&cluster, vec![&good, &inside]);
-    let mut settings = common::settings();
+    let mut settings = settings();
     let hourly = CollectorSetting { enabled: true, interval: Some(Duration::from_secs(60)) };
     settings.collectors.insert("good".to_owned(), hourly);
     target.settings = Arc::new(settings);

@@ -14,7 +14,7 @@ async fn facts_timeouts_and_pins_hold_in_every_transaction() {
     let session = Session::connect(
         &common::connect(&cluster, "mon"),
         None,
-        Arc::new(common::settings()),
+        Arc::new(common::hasty()),
         Clock::start(),
     )
     .await

@@ -21,8 +21,7 @@ async fn fails_within(sslmode: SslMode, port: u16, limit: Duration) -> ConnectEr
     let mut connect = common::connect_to(endpoint, "mon");
     connect.sslmode = sslmode;
     let start = Instant::now();
-    let result =
-        Session::connect(&connect, None, Arc::new(common::settings()), Clock::start()).await;
+    let result = Session::connect(&connect, None, Arc::new(common::hasty()), Clock::start()).await;
     assert!(start.elapsed() < limit, "{:?}", start.elapsed());
     result.err().unwrap()
 }
@@ -80,9 +79,8 @@ async fn a_network_that_swallows_everything_costs_one_deadline() {
     let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port };
     let mut connect = common::connect_to(endpoint, "mon");
     connect.password = Password::Literal(Secret::new("mon"));
-    let session = Session::connect(&connect, None, Arc::new(common::settings()), Clock::start())
-        .await
-        .unwrap();
+    let session =
+        Session::connect(&connect, None, Arc::new(common::hasty()), Clock::start()).await.unwrap();
     silence.send_replace(true);
     let start = Instant::now();
     let e = session.read("SELECT 1 AS one").await.err().unwrap();
@@ -98,9 +96,8 @@ async fn a_network_that_swallows_everything_costs_one_deadline() {
 async fn a_frozen_backend_costs_one_deadline() {
     let cluster = common::server().await;
     let connect = common::connect(&cluster, "mon");
-    let session = Session::connect(&connect, None, Arc::new(common::settings()), Clock::start())
-        .await
-        .unwrap();
+    let session =
+        Session::connect(&connect, None, Arc::new(common::hasty()), Clock::start()).await.unwrap();
     let pid = session.read("SELECT pg_catalog.pg_backend_pid() AS pid").await.unwrap()[0]
         .get::<i32>("pid")
         .unwrap();
@@ -116,9 +113,8 @@ async fn a_frozen_backend_costs_one_deadline() {
 async fn work_that_only_takes_too_long_is_cancelled_and_costs_no_session() {
     let cluster = common::server().await;
     let connect = common::connect(&cluster, "mon");
-    let session = Session::connect(&connect, None, Arc::new(common::settings()), Clock::start())
-        .await
-        .unwrap();
+    let session =
+        Session::connect(&connect, None, Arc::new(common::hasty()), Clock::start()).await.unwrap();
     // Each statement stays below statement_timeout, all together overrun our deadline.
     let queries: Vec<Query> = (0..6).map(|_| "SELECT pg_catalog.pg_sleep(0.4)".into()).collect();
     let e = session.read_all(&queries).await.err().unwrap();

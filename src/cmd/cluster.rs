@@ -81,6 +81,9 @@ fn complete(dir: &Path) -> bool {
 
 /// Finds a folder with PostgreSQL's server programs: `PGRUNWAY_PG_BINDIR`, PATH, `pg_config`, then
 /// where Debian, Red Hat and others put them, the newest major first.
+///
+/// # Errors
+/// There is no such folder; what to install.
 pub fn find_binaries() -> anyhow::Result<PathBuf> {
     if let Some(dir) = std::env::var_os("PGRUNWAY_PG_BINDIR") {
         let dir = PathBuf::from(dir);
@@ -127,6 +130,9 @@ pub fn find_binaries() -> anyhow::Result<PathBuf> {
 impl Cluster {
     /// Creates a cluster in a new temporary folder and waits until it answers. Nothing is left
     /// behind when this fails or is dropped half-way.
+    ///
+    /// # Errors
+    /// A program or folder is missing, or the server did not answer in time, with the end of its log.
     pub async fn start(options: &Options) -> anyhow::Result<Self> {
         let mut cluster = Self::claim(options)?;
         cluster.create(options).await?;
@@ -283,6 +289,9 @@ impl Cluster {
     /// A hot standby that streams from this server, in a folder and on a port of its own. Returns
     /// when it answers; it may lag behind. The server is restarted for it: a copy of a server at rest
     /// needs no program but `cp`, while pg_basebackup comes with few of the packaged servers.
+    ///
+    /// # Errors
+    /// The copy failed, or one of the two did not come up.
     pub async fn standby(&mut self) -> anyhow::Result<Self> {
         let binaries = Some(self.binaries.clone());
         let mut standby = Self::claim(&Options { binaries, ..Options::default() })?;
@@ -407,6 +416,9 @@ impl Cluster {
     }
 
     /// Fast shutdown; the folder stays, so that [`Cluster::restart`] can follow.
+    ///
+    /// # Errors
+    /// The server could neither be stopped nor killed.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         if let Some(pid) = self.pid() {
             kill(Pid::from_raw(pid), Signal::SIGINT)?;
@@ -423,6 +435,9 @@ impl Cluster {
     }
 
     /// Starts the server again on the same port and data.
+    ///
+    /// # Errors
+    /// It did not stop, or did not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.stop().await?;
         self.launch().await
@@ -467,6 +482,9 @@ fn patiently(mut done: impl FnMut() -> bool) -> bool {
 /// Removes what earlier runs left because they and their guardians were killed together: folders
 /// in the temporary folder with our name, a lock file of ours that nobody holds, and an owner that
 /// a server of ours could have. Returns them.
+///
+/// # Errors
+/// The temporary folder cannot be read, or no user may own a server.
 pub fn sweep() -> anyhow::Result<Vec<PathBuf>> {
     let server = unprivileged()?.map_or(geteuid(), |user| user.uid).as_raw();
     let mut removed = Vec::new();

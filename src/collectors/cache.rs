@@ -151,7 +151,6 @@ static METRICS: &[&Metric] = &[
     &BLK_WRITE_TIME,
 ];
 
-/// The collector.
 pub struct Cache;
 
 /// One row of `pg_stat_database`.

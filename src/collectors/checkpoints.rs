@@ -108,7 +108,6 @@ fn since_17(version_num: i32) -> String {
     )
 }
 
-/// The collector.
 pub struct Checkpoints;
 
 /// What one poll read.

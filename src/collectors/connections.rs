@@ -155,7 +155,6 @@ SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), pg_catalog.pg_stat_get
        CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit END
   FROM pg_catalog.pg_database d ORDER BY d.datname";
 
-/// The collector.
 pub struct Connections;
 
 /// Client backends of one database in one state.

@@ -34,7 +34,6 @@ static ACTIVE: Metric = Metric::gauge(
 /// It rests a hundred times as long as it took: at most 1 % of a backend.
 const REST: f64 = 100.0;
 
-/// The collector.
 pub struct DatabaseRecommendations;
 
 /// What the other collectors read, or why they could not.
@@ -282,7 +281,7 @@ pub struct Known<'a> {
     pub schema: &'a str,
     /// Its table.
     pub table: &'a str,
-    /// Its name.
+    /// `pg_class.relname` of the index, unquoted.
     pub name: &'a str,
 }
 

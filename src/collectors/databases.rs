@@ -40,7 +40,6 @@ const ONE: &str = size_where!("d.oid::int8 = $1");
 const LIST: &str = "\
 SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 ORDER BY d.datname";
 
-/// The collector.
 pub struct Databases;
 
 /// What one poll read.

@@ -153,7 +153,6 @@ fn invalid() -> String {
     )
 }
 
-/// The collector.
 pub struct Indexes;
 
 /// One index.

@@ -82,7 +82,6 @@ fn sql(version_num: i32) -> String {
     )
 }
 
-/// The collector.
 pub struct Io;
 
 /// A kind of backend, an object, a context, with the counters; NULL is an operation that cannot occur.

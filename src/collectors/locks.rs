@@ -88,7 +88,6 @@ SELECT pg_catalog.textsend(d.datname::text), pg_catalog.count(p.gid)::int8,
   FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.database = d.datname
  WHERE d.datallowconn GROUP BY d.oid, d.datname ORDER BY d.datname";
 
-/// The collector.
 pub struct Locks;
 
 /// Locks of one database and mode.

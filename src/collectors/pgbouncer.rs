@@ -22,7 +22,6 @@ use metrics::*;
 /// Users beyond which their own pool sizes are not looked up: an `auth_file` may have thousands.
 const MOST_USERS: f64 = 1_000.0;
 
-/// The collector.
 pub struct PgBouncer;
 
 /// What one poll was shown.

@@ -68,7 +68,6 @@ fn evictions(server: &Server) -> Option<String> {
         .then(|| format!("SELECT i.dealloc::float8 FROM {schema}.pg_stat_statements_info() i"))
 }
 
-/// The collector.
 pub struct Recommendations;
 
 /// One reading.

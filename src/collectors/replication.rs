@@ -179,7 +179,6 @@ fn subscriptions(version_num: i32) -> String {
 /// Looks that are remembered until what the primary had by then is replayed.
 const MOST_MARKS: usize = 1_000;
 
-/// The collector.
 pub struct Replication;
 
 /// What the server says of itself as a standby.

@@ -68,7 +68,6 @@ fn sql() -> String {
 const TIMES: &str = "\
 SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8";
 
-/// The collector.
 pub struct Settings;
 
 /// One row of `pg_settings`.

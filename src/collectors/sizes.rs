@@ -100,7 +100,6 @@ fn sql(method: Method) -> String {
     )
 }
 
-/// The collector.
 pub struct Sizes;
 
 /// One relation with its size.

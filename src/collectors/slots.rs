@@ -97,7 +97,6 @@ fn sql(version_num: i32) -> String {
     )
 }
 
-/// The collector.
 pub struct Slots;
 
 /// One slot.

@@ -73,7 +73,6 @@ fn sql() -> String {
     )
 }
 
-/// The collector.
 pub struct Tables;
 
 /// A table or an index with its buffer counters.

@@ -194,7 +194,6 @@ fn tables(version_num: i32) -> String {
     )
 }
 
-/// The collector.
 pub struct Vacuum;
 
 /// One table, materialised view, partition or partitioned table.

@@ -85,7 +85,6 @@ const STAT_WAL: &str = "\
 SELECT w.wal_records::float8, w.wal_fpi::float8, w.wal_bytes::float8, w.wal_buffers_full::float8
   FROM pg_catalog.pg_stat_wal w";
 
-/// The collector.
 pub struct Wal;
 
 /// What one poll read.

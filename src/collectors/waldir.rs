@@ -36,7 +36,6 @@ SELECT w.files::float8, w.bytes::float8,
   FROM (SELECT pg_catalog.count(*) AS files, COALESCE(pg_catalog.sum(d.size), 0) AS bytes
           FROM pg_catalog.pg_ls_waldir() d WHERE d.name ~ '^[0-9A-F]{24}$') w";
 
-/// The collector.
 pub struct Waldir;
 
 /// What one poll read.

@@ -58,7 +58,6 @@ SELECT 'slot', pg_catalog.max(GREATEST(pg_catalog.age(s.xmin), pg_catalog.age(s.
 SELECT 'prepared', pg_catalog.max(pg_catalog.age(p.transaction))::float8
   FROM pg_catalog.pg_prepared_xacts p";
 
-/// The collector.
 pub struct Wraparound;
 
 /// What one poll read.

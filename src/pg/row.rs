@@ -37,6 +37,9 @@ impl Row {
     }
 
     /// The value of a column by name; use `Option<T>` where NULL is possible.
+    ///
+    /// # Errors
+    /// There is no such column, or it is of another type or NULL.
     pub fn get<'a, T: FromSql<'a>>(&'a self, column: &str) -> Result<T, CollectError> {
         self.0.try_get(column).map_err(|source| CollectError::Decode {
             column: column.to_owned(),
@@ -45,6 +48,9 @@ impl Row {
     }
 
     /// The value of a column by position, for scans of thousands of rows.
+    ///
+    /// # Errors
+    /// As [`Row::get`].
     pub fn at<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, CollectError> {
         self.0.try_get(index).map_err(|source| CollectError::Decode {
             column: self.0.columns().get(index).map_or("?", |c| c.name()).to_owned(),

@@ -28,7 +28,7 @@ pub struct Ident<'a>(pub &'a str);
 pub struct Relation {
     /// Its schema.
     pub schema: String,
-    /// Its name.
+    /// `pg_class.relname`, unquoted.
     pub name: String,
 }
 

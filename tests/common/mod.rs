@@ -96,8 +96,20 @@ pub async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
     }
 }
 
-/// Settings with short timeouts, so that a test of one need not wait long.
+/// Settings under which nothing times out because a machine is busy, but for locks.
 pub fn settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.timeouts = Timeouts {
+        connect: Duration::from_secs(20),
+        handshake: Duration::from_secs(20),
+        statement: Duration::from_secs(20),
+        lock: Duration::from_millis(100),
+    };
+    settings
+}
+
+/// Settings with short timeouts, so that a test of one need not wait long.
+pub fn hasty() -> Settings {
     let mut settings = Settings::default();
     settings.timeouts = Timeouts {
         connect: Duration::from_secs(1),

@@ -114,11 +114,17 @@ pub struct Partitions {
 
 /// Creates the database with tables, partitions, functions and roles; returns a superuser's
 /// connection to it. With `expire_orders`, the partitions of orders end 22 days ago.
+///
+/// # Errors
+/// The server refused a statement, or cannot be reached.
 pub async fn schema(cluster: &Cluster, expire_orders: bool) -> anyhow::Result<(Admin, Partitions)> {
     schema_for(cluster, expire_orders, &Scale::default()).await
 }
 
 /// As [`schema`], with partitions of trades for as many days as there will be trades.
+///
+/// # Errors
+/// As [`schema`].
 pub async fn schema_for(
     cluster: &Cluster,
     expire_orders: bool,
@@ -153,6 +159,9 @@ pub async fn schema_for(
 
 /// Fills the tables over the part of their partitions' time that has passed, then forgets the
 /// statements that it took, so that the exporter starts with the load alone.
+///
+/// # Errors
+/// The server refused a statement or the rows.
 pub async fn data(admin: &Admin, seed: u64) -> anyhow::Result<()> {
     let spans = spans(admin, &Scale::default()).await?;
     // Few rows: one connection will do.
@@ -162,6 +171,9 @@ pub async fn data(admin: &Admin, seed: u64) -> anyhow::Result<()> {
 }
 
 /// As [`data`], for any scale, over connections of its own.
+///
+/// # Errors
+/// As [`data`].
 pub async fn data_for(
     connect: &Connect,
     scale: &Scale,
@@ -176,6 +188,9 @@ pub async fn data_for(
 }
 
 /// What rows are to go where.
+///
+/// # Errors
+/// The server refused the query.
 pub async fn spans(admin: &Admin, scale: &Scale) -> anyhow::Result<Vec<Span>> {
     let mut spans = Vec::new();
     for row in admin.rows(SPAN).await.context("span.sql")? {

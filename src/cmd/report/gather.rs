@@ -63,7 +63,7 @@ pub struct StatementRow {
 /// One database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Its name.
+    /// `pg_database.datname`.
     pub name: String,
     /// Its indexes, tables and foreign keys, and what is to say about them.
     pub indexes: Facts,
@@ -75,7 +75,7 @@ pub struct Database {
     pub facts: recommend::Database,
 }
 
-/// Everything.
+/// What a report is written from.
 #[derive(Debug, Clone)]
 pub struct Gathered {
     /// Unix seconds at which the watching began and ended.

@@ -23,7 +23,6 @@ use crate::pg::Session;
 use catalogue::{Bloat, Names};
 use metrics::*;
 
-/// The collector.
 pub struct IndexHealth;
 
 /// An index that the configuration expects of one table.

@@ -99,7 +99,6 @@ static SUCCESS: Metric = Metric::gauge(
 /// Unfinished runs that are looked at again. A job runs once at a time.
 const PENDING: usize = 1_000;
 
-/// The collector.
 pub struct Maintenance;
 
 /// What is known of one root from earlier polls.

@@ -22,14 +22,13 @@ use crate::pg::Session;
 pub use catalogue::{Partition, Rows, Rule, Table, Zone};
 use metrics::*;
 
-/// The collector.
 pub struct Partitions;
 
 /// A root and what is known of it.
 pub struct Root<'a> {
     /// Its schema.
     pub schema: &'a str,
-    /// Its name.
+    /// `pg_class.relname`, unquoted.
     pub relname: &'a str,
     /// Its row.
     pub table: &'a Table,

@@ -449,7 +449,7 @@ pub(super) static RECOMMENDATION: Metric = Metric::gauge(
      docs/recommendations.md; absent where there is too little evidence to tell.",
 );
 
-/// Everything.
+/// What the collector may emit.
 pub(super) static CATALOGUE: &[&Metric] = &[
     &CL_ACTIVE,
     &CL_ACTIVE_CANCEL,

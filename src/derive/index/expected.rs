@@ -34,7 +34,7 @@ impl ExpectedKey {
 /// An expected index of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// Its name.
+    /// The name that the rule gives, if any.
     pub name: Option<String>,
     /// Its keys, all of them and in this order, of an index without predicate; any if empty.
     pub columns: Vec<ExpectedKey>,
