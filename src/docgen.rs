@@ -10,7 +10,7 @@ use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
 use crate::config::{params, schema, table};
-use crate::derive::recommend::{self, Rule};
+use crate::findings::{self, Check, Rule};
 use crate::metric::{Kind, Metric};
 use crate::{render, snapshot};
 use params::Treatment;
@@ -265,37 +265,71 @@ pub fn configuration() -> String {
     out
 }
 
+/// `docs/findings.md`.
+pub fn findings() -> String {
+    let mut out = String::from(
+        "# Findings\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites it.\n\nA rule \
+         looks at what was read or measured, and says nothing where that is not there: no gain is promised \
+         that was not measured. `pgrunway verify`, `pgrunway report` and the exporter's metrics \
+         ([recommendations.md](recommendations.md)) show what the same rules find, under the same id, with the \
+         same severity and remedy.\n\n`critical`: data or service is at risk, or something fails. `warning`: it \
+         costs time or room, and will cost more. `info`: worth knowing.\n",
+    );
+    for (title, place) in PLACES {
+        let _ = writeln!(out, "\n## {title}");
+        for rule in findings::all().filter(|rule| place(rule)) {
+            let Rule { id, title, severity, finds, why, source, .. } = rule;
+            let _ = writeln!(out, "\n### {id}\n\n{title}. {}.\n", capital(severity.word()));
+            let _ = writeln!(out, "- Holds when: {finds}.\n- Why: {why}\n- From: {source}.");
+            if !rule.alerts.is_empty() {
+                let link = |name: &&str| format!("[{name}](runbooks/{name}.md)");
+                let links: Vec<String> = rule.alerts.iter().map(link).collect();
+                let _ = writeln!(out, "- Alerts: {}.", links.join(", "));
+            }
+            if !rule.formerly.is_empty() {
+                let ids: Vec<String> = rule.formerly.iter().map(|id| format!("`{id}`")).collect();
+                let _ = writeln!(out, "- Formerly: {}.", ids.join(", "));
+            }
+        }
+    }
+    out
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
+}
+
+type Place = (&'static str, fn(&Rule) -> bool);
+
+/// What rules are about.
+const PLACES: [Place; 3] = [
+    ("About the server", |rule| matches!(rule.check, Check::Server(_))),
+    ("About a database", |rule| matches!(rule.check, Check::Database(_))),
+    ("About a pooler", |rule| matches!(rule.check, Check::Pooler(_))),
+];
+
 /// `docs/recommendations.md`.
 pub fn recommendations() -> String {
     let mut out = String::from(
         "# Recommendations\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites \
-         it.\n\nA rule looks at what was read or measured, and says nothing where that is not there: no \
-         saving is promised that was not measured. The exporter evaluates those about the server every \
-         minute over the last hour's evidence (`pg_recommendation_active{id}`: 1 where the \
-         recommendation holds, 0 where not, absent where there is too little evidence), and those about \
-         a database every quarter of an hour (`pg_database_recommendation_active{datname,id}`), but for \
-         those about statements and plans, which `pgrunway report` judges by what it watched and benchmarked. Memory and \
-         processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give \
-         them.\n",
+         it.\n\nThe exporter asks the rules of [findings.md](findings.md) and exports which hold: 1 where one does, \
+         0 where not, absent where what it looks at is not known or was watched for too short a time. Those \
+         about the server are asked every minute, over the last hour's evidence \
+         (`pg_recommendation_active{id}`); those about a database every quarter of an hour \
+         (`pg_database_recommendation_active{datname,id}`), but for those about statements and plans, which \
+         `pgrunway report` judges by what it watched and benchmarked; those about a PgBouncer whenever its \
+         console is read, over the last 55 to 60 minutes (`pgbouncer_recommendation_active{id}`). Memory and \
+         processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give them.\n",
     );
-    out.push_str("\n## About the server\n\n");
-    rules(&mut out, recommend::SERVER);
-    out.push_str("\n## About a database\n\n");
-    rules(&mut out, recommend::DATABASE);
-    out.push_str(
-        "\n## About a pooler\n\nThe exporter evaluates them for each PgBouncer that it watches, whenever it \
-         reads the console, over what it saw there in the last 55 to 60 minutes \
-         (`pgbouncer_recommendation_active{id}`). `pgrunway report` has them for the poolers in the file's \
-         list of targets, with the line of pgbouncer.ini where one line does it.\n\n",
-    );
-    rules(&mut out, recommend::POOLER);
-    out
-}
-
-fn rules<F>(out: &mut String, rules: &[&Rule<F>]) {
-    out.push_str("| id | recommendation | weight | holds when | from |\n|---|---|---|---|---|\n");
-    for rule in rules {
-        let Rule { id, title, weight, threshold, source, .. } = rule;
-        let _ = writeln!(out, "| `{id}` | {title} | {} | {threshold} | {source} |", weight.name());
+    for (title, place) in PLACES {
+        let _ = writeln!(out, "\n## {title}\n\n| id | recommendation | severity |\n|---|---|---|");
+        for rule in findings::all().filter(|rule| place(rule)) {
+            let Rule { id, title, severity, .. } = rule;
+            let anchor = id.replace('.', "");
+            let severity = severity.word();
+            let _ = writeln!(out, "| [`{id}`](findings.md#{anchor}) | {title} | {severity} |");
+        }
     }
+    out
 }

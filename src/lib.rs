@@ -13,6 +13,7 @@ pub mod config;
 pub mod derive;
 pub mod docgen;
 pub mod error;
+pub mod findings;
 pub mod http;
 pub mod logging;
 pub mod metric;

@@ -164,11 +164,8 @@ async fn verify(
                 with: args.with,
             },
             databases: args.database,
-            fail_on: match args.fail_on.as_str() {
-                "info" => verify::check::Severity::Info,
-                "warning" => verify::check::Severity::Warning,
-                _ => verify::check::Severity::Error,
-            },
+            fail_on: verify::check::Severity::from_word(&args.fail_on)
+                .unwrap_or(verify::check::Severity::Critical),
             exact: args.exact,
             patience: args.patience,
             format: Format::from_word(&args.format).unwrap_or_default(),

@@ -41,6 +41,7 @@ fn check(path: &str, part: Option<&str>, want: &str) {
 fn generated_documentation_is_current() {
     check("docs/metrics.md", None, &docgen::metrics());
     check("docs/config.md", None, &docgen::configuration());
+    check("docs/findings.md", None, &docgen::findings());
     check("docs/recommendations.md", None, &docgen::recommendations());
     check("README.md", Some("collectors"), &docgen::collectors());
     check("docs/alerts.md", None, &rules::table(promql::collectors));

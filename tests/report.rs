@@ -117,7 +117,7 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     let size = "SELECT sum(relpages)::int8 * 8192 FROM pg_class c \
                 WHERE relname LIKE 'trades%maker%' OR relname LIKE 'idx_trades_maker%'";
     let bytes: i64 = admin.query_one(size, &[]).await.unwrap().get(0);
-    let shown = pgrunway::derive::recommend::bytes(bytes as f64);
+    let shown = pgrunway::derive::units::bytes(bytes as f64);
     assert_eq!(report.row("`trades` | `idx_trades_maker_flag`")[5], shown);
     let statement = report.row("`SELECT symbol, count(*) FROM trades GROUP BY symbol`");
     assert_eq!(statement[6], "5.0", "rows a call");
@@ -136,7 +136,7 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     let (past, all) = (past as f64, all as f64);
     let growth: Vec<String> =
         [all, past / 2.0, all + past * 15.0, all + past * 45.0, all + past * 182.5]
-            .map(pgrunway::derive::recommend::bytes)
+            .map(pgrunway::derive::units::bytes)
             .into();
     let after = &report.markdown[report.markdown.find("### Growth").unwrap()..];
     let row = Report::row_of(after, "`public.trades`");
@@ -145,7 +145,7 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     let section = &after[..after.find("### Connections").unwrap()];
     assert!(!section.contains("public.orders"), "it takes no rows, so that it does not grow");
     assert!(!report.markdown.contains("`storage.growth`, info"), "less than 1 GB a year");
-    assert!(report.markdown.contains("pgrunway plan public.orders --days 14"));
+    assert!(report.markdown.contains("pgrunway plan public.orders --database trading --days 14"));
     assert!(!report.markdown.contains("/* pgrunway */") && !report.markdown.contains("Not read"));
 }
 

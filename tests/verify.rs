@@ -189,15 +189,15 @@ async fn the_demo_meets_its_expectations_and_has_19_indexes() {
     // To explain a query, a role must have the privilege to run it.
     let gate = Gate::of_role(&cluster, &text, "pgrunway");
     let (code, out, _) = gate.verify(&[]).await;
-    assert!(out.starts_with("pgrunway verify: UNCHECKED, 0 errors, "), "{out}");
+    assert!(out.starts_with("pgrunway verify: UNCHECKED, 0 critical, "), "{out}");
     assert_eq!(code, 2);
     let (code, out, _) = gate.verify(&["--skip", "partition.pruning"]).await;
-    assert!(out.starts_with("pgrunway verify: PASSED, 0 errors, "), "{out}");
+    assert!(out.starts_with("pgrunway verify: PASSED, 0 critical, "), "{out}");
     assert_eq!(code, 0);
     let owner = Gate::of_role(&cluster, &text, "postgres");
     let (code, out, err) = owner.verify(&[]).await;
     assert_eq!(code, 0, "{out}{err}");
-    assert!(out.starts_with("pgrunway verify: PASSED, 0 errors, "), "{out}");
+    assert!(out.starts_with("pgrunway verify: PASSED, 0 critical, "), "{out}");
     assert!(out.contains("19 indexes expected, 19 present\n"), "{out}");
     assert!(out.contains("19 indexes of partitioned tables, 19 on every partition\n"), "{out}");
     assert!(out.contains("2 tables expected, 2 present\n"), "{out}");
@@ -360,7 +360,7 @@ verify:
     assert_eq!((code, report["verdict"].as_str()), (2, Some("unchecked")), "{report:#}");
     let (code, out, _) = gate.verify(&skip).await;
     assert_eq!(code, 2);
-    assert!(out.starts_with("pgrunway verify: UNCHECKED, 0 errors"), "{out}");
+    assert!(out.starts_with("pgrunway verify: UNCHECKED, 0 critical"), "{out}");
     assert!(out.contains("Could not be checked\n  partition.pruning in postgres\n"), "{out}");
 
     // A role with nothing.

@@ -24,9 +24,9 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
     pub with: Vec<String>,
 
-    /// The lightest finding that makes it fail
-    #[arg(long, value_name = "SEVERITY", default_value = "error",
-          value_parser = ["error", "warning", "info"])]
+    /// The lightest finding that makes it fail (`error` is understood as `critical` for one release)
+    #[arg(long, value_name = "SEVERITY", default_value = "critical",
+          value_parser = ["critical", "warning", "info", "error"])]
     pub fail_on: String,
 
     /// Form of the report
@@ -100,7 +100,7 @@ mod tests {
         };
         assert_eq!(args, want);
         for (line, said) in [
-            ("verify --fail-on fatal", "error, warning, info"),
+            ("verify --fail-on fatal", "critical, warning, info"),
             ("verify --format xml", "text, json, junit, markdown, sql"),
             ("verify --patience 1", "without a unit"),
             ("verify --patience 8d", "1s to 7d"),

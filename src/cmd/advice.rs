@@ -4,8 +4,8 @@
 //! Must not: lose the other facts to one that cannot be read.
 
 use crate::collectors::recommendations;
-use crate::derive::recommend::{self, Checkpoints, Connections, Counted, Temporary};
 use crate::error::CollectError;
+use crate::findings::{self, Checkpoints, Connections, Counted, Temporary};
 use crate::pg::Session;
 
 /// The value, or a note of why there is none.
@@ -18,16 +18,17 @@ pub async fn server(
     session: &Session,
     connections: Option<Connections>,
     notes: &mut Vec<String>,
-) -> recommend::Server {
+) -> findings::Server {
     let version = session.server().version_num;
     let host = &session.settings().host;
-    let mut facts = recommend::Server {
+    let mut facts = findings::Server {
+        datname: session.server().datname.clone(),
         memory: host.memory,
         // There are at most some thousands.
         cpus: host.cpus.map(|cpus| cpus as f64),
         connections,
         latency_objective: Some(session.settings().objectives.latency),
-        ..recommend::Server::default()
+        ..findings::Server::default()
     };
     let read = recommendations::settings(session).await;
     facts.settings = noted(notes, "settings", read).unwrap_or_default();

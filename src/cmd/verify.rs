@@ -441,7 +441,7 @@ mod tests {
             started: 0.0,
             took: Duration::ZERO,
             databases: vec!["d".to_owned()],
-            fail_on: Severity::Error,
+            fail_on: Severity::Critical,
             outcomes: vec![Outcome { check, database: None, found, took: Duration::ZERO }],
         }
     }

@@ -1,6 +1,6 @@
 //! Figures in words, for what people read.
 //!
-//! Must not: hold a unit; `derive::recommend` has bytes and seconds.
+//! Must not: hold a unit; `derive::units` has bytes and seconds.
 
 /// `1 index`, `19 indexes`.
 pub fn counted(n: usize, noun: &str) -> String {

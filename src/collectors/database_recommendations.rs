@@ -1,4 +1,4 @@
-//! Which recommendations about one database hold, by the rules of `derive::recommend`, from what the
+//! Which recommendations about one database hold, by the rules of `findings`, from what the
 //! collectors of partitions, vacuum, sizes and indexes read.
 //!
 //! Must not: ask for more than they ask for, or lose the rules that can be judged to one of them that
@@ -15,14 +15,14 @@ use crate::collector::{Collector, Scope};
 use crate::derive::growth::pace;
 use crate::derive::index::{Facts, How, Invalid, Judged, Usage, Verdicts, judge};
 use crate::derive::partition::Moment;
-use crate::derive::recommend::{
-    self, Bloated, Database, Growing, Growth, Index, IndexFault, Overdue, Partitioned, Table,
-};
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
+use crate::findings::{
+    self, Bloated, Database, Growing, Growth, Index, IndexFault, Overdue, Partitioned, Table,
+};
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
-use crate::remedy::quote::relation;
+use crate::remedy::Relation;
 
 static ACTIVE: Metric = Metric::gauge(
     "pg_database_recommendation_active",
@@ -60,7 +60,7 @@ pub struct Rows {
 pub struct State {
     indexes: index_health::State,
     /// Unix seconds at which the oldest slice of each table began when it was first seen.
-    oldest: HashMap<String, f64>,
+    oldest: HashMap<Relation, f64>,
     /// Seconds that the last poll took.
     took: f64,
     /// Shortest interval that the user allows for what it reads.
@@ -136,8 +136,8 @@ impl Collector for DatabaseRecommendations {
         if let (Some(growth), Ok(partitions)) = (&mut facts.growth, &rows.partitions) {
             state.watch(growth, Moment::At(partitions.now.into()).seconds());
         }
-        for rule in recommend::DATABASE {
-            sink.number(&ACTIVE, &[&rows.datname, rule.id], rule.active(&facts));
+        for (rule, verdict) in findings::judge(&facts) {
+            sink.number(&ACTIVE, &[&rows.datname, rule.id], findings::active(&verdict));
         }
     }
 
@@ -173,6 +173,7 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
     let indexes = rows.indexes.as_ref().ok().zip(verdicts);
     let indexes = indexes.map(|(r, verdicts)| (r, known(&r.facts, verdicts)));
     Database {
+        datname: rows.datname.clone(),
         partitioned: rows.partitions.as_ref().ok().map(partitioned),
         tables: rows.vacuum.as_ref().ok().map(|r| standings(r).iter().map(table).collect()),
         indexes: indexes.as_ref().map(|(r, known)| faults(&r.facts, known)),
@@ -187,7 +188,7 @@ fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
     let each = wanted.map(|root| {
         let rule = &root.table.rule;
         let mut table = Partitioned {
-            name: relation(root.schema, root.relname),
+            name: Relation::new(root.schema, root.relname),
             leaves: root.outlook.leaves as f64,
             has_default: root.outlook.has_default,
             default_rows: root.outlook.default_rows,
@@ -197,6 +198,7 @@ fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
         table.covered = runway.covered;
         let required = rule.required.unwrap_or(rows.required);
         table.runway = Some((runway.seconds(rows.now.into()), required));
+        table.max_age = rule.max_age;
         if let (Some(max_age), Some(Moment::At(end))) = (rule.max_age, runway.oldest_data_end) {
             let age = Moment::At(i128::from(rows.now) - end).seconds();
             table.retention_exceeded = Some((age - max_age).max(0.0));
@@ -209,7 +211,7 @@ fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
 fn table(standing: &Standing<'_>) -> Table {
     let overdue = |(tables, times): (usize, f64)| Overdue { tables, times };
     Table {
-        name: relation(standing.schema, standing.relname),
+        name: Relation::new(standing.schema, standing.relname),
         partitioned: !standing.stored,
         rows: standing.rows,
         vacuum: overdue(standing.vacuum),
@@ -257,7 +259,7 @@ fn growth(rows: &Rows) -> Option<Growth> {
         let size = by_root.get(&table.oid).filter(|size| !size.unknown)?;
         let pace = pace(slices, now)?;
         Some(Growing {
-            name: relation(schema, relname),
+            name: Relation::new(schema, relname),
             bytes: size.bytes,
             per_day: pace.per_day,
             span: pace.to - pace.from,
@@ -308,7 +310,8 @@ fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
     for k in known {
         let mut add = |fault| {
             faults.push(Index {
-                name: relation(k.schema, k.name),
+                table: Relation::new(k.schema, k.table),
+                name: k.name.to_owned(),
                 bytes: k.judged.pages * facts.block_size,
                 partitioned: k.index.partitioned,
                 fault,
@@ -321,7 +324,7 @@ fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
             add(IndexFault::Unused { seconds: facts.now - since });
         }
         if let Some(cover) = k.judged.cover {
-            let of = names.get(&cover.by).map_or_else(String::new, |n| relation(k.schema, n));
+            let of = names.get(&cover.by).map_or_else(String::new, |n| (*n).to_owned());
             add(match cover.how {
                 How::Duplicate | How::Twin => IndexFault::Duplicate { of },
                 How::Prefix => IndexFault::Redundant { of },
@@ -339,12 +342,13 @@ fn bloated(rows: &index_health::Rows, known: &[Known<'_>]) -> Option<Vec<Bloated
         let tree = k.index.definition.as_ref().is_some_and(|d| d.method == "btree");
         match estimates.get(&k.judged.id) {
             Some((all, beyond)) => bloated.push(Bloated {
-                name: relation(k.schema, k.name),
+                table: Relation::new(k.schema, k.table),
+                name: k.name.to_owned(),
                 bytes: *all,
                 share: beyond / all.max(1.0),
                 partitioned: k.index.partitioned,
             }),
-            None if tree && k.judged.pages * rows.facts.block_size >= recommend::LARGE_INDEX => {
+            None if tree && k.judged.pages * rows.facts.block_size >= findings::LARGE_INDEX => {
                 return None;
             }
             None => {}
@@ -485,10 +489,10 @@ mod tests {
     fn golden_with_one_part_that_could_not_be_read() {
         let families = poll(&DatabaseRecommendations, &mut State::default(), rows());
         let active = |id| value(&families, ACTIVE.name, &["app", id]);
-        assert_eq!(active("partitions.runway"), Some(1.0), "5.5 of 7 days");
-        assert_eq!(active("vacuum.overdue"), Some(1.0));
+        assert_eq!(active("partition.runway"), Some(1.0), "5.5 of 7 days");
+        assert_eq!(active("vacuum.age"), Some(1.0));
         assert_eq!(active("storage.growth"), Some(1.0));
-        assert_eq!(active("indexes.unused"), None);
+        assert_eq!(active("index.unused"), None);
         assert_eq!(active("statements.prepare"), None);
         check("databaserecommendations", &families);
     }
@@ -503,7 +507,7 @@ mod tests {
         assert_eq!(
             growth.tables,
             [Growing {
-                name: "public.trades".to_owned(),
+                name: Relation::new("public", "trades"),
                 bytes: 41.0 * 12.0 * mib,
                 per_day: 12.0 * mib,
                 span: 30.0 * 86_400.0,
@@ -533,13 +537,13 @@ mod tests {
             value(&families, ACTIVE.name, &["app", id])
         };
         let without = || Rows { partitions: Err(missing()), ..rows() };
-        assert_eq!(active(without(), "partitions.runway"), None);
+        assert_eq!(active(without(), "partition.runway"), None);
         assert_eq!(active(without(), "storage.growth"), None);
-        assert_eq!(active(without(), "vacuum.overdue"), Some(1.0));
+        assert_eq!(active(without(), "vacuum.age"), Some(1.0));
         let without = || Rows { vacuum: Err(missing()), ..rows() };
-        assert_eq!(active(without(), "vacuum.overdue"), None);
+        assert_eq!(active(without(), "vacuum.age"), None);
         assert_eq!(active(without(), "vacuum.scale_factor"), None);
-        assert_eq!(active(without(), "partitions.runway"), Some(1.0));
+        assert_eq!(active(without(), "partition.runway"), Some(1.0));
         // One partition whose size nobody knows: too little looks like no growth.
         let mut locked = rows();
         let sizes = locked.sizes.as_mut().unwrap();

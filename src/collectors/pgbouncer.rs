@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
-use crate::derive::recommend;
 use crate::error::CollectError;
+use crate::findings;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Session, Table};
 
@@ -94,8 +94,8 @@ impl Collector for PgBouncer {
         }
         sink.number(&WAIT_OBJECTIVE, &[], rows.longest_wait);
         let facts = state.facts(&rows);
-        for rule in recommend::POOLER {
-            sink.number(&RECOMMENDATION, &[rule.id], rule.active(&facts));
+        for (rule, verdict) in findings::judge(&facts) {
+            sink.number(&RECOMMENDATION, &[rule.id], findings::active(&verdict));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which recommendations about the server as a whole hold, by the rules of `derive::recommend`.
+//! Which recommendations about the server as a whole hold, by the rules of `findings`.
 //!
 //! Must not: judge on less evidence than a rule asks for; such a rule has no sample.
 
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::Window;
-use crate::derive::recommend::{self, Checkpoints, Counted, Setting, Temporary};
 use crate::error::CollectError;
+use crate::findings::{self, Checkpoints, Counted, Setting, Temporary};
 use crate::metric::{Metric, Sink};
 use crate::pg::{Query, Row, Server, Session};
 
@@ -77,6 +77,8 @@ pub struct Rows {
     pub at: f64,
     /// Unix seconds of the server's start.
     pub started: f64,
+    /// The database of the session.
+    pub datname: String,
     /// Settings by name, in bytes and seconds.
     pub settings: BTreeMap<String, Setting>,
     /// From the configuration: bytes, processors, seconds.
@@ -150,6 +152,7 @@ impl Collector for Recommendations {
         Ok(Rows {
             at: session.seconds(),
             started: session.server().started,
+            datname: session.server().datname.clone(),
             settings,
             memory: host.memory,
             // There are at most some thousands.
@@ -164,8 +167,8 @@ impl Collector for Recommendations {
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
         let server = facts(state, rows);
-        for rule in recommend::SERVER {
-            sink.number(&ACTIVE, &[rule.id], rule.active(&server));
+        for (rule, verdict) in findings::judge(&server) {
+            sink.number(&ACTIVE, &[rule.id], findings::active(&verdict));
         }
     }
 }
@@ -226,7 +229,7 @@ fn factor(unit: Option<&str>) -> f64 {
 }
 
 /// Takes a reading, and gives what the last hour's have shown.
-fn facts(state: &mut State, rows: Rows) -> recommend::Server {
+fn facts(state: &mut State, rows: Rows) -> findings::Server {
     let at = rows.at;
     if state.started.replace(rows.started) != Some(rows.started) {
         state.checkpoints.rebase();
@@ -252,7 +255,8 @@ fn facts(state: &mut State, rows: Rows) -> recommend::Server {
     let [timed, requested, wal] = state.checkpoints.sums();
     let [files, bytes] = state.temporary.sums();
     let [evictions] = state.evictions.sums();
-    recommend::Server {
+    findings::Server {
+        datname: rows.datname,
         settings: rows.settings,
         memory: rows.memory,
         cpus: rows.cpus,
@@ -260,7 +264,7 @@ fn facts(state: &mut State, rows: Rows) -> recommend::Server {
         wal: rows.checkpoints.map(|_| counted(wal)),
         temporary: rows.temporary.map(|_| Temporary { files, bytes: counted(bytes) }),
         evictions: rows.evictions.map(|_| counted(evictions)),
-        connections: Some(recommend::Connections { peak: peak(0), peak_active: peak(1) }),
+        connections: Some(findings::Connections { peak: peak(0), peak_active: peak(1) }),
         autovacuum_workers: Some(peak(2)),
         latency_objective: Some(rows.latency_objective),
     }

@@ -24,7 +24,7 @@ pub trait Part {
 pub struct Ident<'a>(pub &'a str);
 
 /// A relation, type or function by schema and name, unquoted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Relation {
     /// Its schema.
     pub schema: String,

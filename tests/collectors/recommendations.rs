@@ -116,13 +116,13 @@ async fn recommendations_about_a_database_follow_its_tables() {
     let mut run = Run::new(&cluster, "mon", "postgres", "databaserecommendations").await;
     let poll = run.poll().await;
     for (id, expected) in [
-        ("partitions.runway", Some(1.0)),
-        ("partitions.many", Some(0.0)),
-        ("indexes.duplicate", Some(1.0)),
-        ("indexes.invalid", Some(0.0)),
-        ("vacuum.overdue", Some(1.0)),
+        ("partition.runway", Some(1.0)),
+        ("partition.many", Some(0.0)),
+        ("index.duplicate", Some(1.0)),
+        ("index.invalid", Some(0.0)),
+        ("vacuum.age", Some(1.0)),
         // Of users half have changed since.
-        ("vacuum.analyze", Some(1.0)),
+        ("statistics.age", Some(1.0)),
         ("vacuum.scale_factor", Some(0.0)),
         ("storage.growth", Some(1.0)),
         ("statements.prepare", None),
@@ -130,14 +130,14 @@ async fn recommendations_about_a_database_follow_its_tables() {
         assert_eq!(poll.get(ACTIVE, &["postgres", id]), expected, "{id}");
     }
     let poll = off.poll().await;
-    assert_eq!(poll.get(ACTIVE, &["postgres", "indexes.duplicate"]), None);
-    assert_eq!(poll.get(ACTIVE, &["postgres", "partitions.runway"]), Some(1.0));
+    assert_eq!(poll.get(ACTIVE, &["postgres", "index.duplicate"]), None);
+    assert_eq!(poll.get(ACTIVE, &["postgres", "partition.runway"]), Some(1.0));
 
     let rows = DatabaseRecommendations.fetch(&run.session, &State::default()).await.unwrap();
     let facts = facts(&rows, verdicts(&rows).as_ref());
     let growth = facts.growth.unwrap();
     let trades = &growth.tables[0];
-    assert_eq!((growth.tables.len(), trades.name.as_str()), (1, "public.trades"));
+    assert_eq!((growth.tables.len(), trades.name.display().as_str()), (1, "public.trades"));
     assert_eq!(trades.span, 30.0 * 86_400.0);
     let admin = common::admin(&cluster, "postgres").await;
     let of = |tables: &str| {
@@ -156,7 +156,7 @@ async fn recommendations_about_a_database_follow_its_tables() {
         work(&cluster, "postgres", statement).await;
     }
     let poll = run.poll().await;
-    for id in ["indexes.duplicate", "vacuum.overdue", "vacuum.analyze"] {
+    for id in ["index.duplicate", "vacuum.age", "statistics.age"] {
         assert_eq!(poll.get(ACTIVE, &["postgres", id]), Some(0.0), "{id}");
     }
 }

@@ -6,26 +6,25 @@ use super::document::{Block, Line, Mark, Table, figure, name, words};
 use super::gather::Gathered;
 use super::{date, partitions, view};
 use crate::cmd::words::counted;
-use crate::derive::recommend::{self, Finding, Rule, Weight, seconds};
+use crate::derive::units::{bytes, seconds};
+use crate::findings::{self, Facts, Finding, Rule, Severity};
+use crate::remedy::Remedy;
 
-/// A finding of a rule, and where.
+/// What a rule found, and where.
 pub struct Advised {
-    /// Identity of the rule.
-    pub id: &'static str,
-    /// Its headline.
-    pub title: &'static str,
-    /// How much it matters.
-    pub weight: Weight,
-    /// When it holds.
-    pub threshold: &'static str,
-    /// Views and columns.
-    pub source: &'static str,
+    /// The rule.
+    pub rule: &'static Rule,
     /// The database or pooler; `None` for the server.
     pub place: Option<String>,
-    /// What [`Finding::sql`] is written in.
-    pub language: &'static str,
     /// What was found.
     pub found: Vec<Finding>,
+}
+
+impl Advised {
+    /// That of the finding that matters most.
+    fn severity(&self) -> Severity {
+        self.found.iter().map(|f| f.severity).max().unwrap_or(Severity::Info)
+    }
 }
 
 /// What all rules say.
@@ -42,51 +41,37 @@ impl Advice {
     /// Asks every rule.
     pub fn of(gathered: &Gathered) -> Self {
         let mut advice = Self { active: Vec::new(), quiet: 0, unknown: Vec::new() };
-        advice.ask(recommend::SERVER, &gathered.facts, None, "sql");
+        advice.ask((&gathered.facts).into(), None);
         for database in &gathered.databases {
-            let facts = gathered.recommend(database);
-            advice.ask(recommend::DATABASE, &facts, Some(&database.name), "sql");
+            advice.ask((&gathered.facts(database)).into(), Some(&database.name));
         }
         for pooler in &gathered.poolers {
-            advice.ask(recommend::POOLER, &pooler.facts, Some(&pooler.name), "ini");
+            advice.ask((&pooler.facts).into(), Some(&pooler.name));
         }
-        advice.active.sort_by_key(|a| std::cmp::Reverse(a.weight));
+        advice.active.sort_by_key(|a| std::cmp::Reverse(a.severity()));
         advice.unknown.sort_unstable();
         advice.unknown.dedup();
         advice
     }
 
-    fn ask<F>(
-        &mut self,
-        rules: &[&Rule<F>],
-        facts: &F,
-        place: Option<&str>,
-        language: &'static str,
-    ) {
-        for rule in rules {
-            match (rule.check)(facts) {
+    fn ask(&mut self, facts: Facts<'_>, place: Option<&str>) {
+        for (rule, verdict) in findings::judge(facts) {
+            match verdict {
                 None => self.unknown.push(rule.id),
                 Some(found) if found.is_empty() => self.quiet += 1,
-                Some(found) => self.active.push(Advised {
-                    id: rule.id,
-                    title: rule.title,
-                    weight: rule.weight,
-                    threshold: rule.threshold,
-                    source: rule.source,
-                    place: place.map(str::to_owned),
-                    language,
-                    found,
-                }),
+                Some(found) => {
+                    self.active.push(Advised { rule, place: place.map(str::to_owned), found });
+                }
             }
         }
     }
 }
 
-fn mark(weight: Weight) -> Mark {
-    match weight {
-        Weight::Critical => Mark::Bad,
-        Weight::Warning => Mark::Warning,
-        Weight::Info => Mark::Info,
+fn mark(severity: Severity) -> Mark {
+    match severity {
+        Severity::Critical => Mark::Bad,
+        Severity::Warning => Mark::Warning,
+        Severity::Info => Mark::Info,
     }
 }
 
@@ -105,7 +90,7 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     objectives(gathered, &mut lines);
     for a in &advice.active {
         // The partitions' own lines say it already.
-        if a.id == "partitions.runway" || a.weight == Weight::Info {
+        if a.rule.id == "partition.runway" || a.severity() == Severity::Info {
             continue;
         }
         let Some(first) = a.found.first() else { continue };
@@ -113,13 +98,13 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
             0 | 1 => String::new(),
             n => format!(" And {} more.", n - 1),
         };
-        let line = Line::default().strong(a.title).text(": ");
-        let line = match &first.object {
-            Some(object) => line.code(object.as_str()).text(": "),
+        let line = Line::default().strong(a.rule.title).text(": ");
+        let line = match first.subject.name() {
+            Some(name) => line.code(name).text(": "),
             None => line,
         };
         let line = line.text(format!("{}{more}", first.evidence));
-        lines.push((mark(a.weight), line));
+        lines.push((mark(a.severity()), line));
     }
     lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));
     if !gathered.notes.is_empty() {
@@ -134,7 +119,7 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     out.extend(lines.into_iter().map(|(mark, line)| Block::Verdict(mark, line)));
 
     let indexes: usize = gathered.databases.iter().map(|d| d.verdicts.indexes.len()).sum();
-    let infos = advice.active.iter().filter(|a| a.weight == Weight::Info).count();
+    let infos = advice.active.iter().filter(|a| a.severity() == Severity::Info).count();
     out.push(Block::List(vec![
         Line::from(format!(
             "{}: PostgreSQL {}, watched for {} until {} UTC.",
@@ -191,32 +176,26 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
         out.push(Block::Text(Line::from("None.")));
     }
     for a in &advice.active {
+        let Rule { id, title, finds, why, source, .. } = a.rule;
         let place = a.place.as_deref().map(|d| format!(" ({d})")).unwrap_or_default();
-        out.push(Block::Heading(format!("{}{place}", a.title)));
-        out.push(Block::Text(Line::default().code(a.id).text(format!(
-            ", {}. Holds when: {}.",
-            a.weight.name(),
-            a.threshold
-        ))));
+        out.push(Block::Heading(format!("{title}{place}")));
+        let severity = a.severity();
+        let text = format!(", {}. Holds when: {finds}. {why}", severity.word());
+        out.push(Block::Text(Line::default().code(*id).text(text)));
         const SHOWN: usize = 20;
         for f in a.found.iter().take(SHOWN) {
-            let line = match &f.object {
-                Some(object) => Line::default().code(object.as_str()).text(": "),
+            let line = match f.subject.name() {
+                Some(name) => Line::default().code(name).text(": "),
                 None => Line::default(),
             };
-            out.push(Block::Verdict(
-                mark(a.weight),
-                line.text(f.evidence.as_str()).text(" ").and(f.remedy.as_str().into()),
-            ));
+            let line = line.text(f.evidence.as_str()).text(" ").and(f.advice.as_str().into());
+            out.push(Block::Verdict(mark(f.severity), line));
         }
         if a.found.len() > SHOWN {
             out.push(Block::Text(Line::from(format!("And {} more.", a.found.len() - SHOWN))));
         }
-        let sql: Vec<&str> = a.found.iter().take(SHOWN).filter_map(|f| f.sql.as_deref()).collect();
-        if !sql.is_empty() {
-            out.push(Block::Code(a.language, sql.join("\n")));
-        }
-        out.push(Block::Source(a.source.to_owned()));
+        remedies(a.found.iter().take(SHOWN).filter_map(|f| f.remedy.as_ref()), out);
+        out.push(Block::Source((*source).to_owned()));
     }
     if !advice.unknown.is_empty() {
         let mut line = Line::from("Not judged for lack of facts or time: ");
@@ -227,6 +206,26 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
             ". Memory and processors of the server's machine are given by host.memory and host.cpus; the \
              exporter judges over an hour what takes longer than this report.",
         )));
+    }
+}
+
+/// What can be copied, one block a language.
+fn remedies<'a>(remedies: impl Iterator<Item = &'a Remedy>, out: &mut Vec<Block>) {
+    let mut blocks: [(&str, String); 3] = ["sh", "sql", "ini"].map(|name| (name, String::new()));
+    for remedy in remedies {
+        // Of a script the statements: evidence and advice stand above, and they must go into one place.
+        let (at, text) = match remedy {
+            Remedy::Shell(_) => (0, remedy.text()),
+            Remedy::Sql(script) => (1, script.body()),
+            Remedy::Prose(_) => (2, remedy.text()),
+        };
+        blocks[at].1.push_str(text.trim_end());
+        blocks[at].1.push('\n');
+    }
+    for (language, text) in blocks {
+        if !text.is_empty() {
+            out.push(Block::Code(language, text.trim_end().to_owned()));
+        }
     }
 }
 
@@ -245,7 +244,7 @@ pub fn configuration(gathered: &Gathered, out: &mut Vec<Block>) {
         }
         (memory, cpus) => format!(
             "machine with {} of memory and {} processors, from the configuration",
-            memory.map_or_else(|| "?".to_owned(), recommend::bytes),
+            memory.map_or_else(|| "?".to_owned(), bytes),
             cpus.map_or_else(|| "?".to_owned(), |n| format!("{n:.0}"))
         ),
     };

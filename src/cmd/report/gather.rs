@@ -21,8 +21,8 @@ use crate::collectors::database_recommendations::{self, DatabaseRecommendations,
 use crate::collectors::partitions;
 use crate::config::Config;
 use crate::derive::index::{Facts, Verdicts};
-use crate::derive::recommend::{self, Connections};
 use crate::error::CollectError;
+use crate::findings::{self, Connections};
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
 use crate::poller::Poller;
 use crate::snapshot::Snapshot;
@@ -57,7 +57,7 @@ pub struct StatementRow {
     /// Normalised text, cut short.
     pub text: String,
     /// Increments.
-    pub did: recommend::Statement,
+    pub did: findings::Statement,
 }
 
 /// One database.
@@ -72,7 +72,7 @@ pub struct Database {
     /// From when to when each partitioned table is covered, by `schema.table`, in Unix seconds.
     pub covered: BTreeMap<String, Vec<(f64, f64)>>,
     /// For the rules, but for what was watched.
-    pub facts: recommend::Database,
+    pub facts: findings::Database,
 }
 
 /// What a report is written from.
@@ -93,7 +93,7 @@ pub struct Gathered {
     /// Settings that matter here.
     pub settings: Vec<SettingRow>,
     /// For the rules.
-    pub facts: recommend::Server,
+    pub facts: findings::Server,
     /// Those that took most time, most first.
     pub statements: Option<Vec<StatementRow>>,
     /// By name.
@@ -300,7 +300,7 @@ async fn busiest(
             // One that was evicted and came back begins again.
             Some(then[i].filter(|then| *then <= now).map_or(now, |then| now - then))
         };
-        let did = recommend::Statement {
+        let did = findings::Statement {
             name: queryid.to_string(),
             calls: by(0).unwrap_or_default(),
             plans: by(1),
@@ -440,9 +440,9 @@ async fn database(
 
 impl Gathered {
     /// For the rules about a database.
-    pub fn recommend(&self, database: &Database) -> recommend::Database {
+    pub fn facts(&self, database: &Database) -> findings::Database {
         let of = |row: &&StatementRow| row.datname == database.name;
-        recommend::Database {
+        findings::Database {
             span: self.to - self.from,
             statements: self
                 .statements

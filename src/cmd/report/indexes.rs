@@ -10,7 +10,7 @@ use super::plot::{Plot, Unit};
 use crate::cmd::words::counted;
 use crate::collectors::database_recommendations::{Known, known};
 use crate::derive::index::{Exemption, How, Invalid, Usage};
-use crate::derive::recommend::{bytes, seconds};
+use crate::derive::units::{bytes, seconds};
 
 const SOURCE: &str = "pg_index, pg_class, pg_stat_user_indexes, pg_constraint; scans of partitions' indexes \
                       count for the root's";

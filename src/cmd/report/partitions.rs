@@ -6,7 +6,7 @@ use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
 use super::gather::Gathered;
 use super::plot::{Plot, Stretch, Unit};
 use super::{date, view};
-use crate::derive::recommend::{bytes, seconds};
+use crate::derive::units::{bytes, seconds};
 
 /// One partitioned table.
 pub struct Root<'a> {

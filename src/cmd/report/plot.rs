@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::html::escape;
-use crate::derive::recommend::{bytes, seconds};
+use crate::derive::units::{bytes, seconds};
 
 /// What a figure is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,8 @@ use super::gather::Gathered;
 use crate::collector::Collector;
 use crate::collectors::pgbouncer::{PgBouncer, State};
 use crate::config::{Config, TargetConfig, TargetKind};
-use crate::derive::recommend::{Pool, PoolMode, Pooler, seconds};
+use crate::derive::units::seconds;
+use crate::findings::{Pool, PoolMode, Pooler};
 use crate::pg::{Clock, Session};
 
 /// Between two looks at a console, at the least and at the most: queues come and go.

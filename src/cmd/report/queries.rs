@@ -15,7 +15,8 @@ use crate::cmd::bench::{
     document::{Document, Measured, Mode},
 };
 use crate::config::Config;
-use crate::derive::recommend::{self, seconds};
+use crate::derive::units::seconds;
+use crate::findings;
 
 /// What was measured.
 #[derive(Debug, Clone)]
@@ -116,12 +117,12 @@ fn planned(modes: &[Measured]) -> Option<(String, [f64; 2])> {
 
 impl Benched {
     /// For the rules: medians of both modes, and what the plan holds when it is made at each call.
-    pub fn facts(&self) -> Vec<recommend::Bench> {
+    pub fn facts(&self) -> Vec<findings::Bench> {
         let median = |modes: &[Measured], mode| {
             modes.iter().find(|m| m.mode == mode)?.round_trip.map(|r| r.p50)
         };
         let each = self.document.queries.iter().filter_map(|q| {
-            Some(recommend::Bench {
+            Some(findings::Bench {
                 name: q.name.clone(),
                 unprepared: median(&q.modes, Mode::Unprepared)?,
                 prepared: median(&q.modes, Mode::Prepared)?,

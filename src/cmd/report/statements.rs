@@ -6,7 +6,7 @@ use super::document::{Block, Line, Table, figure, name, words};
 use super::gather::{Gathered, StatementRow};
 use super::plot::{Plot, Spread};
 use super::view::{self, Series};
-use crate::derive::recommend::seconds;
+use crate::derive::units::seconds;
 use crate::metric::Native;
 
 /// Rows of a table.

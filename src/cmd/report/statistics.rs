@@ -8,7 +8,7 @@ use super::document::{Block, Line, Table, figure, name, words};
 use super::gather::Gathered;
 use super::plot::{Plot, Unit};
 use super::view;
-use crate::derive::recommend::{bytes, seconds};
+use crate::derive::units::{bytes, seconds};
 
 /// The section.
 pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
@@ -144,7 +144,7 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
         for t in &growth.tables {
             let estimated = if t.estimated { ", sizes estimated" } else { "" };
             let pace = [Some(bytes(t.per_day)), Some(format!("{}{estimated}", seconds(t.span)))];
-            add(name(t.name.as_str()), &database.name, t.bytes, pace, &|days| t.after(days));
+            add(name(t.name.display()), &database.name, t.bytes, pace, &|days| t.after(days));
         }
         let per_day = growth.tables.iter().map(|t| t.per_day).sum();
         let pace = [Some(bytes(per_day)), None];

@@ -10,31 +10,10 @@ use tokio::sync::OnceCell;
 use super::checks::indexes::Book;
 use crate::config::suggest;
 use crate::error::{CollectError, ConfigError};
+pub use crate::findings::Severity;
 use crate::metric::Family;
 use crate::pg::Session;
 use crate::remedy::text::tame;
-
-/// How much a finding matters. The order is that of their weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Costs something, and will cost more.
-    Warning,
-    /// Something fails, or will before long.
-    Error,
-}
-
-impl Severity {
-    /// The word in reports and flags.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
 
 /// What a check looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,13 +378,13 @@ mod tests {
             |found: Found| Outcome { check: &MISSING, database: None, found, took: Duration::ZERO };
         let one = || MISSING.finding("x", "y");
         let warned = outcome(Found::new("", vec![one()]));
-        assert_eq!(warned.status(Severity::Error), Status::Remarked);
+        assert_eq!(warned.status(Severity::Critical), Status::Remarked);
         assert_eq!(warned.status(Severity::Warning), Status::Failed);
         let info = outcome(Found::new("", vec![one().severity(Severity::Info)]));
         assert_eq!(info.status(Severity::Warning), Status::Remarked);
-        assert_eq!(one().severity(Severity::Error).severity, Severity::Warning);
+        assert_eq!(one().severity(Severity::Critical).severity, Severity::Warning);
         let half = Found { unchecked: Some("half".into()), ..Found::new("", vec![one()]) };
-        assert_eq!(outcome(half.clone()).status(Severity::Error), Status::Unchecked);
+        assert_eq!(outcome(half.clone()).status(Severity::Critical), Status::Unchecked);
         assert_eq!(outcome(half).status(Severity::Warning), Status::Failed);
         assert_eq!(outcome(Found::skipped("no")).status(Severity::Warning), Status::Skipped);
         assert_eq!(outcome(Found::new("2", vec![])).status(Severity::Warning), Status::Passed);

@@ -1,4 +1,4 @@
-//! What the last hour has shown of a PgBouncer, for the rules of `derive::recommend`.
+//! What the last hour has shown of a PgBouncer, for the rules of `findings`.
 //!
 //! Must not: keep anything for each look (there are hundreds an hour, and thousands of pools): what was
 //! seen is kept in slots of five minutes, and a slot is forgotten as a whole.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::metrics::{MICROSECOND, POOL_LABELS, POOLS};
 use super::{Databases, Rows, grouped, keyed, longest_waits, number, text, user_pool_sizes};
 use crate::derive::delta::increment;
-use crate::derive::recommend::{Pool, PoolMode, Pooler, Queue, Work};
+use crate::findings::{Pool, PoolMode, Pooler, Queue, Work};
 
 /// Seconds of one slot, and how many are kept, the one that fills among them.
 const SLOT: f64 = 300.0;

@@ -230,7 +230,7 @@ fn a_queue_at_a_full_pool_is_remembered_for_an_hour() {
     let facts = state.facts(&look(10.0, 4, 2, 3, 0, 0));
     let pool = &facts.pools.unwrap()[0];
     assert_eq!((pool.database.as_str(), pool.user.as_str()), ("shop", "app"));
-    let queue = recommend::Queue { looks: 1.0, longest: 2.0, demand: 7.0 };
+    let queue = findings::Queue { looks: 1.0, longest: 2.0, demand: 7.0 };
     assert_eq!((pool.size, pool.peak, pool.looks, pool.queue), (Some(3.0), 3.0, 3.0, queue));
     assert_eq!((pool.waiting, pool.wait), (4.0, 2.0));
     // Three looks are a queue, one is a burst.
@@ -266,7 +266,7 @@ fn a_queue_for_another_reason_is_no_want_of_connections() {
     limited.databases.rows[1][2] = Some("3".to_owned());
     let facts = state.facts(&limited);
     let pool = &facts.pools.as_ref().unwrap()[0];
-    let queue = recommend::Queue { looks: 1.0, longest: 9.0, demand: 6.0 };
+    let queue = findings::Queue { looks: 1.0, longest: 9.0, demand: 6.0 };
     assert_eq!((pool.queue.looks, pool.limited, facts.limits["shop"]), (0.0, queue, 3.0));
     assert_eq!(active(&mut state, look(5.0, 0, 0, 1, 0, 0), id), Some(0.0));
     // Columns that are not there tell nothing.
@@ -281,17 +281,11 @@ fn what_session_pools_hold_is_set_against_their_transactions() {
     let id = "pool.mode";
     assert_eq!(active(&mut state, look(0.0, 0, 0, 3, 100, 50), id), None, "too short");
     let facts = state.facts(&look(300.0, 0, 0, 1, 130, 90));
-    assert_eq!(
-        facts.work["shop"],
-        recommend::Work { held: 600.0, transactions: 40.0, count: 30.0 }
-    );
+    assert_eq!(facts.work["shop"], findings::Work { held: 600.0, transactions: 40.0, count: 30.0 });
     assert_eq!(active(&mut state, look(600.0, 0, 0, 1, 160, 130), id), Some(1.0));
     // PgBouncer began anew: neither what it held nor what it did is known.
     let facts = state.facts(&look(900.0, 0, 0, 3, 5, 1));
-    assert_eq!(
-        facts.work["shop"],
-        recommend::Work { held: 900.0, transactions: 80.0, count: 60.0 }
-    );
+    assert_eq!(facts.work["shop"], findings::Work { held: 900.0, transactions: 80.0, count: 60.0 });
     assert_eq!(active(&mut state, look(1_200.0, 0, 0, 3, 400, 800), id), Some(0.0));
 }
 

@@ -7,7 +7,7 @@ use super::build::Names;
 use super::indexes::book;
 use super::{constraints, counted, sorted};
 use crate::collectors::index_health::catalogue;
-use crate::derive::recommend::bytes;
+use crate::derive::units::bytes;
 use crate::error::CollectError;
 use crate::pg::Query;
 

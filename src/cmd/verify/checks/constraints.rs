@@ -20,7 +20,7 @@ static NOT_VALID: Check = Check {
 
 static ORPHANS: Check = Check {
     id: "constraint.foreign_key",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Database,
     when: When::OnRequest,
     finds: "Rows whose foreign key points to no row, although the key is valid.",

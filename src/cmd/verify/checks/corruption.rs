@@ -9,7 +9,7 @@ use crate::pg::Query;
 
 static CORRUPT: Check = Check {
     id: "index.corrupt",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Database,
     when: When::OnRequest,
     finds: "A B-tree whose entries are out of order, by amcheck's bt_index_check(); with `--exact` also \

@@ -6,7 +6,7 @@ use super::super::check::{Check, Finding, Found, Scope, Severity, When};
 
 pub(in crate::cmd::verify) static REACHABLE: Check = Check {
     id: "database.reachable",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Server,
     when: When::Always,
     finds: "A database that `--database` or the file names and the server does not have.",

@@ -15,7 +15,7 @@ use crate::derive::index::{
     Expected, ExpectedKey, Facts, How, Index, Invalid, Judged, Limits, Met, NullsOrder, Table,
     TableKind, Usage, Verdicts, judge, meets,
 };
-use crate::derive::recommend::{bytes, seconds};
+use crate::derive::units::{bytes, seconds};
 use crate::error::CollectError;
 
 const LOCKS: &str = "none to judge; ACCESS SHARE for a moment on tables that something is found on, to print \
@@ -34,7 +34,7 @@ static MISSING: Check = Check {
     run: Some(|cx| Box::pin(missing(cx))),
     ..check(
         "index.missing",
-        Severity::Error,
+        Severity::Critical,
         "An index that the list `indexes` expects and that is not there, or not valid.",
         "The queries that it was made for read the whole table, and constraints are not kept.",
     )
@@ -43,7 +43,7 @@ static INVALID: Check = Check {
     run: Some(|cx| Box::pin(invalid(cx))),
     ..check(
         "index.invalid",
-        Severity::Error,
+        Severity::Critical,
         "An index that is not valid, ready and live, and that nobody is building just now.",
         "A CONCURRENTLY failed: no query uses it, but every write keeps it up, and a unique one keeps \
          nothing unique that was there before.",
@@ -53,7 +53,7 @@ static COVERAGE: Check = Check {
     run: Some(|cx| Box::pin(coverage(cx))),
     ..check(
         "index.partition_coverage",
-        Severity::Error,
+        Severity::Critical,
         "An index of a partitioned table that some of its partitions do not have.",
         "Queries read those partitions from end to end, and new partitions are the only ones that get it \
          by themselves.",
@@ -63,7 +63,7 @@ static UNUSED: Check = Check {
     run: Some(|cx| Box::pin(unused(cx))),
     ..check(
         "index.unused",
-        Severity::Warning,
+        Severity::Info,
         "An index without a scan since the statistics count, if that is as long as \
          `collectors.indexhealth.unused_after`; not one that keeps a constraint or serves a foreign key.",
         "Every write keeps it up, and it takes memory from those that are read.",

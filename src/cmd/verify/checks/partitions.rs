@@ -10,7 +10,7 @@ use super::{counted, instant, sorted, thousands};
 use crate::cmd::plan;
 use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;
-use crate::derive::recommend::seconds;
+use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::metric::{Family, Sink, Value};
 use crate::remedy::quote::ident;
@@ -31,7 +31,7 @@ static MISSING: Check = Check {
     run: Some(|cx| Box::pin(missing(cx))),
     ..check(
         "partition.missing",
-        Severity::Error,
+        Severity::Critical,
         "A partitioned table that a rule with `must_exist` names and that is not there, or has no runway.",
         "What is not there cannot run out, so that no other check would notice.",
     )
@@ -40,7 +40,7 @@ static RUNWAY: Check = Check {
     run: Some(|cx| Box::pin(runway(cx))),
     ..check(
         "partition.runway",
-        Severity::Error,
+        Severity::Critical,
         "A table whose partitions do not last for the runway that it must have.",
         "Inserts fail from the end of the last partition on.",
     )
@@ -49,7 +49,7 @@ static GAP: Check = Check {
     run: Some(|cx| Box::pin(gap(cx))),
     ..check(
         "partition.gap",
-        Severity::Error,
+        Severity::Critical,
         "A table with partitions beyond the end of its runway.",
         "Inserts fail in the gap between, however many partitions there are after it.",
     )

@@ -12,7 +12,7 @@ use crate::remedy::quote::ident;
 
 static PRUNING: Check = Check {
     id: "partition.pruning",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Database,
     when: When::Always,
     finds: "A query of `verify.queries` whose plan reads more partitions than it may.",

@@ -5,12 +5,12 @@
 use super::super::check::{Check, Context, Found, Scope, Severity, When};
 use super::counted;
 use crate::cmd::advice;
-use crate::derive::recommend::{self, Weight};
 use crate::error::CollectError;
+use crate::findings;
 
 static RECOMMENDED: Check = Check {
     id: "settings.recommended",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Server,
     when: When::OnRequest,
     finds: "Settings that are dangerous, or do not suit what the server does: the rules of \
@@ -27,24 +27,21 @@ async fn recommended(cx: &Context<'_>) -> Result<Found, CollectError> {
     let mut notes = Vec::new();
     let facts = advice::server(cx.session, None, &mut notes).await;
     let (mut findings, mut judged, mut unknown) = (Vec::new(), 0, Vec::new());
-    for rule in recommend::SERVER {
-        let Some(found) = (rule.check)(&facts) else {
+    for (rule, verdict) in findings::judge(&facts) {
+        let Some(found) = verdict else {
             unknown.push(rule.id);
             continue;
         };
         judged += 1;
-        let severity = match rule.weight {
-            Weight::Critical => Severity::Error,
-            Weight::Warning => Severity::Warning,
-            Weight::Info => Severity::Info,
-        };
         for f in found {
             let sentence = f.evidence.trim_end_matches('.').to_owned();
-            let mut finding =
-                RECOMMENDED.finding(f.object.unwrap_or_else(|| rule.id.to_owned()), sentence);
-            finding = finding.severity(severity).caution(f.remedy);
-            if let Some(sql) = f.sql {
-                finding = finding.mend(sql);
+            let mut finding = RECOMMENDED.finding(rule.id, sentence);
+            finding = finding.severity(f.severity).caution(f.advice);
+            if let Some(remedy) = f.remedy {
+                finding = finding.mend(match &remedy {
+                    crate::remedy::Remedy::Sql(script) => script.body(),
+                    other => other.text(),
+                });
             }
             findings.push(finding);
         }

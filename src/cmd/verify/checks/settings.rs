@@ -43,7 +43,7 @@ static COUNTS: Check = Check {
     run: Some(|cx| Box::pin(switch(cx, &COUNTS, "track_counts", &["on"], "on"))),
     ..check(
         "settings.track_counts",
-        Severity::Error,
+        Severity::Critical,
         "track_counts is off.",
         "Nothing is known of scans and rows, and autovacuum does not work.",
     )

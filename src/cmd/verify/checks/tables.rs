@@ -4,7 +4,7 @@
 
 use super::super::check::{Check, Context, Found, Scope, Severity, When};
 use super::{counted, sorted, thousands};
-use crate::derive::recommend::seconds;
+use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::pg::Row;
 
@@ -34,11 +34,11 @@ static VACUUMED: Check = Check {
 
 static WRAPAROUND: Check = Check {
     id: "vacuum.wraparound",
-    severity: Severity::Error,
+    severity: Severity::Critical,
     scope: Scope::Database,
     when: When::Always,
     finds: "A table whose oldest transaction or multixact is 10 % older than where autovacuum must \
-            freeze it; an error from 1,600 million on.",
+            freeze it; critical from 1,600 million on.",
     why: "At about 2,000 million the server takes no more writes.",
     locks: "none",
     run: Some(|cx| Box::pin(wraparound(cx))),
@@ -208,7 +208,7 @@ async fn wraparound(cx: &Context<'_>) -> Result<Found, CollectError> {
             thousands(age),
             thousands(limit)
         );
-        let severity = if age >= FAILSAFE { Severity::Error } else { Severity::Warning };
+        let severity = if age >= FAILSAFE { Severity::Critical } else { Severity::Warning };
         findings.push(
             WRAPAROUND
                 .finding(object, found)

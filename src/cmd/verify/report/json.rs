@@ -55,7 +55,9 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
         "started": run.started,
         "seconds": run.took.as_secs_f64(),
         "counts": {
-            "errors": run.findings(Severity::Error),
+            "critical": run.findings(Severity::Critical),
+            // What "critical" was called before: for one release more.
+            "errors": run.findings(Severity::Critical),
             "warnings": run.findings(Severity::Warning),
             "infos": run.findings(Severity::Info),
             "failed": run.count(Status::Failed),

@@ -34,11 +34,11 @@ fn verdict(run: &Run) -> &'static str {
     }
 }
 
-/// `2 errors, 1 warning, 3 remarks, 1 check not made, 20 passed, 2 skipped`; what there is none of is
-/// left out, but for errors and warnings.
+/// `2 critical, 1 warning, 3 remarks, 1 check not made, 20 passed, 2 skipped`; what there is none of is
+/// left out, but for the first two.
 fn counts(run: &Run) -> String {
     let mut parts = vec![
-        counted(run.findings(Severity::Error), "error"),
+        format!("{} critical", run.findings(Severity::Critical)),
         counted(run.findings(Severity::Warning), "warning"),
     ];
     let remarks = run.findings(Severity::Info);

@@ -102,11 +102,11 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
     page.line(&title);
     for (outcome, finding) in all {
         let (code, word) = match finding.severity {
-            Severity::Error => (RED, "error"),
+            Severity::Critical => (RED, "critical"),
             Severity::Warning => (YELLOW, "warning"),
             Severity::Info => (CYAN, "info"),
         };
-        let word = page.paint(code, &format!("{word:7}"));
+        let word = page.paint(code, &format!("{word:8}"));
         let id = page.paint(BOLD, outcome.check.id);
         page.line("");
         let object = one_line(&finding.object);

@@ -8,6 +8,10 @@ const GB: f64 = 1_073_741_824.0;
 const MB: f64 = 1_048_576.0;
 const HOUR: f64 = 3_600.0;
 
+fn table(name: &str) -> Relation {
+    Relation::new("public", name)
+}
+
 fn counted(amount: f64) -> Counted {
     Counted { amount, span: HOUR }
 }
@@ -57,33 +61,63 @@ fn defaults() -> Server {
     s
 }
 
-fn verdict<F>(rules: &[&Rule<F>], facts: &F, id: &str) -> Verdict {
-    let rule = rules.iter().find(|r| r.id == id).unwrap_or_else(|| panic!("no rule {id}"));
-    (rule.check)(facts)
+pub(super) fn verdict<'a>(facts: impl Into<Facts<'a>>, id: &str) -> Verdict {
+    let rule = rule(id).unwrap_or_else(|| panic!("no rule {id}"));
+    assert_eq!(rule.id, id, "a former id");
+    rule.judge(facts.into()).unwrap_or_else(|| panic!("{id} is about something else"))
 }
 
-fn sql(server: &Server, id: &str) -> Option<String> {
-    verdict(SERVER, server, id).unwrap().pop().and_then(|f| f.sql)
+/// The statements of the only finding, without the reload.
+fn sql<'a>(facts: impl Into<Facts<'a>>, id: &str) -> Option<String> {
+    let Remedy::Sql(script) = verdict(facts, id).unwrap().pop()?.remedy? else { return None };
+    let body = script.body().replace("SELECT pg_catalog.pg_reload_conf();", "");
+    Some(body.trim().to_owned())
 }
 
 fn active(server: &Server) -> BTreeSet<&'static str> {
-    SERVER
-        .iter()
-        .filter(|r| (r.check)(server).is_some_and(|f| !f.is_empty()))
-        .map(|r| r.id)
+    judge(server)
+        .filter(|(_, verdict)| verdict.as_ref().is_some_and(|f| !f.is_empty()))
+        .map(|(rule, _)| rule.id)
         .collect()
 }
 
 #[test]
 fn ids_are_unique_and_texts_are_whole() {
-    let server = SERVER.iter().map(|r| (r.id, r.title, r.threshold, r.source));
-    let database = DATABASE.iter().map(|r| (r.id, r.title, r.threshold, r.source));
-    let pooler = POOLER.iter().map(|r| (r.id, r.title, r.threshold, r.source));
     let mut seen = BTreeSet::new();
-    for (id, title, threshold, source) in server.chain(database).chain(pooler) {
-        assert!(seen.insert(id), "{id}");
-        assert!(id.contains('.') && !id.contains(char::is_uppercase), "{id}");
-        assert!(title.len() > 10 && threshold.len() > 10 && source.len() > 5, "{id}");
+    for rule in all() {
+        let Rule { id, title, finds, why, source, .. } = rule;
+        for id in std::iter::once(id).chain(rule.formerly) {
+            assert!(seen.insert(*id), "{id}");
+            let (group, name) = id.split_once('.').unwrap();
+            for part in [group, name] {
+                let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+                assert!(!part.is_empty() && part.bytes().all(plain), "{id}");
+            }
+        }
+        for (text, sentence) in [(title, false), (finds, false), (why, true), (source, false)] {
+            assert!(text.len() > 5 && !text.contains('\n') && !text.contains("  "), "{id}: {text}");
+            assert_eq!(text.ends_with('.'), sentence, "{id}: {text}");
+        }
+    }
+}
+
+#[test]
+fn each_alert_that_a_rule_names_has_a_runbook() {
+    let runbooks = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
+    for (rule, alert) in all().flat_map(|r| r.alerts.iter().map(move |a| (r.id, a))) {
+        assert!(runbooks.join(format!("{alert}.md")).is_file(), "{rule}: {alert}");
+    }
+}
+
+#[test]
+fn former_ids_find_their_rule() {
+    for (former, id) in [("indexes.unused", "index.unused"), ("vacuum.overdue", "vacuum.age")] {
+        assert_eq!(rule(former).map(|r| r.id), Some(id));
+    }
+    assert!(rule("index").is_none());
+    assert_eq!(Severity::from_word("error"), Some(Severity::Critical));
+    for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+        assert_eq!(Severity::from_word(severity.word()), Some(severity));
     }
 }
 
@@ -131,20 +165,18 @@ fn what_was_recommended_is_recommended_no_more() {
 
 #[test]
 fn without_facts_nothing_is_judged() {
-    for rule in SERVER {
-        assert_eq!((rule.check)(&Server::default()), None, "{}", rule.id);
-    }
-    for rule in DATABASE {
-        assert_eq!((rule.check)(&Database::default()), None, "{}", rule.id);
+    let (server, database) = (Server::default(), Database::default());
+    for (rule, verdict) in judge(&server).chain(judge(&database)) {
+        assert_eq!(verdict, None, "{}", rule.id);
     }
     let unknown = Server { memory: None, cpus: None, ..defaults() };
     for id in ["settings.shared_buffers", "settings.parallel_workers"] {
-        assert_eq!(verdict(SERVER, &unknown, id), None, "{id}");
+        assert_eq!(verdict(&unknown, id), None, "{id}");
     }
     // Ten seconds of temporary files prove nothing.
     let bytes = Counted { amount: GB, span: 10.0 };
     let short = Server { temporary: Some(Temporary { files: 10.0, bytes }), ..defaults() };
-    assert_eq!(verdict(SERVER, &short, "settings.work_mem"), None);
+    assert_eq!(verdict(&short, "settings.work_mem"), None);
 }
 
 #[test]
@@ -154,7 +186,7 @@ fn spills_raise_work_mem_as_far_as_is_safe() {
         ..defaults()
     };
     let s = spilling(400.0, 8.0 * MB);
-    assert!(verdict(SERVER, &s, "settings.work_mem").unwrap().is_empty(), "under 1 MB/s");
+    assert!(verdict(&s, "settings.work_mem").unwrap().is_empty(), "under 1 MB/s");
     assert_eq!(
         sql(&spilling(600.0, 8.0 * MB), "settings.work_mem").as_deref(),
         Some("ALTER SYSTEM SET work_mem = '16MB';")
@@ -166,8 +198,8 @@ fn spills_raise_work_mem_as_far_as_is_safe() {
     );
     let mut crowded = spilling(600.0, 100.0 * MB);
     set(&mut crowded, "max_connections", 2_000.0);
-    let found = verdict(SERVER, &crowded, "settings.work_mem").unwrap();
-    assert!(found[0].sql.is_none() && found[0].remedy.contains("2000 connections"), "{found:?}");
+    let found = verdict(&crowded, "settings.work_mem").unwrap();
+    assert!(found[0].remedy.is_none() && found[0].advice.contains("2000 connections"), "{found:?}");
 }
 
 #[test]
@@ -178,13 +210,13 @@ fn forced_checkpoints_ask_for_room_for_the_wal_that_was_measured() {
         ..defaults()
     };
     let id = "settings.max_wal_size";
-    assert!(verdict(SERVER, &forced(7.0, 3.0, 10.0 * MB), id).unwrap().is_empty());
+    assert!(verdict(&forced(7.0, 3.0, 10.0 * MB), id).unwrap().is_empty());
     // 10 MB/s over 300 s, 1.9 times, and a fifth: 6.7 GB.
     let s = forced(6.0, 3.0, 10.0 * MB);
     assert_eq!(sql(&s, id).as_deref(), Some("ALTER SYSTEM SET max_wal_size = '7GB';"));
     let s = forced(0.0, 3.0, 0.1 * MB);
     assert_eq!(sql(&s, id).as_deref(), Some("ALTER SYSTEM SET max_wal_size = '2GB';"));
-    assert!(verdict(SERVER, &forced(0.0, 2.0, 10.0 * MB), id).unwrap().is_empty());
+    assert!(verdict(&forced(0.0, 2.0, 10.0 * MB), id).unwrap().is_empty());
 }
 
 #[test]
@@ -194,14 +226,14 @@ fn crowds_get_a_pool_of_what_was_active() {
         ..defaults()
     };
     let id = "connections.pool";
-    assert!(verdict(SERVER, &crowd(79.0, 70.0), id).unwrap().is_empty());
-    let found = verdict(SERVER, &crowd(80.0, 30.0), id).unwrap();
-    assert!(found[0].remedy.contains("default_pool_size = 45"), "{found:?}");
+    assert!(verdict(&crowd(79.0, 70.0), id).unwrap().is_empty());
+    let found = verdict(&crowd(80.0, 30.0), id).unwrap();
+    assert!(found[0].advice.contains("default_pool_size = 45"), "{found:?}");
     // Far from the limit, but 200 mostly idle ones on 8 processors.
     let mut idle = crowd(200.0, 4.0);
     set(&mut idle, "max_connections", 1_000.0);
-    let found = verdict(SERVER, &idle, id).unwrap();
-    assert!(found[0].remedy.contains("default_pool_size = 16"), "{found:?}");
+    let found = verdict(&idle, id).unwrap();
+    assert!(found[0].advice.contains("default_pool_size = 16"), "{found:?}");
 }
 
 #[test]
@@ -220,23 +252,28 @@ fn evictions_and_busy_workers() {
 #[test]
 fn an_expired_table_is_critical_and_says_what_to_run() {
     let day = 86_400.0;
-    let table = |runway: f64| Partitioned {
-        name: "public.orders".to_owned(),
+    let orders = |runway: f64| Partitioned {
+        name: table("orders"),
         runway: Some((runway, 7.0 * day)),
         covered: runway > 0.0,
         ..Partitioned::default()
     };
     let of = |partitioned| {
-        let d = Database { partitioned: Some(partitioned), ..Database::default() };
-        verdict(DATABASE, &d, "partitions.runway").unwrap()
+        let d = Database {
+            datname: "shop".to_owned(),
+            partitioned: Some(partitioned),
+            ..Database::default()
+        };
+        verdict(&d, "partition.runway").unwrap()
     };
-    let found = of(vec![table(-22.5 * day), table(7.0 * day), table(f64::INFINITY)]);
+    let found = of(vec![orders(-22.5 * day), orders(7.0 * day), orders(f64::INFINITY)]);
     assert_eq!(found.len(), 1);
     assert!(found[0].evidence.contains("ended 22.5 d ago"), "{found:?}");
-    assert!(found[0].remedy.contains("plan public.orders --days 14"), "{found:?}");
-    let fallen = Partitioned { has_default: true, ..table(-day) };
-    let never = table(0.0);
-    let found = of(vec![fallen, never, table(5.0 * day)]);
+    let command = found[0].remedy.as_ref().unwrap().text();
+    assert_eq!(command, "pgrunway plan public.orders --database shop --days 14");
+    let fallen = Partitioned { has_default: true, ..orders(-day) };
+    let never = orders(0.0);
+    let found = of(vec![fallen, never, orders(5.0 * day)]);
     let evidence: Vec<&str> = found.iter().map(|f| f.evidence.as_str()).collect();
     assert_eq!(
         evidence,
@@ -246,11 +283,11 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
             "Runway 5 d of 7 d required.",
         ]
     );
-    assert_eq!(verdict(DATABASE, &Database::default(), "partitions.runway"), None);
+    assert_eq!(verdict(&Database::default(), "partition.runway"), None);
     let leaves = |leaves| Partitioned { leaves, ..Partitioned::default() };
     let partitioned = Some(vec![leaves(1_000.0), leaves(1_001.0)]);
     let d = Database { partitioned, ..Database::default() };
-    assert_eq!(verdict(DATABASE, &d, "partitions.many").unwrap().len(), 1);
+    assert_eq!(verdict(&d, "partition.many").unwrap().len(), 1);
 }
 
 #[test]
@@ -265,7 +302,7 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
     };
     let of = |s: Statement| {
         let d = Database { span: 100.0, statements: Some(vec![s]), ..Database::default() };
-        verdict(DATABASE, &d, "statements.prepare").unwrap()
+        verdict(&d, "statements.prepare").unwrap()
     };
     let found = of(statement(200.0, 0.02245, 0.00116));
     assert!(found[0].evidence.contains("at 22.5 ms each, 95 % of its time"), "{found:?}");
@@ -275,7 +312,7 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
     assert!(of(statement(200.0, 0.002, 0.002)).is_empty(), "half of the time");
     let untracked = Statement { plans: None, ..statement(200.0, 0.0, 0.001) };
     let d = Database { span: 100.0, statements: Some(vec![untracked]), ..Database::default() };
-    assert_eq!(verdict(DATABASE, &d, "statements.prepare"), None);
+    assert_eq!(verdict(&d, "statements.prepare"), None);
 
     let bench = Bench {
         name: "recent_trades".to_owned(),
@@ -284,7 +321,7 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
         planned: None,
     };
     let d = Database { benches: Some(vec![bench]), ..Database::default() };
-    let found = verdict(DATABASE, &d, "statements.prepare").unwrap();
+    let found = verdict(&d, "statements.prepare").unwrap();
     assert!(found[0].evidence.contains("8.1 ms saved"), "{found:?}");
 }
 
@@ -306,7 +343,7 @@ fn aggregates_that_read_much_for_little() {
             statements: Some(vec![s, other.clone()]),
             ..Database::default()
         };
-        verdict(DATABASE, &d, "statements.materialise").unwrap()
+        verdict(&d, "statements.materialise").unwrap()
     };
     let found = of(s(500_000.0, Some(true)));
     assert!(found[0].evidence.starts_with("30 % of all execution time; 1000 blocks"), "{found:?}");
@@ -317,37 +354,46 @@ fn aggregates_that_read_much_for_little() {
 #[test]
 fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     let index = |fault, partitioned| Index {
-        name: "public.i".to_owned(),
+        table: table("t"),
+        name: "i".to_owned(),
         bytes: 200.0 * MB,
         partitioned,
         fault,
     };
     let of = |i: Index, id: &str| {
         let d = Database { indexes: Some(vec![i]), ..Database::default() };
-        verdict(DATABASE, &d, id).unwrap().pop().and_then(|f| f.sql)
+        sql(&d, id)
     };
     let unused = IndexFault::Unused { seconds: 864_000.0 };
     assert_eq!(
-        of(index(unused.clone(), false), "indexes.unused").as_deref(),
+        of(index(unused.clone(), false), "index.unused").as_deref(),
         Some("DROP INDEX CONCURRENTLY public.i;")
     );
-    assert_eq!(of(index(unused, true), "indexes.unused").as_deref(), Some("DROP INDEX public.i;"));
+    assert_eq!(
+        of(index(unused, true), "index.unused").as_deref(),
+        Some("SET lock_timeout = '2s';\nDROP INDEX public.i;\nRESET lock_timeout;")
+    );
     let bloat = |share: f64, bytes: f64, partitioned| {
-        let bloated =
-            Some(vec![Bloated { name: "public.i".to_owned(), bytes, share, partitioned }]);
+        let bloated = Some(vec![Bloated {
+            table: table("t"),
+            name: "i".to_owned(),
+            bytes,
+            share,
+            partitioned,
+        }]);
         let d = Database { bloated, ..Database::default() };
-        verdict(DATABASE, &d, "indexes.bloat").unwrap().pop().and_then(|f| f.sql)
+        sql(&d, "index.bloat")
     };
     let rebuilt = Some("REINDEX INDEX CONCURRENTLY public.i;");
     assert_eq!(bloat(0.5, 200.0 * MB, false), None);
     assert_eq!(bloat(0.6, 200.0 * MB, false).as_deref(), rebuilt);
     assert_eq!(bloat(0.6, 200.0 * MB, true).as_deref(), rebuilt);
-    assert_eq!(bloat(0.9, 99.0 * MB, false), None);
+    assert_eq!(bloat(0.9, 11.0 * MB, false), None);
 }
 
 fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
     Growing {
-        name: "public.trades".to_owned(),
+        name: table("trades"),
         bytes: 100.0 * GB,
         per_day,
         span,
@@ -361,7 +407,7 @@ fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
 fn growth_is_told_where_it_doubles_within_a_year() {
     let of = |tables: Vec<Growing>| {
         let growth = Some(Growth { bytes: 365.0 * GB, tables });
-        verdict(DATABASE, &Database { growth, ..Database::default() }, "storage.growth")
+        verdict(&Database { growth, ..Database::default() }, "storage.growth")
     };
     assert_eq!(of(vec![]), None);
     assert_eq!(of(vec![growing(GB, 3_600.0, None)]), None, "an hour is no evidence");
@@ -378,7 +424,7 @@ fn growth_is_told_where_it_doubles_within_a_year() {
     assert!(found[0].evidence.contains("730 GB in 365"), "{found:?}");
     let small = Growth { bytes: 0.0, tables: vec![growing(1_000.0, 90_000.0, None)] };
     let d = Database { growth: Some(small), ..Database::default() };
-    assert_eq!(verdict(DATABASE, &d, "storage.growth"), Some(vec![]), "less than 1 GB a year");
+    assert_eq!(verdict(&d, "storage.growth"), Some(vec![]), "less than 1 GB a year");
     // What is retired after 150 days never holds more than 150 GB.
     assert!(of(vec![growing(GB, 90_000.0, Some(150.0 * 86_400.0))]).unwrap().is_empty());
 }
@@ -395,19 +441,20 @@ fn a_table_that_retires_its_data_grows_until_it_is_full() {
 #[test]
 fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     let of = |table: Table, id: &str| {
-        let tables = Some(vec![Table { name: "public.t".to_owned(), ..table }]);
-        verdict(DATABASE, &Database { tables, ..Database::default() }, id).unwrap()
+        let tables = Some(vec![Table { name: self::table("t"), ..table }]);
+        verdict(&Database { tables, ..Database::default() }, id).unwrap()
     };
     let overdue = |tables, times| Overdue { tables, times };
     let plain = Table { vacuum: overdue(1, 4.04), ..Table::default() };
-    let found = of(plain, "vacuum.overdue");
+    let found = of(plain, "vacuum.age");
     assert_eq!(found[0].evidence, "It has 4.0 times the changes at which autovacuum comes.");
-    assert_eq!(found[0].sql.as_deref(), Some("VACUUM (ANALYZE) public.t;"));
+    let text = found[0].remedy.as_ref().unwrap().text();
+    assert!(text.ends_with("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
     let parts = |n| Table { vacuum: overdue(n, 2.5), partitioned: true, ..Table::default() };
-    let found = of(parts(3), "vacuum.overdue");
+    let found = of(parts(3), "vacuum.age");
     assert!(found[0].evidence.starts_with("3 of its partitions"), "{found:?}");
-    assert_eq!(found[0].sql, None, "it would take all partitions");
-    assert!(of(parts(0), "vacuum.overdue").is_empty());
+    assert_eq!(found[0].remedy, None, "it would take all partitions");
+    assert!(of(parts(0), "vacuum.age").is_empty());
 
     let whole = |rows: f64, never| Table {
         never_analyzed: Some(never),
@@ -415,10 +462,10 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
         rows,
         ..Table::default()
     };
-    assert!(of(whole(1e6, false), "vacuum.analyze").is_empty());
-    assert!(of(whole(9_999.0, true), "vacuum.analyze").is_empty());
-    let found = of(whole(1e6, true), "vacuum.analyze");
-    assert!(found[0].remedy.starts_with("autovacuum never analyses"), "{found:?}");
+    assert!(of(whole(1e6, false), "statistics.age").is_empty());
+    assert!(of(whole(9_999.0, true), "statistics.age").is_empty());
+    let found = of(whole(1e6, true), "statistics.age");
+    assert!(found[0].advice.starts_with("autovacuum never analyses"), "{found:?}");
     let large = |scale_factor, partitioned| Table {
         rows: 2e7,
         scale_factor,
@@ -438,10 +485,10 @@ fn plans_that_keep_many_partitions_are_named() {
         let planned = Some(("trades".to_owned(), [held, 400.0]));
         let bench = Bench { name: "recent".to_owned(), planned, ..Bench::default() };
         let d = Database { benches: Some(vec![bench]), ..Database::default() };
-        verdict(DATABASE, &d, "statements.partitions").unwrap()
+        verdict(&d, "statements.partitions").unwrap()
     };
     assert!(of(99.0).is_empty());
     let found = of(100.0);
     assert_eq!(found[0].evidence, "Its plan keeps 100 of 400 partitions of trades.");
-    assert_eq!(verdict(DATABASE, &Database::default(), "statements.partitions"), None);
+    assert_eq!(verdict(&Database::default(), "statements.partitions"), None);
 }

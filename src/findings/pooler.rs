@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::size::seconds;
-use super::{Finding, Rule, Verdict, Weight};
+use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use crate::derive::units::seconds;
+use crate::remedy::Remedy;
 
 /// Transactions over less time than this are no evidence.
 const ENOUGH: f64 = 600.0;
@@ -115,69 +116,90 @@ impl Pooler {
     }
 }
 
-pub(super) static RULES: &[&Rule<Pooler>] = &[
+pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "pool.size",
+        formerly: &[],
         title: "Raise pool_size: clients wait for a server connection",
-        weight: Weight::Warning,
-        threshold: "at three looks or more a client had waited for longer than objectives.pooler_wait while as \
+        severity: Severity::Warning,
+        finds: "at three looks or more a client had waited for longer than objectives.pooler_wait while as \
                     many server connections as pool_size were in use",
+        why: "Queries wait for a connection before they begin.",
         source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
                  configuration",
-        check: size,
+        alerts: &["PgBouncerPoolExhausted", "PgBouncerClientWaitLong", "PgBouncerClientsWaiting"],
+        check: Check::Pooler(size),
     },
     &Rule {
         id: "pool.max_db_connections",
+        formerly: &[],
         title: "Raise max_db_connections: it keeps pools from their size",
-        weight: Weight::Warning,
-        threshold: "at three looks or more a client had waited for longer than objectives.pooler_wait in a pool \
+        severity: Severity::Warning,
+        finds: "at three looks or more a client had waited for longer than objectives.pooler_wait in a pool \
                     with room, while the database had as many server connections as max_db_connections",
+        why: "Queries wait for a connection though their pool has room.",
         source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
                  objectives.pooler_wait of the configuration",
-        check: max_db_connections,
+        alerts: &["PgBouncerClientWaitLong", "PgBouncerClientsWaiting"],
+        check: Check::Pooler(max_db_connections),
     },
     &Rule {
         id: "pool.max_client_conn",
+        formerly: &[],
         title: "Raise max_client_conn before clients are refused",
-        weight: Weight::Warning,
-        threshold: "over 80 % of max_client_conn in use at the peak",
+        severity: Severity::Warning,
+        finds: "over 80 % of max_client_conn in use at the peak",
+        why: "One client more than that is refused.",
         source: "SHOW LISTS used_clients, SHOW CONFIG",
-        check: max_client_conn,
+        alerts: &["PgBouncerClientsNearLimit"],
+        check: Check::Pooler(max_client_conn),
     },
     &Rule {
         id: "pool.server_lifetime",
+        formerly: &[],
         title: "Let server connections live: each is used once",
-        weight: Weight::Warning,
-        threshold: "server_lifetime is 0",
+        severity: Severity::Warning,
+        finds: "server_lifetime is 0",
+        why: "Every client that is served costs a new connection to the server, which is what a pooler is there to save.",
         source: "SHOW CONFIG",
-        check: server_lifetime,
+        alerts: &[],
+        check: Check::Pooler(server_lifetime),
     },
     &Rule {
         id: "pool.mode",
+        formerly: &[],
         title: "Pool by transaction where the application allows it",
-        weight: Weight::Info,
-        threshold: "in session mode, 80 % of pool_size in use at the peak, and those connections in \
+        severity: Severity::Info,
+        finds: "in session mode, 80 % of pool_size in use at the peak, and those connections in \
                     transactions for under a fifth of the time for which clients held them, over 10 \
                     minutes or longer in which each ended one every 10 minutes or more",
+        why: "Idle clients keep server connections that others could use.",
         source: "SHOW POOLS sv_active, pool_mode; SHOW STATS_TOTALS xact_time, xact_count",
-        check: mode,
+        alerts: &[],
+        check: Check::Pooler(mode),
     },
     &Rule {
         id: "pool.prepared_statements",
+        formerly: &[],
         title: "Let PgBouncer carry prepared statements",
-        weight: Weight::Info,
-        threshold: "a pool in transaction or statement mode while max_prepared_statements is 0, or not there \
+        severity: Severity::Info,
+        finds: "a pool in transaction or statement mode while max_prepared_statements is 0, or not there \
                     (before 1.21)",
+        why: "Named prepared statements of the protocol fail when another server connection gets them, so that clients do without and each call is planned anew.",
         source: "SHOW POOLS pool_mode, SHOW CONFIG",
-        check: prepared_statements,
+        alerts: &[],
+        check: Check::Pooler(prepared_statements),
     },
     &Rule {
         id: "pool.query_wait_timeout",
+        formerly: &[],
         title: "End the wait of clients that nobody serves",
-        weight: Weight::Info,
-        threshold: "query_wait_timeout is 0",
+        severity: Severity::Info,
+        finds: "query_wait_timeout is 0",
+        why: "A client that no server connection can serve waits without end, where an error would let it act.",
         source: "SHOW CONFIG",
-        check: query_wait_timeout,
+        alerts: &[],
+        check: Check::Pooler(query_wait_timeout),
     },
 ];
 
@@ -188,8 +210,12 @@ fn none() -> Verdict {
 }
 
 /// With a line for the section `[pgbouncer]`.
-fn one(evidence: String, remedy: String, line: Option<String>) -> Verdict {
-    Some(vec![Finding { object: None, evidence, remedy, sql: line }])
+fn one(evidence: String, advice: String, line: Option<String>) -> Verdict {
+    let finding = Finding::new(Subject::Pooler, evidence).advice(advice);
+    Some(vec![match line {
+        Some(line) => finding.remedy(Remedy::Prose(line)),
+        None => finding,
+    }])
 }
 
 fn size(p: &Pooler) -> Verdict {
@@ -212,7 +238,7 @@ fn size(p: &Pooler) -> Verdict {
         );
         let wanted = step(now, queue.demand);
         let sum = p.sizes();
-        let mut remedy = format!(
+        let mut advice = format!(
             "Set pool_size={wanted:.0} in the line of the database under [databases], or of the user under \
              [users] where that has one{}. {RELOAD} max_connections of the server must have room for \
              every pool on it, database by user: those that exist now may take {sum:.0} on all servers \
@@ -222,7 +248,7 @@ fn size(p: &Pooler) -> Verdict {
             sum - now + wanted
         );
         if pool.mode == Some(PoolMode::Session) {
-            remedy.push_str(
+            advice.push_str(
                 " In session mode a client holds its connection while it is idle too: look first whether \
                  they could be pooled by transaction, or closed.",
             );
@@ -233,11 +259,17 @@ fn size(p: &Pooler) -> Verdict {
         ];
         for (name, limit) in limits {
             if let Some(limit) = limit.filter(|limit| *limit > 0.0 && *limit < wanted) {
-                remedy.push_str(&format!(" {name} of {limit:.0} is in the way."));
+                advice.push_str(&format!(" {name} of {limit:.0} is in the way."));
             }
         }
-        let object = Some(format!("{} (user {})", pool.database, pool.user));
-        Some(Finding { object, evidence, remedy, sql: None })
+        let subject = Subject::Pool(pool.database.clone(), Some(pool.user.clone()));
+        let finding = Finding::new(subject, evidence)
+            .figure("wait", queue.longest, Unit::Seconds)
+            .figure("objective", objective, Unit::Seconds)
+            .figure("pool_size", now, Unit::Count)
+            .figure("wanted", wanted, Unit::Count)
+            .advice(advice);
+        Some(finding)
     });
     Some(found.collect())
 }
@@ -265,13 +297,18 @@ fn max_db_connections(p: &Pooler) -> Verdict {
             worst.looks,
             seconds(p.span)
         );
-        let remedy = format!(
+        let advice = format!(
             "Raise max_db_connections in the line of the database under [databases], or in [pgbouncer] where \
              it stands there: its pools have sizes of {:.0} together, for which max_connections of the server \
              must have room; or make the pools of other users smaller. {RELOAD}",
             own().filter_map(|pool| pool.size).sum::<f64>()
         );
-        Some(Finding { object: Some(database.clone()), evidence, remedy, sql: None })
+        let finding = Finding::new(Subject::Pool(database.clone(), None), evidence)
+            .figure("wait", worst.limited.longest, Unit::Seconds)
+            .figure("objective", objective, Unit::Seconds)
+            .figure("limit", *limit, Unit::Count)
+            .advice(advice);
+        Some(finding)
     });
     Some(found.collect())
 }
@@ -283,23 +320,20 @@ fn max_client_conn(p: &Pooler) -> Verdict {
     }
     let evidence =
         format!("At most {clients:.0} of {most:.0} client connections were used at once.");
-    let remedy = format!(
-        "One more than max_client_conn is refused. An idle client costs PgBouncer a few kB and a file: its \
+    let advice = format!(
+        "An idle client costs PgBouncer a few kB and a file: its \
          limit of open files must allow for this and all server connections. {RELOAD}"
     );
     // So that the peak is half of it.
-    one(evidence, remedy, Some(format!("max_client_conn = {:.0}", clients * 2.0)))
+    one(evidence, advice, Some(format!("max_client_conn = {:.0}", clients * 2.0)))
 }
 
 fn server_lifetime(p: &Pooler) -> Verdict {
     if p.number("server_lifetime")? > 0.0 {
         return none();
     }
-    let remedy = format!(
-        "0 is not without end: every client that is served costs a new connection to the server, which is \
-         what a pooler is there to save. 3600 is the default. {RELOAD}"
-    );
-    one("server_lifetime is 0.".to_owned(), remedy, Some("server_lifetime = 3600".to_owned()))
+    let advice = format!("0 is not without end. 3600 is the default. {RELOAD}");
+    one("server_lifetime is 0.".to_owned(), advice, Some("server_lifetime = 3600".to_owned()))
 }
 
 fn mode(p: &Pooler) -> Verdict {
@@ -337,7 +371,7 @@ fn mode(p: &Pooler) -> Verdict {
             work.count,
             seconds(p.span)
         );
-        let remedy = format!(
+        let advice = format!(
             "With pool_mode=transaction in the database's line under [databases] a connection serves another \
              client after each transaction; {:.1} were in one on average. It breaks what a client keeps in \
              its session: SET, LISTEN, session-level advisory locks, temporary tables and WITH HOLD cursors \
@@ -345,7 +379,10 @@ fn mode(p: &Pooler) -> Verdict {
              max_prepared_statements (1.21 and later).",
             work.transactions / p.span
         );
-        Some(Finding { object: Some(database.to_owned()), evidence, remedy, sql: None })
+        let finding = Finding::new(Subject::Pool(database.to_owned(), None), evidence)
+            .figure("in_transaction", share, Unit::Ratio)
+            .advice(advice);
+        Some(finding)
     });
     Some(found.collect())
 }
@@ -365,7 +402,7 @@ fn prepared_statements(p: &Pooler) -> Verdict {
     if shared.is_empty() || setting.is_some_and(|most| most > 0.0) {
         return none();
     }
-    let (what, remedy, line) = match setting {
+    let (what, setting, line) = match setting {
         Some(_) => (
             "max_prepared_statements is 0",
             RELOAD.to_owned(),
@@ -387,24 +424,19 @@ fn prepared_statements(p: &Pooler) -> Verdict {
             names => format!("Databases {}{more} are", names.join(", ")),
         }
     );
-    let remedy = format!(
-        "Named prepared statements of the protocol fail there when another server connection gets them, so \
-         clients must do without, and each call is planned anew: `pgrunway bench` measures what that costs. \
-         PREPARE in SQL stays unsupported. {remedy}"
+    let advice = format!(
+        "`pgrunway bench` measures what planning costs. PREPARE in SQL stays unsupported. {setting}"
     );
-    one(evidence, remedy, line)
+    one(evidence, advice, line)
 }
 
 fn query_wait_timeout(p: &Pooler) -> Verdict {
     if p.number("query_wait_timeout")? > 0.0 {
         return none();
     }
-    let remedy = format!(
-        "A client that no server connection can serve waits without end, where an error would let it act. 120 \
-         is the default. {RELOAD}"
-    );
+    let advice = format!("120 is the default. {RELOAD}");
     let evidence = "query_wait_timeout is 0: no end.".to_owned();
-    one(evidence, remedy, Some("query_wait_timeout = 120".to_owned()))
+    one(evidence, advice, Some("query_wait_timeout = 120".to_owned()))
 }
 
 #[cfg(test)]

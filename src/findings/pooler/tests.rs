@@ -1,6 +1,7 @@
 //! Each rule: where it holds, where not, and where nobody can tell.
 
-use super::super::POOLER;
+use super::super::judge;
+use super::super::tests::verdict;
 use super::*;
 
 const HOUR: f64 = 3_600.0;
@@ -39,9 +40,9 @@ fn fine() -> Pooler {
     }
 }
 
-fn verdict(pooler: &Pooler, id: &str) -> Verdict {
-    let rule = POOLER.iter().find(|r| r.id == id).unwrap_or_else(|| panic!("no rule {id}"));
-    (rule.check)(pooler)
+/// The line of pgbouncer.ini.
+fn ini(found: &Finding) -> Option<String> {
+    found.remedy.as_ref().map(Remedy::text)
 }
 
 fn only(pooler: &Pooler, id: &str) -> Finding {
@@ -61,14 +62,16 @@ fn queued(longest: f64, demand: f64) -> Queue {
 
 #[test]
 fn a_pooler_with_room_gets_no_advice_and_an_unknown_one_no_verdict() {
-    for rule in POOLER {
-        assert_eq!((rule.check)(&fine()), Some(Vec::new()), "{}", rule.id);
-        assert_eq!((rule.check)(&Pooler::default()), None, "{}", rule.id);
+    for (rule, verdict) in judge(&fine()) {
+        assert_eq!(verdict, Some(Vec::new()), "{}", rule.id);
+    }
+    for (rule, verdict) in judge(&Pooler::default()) {
+        assert_eq!(verdict, None, "{}", rule.id);
     }
     // One to which nobody has connected yet.
     let unused = Pooler { pools: Some(Vec::new()), ..fine() };
-    for rule in POOLER {
-        assert_eq!((rule.check)(&unused), Some(Vec::new()), "{}", rule.id);
+    for (rule, verdict) in judge(&unused) {
+        assert_eq!(verdict, Some(Vec::new()), "{}", rule.id);
     }
 }
 
@@ -89,27 +92,27 @@ fn those_who_wait_get_as_many_as_were_wanted_but_twice_as_many_at_most() {
         };
         let batch = pool("shop", "batch", PoolMode::Transaction, 5.0);
         let found = only(&Pooler { pools: Some(vec![full, batch]), ..fine() }, "pool.size");
-        assert_eq!(found.object.as_deref(), Some("shop (user app)"));
+        assert_eq!(found.subject.name().as_deref(), Some("shop (user app)"));
         let begins = format!("Set pool_size={wanted:.0} in the line of the database");
-        assert!(found.remedy.starts_with(&begins), "{size} {demand}: {found:?}");
+        assert!(found.advice.starts_with(&begins), "{size} {demand}: {found:?}");
         let sums = format!(
             "may take {:.0} on all servers together, and then {:.0},",
             size + 5.0,
             wanted + 5.0
         );
-        assert!(found.remedy.contains(&sums), "{size} {demand}: {found:?}");
-        assert_eq!(found.remedy.contains("look again"), wanted < demand, "{found:?}");
+        assert!(found.advice.contains(&sums), "{size} {demand}: {found:?}");
+        assert_eq!(found.advice.contains("look again"), wanted < demand, "{found:?}");
         let told = format!(
             "Clients waited for up to 4.2 s (the objective is 1 s) while all of pool_size ({size:.0}) was in \
              use, at 3 of 720 looks in 60 min; at the peak {demand:.0} were in use or wanted."
         );
         assert_eq!(found.evidence, told);
-        assert_eq!(found.sql, None, "the rest of that line is not known");
-        assert!(!found.remedy.contains("session mode"), "{found:?}");
+        assert_eq!(found.remedy, None, "the rest of that line is not known");
+        assert!(!found.advice.contains("session mode"), "{found:?}");
     }
     let mut full = Pool { queue: queued(4.25, 9.0), ..pool("shop", "app", PoolMode::Session, 5.0) };
     let found = only(&Pooler { pools: Some(vec![full.clone()]), ..fine() }, "pool.size");
-    assert!(found.remedy.contains("In session mode a client holds its connection"), "{found:?}");
+    assert!(found.advice.contains("In session mode a client holds its connection"), "{found:?}");
     // A burst that two looks saw is what a pooler is for.
     full.queue.looks = 2.0;
     assert_eq!(
@@ -127,10 +130,10 @@ fn limits_that_a_larger_pool_runs_into_are_named() {
         ..fine()
     };
     let found = only(&with(limited(7.0), "max_user_connections", 6.0), "pool.size");
-    assert!(found.remedy.contains("max_db_connections of 7 is in the way"), "{found:?}");
-    assert!(found.remedy.contains("max_user_connections of 6 is in the way"), "{found:?}");
+    assert!(found.advice.contains("max_db_connections of 7 is in the way"), "{found:?}");
+    assert!(found.advice.contains("max_user_connections of 6 is in the way"), "{found:?}");
     let found = only(&limited(8.0), "pool.size");
-    assert!(!found.remedy.contains("in the way"), "{found:?}");
+    assert!(!found.advice.contains("in the way"), "{found:?}");
 }
 
 #[test]
@@ -142,13 +145,13 @@ fn a_limit_that_keeps_pools_from_their_size_is_named() {
     limited.pools.as_mut().unwrap()[0].limited = queued(2.0, 9.0);
     assert_eq!(verdict(&limited, "pool.size"), Some(Vec::new()));
     let found = only(&limited, id);
-    assert_eq!(found.object.as_deref(), Some("shop"));
+    assert_eq!(found.subject.name().as_deref(), Some("shop"));
     assert_eq!(
         found.evidence,
         "Clients of user app waited for up to 2 s (the objective is 1 s) while all of max_db_connections (7) \
          was taken, at 3 of 720 looks in 60 min."
     );
-    assert!(found.remedy.contains("sizes of 25 together"), "{found:?}");
+    assert!(found.advice.contains("sizes of 25 together"), "{found:?}");
 }
 
 #[test]
@@ -166,7 +169,7 @@ fn clients_near_their_limit() {
     let id = "pool.max_client_conn";
     let found = only(&Pooler { clients: Some(81.0), ..fine() }, id);
     assert_eq!(found.evidence, "At most 81 of 100 client connections were used at once.");
-    assert_eq!(found.sql.as_deref(), Some("max_client_conn = 162"));
+    assert_eq!(ini(&found).as_deref(), Some("max_client_conn = 162"));
     assert_eq!(verdict(&Pooler { clients: None, ..fine() }, id), None);
 }
 
@@ -176,9 +179,12 @@ fn prepared_statements_by_mode_and_version() {
     let off = with(fine(), "max_prepared_statements", 0.0);
     let found = only(&off, id);
     assert!(found.evidence.starts_with("Database shop is in transaction or"), "{found:?}");
-    assert_eq!(found.sql.as_deref(), Some("max_prepared_statements = 200"));
+    assert_eq!(ini(&found).as_deref(), Some("max_prepared_statements = 200"));
     let of = |mode| Some(vec![pool("shop", "app", mode, 5.0)]);
-    assert_eq!(only(&Pooler { pools: of(PoolMode::Statement), ..off.clone() }, id).sql, found.sql);
+    assert_eq!(
+        only(&Pooler { pools: of(PoolMode::Statement), ..off.clone() }, id).remedy,
+        found.remedy
+    );
     let session = Pooler { pools: of(PoolMode::Session), ..off.clone() };
     assert_eq!(verdict(&session, id), Some(Vec::new()));
     let names = ["a", "b", "c", "d"];
@@ -190,8 +196,8 @@ fn prepared_statements_by_mode_and_version() {
     let mut old = fine();
     old.settings.remove("max_prepared_statements");
     let found = only(&old, id);
-    assert!(found.remedy.ends_with("1.24 and later with 200 unless told otherwise."), "{found:?}");
-    assert_eq!(found.sql, None);
+    assert!(found.advice.ends_with("1.24 and later with 200 unless told otherwise."), "{found:?}");
+    assert_eq!(found.remedy, None);
     old.settings.clear();
     assert_eq!(verdict(&old, id), None);
     let mut unknown = fine();
@@ -206,7 +212,7 @@ fn settings_that_are_seldom_meant() {
         ("pool.server_lifetime", "server_lifetime", "server_lifetime = 3600"),
     ] {
         let found = only(&with(fine(), name, 0.0), id);
-        assert_eq!(found.sql.as_deref(), Some(line));
+        assert_eq!(ini(&found).as_deref(), Some(line));
         let mut lacking = fine();
         lacking.settings.remove(name);
         assert_eq!(verdict(&lacking, id), None, "{id}");
@@ -228,20 +234,20 @@ fn sessions(transactions: f64, count: f64) -> Pooler {
 fn sessions_that_hold_what_they_do_not_use() {
     let id = "pool.mode";
     let found = only(&sessions(HOUR, 5_000.0), id);
-    assert_eq!(found.object.as_deref(), Some("shop"));
+    assert_eq!(found.subject.name().as_deref(), Some("shop"));
     assert_eq!(
         found.evidence,
         "User app held 18 of 20 server connections at the peak. Those of the database were in transactions \
          for 10 % of the time for which clients held them (5000 transactions in 60 min)."
     );
-    assert!(found.remedy.contains("; 1.0 were in one on average."), "{found:?}");
+    assert!(found.advice.contains("; 1.0 were in one on average."), "{found:?}");
     // A fifth of the time is enough; so is a pool with room.
     assert_eq!(verdict(&sessions(2.0 * HOUR, 5_000.0), id), Some(Vec::new()));
     let mut roomy = sessions(HOUR, 5_000.0);
     roomy.pools.as_mut().unwrap()[0].peak = 15.0;
     assert_eq!(verdict(&roomy, id), Some(Vec::new()));
     // Ten connections that end fewer than sixty transactions an hour may all be in one that goes on.
-    assert_eq!(only(&sessions(HOUR, 60.0), id).object.as_deref(), Some("shop"));
+    assert_eq!(only(&sessions(HOUR, 60.0), id).subject.name().as_deref(), Some("shop"));
     assert_eq!(verdict(&sessions(HOUR, 59.0), id), Some(Vec::new()));
     // Where one user's pool is in another mode, whose transactions they were cannot be told.
     let mut mixed = sessions(HOUR, 5_000.0);

@@ -1,4 +1,4 @@
-//! Sizes and times as PostgreSQL's settings take them.
+//! Sizes and times for people, and as PostgreSQL's settings take them.
 //!
 //! Must not: round a recommendation up beyond what it was derived from.
 
@@ -34,7 +34,7 @@ pub fn seconds(value: f64) -> String {
 
 /// Bytes as the value of a setting, rounded down: to whole GB from 4 GB, to 256 MB from 1 GB, else
 /// to whole MB, never less than one.
-pub(super) fn setting(value: f64) -> String {
+pub fn setting(value: f64) -> String {
     const MB: f64 = KIB * KIB;
     let megabytes = value / MB;
     let step = match megabytes {

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::remedy::Relation;
+
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Setting {
@@ -64,6 +66,8 @@ pub struct Connections {
 /// A server as a whole.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Server {
+    /// The database of the session that read the facts.
+    pub datname: String,
     /// By name.
     pub settings: BTreeMap<String, Setting>,
     /// Bytes of the machine's memory. SQL does not tell it: from the configuration.
@@ -143,8 +147,8 @@ pub struct Bench {
 /// A table that is partitioned, and nobody's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Partitioned {
-    /// `schema.table`, quoted for SQL.
-    pub name: String,
+    /// The table.
+    pub name: Relation,
     /// Partitions that are not partitioned themselves.
     pub leaves: f64,
     /// Runway and what is required, in seconds.
@@ -157,13 +161,15 @@ pub struct Partitioned {
     pub default_rows: Option<f64>,
     /// Seconds by which its oldest data exceed their retention.
     pub retention_exceeded: Option<f64>,
+    /// That retention in seconds: `max_age` of the partition rule.
+    pub max_age: Option<f64>,
 }
 
 /// A table that is nobody's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// `schema.table`, quoted for SQL.
-    pub name: String,
+    /// The table.
+    pub name: Relation,
     /// Whether it is partitioned.
     pub partitioned: bool,
     /// Estimated rows, partitions included.
@@ -205,7 +211,9 @@ pub enum IndexFault {
 /// An index with a fault.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Index {
-    /// `schema.index`, quoted for SQL.
+    /// Its table.
+    pub table: Relation,
+    /// Its name, in the schema of its table.
     pub name: String,
     /// Its bytes, partitions included.
     pub bytes: f64,
@@ -218,7 +226,9 @@ pub struct Index {
 /// A B-tree of which part holds nothing, by estimate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bloated {
-    /// `schema.index`, quoted for SQL.
+    /// Its table.
+    pub table: Relation,
+    /// Its name, in the schema of its table.
     pub name: String,
     /// Bytes that were looked at, of all its parts that were.
     pub bytes: f64,
@@ -231,8 +241,8 @@ pub struct Bloated {
 /// A table that grows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Growing {
-    /// `schema.table`, quoted for SQL.
-    pub name: String,
+    /// The table.
+    pub name: Relation,
     /// Bytes now, with TOAST and indexes.
     pub bytes: f64,
     /// Bytes a day, of slices of time that are complete.
@@ -275,6 +285,8 @@ impl Growth {
 /// One database.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Database {
+    /// Its name.
+    pub datname: String,
     /// Seconds over which statements were measured.
     pub span: f64,
     /// Statements.

@@ -1,0 +1,312 @@
+//! Findings: what is wrong, how much that matters, on what evidence, and what to do. Rules are pure functions
+//! over typed facts; `verify`, `report` and the exporter gather the facts and render what the rules find.
+//!
+//! Must not: read a clock, a socket or SQL; judge by a fact that is not there; or promise a gain that was
+//! not measured.
+
+mod facts;
+mod fix;
+mod growth;
+mod index;
+mod memory;
+mod partition;
+mod pooler;
+mod server;
+mod settings;
+mod statements;
+mod vacuum;
+
+pub use facts::{
+    Bench, Bloated, Checkpoints, Connections, Counted, Database, Growing, Growth, Index,
+    IndexFault, Overdue, Partitioned, Server, Setting, Statement, Table, Temporary,
+};
+pub use index::LARGE_INDEX;
+pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
+
+use crate::remedy::{Relation, Remedy};
+
+#[cfg(test)]
+mod tests;
+
+/// The registry: one line a file of rules. Documentation, selection and metrics follow from it, in this order.
+static GROUPS: &[&[&Rule]] = &[
+    partition::RULES,
+    index::RULES,
+    vacuum::RULES,
+    growth::RULES,
+    statements::RULES,
+    settings::RULES,
+    memory::RULES,
+    server::RULES,
+    pooler::RULES,
+];
+
+/// Every rule there is.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    GROUPS.iter().copied().flatten().copied()
+}
+
+/// The rule of that id, or of that former id.
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    all().find(|rule| rule.id == id || rule.formerly.contains(&id))
+}
+
+/// What every rule about these facts says of them.
+pub fn judge<'a>(facts: impl Into<Facts<'a>>) -> impl Iterator<Item = (&'static Rule, Verdict)> {
+    let facts = facts.into();
+    all().filter_map(move |rule| Some((rule, rule.judge(facts)?)))
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Costs time or room, and will cost more.
+    Warning,
+    /// Data or service is at risk, or something fails.
+    Critical,
+}
+
+impl Severity {
+    /// Lower case, in reports, labels and flags.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// From a word; `error` is what `verify` called [`Severity::Critical`] before.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "info" => Some(Self::Info),
+            "warning" => Some(Self::Warning),
+            "critical" | "error" => Some(Self::Critical),
+            _ => None,
+        }
+    }
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// The server.
+    Server,
+    /// The database.
+    Database,
+    /// The pooler.
+    Pooler,
+    /// A setting of the server.
+    Setting(String),
+    /// A table.
+    Relation(Relation),
+    /// An index: its table, and its name.
+    Index(Relation, String),
+    /// A statement: its `queryid`, or the name under which it was benchmarked.
+    Statement(String),
+    /// A database of a pooler, and the user where it is about one pool.
+    Pool(String, Option<String>),
+}
+
+impl Subject {
+    /// The kind of it, as in reports for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Database => "database",
+            Self::Pooler => "pooler",
+            Self::Setting(_) => "setting",
+            Self::Relation(_) => "relation",
+            Self::Index(..) => "index",
+            Self::Statement(_) => "statement",
+            Self::Pool(..) => "pool",
+        }
+    }
+
+    /// Its name as in the labels of the metrics; `None` for the server, database or pooler itself.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::Server | Self::Database | Self::Pooler => None,
+            Self::Setting(name) | Self::Statement(name) => Some(name.clone()),
+            Self::Relation(table) => Some(format!("{}.{}", table.schema, table.name)),
+            Self::Index(table, name) => Some(format!("{}.{}.{name}", table.schema, table.name)),
+            Self::Pool(database, None) => Some(database.clone()),
+            Self::Pool(database, Some(user)) => Some(format!("{database} (user {user})")),
+        }
+    }
+}
+
+/// A figure of the evidence.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figure {
+    /// What was measured, or what it is held against.
+    pub name: &'static str,
+    /// How much; infinite where there is no end.
+    pub value: f64,
+    /// Its unit.
+    pub unit: Unit,
+}
+
+/// Unit of a [`Figure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    BytesPerSecond,
+    /// A share: 1 is all.
+    Ratio,
+    /// A number of things.
+    Count,
+}
+
+impl Unit {
+    /// As in the names of metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Bytes => "bytes",
+            Self::BytesPerSecond => "bytes_per_second",
+            Self::Ratio => "ratio",
+            Self::Count => "count",
+        }
+    }
+}
+
+/// One thing that is not as it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// At most that of its rule.
+    pub severity: Severity,
+    /// What it is about.
+    pub subject: Subject,
+    /// What was measured, in sentences.
+    pub evidence: String,
+    /// The figures of that; they come from [`Rule::source`].
+    pub figures: Vec<Figure>,
+    /// What to do and to know first, in sentences.
+    pub advice: String,
+    /// What does it, where something does.
+    pub remedy: Option<Remedy>,
+}
+
+impl Finding {
+    fn new(subject: Subject, evidence: impl Into<String>) -> Self {
+        Self {
+            // What the rule says; a rule says less by `at_most`.
+            severity: Severity::Critical,
+            subject,
+            evidence: evidence.into(),
+            figures: Vec::new(),
+            advice: String::new(),
+            remedy: None,
+        }
+    }
+
+    fn figure(mut self, name: &'static str, value: f64, unit: Unit) -> Self {
+        self.figures.push(Figure { name, value, unit });
+        self
+    }
+
+    fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
+
+    fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+/// What a rule says of the facts: `None` where those it needs are not known.
+pub type Verdict = Option<Vec<Finding>>;
+
+/// The facts about one place.
+#[derive(Debug, Clone, Copy)]
+pub enum Facts<'a> {
+    /// A server as a whole.
+    Server(&'a Server),
+    /// One database.
+    Database(&'a Database),
+    /// A PgBouncer.
+    Pooler(&'a Pooler),
+}
+
+impl<'a> From<&'a Server> for Facts<'a> {
+    fn from(facts: &'a Server) -> Self {
+        Self::Server(facts)
+    }
+}
+
+impl<'a> From<&'a Database> for Facts<'a> {
+    fn from(facts: &'a Database) -> Self {
+        Self::Database(facts)
+    }
+}
+
+impl<'a> From<&'a Pooler> for Facts<'a> {
+    fn from(facts: &'a Pooler) -> Self {
+        Self::Pooler(facts)
+    }
+}
+
+/// The work of a rule, by the facts that it looks at.
+#[derive(Debug, Clone, Copy)]
+pub enum Check {
+    /// About a server.
+    Server(fn(&Server) -> Verdict),
+    /// About a database.
+    Database(fn(&Database) -> Verdict),
+    /// About a pooler.
+    Pooler(fn(&Pooler) -> Verdict),
+}
+
+/// One rule: a row of the tables in `docs/findings.md`, and what it does.
+#[derive(Debug)]
+pub struct Rule {
+    /// Stable: label value, `--only`, anchor in the docs.
+    pub id: &'static str,
+    /// Ids that it had, understood for one release more.
+    pub formerly: &'static [&'static str],
+    /// What is recommended, as a headline.
+    pub title: &'static str,
+    /// How much it matters; a finding may say less.
+    pub severity: Severity,
+    /// When it holds, in words, with the figures that the rule compares with.
+    pub finds: &'static str,
+    /// Why that matters: sentences.
+    pub why: &'static str,
+    /// Views and columns that the facts come from.
+    pub source: &'static str,
+    /// Alerts about the same fault; each has a runbook of its name.
+    pub alerts: &'static [&'static str],
+    /// The rule.
+    pub check: Check,
+}
+
+impl Rule {
+    /// What it says of the facts; `None` where it is not about such facts.
+    pub fn judge(&self, facts: Facts<'_>) -> Option<Verdict> {
+        let verdict = match (self.check, facts) {
+            (Check::Server(check), Facts::Server(facts)) => check(facts),
+            (Check::Database(check), Facts::Database(facts)) => check(facts),
+            (Check::Pooler(check), Facts::Pooler(facts)) => check(facts),
+            _ => return None,
+        };
+        let weighed = |mut finding: Finding| {
+            finding.severity = finding.severity.min(self.severity);
+            finding
+        };
+        Some(verdict.map(|found| found.into_iter().map(weighed).collect()))
+    }
+}
+
+/// 1 where something was found, 0 where not; `None` where the facts are not known.
+pub fn active(verdict: &Verdict) -> Option<f64> {
+    verdict.as_ref().map(|found| f64::from(u8::from(!found.is_empty())))
+}

@@ -1,0 +1,149 @@
+//! Rules about partitioned tables.
+//!
+//! Must not: come to another result than the metrics and alerts about the same table do.
+
+use super::facts::{Database, Partitioned};
+use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use crate::derive::units::seconds;
+use crate::remedy::Command;
+
+const MANY: f64 = 1_000.0;
+const DAY: f64 = 86_400.0;
+
+pub(super) static RULES: &[&Rule] = &[
+    &Rule {
+        id: "partition.runway",
+        formerly: &["partitions.runway"],
+        title: "Create partitions ahead",
+        severity: Severity::Critical,
+        finds: "the runway is shorter than pg_partition_runway_required_seconds",
+        why: "Inserts fail, or fall into the DEFAULT partition, from the end of the last partition on.",
+        source: "pg_class.relpartbound",
+        alerts: &["PostgresPartitionRunwayShort", "PostgresPartitionNotCovered"],
+        check: Check::Database(runway),
+    },
+    &Rule {
+        id: "partition.default_rows",
+        formerly: &["partitions.default_rows"],
+        title: "Move rows out of the DEFAULT partition",
+        severity: Severity::Warning,
+        finds: "the DEFAULT partition of a time level holds rows, estimated",
+        why: "A partition was missing when they came, and it cannot be created while they lie there; queries for \
+              other times read them too.",
+        source: "pg_class.reltuples (estimated) of the DEFAULT partition",
+        alerts: &["PostgresPartitionDefaultRows"],
+        check: Check::Database(default_rows),
+    },
+    &Rule {
+        id: "partition.retention",
+        formerly: &["partitions.retention"],
+        title: "Retire partitions that are past their retention",
+        severity: Severity::Warning,
+        finds: "data are older than max_age of the partition rule",
+        why: "The job that removes them has stopped, and the disk fills.",
+        source: "pg_class.relpartbound, the configuration",
+        alerts: &["PostgresPartitionRetentionExceeded"],
+        check: Check::Database(retention),
+    },
+    &Rule {
+        id: "partition.many",
+        formerly: &["partitions.many"],
+        title: "Make fewer, larger partitions",
+        severity: Severity::Info,
+        finds: "more than 1,000 partitions in one table",
+        why: "A statement that cannot prune plans and locks every one of them.",
+        source: "pg_inherits",
+        alerts: &[],
+        check: Check::Database(many),
+    },
+];
+
+fn each(d: &Database, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
+    Some(d.partitioned.as_ref()?.iter().filter_map(check).collect())
+}
+
+fn finding(t: &Partitioned, evidence: String) -> Finding {
+    Finding::new(Subject::Relation(t.name.clone()), evidence)
+}
+
+/// `pgrunway plan` for a table.
+fn plan(d: &Database, t: &Partitioned, options: &[&str]) -> Command {
+    let words = ["--database", &d.datname].into_iter().chain(options.iter().copied());
+    Command::new("pgrunway").arg("plan").arg(t.name.to_string()).args(words)
+}
+
+fn runway(d: &Database) -> Verdict {
+    each(d, |t| {
+        let (left, required) = t.runway?;
+        if left >= required {
+            return None;
+        }
+        let fate = if t.has_default { "fall into DEFAULT" } else { "fail" };
+        let evidence = match (t.covered, left < 0.0) {
+            (true, _) => format!("Runway {} of {} required.", seconds(left), seconds(required)),
+            (false, true) => {
+                format!("Coverage ended {} ago: inserts of new rows {fate}.", seconds(-left))
+            }
+            (false, false) => {
+                format!("No partition is for the present: inserts of new rows {fate}.")
+            }
+        };
+        // In whole days, and as far again as is required.
+        let days = format!("{:.0}", (required * 2.0 / DAY).ceil().max(1.0));
+        let finding = finding(t, evidence)
+            .figure("runway", left, Unit::Seconds)
+            .figure("required", required, Unit::Seconds)
+            .advice(
+                "The command prints the DDL; then make the job that creates partitions run, and watch it.",
+            )
+            .remedy(plan(d, t, &["--days", &days]));
+        Some(finding)
+    })
+}
+
+fn default_rows(d: &Database) -> Verdict {
+    each(d, |t| {
+        // Elsewhere than by time, a DEFAULT is where rows may well belong.
+        t.runway?;
+        let rows = t.default_rows.filter(|rows| *rows > 0.0)?;
+        let evidence = format!("About {rows:.0} rows lie in the DEFAULT partition (estimated).");
+        let finding = finding(t, evidence)
+            .figure("rows", rows, Unit::Count)
+            .advice(
+                "A new partition cannot be attached while DEFAULT holds rows that belong in it; the command \
+                 prints the SQL that moves those of the days it plans.",
+            )
+            .remedy(plan(d, t, &["--days", "7"]));
+        Some(finding)
+    })
+}
+
+fn retention(d: &Database) -> Verdict {
+    each(d, |t| {
+        let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
+        let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
+        let days = t.max_age.map_or(0.0, |age| (age / DAY).floor());
+        let finding = finding(t, evidence).figure("over", over, Unit::Seconds).advice(
+            "The command prints the DETACH and DROP, which delete data: archive first what must be kept.",
+        );
+        Some(match days >= 1.0 {
+            true => {
+                let days = format!("{days:.0}");
+                finding.remedy(plan(d, t, &["--days", "1", "--retire", &days]))
+            }
+            // It retires by whole days.
+            false => finding,
+        })
+    })
+}
+
+fn many(d: &Database) -> Verdict {
+    each(d, |t| {
+        (t.leaves > MANY).then(|| {
+            let evidence = format!("{:.0} partitions, those of partitions counted.", t.leaves);
+            finding(t, evidence).figure("partitions", t.leaves, Unit::Count).advice(
+                "Let each hold a longer span, or retire old ones; statements should name the key.",
+            )
+        })
+    })
+}
