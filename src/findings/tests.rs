@@ -388,7 +388,7 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     assert_eq!(bloat(0.5, 200.0 * MB, false), None);
     assert_eq!(bloat(0.6, 200.0 * MB, false).as_deref(), rebuilt);
     assert_eq!(bloat(0.6, 200.0 * MB, true).as_deref(), rebuilt);
-    assert_eq!(bloat(0.9, 11.0 * MB, false), None);
+    assert_eq!(bloat(0.9, 10.0 * MB, false), None);
 }
 
 fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
