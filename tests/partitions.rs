@@ -375,6 +375,34 @@ async fn a_slice_list_says_what_is_ahead_and_behind() {
 }
 
 #[tokio::test]
+async fn an_open_ended_partition_says_what_fills_it() {
+    let cluster = common::server().await;
+    let admin = database(&cluster, "shop", "UTC").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE t (ts timestamptz) PARTITION BY RANGE (ts);
+             CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM ('2020-01-01') TO (current_date + 2);
+             CREATE TABLE t_rest PARTITION OF t FOR VALUES FROM (current_date + 2) TO (MAXVALUE);
+             CREATE TABLE alone (ts timestamptz) PARTITION BY RANGE (ts);
+             CREATE TABLE alone_1 PARTITION OF alone FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+             INSERT INTO t SELECT now() + i * interval '1 day' FROM generate_series(0, 9) i; ANALYZE t",
+        )
+        .await
+        .unwrap();
+    let sql = "SELECT extract(epoch FROM current_date + 2)::float8, count(*)::float8 FROM t_rest";
+    let row = admin.query_one(sql, &[]).await.unwrap();
+    let (until, held): (f64, f64) = (row.get(0), row.get(1));
+    let poll = Poll::of(&session(&cluster, "shop", None).await).await;
+    let value = |metric: &str, table: &str| poll.value(&format!("pg_partition_{metric}"), table);
+    assert_eq!(value("runway_seconds", "t"), Some(f64::INFINITY));
+    assert_eq!(value("bounded_until_timestamp_seconds", "t"), Some(until));
+    assert_eq!((value("open_ended_rows", "t"), held), (Some(8.0), 8.0));
+    for metric in ["bounded_until_timestamp_seconds", "open_ended_rows"] {
+        assert_eq!(value(metric, "alone"), None, "{metric}");
+    }
+}
+
+#[tokio::test]
 async fn the_configured_zone_goes_before_that_of_the_database() {
     let cluster = common::server().await;
     let admin = database(&cluster, "shop", "America/New_York").await;

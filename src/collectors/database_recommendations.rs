@@ -18,7 +18,8 @@ use crate::derive::partition::Moment;
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::findings::{
-    self, Bloated, Database, Growing, Growth, Index, IndexFault, Overdue, Partitioned, Table,
+    self, Bloated, Database, Growing, Growth, Index, IndexFault, OpenEnded, Overdue, Partitioned,
+    Table,
 };
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
@@ -197,6 +198,11 @@ fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
         let Ok(runway) = &root.outlook.runway else { return table };
         table.covered = runway.covered;
         let required = rule.required.unwrap_or(rows.required);
+        table.open_end = root.outlook.open_end.map(|open| OpenEnded {
+            bounded: open.bounded.seconds(rows.now.into()),
+            covered: open.bounded.covered,
+            rows: open.rows,
+        });
         table.runway = Some((runway.seconds(rows.now.into()), required));
         table.max_age = rule.max_age;
         if let (Some(max_age), Some(Moment::At(end))) = (rule.max_age, runway.oldest_data_end) {

@@ -159,10 +159,23 @@ pub struct Partitioned {
     pub has_default: bool,
     /// Rows in a DEFAULT partition, estimated.
     pub default_rows: Option<f64>,
+    /// What an open-ended partition behind others takes, where there is one.
+    pub open_end: Option<OpenEnded>,
     /// Seconds by which its oldest data exceed their retention.
     pub retention_exceeded: Option<f64>,
     /// That retention in seconds: `max_age` of the partition rule.
     pub max_age: Option<f64>,
+}
+
+/// An open-ended partition (`TO (MAXVALUE)`) behind others that have an end.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OpenEnded {
+    /// Runway in seconds by the others, as [`Partitioned::runway`].
+    pub bounded: f64,
+    /// Whether one of them takes a row of now.
+    pub covered: bool,
+    /// Rows in it, estimated.
+    pub rows: Option<f64>,
 }
 
 /// A table that is nobody's partition.

@@ -18,7 +18,7 @@ mod vacuum;
 
 pub use facts::{
     Bench, Bloated, Checkpoints, Connections, Counted, Database, Growing, Growth, Index,
-    IndexFault, Overdue, Partitioned, Server, Setting, Statement, Table, Temporary,
+    IndexFault, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table, Temporary,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};

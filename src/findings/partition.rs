@@ -35,6 +35,19 @@ pub(super) static RULES: &[&Rule] = &[
         check: Check::Database(default_rows),
     },
     &Rule {
+        id: "partition.open_ended",
+        formerly: &[],
+        title: "Create partitions before the open-ended one fills",
+        severity: Severity::Warning,
+        finds: "a partition TO (MAXVALUE) behind others that have an end holds rows, estimated; or the others end \
+                sooner than pg_partition_runway_required_seconds",
+        why: "No insert fails, but all later rows pile up in it; a partition that would take one of them cannot be \
+              created, nor retired.",
+        source: "pg_class.relpartbound, reltuples (estimated)",
+        alerts: &["PostgresPartitionOpenEnded"],
+        check: Check::Database(open_ended),
+    },
+    &Rule {
         id: "partition.retention",
         formerly: &["partitions.retention"],
         title: "Retire partitions that are past their retention",
@@ -115,6 +128,41 @@ fn default_rows(d: &Database) -> Verdict {
             )
             .remedy(plan(d, t, &["--days", "7"]));
         Some(finding)
+    })
+}
+
+fn open_ended(d: &Database) -> Verdict {
+    each(d, |t| {
+        let (_, required) = t.runway?;
+        let open = t.open_end?;
+        let rows = open.rows.filter(|rows| *rows > 0.0);
+        if rows.is_none() && open.bounded >= required {
+            return None;
+        }
+        let reach = match (open.covered, open.bounded < 0.0) {
+            (true, _) => format!(
+                "Partitions that have an end reach for {} of {} required, then all rows go into the \
+                 open-ended one",
+                seconds(open.bounded),
+                seconds(required)
+            ),
+            (false, true) => format!(
+                "New rows have gone into its open-ended partition for {}",
+                seconds(-open.bounded)
+            ),
+            (false, false) => "New rows go into its open-ended partition".to_owned(),
+        };
+        let held = rows.map(|n| format!("; about {n:.0} lie there (estimated)"));
+        let mut finding = finding(t, format!("{reach}{}.", held.unwrap_or_default()))
+            .figure("bounded_runway", open.bounded, Unit::Seconds)
+            .figure("required", required, Unit::Seconds);
+        if let Some(rows) = open.rows {
+            finding = finding.figure("rows", rows, Unit::Count);
+        }
+        let days = format!("{:.0}", (required * 2.0 / DAY).ceil().max(1.0));
+        let advice = "The command prints how to split the open-ended partition, or says why it cannot; then \
+                      make the job that creates partitions do so ahead of time.";
+        Some(finding.advice(advice).remedy(plan(d, t, &["--days", &days])))
     })
 }
 

@@ -291,6 +291,47 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
 }
 
 #[test]
+fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
+    let day = 86_400.0;
+    let of = |bounded: f64, rows: Option<f64>| {
+        let covered = bounded > 0.0;
+        let table = Partitioned {
+            name: table("trades"),
+            runway: Some((f64::INFINITY, 7.0 * day)),
+            covered: true,
+            open_end: Some(OpenEnded { bounded: bounded * day, covered, rows }),
+            ..Partitioned::default()
+        };
+        let d = Database {
+            datname: "shop".to_owned(),
+            partitioned: Some(vec![table]),
+            ..Database::default()
+        };
+        verdict(&d, "partition.open_ended").unwrap().pop()
+    };
+    assert_eq!(of(7.0, Some(0.0)), None);
+    assert_eq!(of(7.0, None), None);
+    let evidence = |bounded, rows| of(bounded, rows).unwrap().evidence;
+    assert_eq!(
+        evidence(6.0, None),
+        "Partitions that have an end reach for 6 d of 7 d required, then all rows go into the open-ended \
+         one."
+    );
+    assert!(evidence(30.0, Some(12.0)).ends_with("; about 12 lie there (estimated)."));
+    assert!(
+        evidence(-3.0, None)
+            .starts_with("New rows have gone into its open-ended partition for 3 d")
+    );
+    let finding = of(6.0, None).unwrap();
+    assert_eq!(finding.severity, Severity::Warning);
+    let command = finding.remedy.unwrap().text();
+    assert_eq!(command, "pgrunway plan public.trades --database shop --days 14");
+    let bare = Partitioned { runway: Some((1.0, 2.0)), ..Partitioned::default() };
+    let d = Database { partitioned: Some(vec![bare]), ..Database::default() };
+    assert_eq!(verdict(&d, "partition.open_ended"), Some(vec![]), "there is none");
+}
+
+#[test]
 fn planning_that_dominates_is_told_with_what_was_measured() {
     let statement = |calls: f64, planning: f64, execution: f64| Statement {
         name: "42".to_owned(),

@@ -16,7 +16,8 @@ const NOW: &str = "\
 SELECT (pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::int8 AS now,
        pg_catalog.current_setting('block_size')::int8 AS block_size";
 
-/// How much is read of each partition: nothing more, rows of those without pages, names and rows.
+/// How much is read of each partition beside the rows of DEFAULTs and of what has no end: nothing more, rows of
+/// those without pages, names and rows.
 const BOUNDS: i64 = 0;
 const DATA: i64 = 1;
 const NAMES: i64 = 2;
@@ -46,7 +47,7 @@ SELECT p.partrelid::int8 AS oid, NULL::int8 AS parent, NULL::text AS bound,
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relpersistence <> 't'
 UNION ALL
-SELECT c.oid::int8, p.partrelid::int8, pg_catalog.pg_get_expr(c.relpartbound, 0),
+SELECT c.oid::int8, p.partrelid::int8, b.bound,
        NULL,
        CASE WHEN $1 > 1 AND c.relkind <> 'p'
             THEN (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
@@ -54,11 +55,13 @@ SELECT c.oid::int8, p.partrelid::int8, pg_catalog.pg_get_expr(c.relpartbound, 0)
        NULL, NULL, c.relpages::int8,
        CASE WHEN $1 > 1 OR $1 = 1 AND c.relpages = 0 OR c.oid = p.partdefid
                  OR p.partrelid IN (SELECT d.partdefid FROM pg_catalog.pg_partitioned_table d)
+                OR b.bound LIKE '%TO (MAXVALUE%' OR b.bound LIKE '%TO (''infinity''%'
             THEN CASE WHEN c.reltuples > 0 THEN c.reltuples::float8
                       ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END END, NULL, NULL
   FROM pg_catalog.pg_partitioned_table p
   JOIN pg_catalog.pg_inherits i ON i.inhparent = p.partrelid
   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+ CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound OFFSET 0) b
  WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'",
             $attached
         )

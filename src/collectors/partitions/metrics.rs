@@ -75,6 +75,19 @@ pub(super) static DEFAULT_ROWS: Metric = Metric::gauge(
     "Estimated rows in those DEFAULT partitions, from pg_class.reltuples, or from \
      pg_stat_get_live_tuples where that is not positive.",
 );
+pub(super) static BOUNDED_UNTIL: Metric = Metric::gauge(
+    "pg_partition_bounded_until_timestamp_seconds",
+    TABLE,
+    "Unix time until which the partitions that have an end take rows, where an open-ended one (TO \
+     MAXVALUE) behind them takes all that comes after, from pg_class.relpartbound; 0: they never did; \
+     absent without an open-ended one.",
+);
+pub(super) static OPEN_ENDED_ROWS: Metric = Metric::gauge(
+    "pg_partition_open_ended_rows",
+    TABLE,
+    "Estimated rows in the open-ended partitions (TO MAXVALUE) behind others that have an end, from \
+     pg_class.reltuples, or from pg_stat_get_live_tuples where that is not positive.",
+);
 pub(super) static OLDEST: Metric = Metric::gauge(
     "pg_partition_oldest_timestamp_seconds",
     TABLE,

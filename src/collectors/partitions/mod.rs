@@ -61,6 +61,8 @@ impl Collector for Partitions {
         &FUTURE,
         &HAS_DEFAULT,
         &DEFAULT_ROWS,
+        &BOUNDED_UNTIL,
+        &OPEN_ENDED_ROWS,
         &OLDEST,
         &INTERVAL,
         &SIZE,
@@ -192,6 +194,11 @@ impl Root<'_> {
         sink.number(&REQUIRED, &labels, self.table.rule.required.unwrap_or(rows.required));
         sink.number(&GAP, &labels, flag(runway.next.is_some()));
         sink.number(&NEXT, &labels, runway.next.map(Moment::seconds));
+        if let Some(open) = &self.outlook.open_end {
+            let until = open.bounded.until.map_or(0.0, Moment::seconds);
+            sink.number(&BOUNDED_UNTIL, &labels, until);
+            sink.number(&OPEN_ENDED_ROWS, &labels, open.rows);
+        }
         if let Some(max_age) = self.table.rule.max_age {
             let age = match runway.oldest_data_end {
                 Some(Moment::At(end)) => Moment::At(now - end).seconds() - max_age,

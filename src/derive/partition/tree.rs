@@ -195,6 +195,16 @@ impl Runway {
     }
 }
 
+/// What a partition without an end (`TO (MAXVALUE)`) behind others that have one does to a table: nothing is
+/// refused, but all that comes after them goes into it, and none that would take a part of that can be created.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OpenEnd {
+    /// The runway by the partitions that have an end.
+    pub bounded: Runway,
+    /// Estimated rows in those that have none.
+    pub rows: Option<f64>,
+}
+
 /// Everything about one root.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outlook {
@@ -206,6 +216,8 @@ pub struct Outlook {
     pub has_default: bool,
     /// Estimated rows in those DEFAULTs.
     pub default_rows: Option<f64>,
+    /// What has no end behind what has one, if anything.
+    pub open_end: Option<OpenEnd>,
     /// Partitions that are not partitioned themselves.
     pub leaves: usize,
     /// Heap pages of all leaves.
@@ -223,17 +235,27 @@ pub fn assess(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Outl
     {
         walk.swallow(default);
     }
+    let runway = match walk.obstacle(level) {
+        Some(reason) => Err(reason),
+        None => Ok(walk.runway(spans)),
+    };
+    let endless = walk.slices.iter().any(|(span, _)| span.to == Moment::Future);
     Outlook {
-        runway: match walk.obstacle(level) {
-            Some(reason) => Err(reason),
-            None => Ok(walk.runway(spans)),
-        },
+        open_end: if runway.is_ok() && endless { open_end(levels, root, now, zone) } else { None },
+        runway,
         count: level.map_or(0, |l| l.children.len()),
         has_default: walk.has_default,
         default_rows: walk.default_rows,
         leaves: walk.leaves(root),
         pages: walk.pages(root),
     }
+}
+
+/// By a walk that leaves out what has no end, where that is beside what has one.
+fn open_end(levels: &[Level], root: usize, now: i128, zone: &TimeZone) -> Option<OpenEnd> {
+    let mut walk = Walk { bounded: true, ..Walk::new(levels, Moment::At(now), zone) };
+    let spans = walk.coverage(root, Span::ALL, false, 0);
+    walk.open_end.then(|| OpenEnd { bounded: walk.runway(spans), rows: walk.open_rows })
 }
 
 /// When `levels[root]` takes what it takes at `now`, past and future, in order. Empty where no level of it
@@ -271,6 +293,12 @@ struct Walk<'a> {
     /// With the leaf.
     slices: Vec<(Span, i64)>,
     oldest_data_end: Option<Moment>,
+    /// Whether to leave out what has no end beside what has one.
+    bounded: bool,
+    /// Whether anything was left out.
+    open_end: bool,
+    /// Rows of that.
+    open_rows: Option<f64>,
 }
 
 impl<'a> Walk<'a> {
@@ -287,6 +315,9 @@ impl<'a> Walk<'a> {
             default_rows: None,
             slices: Vec::new(),
             oldest_data_end: None,
+            bounded: false,
+            open_end: false,
+            open_rows: None,
         }
     }
 
@@ -323,7 +354,7 @@ impl<'a> Walk<'a> {
         self.timed = true;
         self.local |= key.is_local() && level.zone.is_none();
         let zone = level.zone.as_ref().unwrap_or(self.zone);
-        let mut pieces = Vec::new();
+        let mut parts = Vec::with_capacity(level.children.len());
         for child in &level.children {
             if child.bound == Some(Bound::Default) {
                 self.swallow(child);
@@ -333,14 +364,28 @@ impl<'a> Walk<'a> {
                 self.unreadable = true;
                 continue;
             };
-            for span in spans.into_iter().filter_map(|s| s.clip(path)) {
-                match child.level {
-                    None => {
-                        self.slice(child, span);
-                        pieces.push(Piece { span, accept: None });
-                    }
-                    Some(below) => pieces.extend(self.pieces(below, span, true, depth + 1)),
+            parts.extend(spans.into_iter().filter_map(|s| Some((child, s.clip(path)?))));
+        }
+        let endless = |span: &Span| span.to == Moment::Future;
+        // What is alone, or ends with the level above, is meant to be so.
+        let bounded = self.bounded && parts.iter().any(|(_, span)| !endless(span));
+        let mut pieces = Vec::with_capacity(parts.len());
+        for (child, span) in parts {
+            let first = pieces.len();
+            match child.level {
+                None => {
+                    self.slice(child, span);
+                    pieces.push(Piece { span, accept: None });
                 }
+                Some(below) => pieces.extend(self.pieces(below, span, true, depth + 1)),
+            }
+            if bounded && pieces[first..].iter().any(|piece| endless(&piece.span)) {
+                let mut at = 0;
+                pieces.retain(|piece| {
+                    at += 1;
+                    at <= first || !endless(&piece.span)
+                });
+                self.leave_out(child);
             }
         }
         pieces.sort_by_key(|p| p.span);
@@ -407,15 +452,13 @@ impl<'a> Walk<'a> {
     /// Notes a DEFAULT and the rows below it.
     fn swallow(&mut self, default: &Child) {
         self.has_default = true;
-        let mut add = |child: &Child| {
-            if let Some(rows) = child.rows {
-                *self.default_rows.get_or_insert(0.0) += rows;
-            }
-        };
-        match default.level {
-            None => add(default),
-            Some(level) => leaves(self.levels, level, add),
-        }
+        count(self.levels, default, &mut self.default_rows);
+    }
+
+    /// Notes what has no end, and the rows below it.
+    fn leave_out(&mut self, child: &Child) {
+        self.open_end = true;
+        count(self.levels, child, &mut self.open_rows);
     }
 
     fn leaves(&self, root: usize) -> usize {
@@ -525,6 +568,19 @@ fn has_hole(level: &Level) -> bool {
     };
     let largest = moduli().max().unwrap_or(1);
     moduli().map(|m| u128::from(largest / m)).sum::<u128>() < u128::from(largest)
+}
+
+/// Adds the rows that are known of a child's leaves.
+fn count(levels: &[Level], child: &Child, sum: &mut Option<f64>) {
+    let mut add = |leaf: &Child| {
+        if let Some(rows) = leaf.rows {
+            *sum.get_or_insert(0.0) += rows;
+        }
+    };
+    match child.level {
+        None => add(child),
+        Some(level) => leaves(levels, level, add),
+    }
 }
 
 /// Visits every leaf below a level. By a list of what is left to do, since depth has no limit here.

@@ -243,3 +243,75 @@ fn coverage_has_every_gap_and_slices_every_leaf() {
     assert_eq!(coverage(&hash, 0, NOW, &TimeZone::UTC), []);
     assert_eq!(super::slices(&hash, 0, &TimeZone::UTC), []);
 }
+
+fn endless(from: i64) -> Bound {
+    Bound::Range { from: [day(from)].into(), to: [Datum::MaxValue].into() }
+}
+
+fn rows(bound: Bound, rows: f64) -> Child {
+    Child { rows: Some(rows), ..leaf(bound) }
+}
+
+/// Until which day what has an end reaches, and the rows in what has none.
+fn open(levels: &[Level]) -> Option<(Option<i64>, Option<f64>)> {
+    let outlook = assess(levels, 0, NOW, &TimeZone::UTC);
+    let open_end = outlook.open_end?;
+    let until = open_end.bounded.until.map(|until| match until {
+        Moment::At(at) => i64::try_from((at - EPOCH) / DAY).unwrap(),
+        other => panic!("{other:?}"),
+    });
+    Some((until, open_end.rows))
+}
+
+#[test]
+fn what_has_no_end_is_told_from_what_has_one() {
+    let table = |children: Vec<Child>| vec![by_time(children)];
+    let with = |from: i64, n: f64| table(vec![leaf(days(9, 12)), rows(endless(from), n)]);
+    assert_eq!(open(&with(12, 7.0)), Some((Some(12), Some(7.0))));
+    let outlook = assess(&with(12, 7.0), 0, NOW, &TimeZone::UTC);
+    assert_eq!(outlook.runway.unwrap().until, Some(Moment::Future), "nothing is refused");
+    assert!(outlook.open_end.unwrap().bounded.covered);
+    // Between the two is a gap, or everything is over and new rows go into it.
+    assert_eq!(open(&with(15, 0.0)), Some((Some(12), Some(0.0))));
+    let over = table(vec![leaf(days(5, 8)), leaf(endless(8))]);
+    assert_eq!(open(&over), Some((Some(8), None)));
+    assert!(!assess(&over, 0, NOW, &TimeZone::UTC).open_end.unwrap().bounded.covered);
+    // Alone it is what somebody wanted, and an end that is there is no matter of this.
+    let all = Bound::Range { from: [Datum::MinValue].into(), to: [Datum::MaxValue].into() };
+    assert_eq!(open(&table(vec![leaf(all)])), None);
+    assert_eq!(open(&table(vec![leaf(endless(3))])), None);
+    assert_eq!(open(&table(vec![leaf(days(9, 12))])), None);
+    assert_eq!(open(&table(vec![leaf(days(9, 12)), leaf(Bound::Default)])), None);
+    // A beginning that is open says nothing of the end.
+    let old = Bound::Range { from: [Datum::MinValue].into(), to: [day(9)].into() };
+    assert_eq!(open(&table(vec![leaf(old), leaf(days(9, 12))])), None);
+}
+
+#[test]
+fn what_has_no_end_is_found_on_every_level() {
+    let below = |bound: Bound, level: usize| Child { level: Some(level), ..leaf(bound) };
+    // By region, then by time: that which ends first counts, the rows of all.
+    let mut regions = by_value(Vec::new());
+    regions.children = (1..4).map(|k| below(Bound::List([value(1 + k as u8)].into()), k)).collect();
+    let levels = vec![
+        regions,
+        by_time(vec![leaf(days(9, 14)), rows(endless(14), 2.0)]),
+        by_time(vec![leaf(days(9, 12)), rows(endless(12), 3.0)]),
+        by_time(vec![leaf(days(9, 20))]),
+    ];
+    assert_eq!(open(&levels), Some((Some(12), Some(5.0))));
+    // A slice of time whose parts by value have no end, and one whose parts by time have.
+    let values = by_value(vec![rows(Bound::List([value(1)].into()), 4.0)]);
+    let levels = vec![by_time(vec![below(days(9, 12), 1), below(endless(12), 1)]), values.clone()];
+    assert_eq!(open(&levels), Some((Some(12), Some(4.0))));
+    let inner = by_time(vec![leaf(days(12, 15)), rows(endless(15), 6.0)]);
+    let levels = vec![by_time(vec![leaf(days(9, 12)), below(endless(12), 1)]), inner];
+    assert_eq!(open(&levels), Some((Some(15), Some(6.0))));
+    let ends = by_time(vec![leaf(days(12, 15)), leaf(days(15, 16))]);
+    let levels = vec![by_time(vec![leaf(days(9, 12)), below(endless(12), 1)]), ends];
+    assert_eq!(open(&levels), None, "it ends with its parts");
+    // MAXVALUE below a slice that ends is an end.
+    let inner = by_time(vec![leaf(days(9, 10)), leaf(endless(10))]);
+    let levels = vec![by_time(vec![below(days(9, 12), 1)]), inner];
+    assert_eq!(open(&levels), None);
+}
