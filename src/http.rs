@@ -1,15 +1,15 @@
 //! The HTTP server: `/metrics`, service discovery, liveness, readiness and a status page. The only
 //! user of axum.
 //!
-//! Must not: wait for a database, render an exposition on its threads, or hold a connection of a client that sends
-//! nothing.
+//! Must not: wait for a database, or render an exposition on its threads.
 
+mod connections;
 mod discovery;
+mod slots;
 mod status;
+mod watched;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,40 +17,30 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, VARY,
 };
-use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{Method, StatusCode, Uri, Version};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
+use hyper::body::Body as _;
+use tokio::sync::watch;
 use tower::ServiceBuilder;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
+pub use connections::serve;
+pub use slots::Limits;
+
 use crate::render::{self, HttpCounters, OnDemand, Pages};
 use crate::snapshot::Snapshot;
 
-/// A request is answered from memory; what takes longer is a client that does not read.
+/// A request is answered from memory, at most after a page was rendered.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// A client must send its request's head within this, on a new and on a kept connection.
-const HEADER_LIMIT: Duration = Duration::from_secs(30);
-/// A client that does not read for so long is cut, and with it the page that it holds in memory.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// No request of ours has a body.
 const BODY_LIMIT: usize = 1024;
-/// Connections at a time; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 512;
-/// How long open requests may take after a stop was asked for.
-const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// One of the targets that the configuration lists.
 #[derive(Clone)]
@@ -92,6 +82,7 @@ pub fn router(app: App) -> Router {
     let layers = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn(plain))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_LIMIT))
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT));
     router
@@ -101,60 +92,27 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Serves until `stop` resolves, then lets open requests end.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: impl Future<Output = ()>) {
-    let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let accepts = listeners.iter().map(|l| Box::pin(accept(l, &router, &graceful, &slots)));
-    tokio::select! {
-        _ = futures_util::future::join_all(accepts) => {}
-        () = stop => {}
-    }
-    drop(listeners);
-    if timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some clients did not end their requests within {DRAIN_LIMIT:?}");
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    router: &Router,
-    graceful: &GracefulShutdown,
-    slots: &Arc<Semaphore>,
-) -> Infallible {
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
-    loop {
-        // Never closed, so this never fails; a connection without a slot would be served as well.
-        let slot = slots.clone().acquire_owned().await;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(e) => {
-                // Out of file descriptors, most likely: wait until some are given back.
-                tracing::warn!("cannot accept a connection: {e}");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(WRITE_LIMIT));
-        let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), service);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(e) = connection.await {
-                tracing::debug!("connection ended: {e}");
-            }
-            drop(slot);
-        });
-    }
-}
-
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let handler = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
     let response = next.run(request).await;
     app.counters.count(handler.as_deref().unwrap_or("none"), response.status().as_u16());
+    response
+}
+
+/// Refuses what has no one meaning. After a body, which no request of ours has, the connection ends, so that
+/// none of its bytes can be taken for a request.
+async fn plain(request: Request, next: Next) -> Response {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let one_host = hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11);
+    let has_body = !request.body().is_end_stream();
+    let mut response = if one_host {
+        next.run(request).await
+    } else {
+        (StatusCode::BAD_REQUEST, "A request needs one Host header.\n").into_response()
+    };
+    if has_body {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -259,7 +217,6 @@ async fn method_not_allowed(method: Method) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metric::{Metric, Sink};
 
     fn gzip(value: &'static str) -> bool {
         let mut headers = HeaderMap::new();
@@ -277,35 +234,5 @@ mod tests {
         assert!(!gzip("gzip;q=nonsense"));
         assert!(!gzip("br, zstd"));
         assert!(!accepts_gzip(&HeaderMap::new()));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_does_not_read_is_cut() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        static WIDE: Metric = Metric::gauge("pg_wide", &["label"], "Wide.");
-        static CATALOGUE: &[&Metric] = &[&WIDE];
-        let mut sink = Sink::new(CATALOGUE, 64);
-        for n in 0..64 {
-            // More in all than the kernel buffers between the two.
-            sink.number(&WIDE, &[&format!("{n}{}", "x".repeat(1 << 20))], 1.0);
-        }
-        let families = sink.finish().0.into_iter().map(Arc::new).collect();
-        let snapshot = Arc::new(Snapshot { families, ..Snapshot::default() });
-        let renderer = render::Renderer::new().unwrap();
-        let counters = renderer.http_counters();
-        let (publisher, pages) = render::Publisher::new(renderer, snapshot.clone());
-        let (_snapshots, snapshots) = watch::channel(snapshot);
-        let (targets, on_demand) = (Arc::default(), publisher.on_demand());
-        let telemetry_path = "/metrics".into();
-        let app = App { pages, snapshots, targets, on_demand, counters, telemetry_path };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(vec![listener], router(app), std::future::pending()));
-        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-        client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        sleep(WRITE_LIMIT + Duration::from_secs(3)).await;
-        let mut all = Vec::new();
-        let _ = timeout(Duration::from_secs(5), client.read_to_end(&mut all)).await.unwrap();
-        assert!(all.len() < 64 << 20, "the whole page came after all");
     }
 }

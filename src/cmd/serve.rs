@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures_util::future::{OptionFuture, join_all};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -19,7 +20,7 @@ use tokio::time::sleep;
 use crate::collector::AnyCollector;
 use crate::collectors;
 use crate::config::{Config, Settings, TargetConfig};
-use crate::http::{self, App, Listed};
+use crate::http::{self, App, Limits, Listed};
 use crate::poller::{Named, NamedPoller, Poller, Target, View};
 use crate::render::{Publisher, Renderer};
 use crate::snapshot::{Of, Snapshot, target_families};
@@ -29,6 +30,10 @@ const SPACING: Duration = Duration::from_millis(20);
 const SPREAD: Duration = Duration::from_secs(15);
 /// Without a server of its own the page of this process is renewed so often.
 const RENEWED: Duration = Duration::from_secs(5);
+
+/// The limit of open files where it cannot be read, and the one that is enough for all that we do.
+const FEW_FILES: u64 = 256;
+const ENOUGH_FILES: u64 = 16_384;
 
 /// A running exporter. Dropping it stops it at once; [`Exporter::stop`] drains first.
 pub struct Exporter {
@@ -95,6 +100,24 @@ fn by_name(views: &Views) -> BTreeMap<String, Listed> {
     views.iter().map(listed).collect()
 }
 
+/// Files that this process may open: as many as the system lets it raise the limit to, since the usual 1024
+/// are few for a thousand targets.
+fn most_files() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return FEW_FILES };
+    let wanted = hard.min(ENOUGH_FILES);
+    if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() {
+        return wanted;
+    }
+    soft
+}
+
+/// Files that are opened for other things than HTTP: sessions, what a look-up of names and a login read, and
+/// those of the process itself.
+fn others(config: &Config) -> u64 {
+    let targets = config.targets().len() + usize::from(config.has_default_target());
+    u64::try_from(targets).unwrap_or(u64::MAX).saturating_mul(4).saturating_add(64)
+}
+
 impl Exporter {
     /// Binds the addresses and starts polling.
     ///
@@ -134,10 +157,11 @@ impl Exporter {
             telemetry_path: config.telemetry_path().into(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = http::router(app);
-        let http = tokio::spawn(http::serve(listeners, router, async {
+        let stopped = async {
             let _ = stopped.await;
-        }));
+        };
+        let limits = Limits::within(most_files(), others(config));
+        let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
         let listed = listed.into_iter().map(|(_, poller)| poller).collect();
         Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller, listed })
     }

@@ -13,7 +13,7 @@ mod text;
 use std::sync::Arc;
 
 use prometheus::core::Collector as _;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 
 pub use accept::{Choice, Format, choose};
 pub use pages::{OnDemand, Pages, Publisher};
@@ -23,7 +23,8 @@ use crate::metric::{Family, Metric, Sample, Value};
 use crate::snapshot::Snapshot;
 
 /// Metrics about this process beyond the process collector's, for the catalogue.
-pub static METRICS: &[&Metric] = &[&BUILD_INFO, &HTTP_REQUESTS, &EXPOSITIONS];
+pub static METRICS: &[&Metric] =
+    &[&BUILD_INFO, &HTTP_REQUESTS, &HTTP_CONNECTIONS, &HTTP_CLOSED, &EXPOSITIONS];
 
 static BUILD_INFO: Metric = Metric::gauge(
     "pgrunway_build_info",
@@ -34,6 +35,15 @@ static HTTP_REQUESTS: Metric = Metric::counter(
     "pgrunway_http_requests_total",
     &["handler", "code"],
     "HTTP requests answered, by handler and status code.",
+);
+static HTTP_CONNECTIONS: Metric =
+    Metric::gauge("pgrunway_http_connections", &[], "HTTP connections that are open.");
+static HTTP_CLOSED: Metric = Metric::counter(
+    "pgrunway_http_connections_closed_total",
+    &["reason"],
+    "HTTP connections that the exporter closed, by reason: to let in another when the limit per address \
+     (address), in all (total) or of open files (files) was met; a request's head (head) or the reading of \
+     answers (answer) took too long, or nothing was asked (idle); slow readers kept too many bytes (memory).",
 );
 static EXPOSITIONS: Metric = Metric::counter(
     "pgrunway_expositions_total",
@@ -55,12 +65,33 @@ pub static PROCESS_METRICS: &[&str] = &[
 
 /// Counters of the HTTP server, in the registry of this process.
 #[derive(Clone)]
-pub struct HttpCounters(IntCounterVec);
+pub struct HttpCounters {
+    requests: IntCounterVec,
+    connections: IntGauge,
+    closed: IntCounterVec,
+}
 
 impl HttpCounters {
     /// Counts one answer. `handler` comes from the router, never from the request.
     pub fn count(&self, handler: &str, code: u16) {
-        self.0.with_label_values(&[handler, code.to_string().as_str()]).inc();
+        self.requests.with_label_values(&[handler, code.to_string().as_str()]).inc();
+    }
+
+    /// So many connections are open.
+    pub fn open(&self, connections: usize) {
+        self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+    }
+
+    /// Shows each reason from the start, so that its first increase is seen.
+    pub fn reasons(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.closed.with_label_values(&[reason]).inc_by(0);
+        }
+    }
+
+    /// Counts a connection that was closed by us.
+    pub fn closed(&self, reason: &'static str) {
+        self.closed.with_label_values(&[reason]).inc();
     }
 }
 
@@ -83,7 +114,13 @@ impl Renderer {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let http = HttpCounters(counter(&HTTP_REQUESTS)?);
+        let connections = IntGauge::new(HTTP_CONNECTIONS.name, HTTP_CONNECTIONS.help)?;
+        registry.register(Box::new(connections.clone()))?;
+        let http = HttpCounters {
+            requests: counter(&HTTP_REQUESTS)?,
+            connections,
+            closed: counter(&HTTP_CLOSED)?,
+        };
         let served = counter(&EXPOSITIONS)?;
         let process = prometheus::process_collector::ProcessCollector::for_self();
         debug_assert!(!process.desc().is_empty());

@@ -48,7 +48,23 @@ impl Process {
     }
 
     pub async fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut child = command(args, env).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(command(args, env)).await
+    }
+
+    /// Starts it with a limit of open files, which it cannot raise.
+    pub async fn start_with_files(files: u32, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let whole = command(args, env);
+        let whole = whole.as_std();
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -n {files} && exec \"$@\"");
+        limited.args(["-c", &script, "sh"]).arg(whole.get_program()).args(whole.get_args());
+        limited.env_clear().envs(whole.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        limited.stdin(Stdio::null()).kill_on_drop(true);
+        Self::of(limited).await
+    }
+
+    async fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let copy = log.clone();
