@@ -3,8 +3,10 @@
 //!
 //! Must not: execute any of it, or print a part of a plan that fails.
 
+mod attach;
 mod catalogue;
 mod check;
+mod model;
 mod print;
 mod retire;
 
@@ -12,12 +14,12 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use jiff::tz::TimeZone;
 
 use crate::collectors::partitions::Zone;
 use crate::config::{Config, suggest};
-use crate::derive::partition::plan::{Creation, Name, Obstacle, extend};
+use crate::derive::partition::plan::{Creation, Extension, Name, Obstacle, extend};
 use crate::derive::partition::{Level, Moment, Reason, Strategy, Unit};
 use crate::pg::{Clock, Session};
 use crate::remedy::retire::Retire;
@@ -168,17 +170,50 @@ impl Opened {
             }
             taken.extend(clash);
         };
+        let all = extensions.iter().flat_map(|e| print::models(catalogue, &e.creations));
+        let models = model::Models::read(session, &all.map(|m| m.oid).collect()).await?;
+        let mut refusals = Vec::new();
+        for extension in &extensions {
+            refusals.push(refused(session, catalogue, extension).await?);
+        }
         let page = print::Page {
             server: session.server(),
             catalogue,
+            models: &models,
+            refusals: &refusals,
             writer: &writer,
             zone_known: !opened.zones.is_empty(),
             days,
             until,
             extensions: &extensions,
         };
-        page.text().context("a name or a bound could not be written")
+        Ok(page.script().to_string())
     }
+}
+
+/// Why rows that may be in the way stay where they are.
+async fn refused(
+    session: &Session,
+    catalogue: &Catalogue,
+    extension: &Extension,
+) -> anyhow::Result<print::Refusals> {
+    let mut found = print::Refusals::default();
+    let Some(parent) = catalogue.tables.get(extension.level) else { return Ok(found) };
+    for (source, why) in
+        [(extension.default, &mut found.default), (extension.open, &mut found.open)]
+    {
+        let source = source.and_then(|i| catalogue.partition(extension.level, i));
+        let Some(source) = source else { continue };
+        *why = match parent.leading {
+            Some(_) => {
+                let sql = attach::refusal(session.server(), &source.oid, &parent.oid);
+                let rows = session.read(sql.as_str()).await?;
+                rows.first().map(|row| row.at(0)).transpose()?.flatten()
+            }
+            None => Some("the key has several columns and begins with an expression".to_owned()),
+        };
+    }
+    Ok(found)
 }
 
 fn collect(creations: &[Creation], names: &mut HashSet<Name>) {

@@ -192,12 +192,16 @@ pub fn literal(text: &str) -> String {
     out + "'"
 }
 
+fn plain(name: &str) -> bool {
+    let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let rest = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    start && name.bytes().all(rest) && KEYWORDS.binary_search(&name).is_err()
+}
+
 /// An identifier, in quotes where it needs them: `U&"..."` where it holds control characters, which is not
 /// what `to_regclass()` reads; [`regclass`] is.
 pub fn ident(name: &str) -> String {
-    let start = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-    if start && name.bytes().all(plain) && KEYWORDS.binary_search(&name).is_err() {
+    if plain(name) {
         return name.to_owned();
     }
     if !name.contains(hazardous) {
@@ -218,9 +222,15 @@ fn double(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A literal that `to_regclass()` takes for this relation.
+/// What `to_regclass()` takes for this relation.
+pub fn spelled(schema: &str, name: &str) -> String {
+    let one = |name: &str| if plain(name) { name.to_owned() } else { double(name) };
+    format!("{}.{}", one(schema), one(name))
+}
+
+/// The same as a literal.
 pub fn regclass(schema: &str, name: &str) -> String {
-    literal(&format!("{}.{}", double(schema), double(name)))
+    literal(&spelled(schema, name))
 }
 
 /// `schema.relation`, each in quotes where it needs them.
@@ -239,7 +249,7 @@ mod tests {
         assert_eq!(literal("a\n\u{1b}"), " E'a\\u000A\\u001B'");
         assert_eq!(ident("a\"b"), "\"a\"\"b\"");
         assert_eq!(ident("a\\\u{1b}\"b"), "U&\"a\\\\\\001B\"\"b\"");
-        assert_eq!(regclass("public", "a\"\u{1b}"), " E'\"public\".\"a\"\"\\u001B\"'");
+        assert_eq!(regclass("public", "a\"\u{1b}"), " E'public.\"a\"\"\\u001B\"'");
         for (name, want) in [
             ("user", "\"user\""),
             ("order", "\"order\""),

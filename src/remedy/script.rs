@@ -45,6 +45,8 @@ pub struct Head {
 pub enum Step {
     /// A remark before what follows.
     Note(String),
+    /// A statement for who reads it, as a comment in one line.
+    Look(Sql),
     /// A statement.
     Sql(Sql),
     /// Statements that are done as a whole or not at all.
@@ -163,6 +165,7 @@ fn step(out: &mut String, step_: &Step, depth: usize) {
             }
             comment(out, "", text);
         }
+        Step::Look(sql) => out.push_str(&format!("--   {};\n", one_line(sql.as_str()))),
         Step::Sql(sql) => out.push_str(&format!("{sql};\n")),
         Step::Transaction(steps) => {
             out.push_str("BEGIN;\n");

@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(
             sql.as_str(),
             "SELECT a, \"B\" FROM public.U&\"Or\\001Bder\" WHERE x = E'it''s\\\\' AND y > 3 \
-             AND '{}' = E'\"public\".\"Or\\u001Bder\"'"
+             AND '{}' = E'public.\"Or\\u001Bder\"'"
         );
         assert!(Sql::new("{} {}", &[&1_i64]).as_str().contains("missing"));
         assert!(Sql::new("{}", &[&1_i64, &2_i64]).as_str().contains("left over"));

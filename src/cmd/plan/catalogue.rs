@@ -12,6 +12,7 @@ use crate::derive::partition::plan::{Label, Name, Retirement, Tree};
 use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone, settle};
 use crate::error::CollectError;
 use crate::pg::{Query, Row, Session};
+use crate::remedy::{Relation as Table, quote};
 
 const PARTITIONED: &str = "\
 SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
@@ -43,11 +44,10 @@ SELECT n.nspname::text, t.typname::text \
 
 const FACTS: &str = "\
 SELECT (pg_catalog.date_part('epoch', pg_catalog.now()) * 1000000)::int8 AS now, \
-       (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_database d \
-          JOIN pg_catalog.pg_tablespace s ON s.oid = d.dattablespace \
-         WHERE d.datname = pg_catalog.current_database()) AS tablespace, \
        EXISTS (SELECT FROM pg_catalog.pg_constraint f \
-                WHERE f.contype = 'f' AND f.confrelid = $1::int8::pg_catalog.oid) AS referenced";
+                WHERE f.contype = 'f' AND f.confrelid IN ( \
+                  WITH RECURSIVE tree(id) AS (SELECT $1::int8::pg_catalog.oid UNION ALL SELECT i.inhrelid \
+                    FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) SELECT id FROM tree)) AS referenced";
 
 macro_rules! relations {
     ($pending:literal) => {
@@ -61,8 +61,6 @@ SELECT i.inhrelid, i.inhparent, ",
             " FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id) \
 SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
        n.nspname::text AS schema, c.relname::text AS name, \
-       pg_catalog.quote_ident(n.nspname) AS schema_sql, \
-       pg_catalog.quote_ident(c.relname) AS name_sql, \
        c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, \
        pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound, \
        (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s \
@@ -89,11 +87,7 @@ SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
             (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
               WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]) \
             WHEN p.partnatts = 1 THEN '(' || pg_catalog.pg_get_expr(p.partexprs, c.oid) || ')' \
-       END AS leading, \
-       CASE WHEN p.partrelid IS NOT NULL THEN \
-            ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
-                   WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-                     AND a.attgenerated = '' ORDER BY a.attnum) ELSE '{}' END AS columns \
+       END AS leading \
   FROM tree t \
   JOIN pg_catalog.pg_class c ON c.oid = t.id \
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -146,17 +140,13 @@ pub(super) struct Relation {
     pub(super) key: Option<String>,
     /// The leading column or expression of the key, where it can be told.
     pub(super) leading: Option<String>,
-    /// Columns that an INSERT may name.
-    pub(super) columns: Vec<String>,
 }
 
 /// A table with all its partitions.
 pub(super) struct Catalogue {
     /// Microseconds since 1970 by the server's clock.
     pub(super) now: i128,
-    /// The database's tablespace, quoted.
-    pub(super) tablespace: String,
-    /// Whether a foreign key points to the table.
+    /// Whether a foreign key points to the table or to one of its levels.
     pub(super) referenced: bool,
     pub(super) root: usize,
     /// Of each level.
@@ -168,7 +158,6 @@ pub(super) struct Catalogue {
     levels: Vec<Level>,
     table_names: Vec<Name>,
     labels: Vec<Vec<Label>>,
-    quoted: HashMap<String, String>,
 }
 
 /// All partitioned tables of the session's database.
@@ -217,15 +206,25 @@ pub(super) async fn existing(
 }
 
 impl Relation {
+    /// For statements.
+    pub(super) fn table(&self) -> Table {
+        Table::new(&self.name.schema, &self.name.table)
+    }
+
+    /// Its name alone, quoted as the server does.
+    pub(super) fn name_sql(&self) -> String {
+        quote::ident(&self.name.table)
+    }
+
     fn read(row: &Row) -> Result<Self, CollectError> {
-        let (schema, table): (&str, &str) = (row.get("schema_sql")?, row.get("name_sql")?);
+        let name = Name { schema: row.get("schema")?, table: row.get("name")? };
         let mut options: Vec<String> = row.get("options")?;
         let toast: Vec<String> = row.get("toast")?;
         options.extend(toast.into_iter().map(|option| format!("toast.{option}")));
         Ok(Self {
             oid: row.get("oid")?,
-            name: Name { schema: row.get("schema")?, table: row.get("name")? },
-            sql: format!("{schema}.{table}"),
+            sql: quote::relation(&name.schema, &name.table),
+            name,
             kind: row.get("kind")?,
             unlogged: row.get("unlogged")?,
             tablespace: row.get("tablespace")?,
@@ -235,7 +234,6 @@ impl Relation {
             rows: row.get::<Option<f64>>("rows")?.unwrap_or(0.0),
             key: row.get("key")?,
             leading: row.get("leading")?,
-            columns: row.get("columns")?,
         })
     }
 }
@@ -258,7 +256,6 @@ impl Catalogue {
         let facts = facts.first().context("the server gave no answer")?;
         let mut new = Self {
             now: facts.get::<i64>("now")?.into(),
-            tablespace: facts.get("tablespace")?,
             referenced: facts.get("referenced")?,
             root: 0,
             tables: Vec::new(),
@@ -267,14 +264,10 @@ impl Catalogue {
             levels: Vec::new(),
             table_names: Vec::new(),
             labels: Vec::new(),
-            quoted: HashMap::new(),
         };
         let mut index: HashMap<i64, usize> = HashMap::new();
         for row in rows {
             let relation = Relation::read(row)?;
-            for (raw, quoted) in [("schema", "schema_sql"), ("name", "name_sql")] {
-                new.quoted.insert(row.get(raw)?, row.get(quoted)?);
-            }
             let Some(strategy) = row.get::<Option<&str>>("strategy")? else { continue };
             let strategy =
                 Strategy::from_code(strategy).context("an unknown kind of partitioning")?;
@@ -354,24 +347,6 @@ impl Catalogue {
 
     pub(super) fn partition(&self, level: usize, child: usize) -> Option<&Relation> {
         self.partitions.get(level)?.get(child)
-    }
-
-    /// A name quoted for SQL: as the server quotes it where it knows it.
-    pub(super) fn quote(&self, name: &Name) -> String {
-        let part = |raw: &String| {
-            self.quoted.get(raw).cloned().unwrap_or_else(|| {
-                let start = raw.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-                let rest =
-                    raw.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-                // No key word holds a digit.
-                if start && rest && raw.bytes().any(|b| b.is_ascii_digit()) {
-                    raw.clone()
-                } else {
-                    format!("\"{}\"", raw.replace('"', "\"\""))
-                }
-            })
-        };
-        format!("{}.{}", part(&name.schema), part(&name.table))
     }
 
     /// Sizes with indexes and TOAST by OID, where the locks that this takes can be had at once.

@@ -1,22 +1,26 @@
-//! A plan as SQL that `psql -f` runs, with comments that say what it does.
+//! A plan as a script for psql.
 //!
 //! Must not: print what cannot be run twice, or put a statement into a transaction that refuses one.
 
-use std::fmt::{self, Write};
+use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
 use super::catalogue::{Catalogue, Relation};
-use super::check;
+use super::model::Models;
+use super::{attach, check};
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension};
 use crate::pg::Server;
-use crate::remedy::quote::literal;
+use crate::remedy::{
+    Deparsed, Head, Literal, Regclass, Relation as Table, Script, Sql, Step, block, note,
+};
 
 /// Everything that goes on the page.
 pub(super) struct Page<'a> {
     pub(super) server: &'a Server,
     pub(super) catalogue: &'a Catalogue,
+    pub(super) models: &'a Models,
     pub(super) writer: &'a TimeZone,
     /// Whether the writer's zone is more than a guess.
     pub(super) zone_known: bool,
@@ -24,6 +28,15 @@ pub(super) struct Page<'a> {
     /// Microseconds since 1970.
     pub(super) until: i128,
     pub(super) extensions: &'a [Extension],
+    /// Of each extension: why rows of its DEFAULT, or of its open partition, are not moved.
+    pub(super) refusals: &'a [Refusals],
+}
+
+/// Why rows are not moved.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Refusals {
+    pub(super) default: Option<String>,
+    pub(super) open: Option<String>,
 }
 
 /// Microseconds since 1970 for people, in UTC to the second.
@@ -35,233 +48,316 @@ pub(super) fn instant(micros: i128) -> String {
     }
 }
 
-/// In a comment a name must not begin a line of its own.
-fn remark(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
+/// The tables that new ones are made like.
+pub(super) fn models<'a>(catalogue: &'a Catalogue, creations: &[Creation]) -> Vec<&'a Relation> {
+    let mut found: Vec<&Relation> = Vec::new();
+    for creation in creations {
+        let own = catalogue.partition(creation.like.0, creation.like.1);
+        for model in own.into_iter().chain(models(catalogue, &creation.children)) {
+            if !found.iter().any(|f| f.oid == model.oid) {
+                found.push(model);
+            }
+        }
+    }
+    found
 }
 
 impl Page<'_> {
-    pub(super) fn text(&self) -> Result<String, fmt::Error> {
-        let mut out = String::new();
-        self.head(&mut out)?;
-        for extension in self.extensions {
-            self.extension(&mut out, extension)?;
+    pub(super) fn script(&self) -> Script {
+        let mut steps = Vec::new();
+        if !self.extensions.is_empty() {
+            self.begin(&mut steps);
         }
-        check::write(&mut out, self)?;
+        for (n, extension) in self.extensions.iter().enumerate() {
+            let refusals = self.refusals.get(n).cloned().unwrap_or_default();
+            self.extension(&mut steps, extension, &refusals);
+        }
+        steps.extend(check::step(self));
         if self.extensions.is_empty() {
-            writeln!(out, "\n-- Nothing to create: the partitions last until then.")?;
+            steps.push(note("Nothing to create: the partitions last until then."));
         }
-        Ok(out)
+        Script { head: self.head(), steps }
     }
 
-    fn head(&self, out: &mut String) -> fmt::Result {
-        let table = self.catalogue.level_name(self.catalogue.root);
-        let owner = self.catalogue.tables.get(self.catalogue.root).map_or("", |t| &t.owner);
-        writeln!(
-            out,
-            "-- pgrunway plan: {} in database {}, from {} for {} days, until {}.",
-            remark(&table),
-            remark(&self.server.datname),
-            instant(self.catalogue.now),
-            self.days,
-            instant(self.until),
-        )?;
-        writeln!(
-            out,
-            "-- Nothing has been executed. Run it as the table's owner, {}, and not inside a transaction:\n\
-             --   psql -X -v ON_ERROR_STOP=1 -d DATABASE -f THIS_FILE\n\
-             -- It can be run again: what is done already is passed over. A check at the end fails if a\n\
-             -- table that got one of these names in the meantime is not the partition that is wanted.",
-            remark(owner),
-        )?;
+    fn root(&self) -> Option<&Relation> {
+        self.catalogue.tables.get(self.catalogue.root)
+    }
+
+    fn head(&self) -> Head {
+        let name = self.root().map_or_else(String::new, |t| t.table().display());
+        let sources = self.extensions.iter().any(|e| e.default.is_some() || carves(e));
+        let locks = if self.extensions.is_empty() {
+            "none".to_owned()
+        } else if sources {
+            "each partition is attached under an ACCESS EXCLUSIVE lock on its parent and on what may hold rows \
+             for it. Waiting for the lock, moving rows and reading what is left take 2 s at most, then others \
+             have their turn (pgrunway.longest_wait below); a lock that cannot be had is asked for 60 times, \
+             with pauses, for some two minutes."
+                .to_owned()
+        } else {
+            "each partition is attached under a SHARE UPDATE EXCLUSIVE lock on its parent, which neither \
+             readers nor writers wait for. A lock that cannot be had within 0.5 s is asked for 60 times, with \
+             pauses, for some two minutes."
+                .to_owned()
+        };
+        let count: usize = self.extensions.iter().map(|e| e.creations.len()).sum();
+        let changes = match (count, sources) {
+            (0, _) => "nothing".to_owned(),
+            (count, false) => format!("creates {count} partitions."),
+            (count, true) => format!(
+                "creates {count} partitions, and moves the rows that belong into them; no trigger fires for \
+                 that, and no other row is touched."
+            ),
+        };
+        let mut notes = Vec::new();
+        self.notes(&mut notes);
+        Head {
+            title: format!(
+                "plan for {name} in database {}, from {} for {} days, until {}.",
+                self.server.datname,
+                instant(self.catalogue.now),
+                self.days,
+                instant(self.until)
+            ),
+            role: self.role(),
+            database: self.server.datname.clone(),
+            locks,
+            changes,
+            undo: "a new partition without rows can be dropped. Rows that were moved are where inserts \
+                   put them from now on: there is nothing to undo."
+                .to_owned(),
+            again: "yes. What is done already is passed over, what was cut off is finished, and two runs at \
+                    once follow each other. A check at the end fails if a table that got one of these names in the \
+                    meantime is not the partition that is wanted."
+                .to_owned(),
+            deletes: None,
+            notes,
+        }
+    }
+
+    fn role(&self) -> String {
+        let tree = self.catalogue.tables.iter().chain(self.catalogue.partitions.iter().flatten());
+        let owners: BTreeSet<&str> = tree.map(|t| t.owner.as_str()).collect();
+        let all: Vec<&Creation> = self.extensions.iter().flat_map(|e| &e.creations).collect();
+        let mut publications = BTreeSet::new();
+        for creation in all {
+            for model in models(self.catalogue, std::slice::from_ref(creation)) {
+                publications.extend(self.models.publications_of_others(model));
+            }
+        }
+        let owner = self.root().map_or("", |t| t.owner.as_str());
+        if owners.len() > 1 {
+            return "a superuser, because the table and its partitions have several owners."
+                .to_owned();
+        }
+        if !publications.is_empty() {
+            return "a superuser, because siblings are in a publication of another owner's."
+                .to_owned();
+        }
+        let moves = self.extensions.iter().any(|e| e.default.is_some() || carves(e));
+        if moves && self.catalogue.referenced {
+            return format!(
+                "the table's owner, {owner}; a superuser where rows are in the way, because foreign keys refer \
+                 to the table and must not see its rows go and come."
+            );
+        }
+        format!("the table's owner, {owner}, or a superuser.")
+    }
+
+    fn notes(&self, notes: &mut Vec<String>) {
         if !self.zone_known {
-            writeln!(
-                out,
-                "-- The writer's time zone is not known here: local times count as UTC."
-            )?;
+            notes.push(
+                "The writer's time zone is not known here: local times count as UTC.".to_owned(),
+            );
         } else if self.extensions.iter().any(|e| e.rhythm.contains("local time")) {
             let zone = self.writer.iana_name().unwrap_or("the configured zone");
-            writeln!(out, "-- Local times are taken as those of {zone}.")?;
+            notes.push(format!("Local times are taken as those of {zone}."));
         }
         for (parent, partition) in &self.catalogue.pending {
-            writeln!(
-                out,
-                "-- {} is half detached, and in the way of a new one for its time. To finish that:\n\
-                 --   ALTER TABLE {} DETACH PARTITION {} FINALIZE;",
-                remark(&partition.sql),
-                remark(parent),
-                remark(&partition.sql)
-            )?;
+            notes.push(format!(
+                "{} is half detached, and in the way of a new one for its time. To finish that: \
+                 ALTER TABLE {parent} DETACH PARTITION {} FINALIZE;",
+                partition.table().display(),
+                partition.sql,
+            ));
         }
-        writeln!(
-            out,
-            "\n-- Creating a partition locks its parent against reads and writes for a moment. Who waits for\n\
-             -- that lock holds up all who come after, so give up soon, and run this again.\n\
-             SET lock_timeout = '2s';\n\
-             -- Partitions go where their models are, not where this session would put them.\n\
-             SET default_tablespace = '';\n\
-             SET standard_conforming_strings = on;"
-        )
+        let mut said = BTreeSet::new();
+        for extension in self.extensions {
+            for model in models(self.catalogue, &extension.creations) {
+                said.extend(self.models.left_out(model));
+            }
+        }
+        notes.extend(said.into_iter().map(|what| format!("Not copied: {what}.")));
+        for (extension, refusals) in self.extensions.iter().zip(self.refusals) {
+            let sources = [
+                (extension.default, &refusals.default),
+                (extension.open.filter(|_| carves(extension)), &refusals.open),
+            ];
+            for (source, why) in sources {
+                let source = source.and_then(|i| self.catalogue.partition(extension.level, i));
+                if let (Some(source), Some(why)) = (source, why) {
+                    notes.push(refused(&source.table(), why));
+                }
+            }
+        }
     }
 
-    fn extension(&self, out: &mut String, extension: &Extension) -> fmt::Result {
-        let parent = self.catalogue.level_name(extension.level);
+    /// What holds for the session that runs it, and that nobody else runs one for this table.
+    fn begin(&self, steps: &mut Vec<Step>) {
+        let Some(root) = self.root() else { return };
+        steps.push(note(
+            "How long others may wait for one step of it. A statement of yours that comes at the wrong \
+             moment waits as long.",
+        ));
+        for sql in [
+            "SET pgrunway.longest_wait = '2s'",
+            "SET lock_timeout = '1s'",
+            "SET default_tablespace = ''",
+            "SET TimeZone = 'UTC'",
+            "SET DateStyle = 'ISO, YMD'",
+            "SET IntervalStyle = 'postgres'",
+            "SET extra_float_digits = 1",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE",
+        ] {
+            steps.push(Step::Sql(Sql::new(sql, &[])));
+        }
+        let name = root.table();
+        let name = format!("pgrunway plan {}.{}", name.schema, name.name);
+        steps.push(block(Sql::new(
+            "BEGIN\n  \
+               FOR n IN 1 .. 600 LOOP\n    \
+                 EXIT WHEN pg_try_advisory_lock(hashtextextended({}, 0));\n    \
+                 IF n = 600 THEN\n      \
+                   RAISE EXCEPTION 'another session has been running a plan for this table for ten minutes';\n    \
+                 END IF;\n    \
+                 COMMIT;\n    \
+                 PERFORM pg_sleep(1);\n  \
+               END LOOP;\n\
+             END",
+            &[&Literal(&name)],
+        )));
+    }
+
+    fn extension(&self, steps: &mut Vec<Step>, extension: &Extension, refusals: &Refusals) {
+        let Some(parent) = self.catalogue.tables.get(extension.level) else { return };
         let count = extension.creations.len();
-        writeln!(out, "\n-- {}: {}, {count} to create.", remark(&parent), extension.rhythm)?;
+        let name = parent.table().display();
+        steps.push(note(format!("{name}: {}, {count} to create.", extension.rhythm)));
         match &extension.pattern {
-            Some(pattern) => writeln!(out, "-- Names follow {}.", remark(pattern))?,
-            None => writeln!(
-                out,
-                "-- The names of its partitions follow no pattern that gives back all of them, so new\n\
-                 -- ones are called after their parent, with _pYYYYMMDD (_HH24MISS) for their beginning."
-            )?,
+            Some(pattern) => steps.push(note(format!("Names follow {pattern}."))),
+            None => steps.push(note(
+                "The names of its partitions follow no pattern that gives back all of them, so new ones are \
+                 called after their parent, with _pYYYYMMDD (_HH24MISS) for their beginning.",
+            )),
         }
         for (from, to) in &extension.past {
-            writeln!(out, "-- Left as it is, since it is over: a gap from {from} to {to}.")?;
+            let text = format!("Left as it is, since it is over: a gap from {from} to {to}.");
+            steps.push(note(text));
         }
-        let default = extension.default.and_then(|i| self.catalogue.partition(extension.level, i));
-        let table = self.catalogue.tables.get(extension.level);
-        match (default, table) {
-            (Some(default), Some(table)) => self.around(out, extension, table, default),
-            _ => self.creations(out, extension, &parent, false),
+        let of = |i: usize| self.catalogue.partition(extension.level, i);
+        if let Some(default) = extension.default.and_then(of) {
+            self.source(steps, extension, parent, default, "is its DEFAULT", refusals);
         }
-    }
-
-    fn creations(
-        &self,
-        out: &mut String,
-        extension: &Extension,
-        parent: &str,
-        inside: bool,
-    ) -> fmt::Result {
+        if let Some(open) = extension.open.filter(|_| carves(extension)).and_then(of) {
+            self.source(steps, extension, parent, open, "has no end", refusals);
+        }
         for creation in &extension.creations {
-            // Never seen without its own partitions.
-            let whole = !inside && !creation.children.is_empty();
-            if whole {
-                writeln!(out, "BEGIN;")?;
-            }
-            self.creation(out, creation, parent)?;
-            if whole {
-                writeln!(out, "COMMIT;")?;
-            }
+            let new = Table::new(&creation.name.schema, &creation.name.table);
+            let mut made = Vec::new();
+            self.creation(creation, parent, true, &mut made);
+            steps.push(Step::Gset(Sql::new(
+                "SELECT to_regclass({}) IS NULL AS missing",
+                &[&Regclass(&new)],
+            )));
+            steps.push(Step::If("missing", vec![Step::Transaction(made)]));
         }
-        Ok(())
+        steps.push(note(format!("Attaches them to {name}.")));
+        steps.push(block(attach::block(
+            self.server,
+            self.catalogue,
+            self.models,
+            extension,
+            parent,
+        )));
     }
 
-    /// With a DEFAULT: rows of it that belong into a new partition forbid its creation.
-    fn around(
+    /// What holds rows that may be in the way.
+    fn source(
         &self,
-        out: &mut String,
+        steps: &mut Vec<Step>,
         extension: &Extension,
-        table: &Relation,
-        default: &Relation,
-    ) -> fmt::Result {
-        let (parent, swallow) = (&table.sql, &default.sql);
-        let key = table.leading.as_deref();
-        let rows = default.rows;
-        writeln!(
-            out,
-            "-- WARNING: {} is its DEFAULT and holds about {rows} rows (estimated). Rows of it that\n\
-             -- belong into a new partition are in the way of its creation.",
-            remark(swallow)
-        )?;
-        let range = |key: &str| {
-            let one = |(from, to): &(String, String)| {
-                format!("({key} >= {} AND {key} < {})", literal(from), literal(to))
-            };
-            extension.ranges.iter().map(one).collect::<Vec<_>>().join(" OR ")
-        };
-        if let Some(key) = key {
-            writeln!(
-                out,
-                "-- How many there are:\n\
-                 --   SELECT count(*) FROM {} WHERE {};",
-                remark(swallow),
-                remark(&range(key))
-            )?;
+        parent: &Relation,
+        source: &Relation,
+        what: &str,
+        refusals: &Refusals,
+    ) {
+        let name = source.table().display();
+        let why = if what == "has no end" { &refusals.open } else { &refusals.default };
+        steps.push(note(format!(
+            "WARNING: {name} {what} and holds about {} rows (estimated). Rows of it that belong into a new \
+             partition are {}.",
+            source.rows,
+            if why.is_some() { "not moved: see the head" } else { "moved there" }
+        )));
+        let first = extension.creations.first().and_then(|c| c.ends.as_ref());
+        let last = extension.creations.iter().filter_map(|c| c.ends.as_ref()).next_back();
+        if let (Some(key), Some((from, _)), Some((_, to))) = (&parent.leading, first, last) {
+            let key = Deparsed(key);
+            steps.push(note("How many there are:"));
+            steps.push(Step::Look(Sql::new(
+                "SELECT count(*) FROM {} WHERE {} >= {} AND {} < {}",
+                &[&source.table(), &key, &Literal(from), &key, &Literal(to)],
+            )));
         }
-        let Some(key) = key.filter(|_| !self.catalogue.referenced) else {
-            writeln!(
-                out,
-                "-- They are not moved here, because {}.\n\
-                 -- Where there are such rows, what follows fails and changes nothing.",
-                if key.is_none() {
-                    "the key has several columns and begins with an expression"
-                } else {
-                    "a foreign key points to the table and forbids to detach rows it needs"
-                }
-            )?;
-            return self.creations(out, extension, parent, false);
-        };
-        writeln!(
-            out,
-            "-- So the DEFAULT is taken off, the rows are moved to where they belong, and it is put back;\n\
-             -- with no such rows, nothing is moved. All others wait until COMMIT, for as long as it takes\n\
-             -- to move the rows and to read the DEFAULT twice. Triggers of the tables fire."
-        )?;
-        writeln!(out, "BEGIN;")?;
-        writeln!(out, "ALTER TABLE {parent} DETACH PARTITION {swallow};")?;
-        self.creations(out, extension, parent, true)?;
-        let columns = table.columns.join(", ");
-        writeln!(
-            out,
-            "WITH moved AS (\n  DELETE FROM {swallow}\n   WHERE {}\n  RETURNING {columns})\n\
-             INSERT INTO {parent} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM moved;",
-            range(key)
-        )?;
-        writeln!(out, "ALTER TABLE {parent} ATTACH PARTITION {swallow} DEFAULT;")?;
-        writeln!(out, "COMMIT;")?;
-        writeln!(
-            out,
-            "-- Else the estimate of its rows goes on telling of those that were moved."
-        )?;
-        writeln!(out, "ANALYZE {swallow};")
     }
 
-    fn creation(&self, out: &mut String, creation: &Creation, parent: &str) -> fmt::Result {
-        let name = self.catalogue.quote(&creation.name);
-        let (level, child) = creation.like;
-        let model = self.catalogue.partition(level, child);
-        if let Some(taken) = &creation.instead_of {
-            writeln!(
-                out,
-                "-- WARNING: the name {} is taken, and not by a partition for this time.",
-                remark(taken)
-            )?;
-        }
-        let leaf = model.is_some_and(|m| m.key.is_none());
-        let unlogged = if leaf && model.is_some_and(|m| m.unlogged) { "UNLOGGED " } else { "" };
-        write!(out, "CREATE {unlogged}TABLE IF NOT EXISTS {name} PARTITION OF {parent}\n  ")?;
-        write!(out, "{}", creation.bound)?;
-        if let Some(model) = model {
-            if let Some(key) = &model.key {
-                write!(out, "\n  PARTITION BY {key}")?;
-            }
-            if let Some(method) = &model.method {
-                write!(out, "\n  USING {method}")?;
-            }
-            if !model.options.is_empty() {
-                let option = |text: &String| match text.split_once('=') {
-                    Some((name, value)) => format!("{name} = {}", literal(value)),
-                    None => text.clone(),
-                };
-                let options: Vec<String> = model.options.iter().map(option).collect();
-                write!(out, "\n  WITH ({})", options.join(", "))?;
-            }
-            let above = self.catalogue.tables.get(level).and_then(|t| t.tablespace.as_ref());
-            match &model.tablespace {
-                Some(tablespace) => write!(out, "\n  TABLESPACE {tablespace}")?,
-                // Else it would go where its parent says.
-                None if above.is_some() && leaf => {
-                    write!(out, "\n  TABLESPACE {}", self.catalogue.tablespace)?;
-                }
-                None => {}
-            }
-        }
-        writeln!(out, ";")?;
+    fn creation(&self, creation: &Creation, parent: &Relation, top: bool, out: &mut Vec<Step>) {
+        let Some(model) = self.catalogue.partition(creation.like.0, creation.like.1) else {
+            return;
+        };
+        let new = Table::new(&creation.name.schema, &creation.name.table);
+        let mark = attach::mark(parent, creation);
+        self.models.create(creation, &new, model, &mark, out);
         for below in &creation.children {
-            self.creation(out, below, &name)?;
+            self.creation(below, parent, false, out);
+            let child = Table::new(&below.name.schema, &below.name.table);
+            out.push(Step::Sql(Sql::new(
+                "ALTER TABLE {} ATTACH PARTITION {} {}",
+                &[&new, &child, &Deparsed(&below.bound.to_string())],
+            )));
         }
-        Ok(())
+        if !top {
+            let comment = self.models.comment(model);
+            let text = Sql::new("NULL", &[]);
+            let text = comment.map_or(text, |c| Sql::new("{}", &[&Literal(c)]));
+            out.push(Step::Sql(Sql::new("COMMENT ON TABLE {} IS {}", &[&new, &text])));
+        }
     }
+}
+
+fn carves(extension: &Extension) -> bool {
+    extension.creations.iter().any(|c| c.carved)
+}
+
+/// The reason, and the way by hand.
+fn refused(source: &Table, why: &str) -> String {
+    let name = source.display();
+    let way = if why.contains("publication") {
+        "for each such partition: create a table of its name and columns on each subscriber and detach there what \
+         holds the rows; stop the writers; in one transaction detach the source, delete the rows from it, attach \
+         both, and insert the rows again; attach on the subscriber, then ALTER SUBSCRIPTION … REFRESH \
+         PUBLICATION WITH (copy_data = true) and compare"
+    } else if why.contains("foreign key") {
+        "drop that foreign key, run this script again, and add it anew so that it refers to the partitioned table"
+    } else if why.contains("rule") {
+        "drop the rule, run this script again, and create it anew"
+    } else if why.contains("replica identity") {
+        "give it one (a primary key, or REPLICA IDENTITY FULL), and run this script again"
+    } else {
+        "copy the rows, delete them from there, run this script again, and insert them into the table"
+    };
+    format!(
+        "Rows of {name} are not moved, because {why}. A partition that has none in its way is created all the \
+         same; the script ends with an error that names the others. By hand: {way}."
+    )
 }

@@ -15,9 +15,9 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
-use super::bound::Bound;
+use super::bound::{Bound, Datum};
 use super::moment::{Moment, Span, union};
-use super::tree::{Child, Level, Reason, assess};
+use super::tree::{Child, Level, Reason, Strategy, assess};
 use axis::Axis;
 use naming::{Pattern, Slot};
 pub use retire::{Grain, KeyForm, retire};
@@ -74,6 +74,10 @@ pub struct Creation {
     pub check: Bound,
     /// Level and child that it is made like.
     pub like: (usize, usize),
+    /// Whether it is cut off the beginning of [`Extension::open`].
+    pub carved: bool,
+    /// First key value and the one after the last, as SQL takes them; none of lists.
+    pub ends: Option<(String, String)>,
     /// Its own partitions, where it has any.
     pub children: Vec<Creation>,
 }
@@ -93,6 +97,9 @@ pub struct Extension {
     pub past: Vec<(String, String)>,
     /// Its DEFAULT, if it has one.
     pub default: Option<usize>,
+    /// Its last partition where that has no end and others with two follow a rhythm: what is created in it
+    /// begins where it begins, without a gap.
+    pub open: Option<usize>,
     /// Key values between which rows of the DEFAULT would be in the way.
     pub ranges: Vec<(String, String)>,
 }
@@ -214,15 +221,29 @@ impl Planner<'_> {
             holes(&covered).iter().filter_map(|hole| hole.clip(path_here)).collect();
         let wanted: Vec<Span> =
             lacking.iter().copied().filter(|h| h.clip(window).is_some()).collect();
-        if !wanted.is_empty() {
-            let manner = self.manner(index)?;
+        let open = if path_here.to == Moment::Future { open(&level, &axis) } else { None };
+        let open = open.filter(|(_, span)| span.clip(window).is_some());
+        let manner = match self.manner(index) {
+            // Without a rhythm the open one is all there is to be.
+            Err(obstacle) if !wanted.is_empty() => return Err(obstacle),
+            manner => manner.ok(),
+        };
+        let open = open.filter(|_| manner.is_some());
+        if let Some(manner) = manner.filter(|_| !wanted.is_empty() || open.is_some()) {
             let mut spans = Vec::new();
             for hole in wanted {
-                spans.extend(self.slots(index, &manner, hole, window)?);
+                spans.extend(self.slots(index, &manner, hole, window, self.since)?);
             }
+            let carved = match open {
+                Some((_, span)) => self.slots(index, &manner, span, window, None)?,
+                None => Vec::new(),
+            };
             // The one for now is the most urgent.
             let (Moment::At(now), first) = (window.from, spans.clone()) else { return Ok(()) };
             spans.sort_by_key(|(from, to)| !(*from <= now && now < *to));
+            let carve = spans.len();
+            // One after the other, since what is left of the open one has to be in one piece.
+            spans.extend(carved);
             let zone = &manner.rhythm.zone;
             let text = |at| manner.axis.text(at, zone).ok_or(Obstacle::OutOfRange { level: index });
             let mut ranges = Vec::new();
@@ -241,8 +262,9 @@ impl Planner<'_> {
             }
             let parent = self.name(index)?;
             let mut creations = Vec::new();
-            for (from, to) in spans {
-                creations.push(self.creation(index, &manner, &parent, from, to)?);
+            for (n, (from, to)) in spans.into_iter().enumerate() {
+                let creation = self.creation(index, &manner, &parent, from, to)?;
+                creations.push(Creation { carved: n >= carve, ..creation });
             }
             self.found.push(Extension {
                 level: index,
@@ -250,6 +272,7 @@ impl Planner<'_> {
                 pattern: manner.pattern.as_ref().map(|p| p.describe(&parent.table)),
                 creations,
                 past,
+                open: open.map(|(child, _)| child),
                 default: level.children.iter().position(|c| c.bound == Some(Bound::Default)),
                 ranges,
             });
@@ -328,6 +351,7 @@ impl Planner<'_> {
         manner: &Manner,
         hole: Span,
         window: Span,
+        since: Option<i128>,
     ) -> Result<Vec<(i128, i128)>, Obstacle> {
         let far = || Obstacle::OutOfRange { level: index };
         let rhythm = &manner.rhythm;
@@ -340,7 +364,7 @@ impl Planner<'_> {
             // Nothing before: what is over needs no partition.
             _ => at(rhythm.index(now).ok_or_else(far)?)?,
         };
-        let since = self.since.map(Moment::At).map(|at| Span { from: at, to: Moment::Future });
+        let since = since.map(Moment::At).map(|at| Span { from: at, to: Moment::Future });
         if let Some(Span { from: Moment::At(since), .. }) = since.map(|s| manner.axis.on(s)) {
             from = from.max(at(rhythm.index(since).ok_or_else(far)?)?);
         }
@@ -389,7 +413,10 @@ impl Planner<'_> {
             Some(below) => self.below(below, axis.instants(finite(from, to)), &name)?,
             None => Vec::new(),
         };
-        Ok(Creation { name, instead_of, bound, check, like: manner.model, children })
+        let text = |at| axis.text(at, &TimeZone::UTC).ok_or_else(far);
+        let ends = if axis.is_list() { None } else { Some((text(from)?, text(to)?)) };
+        let like = manner.model;
+        Ok(Creation { name, instead_of, bound, check, like, carved: false, ends, children })
     }
 
     /// The partitions of a new table that is partitioned as the level `like`.
@@ -403,7 +430,7 @@ impl Planner<'_> {
             let path = manner.axis.on(path);
             let window = manner.axis.on(Span { from: path.from, to: Moment::At(self.until) });
             let window = Span { from: path.from, ..window };
-            for (from, to) in self.slots(like, &manner, path, window)? {
+            for (from, to) in self.slots(like, &manner, path, window, self.since)? {
                 creations.push(self.creation(like, &manner, parent, from, to)?);
             }
         }
@@ -422,7 +449,17 @@ impl Planner<'_> {
             };
             let check = bound.clone();
             let like = (like, child);
-            creations.push(Creation { name, instead_of, bound, check, like, children });
+            let (carved, ends) = (false, None);
+            creations.push(Creation {
+                name,
+                instead_of,
+                bound,
+                check,
+                like,
+                carved,
+                ends,
+                children,
+            });
         }
         Ok(creations)
     }
@@ -490,6 +527,24 @@ fn inherit(name: &str, model: &str, parent: &str, child: usize) -> String {
         }
     }
     naming::fit(parent, &format!("_{child}"))
+}
+
+/// The partition without an end, where there are others with two before it.
+fn open(level: &Level, axis: &Axis) -> Option<(usize, Span)> {
+    if level.strategy != Strategy::Range {
+        return None;
+    }
+    let spans = level.children.iter().map(|child| axis.span(child)).collect::<Vec<_>>();
+    let (child, span) = spans.iter().enumerate().find_map(|(n, span)| match span {
+        Some(span @ Span { from: Moment::At(_), to: Moment::Future }) => Some((n, *span)),
+        _ => None,
+    })?;
+    // 'infinity' is a value, and nothing lies between it and MAXVALUE that a plan could name.
+    let bound = level.children.get(child)?.bound.as_ref()?;
+    let unbounded =
+        matches!(bound, Bound::Range { to, .. } if to.first() == Some(&Datum::MaxValue));
+    let before = |s: &Span| matches!((s.from, s.to), (Moment::At(_), Moment::At(to)) if Moment::At(to) <= span.from);
+    (unbounded && spans.iter().flatten().any(before)).then_some((child, span))
 }
 
 fn finite(from: i128, to: i128) -> Span {

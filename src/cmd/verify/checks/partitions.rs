@@ -300,7 +300,7 @@ async fn default_rows(cx: &Context<'_>) -> Result<Found, CollectError> {
         let finding = DEFAULT_ROWS.finding(format!("{}.{}", name.0, name.1), found);
         let needed = required.get(name).map_or(0.0, |(value, _)| *value);
         let planned = planned(cx, finding.clone(), *name, days(needed)).await;
-        let moves = planned.mend.iter().any(|script| script.contains("WITH moved AS"));
+        let moves = planned.mend.iter().any(|script| script.contains("moved there."));
         let mut tables = Vec::new();
         for row in &defaults {
             if (row.get::<&str>("schema")?, row.get::<&str>("name")?) == *name {

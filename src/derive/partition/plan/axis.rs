@@ -60,6 +60,10 @@ impl Axis {
         })
     }
 
+    pub(super) fn is_list(&self) -> bool {
+        self.list
+    }
+
     pub(super) fn naive(&self) -> bool {
         self.key.is_local()
     }

@@ -1,0 +1,287 @@
+DECLARE
+  c_parent constant regclass := {};
+  c_default constant regclass := {};
+  c_open constant regclass := {};
+  c_names constant text[] := {};
+  c_lows constant text[] := {};
+  c_highs constant text[] := {};
+  c_bounds constant text[] := {};
+  c_checks constant text[] := {};
+  c_lists constant text[] := {};
+  c_carved constant text[] := {};
+  c_marks constant text[] := {};
+  c_comments constant text[] := {};
+  c_new constant text[] := {};
+  c_like constant text[] := {};
+  c_key constant text := {};
+  c_tail constant text := {};
+  c_top constant text := {};
+  c_longest constant float8 := extract(epoch FROM current_setting('pgrunway.longest_wait')::interval) * 1000;
+  v_columns text; v_rels oid[]; v_rel oid; v_t record; v_sql text;
+  v_source regclass; v_part regclass; v_at oid; v_bound text; v_said text; v_from text; v_to text;
+  v_where text; v_grown boolean; v_all boolean; v_rows int8; v_moved int8; v_refusal text; v_refers boolean;
+  v_refused text; v_done boolean; v_slow boolean; v_tries int; v_waiting text; v_stop boolean := false;
+  v_began timestamptz; v_held timestamptz; v_batch int8 := 5000; v_rate float8 := 15; v_scan float8 := 0;
+  v_ms float8; v_off_rel oid[]; v_off_name name[]; v_off_state text[]; v_forced oid[];
+BEGIN
+  SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO v_columns FROM pg_attribute a
+   WHERE a.attrelid = c_parent AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
+  WITH RECURSIVE up(id) AS (SELECT c_parent::oid UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.id)
+  SELECT EXISTS (SELECT FROM pg_constraint f JOIN up ON f.confrelid = up.id WHERE f.contype = 'f') INTO v_refers;
+  IF coalesce(c_default, c_open) IS NOT NULL THEN
+    EXECUTE 'DROP TABLE IF EXISTS pg_temp.pgrunway_moved';
+    EXECUTE format('CREATE TEMPORARY TABLE pgrunway_moved (LIKE %s) ON COMMIT DELETE ROWS', c_parent);
+    COMMIT;
+    -- Attaching reads the source under the lock: how long that takes is measured without one.
+    FOREACH v_source IN ARRAY ARRAY[c_default, c_open] LOOP
+      CONTINUE WHEN v_source IS NULL;
+      v_began := clock_timestamp();
+      EXECUTE format('SELECT count(*) FROM %s WHERE (%s) IS NULL', v_source, c_key);
+      v_ms := extract(epoch FROM clock_timestamp() - v_began) * 1000;
+      v_began := clock_timestamp();
+      EXECUTE format('SELECT count(*) FROM %s WHERE (%s) IS NULL', v_source, c_key);
+      v_scan := v_scan + least(v_ms, extract(epoch FROM clock_timestamp() - v_began) * 1000);
+    END LOOP;
+    COMMIT;
+    IF v_scan > c_longest * 0.6 THEN
+      RAISE EXCEPTION 'nothing done: reading % takes % ms, and others would wait as long for each partition',
+                      coalesce(c_default, c_open), round(v_scan)
+        USING HINT = 'Choose a time when others can wait, raise pgrunway.longest_wait at the head of the script, and run it again.';
+    END IF;
+  END IF;
+  FOR n IN 1 .. array_length(c_names, 1) LOOP
+    CONTINUE WHEN v_stop AND c_carved[n] = 't';
+    v_source := CASE WHEN c_carved[n] = 't' THEN c_open ELSE c_default END;
+    IF v_source IS NOT NULL THEN
+      {}
+    END IF;
+    v_tries := 0;
+    LOOP
+      -- Where it stands: made, in part, or still to be attached.
+      v_part := to_regclass(c_names[n]);
+      SELECT i.inhparent, pg_get_expr(c.relpartbound, 0), obj_description(c.oid, 'pg_class') INTO v_at, v_bound, v_said
+        FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.oid = v_part;
+      v_from := c_lows[n];
+      v_grown := v_at IS NOT NULL;
+      EXIT WHEN v_at = c_parent AND {} = {};
+      IF v_part IS NULL OR v_said IS DISTINCT FROM c_marks[n] OR v_at <> c_parent OR (v_grown AND v_from IS NULL) THEN
+        RAISE EXCEPTION 'not there with the bound that was wanted: % %', c_names[n], c_checks[n]
+          USING HINT = 'Another relation has the name, or it was changed meanwhile. Plan again.';
+      END IF;
+      IF v_grown THEN
+        v_from := substring(v_bound FROM $re$ TO \('?([^',)]*)$re$);
+      END IF;
+      v_to := c_highs[n];
+      v_bound := c_bounds[n];
+      v_all := true;
+      v_rows := 0;
+      IF v_source IS NOT NULL THEN
+        v_where := coalesce(c_lists[n], format('%1$s >= %2$L AND %1$s < %3$L', c_key, v_from, v_to));
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %s) x', v_source, v_where, 2 * v_batch) INTO v_rows;
+        IF v_rows > 0 AND v_refusal IS NOT NULL THEN
+          v_refused := concat_ws('; ', v_refused, format('%s (%s)', c_names[n], v_refusal));
+          v_stop := v_stop OR c_carved[n] = 't';
+          EXIT;
+        END IF;
+        IF v_rows > v_batch AND c_lists[n] IS NULL AND NOT v_refers THEN
+          EXECUTE format('SELECT (SELECT %1$s::text FROM %2$s WHERE %3$s ORDER BY %1$s OFFSET %4$s LIMIT 1)',
+                         c_key, v_source, v_where, v_batch) INTO v_to;
+          IF v_to = v_from THEN
+            EXECUTE format('SELECT (SELECT %1$s::text FROM %2$s WHERE %1$s > %3$L AND %3$s ORDER BY %1$s LIMIT 1)',
+                           c_key, v_source, v_from, v_where) INTO v_to;
+          END IF;
+          v_all := v_to IS NULL;
+          v_to := coalesce(v_to, c_highs[n]);
+          v_where := format('%1$s >= %2$L AND %1$s < %3$L', c_key, v_from, v_to);
+          v_bound := CASE WHEN v_all THEN v_bound
+                          ELSE format('FOR VALUES FROM (%L%s) TO (%L%s)', c_lows[n], c_tail, v_to, c_tail) END;
+        ELSIF v_rows > v_batch THEN
+          EXECUTE format('SELECT count(*) FROM %s WHERE %s', v_source, v_where) INTO v_rows;
+          IF v_rows / v_rate > c_longest * 0.6 - v_scan THEN
+            -- What it costs here, by an attempt that is taken back.
+            v_began := clock_timestamp();
+            BEGIN
+              EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %2$s FROM %3$s WHERE %4$s LIMIT 5000',
+                             v_part, v_columns, v_source, v_where);
+              RAISE SQLSTATE 'PRUN2';
+            EXCEPTION WHEN SQLSTATE 'PRUN2' THEN
+              v_rate := 2500 / (extract(epoch FROM clock_timestamp() - v_began) * 1000);
+            END;
+          END IF;
+          IF v_rows / v_rate > c_longest * 0.6 - v_scan THEN
+            v_refused := concat_ws('; ', v_refused, format(
+              '%s (%s rows in %s would hold others up for %s ms, and cannot be moved in parts because %s)', c_names[n], v_rows,
+              v_source, round(v_rows / v_rate), CASE WHEN v_refers THEN 'foreign keys refer to the table'
+                                                     ELSE 'a list is not divided' END));
+            v_stop := v_stop OR c_carved[n] = 't';
+            EXIT;
+          END IF;
+        END IF;
+      END IF;
+      v_done := false;
+      v_slow := false;
+      v_moved := 0;
+      v_began := clock_timestamp();
+      -- One attempt. Who comes later waits behind it, so it is short, and the locks go when it fails.
+      BEGIN
+        IF coalesce(v_source, c_default) IS NULL THEN
+          PERFORM set_config('lock_timeout', least(1000, round(c_longest / 4))::text, true);
+        ELSE
+          -- The parent first: who waits there finds the new partition, and routes his rows into it.
+          PERFORM set_config('lock_timeout', round(c_longest / 5)::text, true);
+          EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', c_parent);
+          WITH RECURSIVE down(id) AS (
+            SELECT x::oid FROM unnest(ARRAY[c_default, v_source, CASE WHEN v_grown THEN v_part END]) x WHERE x IS NOT NULL
+            UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+          SELECT array_agg(id ORDER BY id) INTO v_rels FROM down;
+          FOREACH v_rel IN ARRAY v_rels LOOP
+            v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
+            PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
+          END LOOP;
+          PERFORM set_config('lock_timeout', greatest(1, round(c_longest / 20))::text, true);
+        END IF;
+        v_held := clock_timestamp();
+        IF v_rows > 0 THEN
+          -- No trigger and no policy has a say in where a row lies.
+          v_off_rel := NULL; v_off_name := NULL; v_off_state := NULL; v_forced := NULL;
+          WITH RECURSIVE down(id) AS (
+            SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+          SELECT array_agg(g.tgrelid ORDER BY g.oid), array_agg(g.tgname ORDER BY g.oid), array_agg(g.tgenabled::text ORDER BY g.oid)
+            INTO v_off_rel, v_off_name, v_off_state
+            FROM pg_trigger g JOIN down ON g.tgrelid = down.id WHERE NOT g.tgisinternal;
+          FOR i IN 1 .. coalesce(array_length(v_off_rel, 1), 0) LOOP
+            CONTINUE WHEN v_off_state[i] = 'D';
+            EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', v_off_rel[i]::regclass, v_off_name[i]);
+          END LOOP;
+          WITH RECURSIVE down(id) AS (
+            SELECT x::oid FROM unnest(ARRAY[v_source, v_part]) x
+            UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+          SELECT array_agg(c.oid) INTO v_forced FROM pg_class c JOIN down ON c.oid = down.id WHERE c.relforcerowsecurity;
+          FOR i IN 1 .. coalesce(array_length(v_forced, 1), 0) LOOP
+            EXECUTE format('ALTER TABLE ONLY %s NO FORCE ROW LEVEL SECURITY', v_forced[i]::regclass);
+          END LOOP;
+          IF v_refers THEN
+            -- The row stays what it is; its foreign keys must not see it go and come.
+            BEGIN
+              PERFORM set_config('session_replication_role', 'replica', true);
+            EXCEPTION WHEN insufficient_privilege THEN
+              RAISE EXCEPTION 'rows of % are in the way, and foreign keys refer to the table: only a superuser can move them', v_source
+                USING HINT = 'Run the script as a superuser.';
+            END;
+          END IF;
+          EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE %2$s RETURNING %3$s) '
+                         'INSERT INTO pg_temp.pgrunway_moved (%3$s) SELECT %3$s FROM gone', v_source, v_where, v_columns);
+          GET DIAGNOSTICS v_moved = ROW_COUNT;
+          EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
+          IF extract(epoch FROM clock_timestamp() - v_began) * 1000 > c_longest * 0.7 - v_scan THEN
+            RAISE SQLSTATE 'PRUN1';
+          END IF;
+        END IF;
+        IF c_carved[n] = 't' THEN
+          IF v_rows = 0 THEN
+            SELECT array_agg(g.tgrelid ORDER BY g.oid), array_agg(g.tgname ORDER BY g.oid), array_agg(g.tgenabled::text ORDER BY g.oid)
+              INTO v_off_rel, v_off_name, v_off_state
+              FROM pg_trigger g WHERE g.tgrelid = ANY (v_rels) AND NOT g.tgisinternal;
+          END IF;
+          EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', c_parent, v_source);
+        END IF;
+        IF v_grown THEN
+          EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', c_parent, v_part);
+        END IF;
+        IF c_carved[n] = 't' THEN
+          EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L%s) TO (%s)', c_parent, v_source, v_to, c_tail, c_top);
+        END IF;
+        IF v_rows > 0 OR c_carved[n] = 't' THEN
+          FOR i IN 1 .. coalesce(array_length(v_off_rel, 1), 0) LOOP
+            EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', v_off_rel[i]::regclass,
+              CASE v_off_state[i] WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+              v_off_name[i]);
+          END LOOP;
+        END IF;
+        EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s %s', c_parent, v_part, v_bound);
+        IF v_moved > 0 THEN
+          FOR v_t IN WITH RECURSIVE down(id) AS (
+                       SELECT v_part::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+                     SELECT g.tgrelid, g.tgname FROM pg_trigger g JOIN down ON g.tgrelid = down.id
+                      WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' LOOP
+            EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', v_t.tgrelid::regclass, v_t.tgname);
+          END LOOP;
+          EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %2$s FROM pg_temp.pgrunway_moved', v_part, v_columns);
+          EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
+        END IF;
+        IF v_refers AND v_rows > 0 THEN
+          PERFORM set_config('session_replication_role', 'origin', true);
+        END IF;
+        FOR i IN 1 .. coalesce(array_length(v_forced, 1), 0) LOOP
+          EXECUTE format('ALTER TABLE ONLY %s FORCE ROW LEVEL SECURITY', v_forced[i]::regclass);
+        END LOOP;
+        v_forced := NULL;
+        -- Triggers are enabled or not as on the sibling that each table is made like.
+        FOR v_t IN WITH RECURSIVE down(id) AS (
+                     SELECT v_part::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+                   SELECT g.tgrelid, g.tgname, coalesce(m.tgenabled::text, 'O') AS state
+                     FROM pg_trigger g JOIN down ON g.tgrelid = down.id
+                     LEFT JOIN unnest(c_new, c_like) pair(new, sibling) ON to_regclass(pair.new) = g.tgrelid
+                     LEFT JOIN pg_trigger m ON m.tgrelid = to_regclass(pair.sibling) AND m.tgname = g.tgname AND NOT m.tgisinternal
+                    WHERE NOT g.tgisinternal AND g.tgenabled::text <> coalesce(m.tgenabled::text, 'O') LOOP
+          EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', v_t.tgrelid::regclass,
+            CASE v_t.state WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+            v_t.tgname);
+        END LOOP;
+        IF v_all THEN
+          EXECUTE format('COMMENT ON TABLE %s IS %L', v_part, c_comments[n]);
+        END IF;
+        IF extract(epoch FROM clock_timestamp() - v_began) * 1000 > c_longest AND v_moved > 1 THEN
+          RAISE SQLSTATE 'PRUN1';
+        END IF;
+        v_done := true;
+      EXCEPTION
+        WHEN lock_not_available OR deadlock_detected THEN
+          v_tries := v_tries + 1;
+        WHEN SQLSTATE 'PRUN1' THEN
+          v_slow := true;
+        WHEN check_violation THEN
+          -- A row that came after they were counted. Anything else says so again.
+          IF v_rows > 0 OR v_tries > 20 OR v_source IS NULL THEN
+            RAISE;
+          END IF;
+          v_tries := v_tries + 1;
+      END;
+      SELECT string_agg(DISTINCT format('pid %s (%s)', l.pid, coalesce(a.usename::text, a.backend_type)), ', ') INTO v_waiting
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+       WHERE NOT v_done AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+         AND l.relation IN (c_parent, c_default, v_source, v_part);
+      COMMIT;
+      v_ms := extract(epoch FROM clock_timestamp() - coalesce(v_held, v_began)) * 1000;
+      IF v_done THEN
+        v_tries := 0;
+        IF v_moved > 1000 THEN
+          v_rate := v_moved / greatest(1, v_ms - v_scan);
+          v_batch := least(v_batch * 3, greatest(1000, (v_rate * (c_longest * 0.5 - v_scan))::int8));
+        END IF;
+        IF v_moved > 0 THEN
+          RAISE NOTICE '% rows moved from % into %, others waited for % ms at most', v_moved, v_source, v_part, round(v_ms);
+          -- The others' turn.
+          PERFORM pg_sleep(least(1, v_ms / 1000));
+        END IF;
+      ELSIF v_slow THEN
+        IF v_batch <= 100 OR v_refers OR c_lists[n] IS NOT NULL THEN
+          RAISE EXCEPTION 'moving rows from % into % takes longer than others may wait: %', v_source, v_part, current_setting('pgrunway.longest_wait')
+            USING HINT = 'Choose a time when others can wait, raise pgrunway.longest_wait at the head of the script, and run it again.';
+        END IF;
+        v_batch := v_batch / 4;
+        PERFORM pg_sleep(1);
+      ELSIF v_tries >= 60 THEN
+        RAISE EXCEPTION 'gave up after % attempts to lock % and its partitions: others hold them, now %', v_tries, c_parent, coalesce(v_waiting, 'nobody')
+          USING HINT = 'What was done stays. Run the script again when they are through.';
+      ELSE
+        PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
+      END IF;
+    END LOOP;
+  END LOOP;
+  IF v_refused IS NOT NULL THEN
+    RAISE EXCEPTION 'not created, because rows are in the way that are not moved: %', v_refused
+      USING HINT = 'The head of the script says what to do by hand.';
+  END IF;
+END
