@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cluster;
 pub mod demo;
 pub mod fetch;
+mod file;
 pub mod healthcheck;
 pub mod load;
 pub mod metrics;

@@ -139,8 +139,7 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
     let run = verify(config, wanted).await?;
     let text = report::render(&run, wanted.format, wanted.colour)?;
     match &wanted.output {
-        Some(path) => std::fs::write(path, text)
-            .with_context(|| format!("cannot write {}", path.display()))?,
+        Some(path) => super::file::write(path, &text)?,
         None => {
             out.write_all(text.as_bytes())?;
             out.flush()?;

@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::cmd::file;
+
 /// Value of [`Document::format`].
 pub const FORMAT: &str = "pgrunway-bench";
 /// Raised when an older program could misread the document.
@@ -323,12 +325,7 @@ pub fn load(path: &Path) -> anyhow::Result<Document> {
 /// # Errors
 /// The file cannot be written.
 pub fn save(path: &Path, document: &Document) -> anyhow::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
-    std::fs::write(&new, text)
-        .and_then(|()| std::fs::rename(&new, path))
-        .with_context(|| format!("cannot write {}", path.display()))
+    file::write(path, &text)
 }

@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::cli::{BenchArgs, BenchFormat, BenchMode};
@@ -29,6 +28,7 @@ use crate::derive::sample::{self, Verdict as Judged};
 use crate::error::ConfigError;
 use crate::pg::Bench;
 use document::{Change, Document, Failure, Measured, Mode, PlanCounts, Query, Run, Verdict};
+pub use file::parse;
 use measure::{Extent, Progress, Samples, measure};
 pub use print::Format;
 use worker::{Cell, Ready, Task, Workers};
@@ -568,8 +568,7 @@ fn dump(
     cells: &[(Cell, String)],
     samples: &HashMap<Cell, Samples>,
 ) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    crate::cmd::file::write_with(path, |file| {
         writeln!(file, "query,mode,round,nanoseconds")?;
         for (cell, _) in cells {
             let name = document.queries.get(cell.query).map_or("", |q| q.name.as_str());
@@ -580,7 +579,6 @@ fn dump(
                 }
             }
         }
-        file.flush()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+        Ok(())
+    })
 }

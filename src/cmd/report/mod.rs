@@ -19,8 +19,7 @@ pub mod view;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
-
+use crate::cmd::file;
 use crate::config::Config;
 use document::Document;
 use gather::Gathered;
@@ -49,14 +48,11 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let gathered = gather::gather(config, wanted.over, wanted.queries.as_deref()).await?;
     let document = document(&gathered);
-    let write = |path: &PathBuf, text: String| {
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
     if let Some(path) = &wanted.html {
-        write(path, html::write(&document))?;
+        file::write(path, &html::write(&document))?;
     }
     if let Some(path) = &wanted.markdown {
-        write(path, markdown::write(&document))?;
+        file::write(path, &markdown::write(&document))?;
     }
     if wanted.html.is_none() && wanted.markdown.is_none() {
         out.write_all(markdown::write(&document).as_bytes())?;

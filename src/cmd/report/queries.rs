@@ -14,6 +14,7 @@ use crate::cmd::bench::{
     self, Ended, Format, Options,
     document::{Document, Measured, Mode},
 };
+use crate::cmd::file;
 use crate::config::Config;
 use crate::derive::units::seconds;
 use crate::findings;
@@ -32,8 +33,8 @@ pub struct Benched {
 /// # Errors
 /// As [`bench::run`], but a missed target is none.
 pub async fn measure(config: &Config, file: &Path) -> anyhow::Result<Benched> {
-    let folder = Folder::new()?;
-    let raw = folder.0.join("samples");
+    let folder = file::private_folder("report")?;
+    let raw = folder.path().join("samples");
     let options = options(file, &raw);
     let mut out = Vec::new();
     match bench::run(config, &options, &mut out, None, std::future::pending()).await {
@@ -88,24 +89,6 @@ fn samples(text: &str) -> HashMap<(String, Mode), Vec<f64>> {
         }
     }
     samples
-}
-
-/// A folder of our own under the system's for temporary files, removed at the end.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        let name = format!("pgrunway-report-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Of the table of which most partitions were left in the plan: how many, and how many it has.
