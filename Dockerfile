@@ -7,7 +7,9 @@
 # Podman and Buildah keep the HEALTHCHECK only with `--format docker`.
 # `demo` is not for this image: it needs PostgreSQL's server programs.
 
-FROM rust:1.95-bookworm AS build
+# By digest, since a tag may come to mean another image. A newer one of the tag:
+#   docker buildx imagetools inspect rust:1.95-bookworm
+FROM rust:1.95-bookworm@sha256:6258907abe69656e41cd992e0b705cdcfabcbbe3db374f92ed2d47121282d4a1 AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
 COPY . .
