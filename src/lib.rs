@@ -14,6 +14,8 @@ pub mod derive;
 pub mod docgen;
 pub mod error;
 pub mod findings;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod logging;
 pub mod metric;

@@ -39,6 +39,9 @@ pub(super) struct Parsed {
     pub(super) lists: BTreeMap<&'static str, Vec<FileItem>>,
 }
 
+/// Lists and sections within one another.
+const DEEPEST: usize = 32;
+
 /// Reads a file's text into settings by path, and lists.
 ///
 /// # Errors
@@ -51,7 +54,9 @@ pub(super) fn parse(
     lists: &[List],
 ) -> Result<Parsed, ConfigError> {
     // A snippet would show what stands around the fault, and that may be a password.
-    let options = serde_saphyr::options! { with_snippet: false };
+    // Each level takes a piece of the stack, and no setting lies deeper than a few.
+    let budget = serde_saphyr::budget! { max_depth: DEEPEST };
+    let options = serde_saphyr::options! { with_snippet: false, budget: budget };
     let root: Spanned<Node> =
         serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))?;
     let mut reader = Reader { name, keys, lists, found: Parsed::default() };
