@@ -174,7 +174,10 @@ async fn logins_that_hang_behind_a_lock_on_a_catalog_are_two_backends_at_most() 
         let most = most_backends(&cluster, Duration::from_secs(9)).await;
         assert!((1..=2).contains(&most), "{catalog}: {most} backends");
         let (down, _) = wait(&poller, 5, catalog, all_down).await;
-        assert!(matches!(down.trouble.as_ref().unwrap().kind, "timeout" | "held"), "{down:#?}");
+        assert!(
+            matches!(down.trouble.as_ref().unwrap().kind, "timeout" | "held" | "deadline"),
+            "{down:#?}"
+        );
         lock.commit().await.unwrap();
         let (_, took) = wait(&poller, 20, catalog, all_well).await;
         println!("{catalog}: {most} backends at most, well {took:?} after the lock was released");
@@ -306,6 +309,8 @@ async fn everything_follows_a_server_that_stops_or_freezes() {
     signal(Signal::SIGSTOP);
     let (down, took) = wait(&poller, 10, "frozen", all_down).await;
     println!("frozen: all down after {took:?}: {:?}", down.trouble);
+    let why = down.trouble.as_ref().unwrap();
+    assert!(why.kind == "deadline" && why.message.contains("no answer within"), "{why:?}");
     sleep(Duration::from_secs(3)).await;
     signal(Signal::SIGCONT);
     let (_, took) = wait(&poller, 20, "thawed", both).await;

@@ -441,6 +441,10 @@ async fn without_pg_monitor_hidden_rows_are_told_and_a_grant_brings_no_spike() {
     let hidden = number(&families, "pg_stat_statements_hidden_entries", &[]).unwrap();
     assert!(hidden >= 1.0, "{hidden}");
     admin.batch_execute("GRANT pg_monitor TO plain").await.unwrap();
+    // What is known of the role is old: the poller does this.
+    let old = Statements.fetch(&probe.session, &probe.state).await;
+    assert!(matches!(old, Err(CollectError::Changed)), "{:?}", old.err());
+    probe.session.refresh().await;
     let families = probe.poll().await;
     assert_eq!(number(&families, "pg_stat_statements_hidden_entries", &[]), Some(0.0));
     let calls = calls_in(&families, "postgres");

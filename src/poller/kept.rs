@@ -264,8 +264,14 @@ impl Kept {
             }
             Err(e) => {
                 self.jobs.iter_mut().for_each(Job::forgive);
-                self.board.set_down(e.kind(), &e.to_string());
-                self.announcer.failed("the server", &e);
+                // That nothing may be opened while it leaves us without an answer is not the cause.
+                let held = matches!(e, ConnectError::Held { .. });
+                let (kind, why) = match self.unanswered.as_deref().filter(|_| held) {
+                    Some(cause) => ("deadline", cause.to_owned()),
+                    None => (e.kind(), e.to_string()),
+                };
+                self.board.set_down(kind, &why);
+                self.announcer.fails("the server", kind, &why);
                 Err(e)
             }
         }

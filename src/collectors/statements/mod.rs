@@ -200,7 +200,7 @@ impl State {
         sink.number(&m::UNRELIABLE, &["imprecise"], faults.imprecise as f64);
         sink.number(&m::OWN_CALLS, &[], self.own.calls as f64);
         sink.number(&m::OWN_SECONDS, &[], self.own.seconds);
-        self.exposition.emit(scan.at, facts.track_planning, sink);
+        self.exposition.emit(scan.at, facts, sink);
     }
 }
 

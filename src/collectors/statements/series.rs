@@ -46,7 +46,8 @@ struct Series {
     recent: [Recent; WINDOWS.len()],
     exact: u64,
     counters: [f64; COUNTERS],
-    /// Unix seconds when there was nothing in it.
+    /// Monotonic seconds when there was nothing in it: what Unix time that was changes with a step of the
+    /// wall clock.
     created: f64,
     /// Monotonic seconds of the last call.
     active: f64,
@@ -73,7 +74,7 @@ pub(super) struct Exposition {
 }
 
 impl Series {
-    /// An empty series: created at `created` Unix seconds, its first calls about `at`.
+    /// An empty series: created at `created`, its first calls about `at`.
     fn new(at: f64, created: f64) -> Self {
         Self {
             latencies: Latencies::default(),
@@ -119,7 +120,7 @@ impl Series {
         self.text.is_none() && self.asked < ASKS
     }
 
-    fn histogram(&self, bounds: &Arc<[f64]>) -> Arc<Histogram> {
+    fn histogram(&self, bounds: &Arc<[f64]>, epoch: f64) -> Arc<Histogram> {
         Arc::new(Histogram {
             bounds: bounds.clone(),
             cumulative: self.latencies.cumulative().into(),
@@ -131,7 +132,7 @@ impl Series {
                 zero_count: self.latencies.native_zero(),
                 buckets: self.latencies.native_buckets().collect(),
             }),
-            created: Some(self.created),
+            created: Some(epoch + self.created),
         })
     }
 }
@@ -155,7 +156,7 @@ impl Exposition {
     /// Counts new calls where they belong now.
     pub(super) fn add(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
         let statement = facts.statement(new.key);
-        let created = self.created(at, facts);
+        let created = self.created(at);
         if new.key.toplevel {
             let datname = statement.datname.clone();
             self.databases.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
@@ -172,7 +173,7 @@ impl Exposition {
     /// Counts new plans.
     pub(super) fn add_plans(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
         if new.key.toplevel {
-            let (datname, created) = (facts.statement(new.key).datname, self.created(at, facts));
+            let (datname, created) = (facts.statement(new.key).datname, self.created(at));
             self.planning.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
         }
     }
@@ -183,8 +184,8 @@ impl Exposition {
     }
 
     /// When a series was empty whose first calls were found at `at`: at the reading before.
-    fn created(&self, at: f64, facts: &Facts) -> f64 {
-        facts.epoch + self.until.unwrap_or(at)
+    fn created(&self, at: f64) -> f64 {
+        self.until.unwrap_or(at)
     }
 
     /// Lets the heaviest in, and those out that fell silent.
@@ -205,7 +206,7 @@ impl Exposition {
             if let Some(series) = self.statements.get_mut(&statement) {
                 series.ranked = at;
             } else if self.statements.len() < top.saturating_mul(ROOM) || self.make_room(at) {
-                self.statements.insert(statement, Series::new(at, facts.epoch + at));
+                self.statements.insert(statement, Series::new(at, at));
             }
         }
     }
@@ -249,11 +250,12 @@ impl Exposition {
     }
 
     /// Emits everything.
-    pub(super) fn emit(&mut self, at: f64, track_planning: bool, sink: &mut Sink) {
+    pub(super) fn emit(&mut self, at: f64, facts: &Facts, sink: &mut Sink) {
+        let (epoch, track_planning) = (facts.epoch, facts.track_planning);
         let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();
         for (datname, series) in &mut self.databases {
             let labels: [&str; 1] = [datname];
-            sink.histogram(&m::QUERY_DURATION, &labels, series.histogram(&bounds));
+            sink.histogram(&m::QUERY_DURATION, &labels, series.histogram(&bounds, epoch));
             sink.number(&m::QUERY_EXACT, &labels, series.exact as f64);
             sink.number(
                 &m::QUERY_EXACT_RATIO,
@@ -265,17 +267,17 @@ impl Exposition {
         if track_planning {
             for (datname, series) in &mut self.planning {
                 let labels: [&str; 1] = [datname];
-                sink.histogram(&m::PLANNING_DURATION, &labels, series.histogram(&bounds));
+                sink.histogram(&m::PLANNING_DURATION, &labels, series.histogram(&bounds, epoch));
                 series.latency(at, &m::PLANNING_LATENCY, &labels, sink);
             }
         }
         for (datname, series) in &mut self.others {
-            emit_statement(at, track_planning, [datname, OTHER, OTHER], series, &bounds, sink);
+            emit_statement(at, facts, [datname, OTHER, OTHER], series, &bounds, sink);
         }
         for (statement, series) in &mut self.statements {
             let queryid = statement.queryid.to_string();
             let labels: [&str; 3] = [&statement.datname, &statement.usename, &queryid];
-            emit_statement(at, track_planning, labels, series, &bounds, sink);
+            emit_statement(at, facts, labels, series, &bounds, sink);
             if let Some(text) = &series.text {
                 sink.number(&m::INFO, &[labels[0], labels[1], labels[2], text], 1.0);
             }
@@ -285,13 +287,13 @@ impl Exposition {
 
 fn emit_statement(
     at: f64,
-    track_planning: bool,
+    facts: &Facts,
     labels: [&str; 3],
     series: &mut Series,
     bounds: &Arc<[f64]>,
     sink: &mut Sink,
 ) {
-    sink.histogram(&m::DURATION, &labels, series.histogram(bounds));
+    sink.histogram(&m::DURATION, &labels, series.histogram(bounds, facts.epoch));
     series.latency(at, &m::LATENCY, &labels, sink);
     let [datname, usename, queryid] = labels;
     let entry = [usename, datname, queryid];
@@ -299,7 +301,7 @@ fn emit_statement(
     sink.number(&m::SECONDS, &entry, series.latencies.sum());
     let planning = [&m::PLANS, &m::PLAN_SECONDS];
     for (metric, value) in m::COUNTERS.into_iter().zip(series.counters) {
-        if track_planning || !planning.iter().any(|p| std::ptr::eq(*p, metric)) {
+        if facts.track_planning || !planning.iter().any(|p| std::ptr::eq(*p, metric)) {
             sink.number(metric, &entry, value);
         }
     }

@@ -363,6 +363,12 @@ fn native_buckets_are_the_calls_and_each_series_says_since_when_it_counts() {
     assert_eq!(native.buckets, Box::from([(-53, 1), (-29, 1)]));
     let created = h.created.unwrap() - 1_700_000_000.0;
     assert!((created - 10.01).abs() < 1e-6, "{created}: the last reading without them");
+    // The wall clock was an hour slow, and is set: so was what was read off it.
+    view.facts.epoch += 3_600.0;
+    let stepped = run(&mut state, view.rows(30.0));
+    let family = stepped.iter().find(|f| f.metric.name == "pg_query_duration_seconds").unwrap();
+    let Value::Histogram(h) = &family.samples[0].value else { panic!("no histogram") };
+    assert!((h.created.unwrap() - 1_700_003_610.01).abs() < 1e-6, "{:?}", h.created);
 }
 
 #[test]
