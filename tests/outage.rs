@@ -550,5 +550,5 @@ async fn after_an_outage_the_first_good_poll_follows_within_two_seconds() {
     let limit = Duration::from_secs(2);
     assert!(times[times.len() / 2] <= limit, "{times:?}");
     // A busy machine may hold up one or the other, and snapshots come every half second.
-    assert!(times[18] <= limit * 2, "{times:?}");
+    assert!(times[18] <= limit * 2 && times[19] <= limit * 3, "{times:?}");
 }

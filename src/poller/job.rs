@@ -36,6 +36,15 @@ pub(super) enum Ended {
     SessionBroken { left_behind: bool },
 }
 
+/// How a collector's session was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// The server said that it ends it, or did not answer at all.
+    Told,
+    /// Without a word.
+    Silent,
+}
+
 /// Whether a run that was in vain through no fault of the collector may be repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Run {
@@ -54,9 +63,9 @@ pub(super) struct Job {
     seen: bool,
     /// Runs in a row that cost their session.
     strikes: u32,
-    /// Whether the last of them may turn out to be the server's end, not this collector's doing. Where
-    /// a connection ends without a word the query may have crashed the server.
-    forgivable: bool,
+    /// How the last of them ended, which may turn out to be the server's end and not this collector's
+    /// doing.
+    loss: Option<Loss>,
     /// Whether the last run was in vain and is to be repeated.
     again: bool,
     /// Whether it failed because the connection was lost, of which the worker tells.
@@ -81,7 +90,7 @@ impl Job {
             outcome: Outcome::new(collector.name(), datname, interval),
             seen: false,
             strikes: 0,
-            forgivable: false,
+            loss: None,
             again: false,
             lost: false,
             floor: Duration::ZERO,
@@ -118,8 +127,11 @@ impl Job {
             Err(e) => {
                 self.fail(&e);
                 blameless = e.is_idle_timeout();
-                self.forgivable =
-                    matches!(e, CollectError::Ended { .. } | CollectError::Deadline(_));
+                self.loss = match e {
+                    CollectError::Ended { .. } | CollectError::Deadline(_) => Some(Loss::Told),
+                    CollectError::Lost(_) => Some(Loss::Silent),
+                    _ => None,
+                };
                 match e {
                     CollectError::Missing { .. }
                     | CollectError::Query { .. }
@@ -133,7 +145,7 @@ impl Job {
         let now = Instant::now();
         self.reschedule(now);
         if !session.is_broken() {
-            self.strikes = 0;
+            (self.strikes, self.loss) = (0, None);
         } else if !blameless {
             self.put_off(now);
         }
@@ -242,9 +254,11 @@ impl Job {
         }
     }
 
-    /// The server itself is away: a session that was lost just before was not lost by this collector.
-    pub(super) fn forgive(&mut self) {
-        if std::mem::take(&mut self.forgivable) {
+    /// The server is away, or has been started anew: a session that was lost just before was not lost by
+    /// this collector. Where a connection ended without a word the query may have crashed a backend, and
+    /// all others with it; but not the process that starts them.
+    pub(super) fn forgive(&mut self, started_anew: bool) {
+        if self.loss.take_if(|loss| started_anew || *loss == Loss::Told).is_some() {
             self.strikes = self.strikes.saturating_sub(1);
         }
     }

@@ -43,6 +43,8 @@ pub(super) struct Kept {
     announcer: Announcer,
     /// Why the last session was given up, where the server left it without an answer.
     unanswered: Option<Arc<str>>,
+    /// When the server that answered last was started.
+    started: Option<f64>,
     /// Whether the last thing said of the role was that it sees little.
     blind: bool,
 }
@@ -74,6 +76,7 @@ impl Kept {
             leftovers: Leftovers::default(),
             announcer: Announcer::default(),
             unanswered: None,
+            started: None,
             blind: false,
         }
     }
@@ -257,13 +260,18 @@ impl Kept {
                 let back = !self.board.is_up();
                 self.learn(&session);
                 let now = Instant::now();
-                if back {
+                let started = session.server().started;
+                let anew = self.started.replace(started).is_some_and(|before| before != started);
+                if anew {
+                    self.jobs.iter_mut().for_each(|job| job.forgive(true));
+                }
+                if back || anew {
                     self.jobs.iter_mut().for_each(|job| job.resume(now));
                 }
                 Ok(session)
             }
             Err(e) => {
-                self.jobs.iter_mut().for_each(Job::forgive);
+                self.jobs.iter_mut().for_each(|job| job.forgive(false));
                 // That nothing may be opened while it leaves us without an answer is not the cause.
                 let held = matches!(e, ConnectError::Held { .. });
                 let (kind, why) = match self.unanswered.as_deref().filter(|_| held) {

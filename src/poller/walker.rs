@@ -90,6 +90,8 @@ pub(super) struct Walker {
     entered: Arc<str>,
     /// Failures in a row to enter the home database while the server was up.
     refusals: u32,
+    /// When the server that answered last was started.
+    started: Option<f64>,
     leftovers: Leftovers,
     announcer: Announcer,
 }
@@ -105,6 +107,7 @@ impl Walker {
             session: None,
             entered: "".into(),
             refusals: 0,
+            started: None,
             leftovers: Leftovers::default(),
             announcer: Announcer::default(),
         }
@@ -171,7 +174,7 @@ impl Walker {
             (visited.refusals, visited.not_before) = (0, now);
             visited.jobs.iter_mut().for_each(|job| {
                 if was_down {
-                    job.forgive();
+                    job.forgive(false);
                 }
                 job.resume(now);
             });
@@ -237,6 +240,12 @@ impl Walker {
         }
         let Some(session) = &self.session else { return Ok(Vec::new()) };
         let server = session.server();
+        if self.started.replace(server.started).is_some_and(|before| before != server.started) {
+            for job in self.databases.values_mut().flat_map(|visited| &mut visited.jobs) {
+                job.forgive(true);
+                job.resume(Instant::now());
+            }
+        }
         let home: Arc<str> = server.datname.as_str().into();
         let role = ident(&server.role);
         let mut known: Vec<Arc<str>> = Vec::new();
