@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Need, Session};
 
 /// Where a collector's rows come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub trait Collector: Send + Sync + 'static {
     const INTERVAL: Duration;
     /// Everything that it may emit.
     const METRICS: &'static [&'static Metric];
+    /// The extension that it reads, where any database of the server that has it will do.
+    const NEED: Option<&'static Need> = None;
 
     /// Reads the rows, in as few round trips as possible.
     fn fetch(
@@ -83,6 +85,8 @@ pub trait AnyCollector: Send + Sync {
     fn scope(&self) -> Scope;
     /// [`Collector::METRICS`].
     fn metrics(&self) -> &'static [&'static Metric];
+    /// [`Collector::NEED`].
+    fn need(&self) -> Option<&'static Need>;
     /// A fresh state.
     fn new_state(&self) -> AnyState;
     /// [`Collector::interval`].
@@ -112,6 +116,9 @@ impl<C: Collector> AnyCollector for C {
     }
     fn metrics(&self) -> &'static [&'static Metric] {
         C::METRICS
+    }
+    fn need(&self) -> Option<&'static Need> {
+        C::NEED
     }
     fn new_state(&self) -> AnyState {
         Box::new(C::State::default())

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub refused: Refused,
     /// Series of the last successful run.
     pub series: usize,
+    /// What beyond PostgreSQL's own catalogs was used in the last run, and why that is safe.
+    pub trusted: Option<Arc<str>>,
 }
 
 /// What a snapshot is of.
@@ -273,6 +275,7 @@ impl Outcome {
             interval,
             refused: Refused::default(),
             series: 0,
+            trusted: None,
         }
     }
 

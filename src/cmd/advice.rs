@@ -3,7 +3,7 @@
 //!
 //! Must not: lose the other facts to one that cannot be read.
 
-use crate::collectors::recommendations;
+use crate::collectors::{recommendations, statements};
 use crate::error::CollectError;
 use crate::findings::{self, Checkpoints, Connections, Counted, Temporary};
 use crate::pg::Session;
@@ -57,14 +57,9 @@ pub async fn server(
     if let Some([files, amount, span]) = counters(session, temporary, notes).await {
         facts.temporary = Some(Temporary { files, bytes: Counted { amount, span } });
     }
-    if let Some(extension) = session.server().extensions.get("pg_stat_statements")
-        && extension.version >= (1, 9)
-    {
-        let sql = format!(
-            "SELECT i.dealloc::float8, {{age}}(i.stats_reset) FROM {}.pg_stat_statements_info() i",
-            extension.schema
-        );
-        if let Some([amount, span]) = counters(session, &sql, notes).await {
+    if session.server().extensions.contains_key(statements::NEED.extension) {
+        let read = noted(notes, "evictions", statements::evictions(session).await).flatten();
+        if let Some([Some(amount), Some(span)]) = read {
             facts.evictions = Some(Counted { amount, span });
         }
     }

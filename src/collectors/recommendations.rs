@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
+use crate::collectors::statements;
 use crate::derive::delta::Window;
 use crate::error::CollectError;
 use crate::findings::{self, Checkpoints, Counted, Setting, Temporary};
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Server, Session};
+use crate::pg::{Query, Row, Session};
 
 static ACTIVE: Metric = Metric::gauge(
     "pg_recommendation_active",
@@ -60,14 +61,7 @@ fn checkpoints(version_num: i32) -> &'static str {
     }
 }
 
-/// `None` where this database does not have the extension, or too old a one.
-fn evictions(server: &Server) -> Option<String> {
-    let extension = server.extensions.get("pg_stat_statements")?;
-    let schema = &extension.schema;
-    (extension.version >= (1, 9))
-        .then(|| format!("SELECT i.dealloc::float8 FROM {schema}.pg_stat_statements_info() i"))
-}
-
+/// The collector.
 pub struct Recommendations;
 
 /// One reading.
@@ -133,21 +127,23 @@ impl Collector for Recommendations {
     const METRICS: &'static [&'static Metric] = &[&ACTIVE];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let dealloc = evictions(session.server());
-        let mut queries: Vec<Query> = vec![
+        let queries: [Query; 4] = [
             SETTINGS.into(),
             checkpoints(session.server().version_num).into(),
             TEMPORARY.into(),
             BACKENDS.into(),
         ];
-        queries.extend(dealloc.as_deref().map(Query::new));
         let mut answers = session.read_all(&queries).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
         let settings = parse(&next())?;
         let checkpoints = numbers(&next())?;
         let temporary = numbers(&next())?;
         let backends = numbers(&next())?.unwrap_or_default();
-        let evictions = if dealloc.is_some() { numbers::<1>(&next())?.map(|[n]| n) } else { None };
+        // Why there are none, the collector of statements says.
+        let evictions = match statements::evictions(session).await {
+            Err(e) if e.is_fatal() => return Err(e),
+            evictions => evictions.ok().flatten().and_then(|[evictions, _]| evictions),
+        };
         let host = &session.settings().host;
         Ok(Rows {
             at: session.seconds(),

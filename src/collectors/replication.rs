@@ -157,12 +157,14 @@ fn subscriptions(version_num: i32) -> String {
     // Leaders of the apply workers only.
     let leader = if version_num >= 160_000 { "AND w.leader_pid IS NULL" } else { "" };
     let (errors, join) = if version_num >= 150_000 {
+        let copying =
+            if version_num >= 190_000 { "sync_table_error_count" } else { "sync_error_count" };
         (
-            "(e.apply_error_count + e.sync_error_count)::float8",
+            format!("(e.apply_error_count + e.{copying})::float8"),
             "LEFT JOIN pg_catalog.pg_stat_subscription_stats e ON e.subid = s.oid",
         )
     } else {
-        ("NULL::float8", "")
+        ("NULL::float8".to_owned(), "")
     };
     format!(
         "SELECT pg_catalog.textsend(d.datname::text), \

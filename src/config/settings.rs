@@ -159,6 +159,9 @@ settings! {
         /// each bucket, `_sum` and `_count`.
         pub series_limit: usize = 20_000,
             "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
+        /// Roles that may do all that the monitoring role may, so that their databases, schemas,
+        /// extensions and tables are used as superusers' are; `*` means all roles (SECURITY.md).
+        pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => Kind::List;
         parts {
             /// Deadlines and timeouts.
             pub timeouts: Timeouts,
@@ -242,6 +245,11 @@ impl Settings {
 }
 
 impl DatabaseFilter {
+    /// Whether a database may be entered for what it shows of the whole server.
+    pub fn may_enter(&self, datname: &str) -> bool {
+        !self.exclude.iter().any(|d| d == datname)
+    }
+
     /// Whether a database is to be visited.
     pub fn admits(&self, datname: &str) -> bool {
         (self.include.is_empty() || self.include.iter().any(|d| d == datname))

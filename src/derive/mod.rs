@@ -10,5 +10,6 @@ pub mod partition;
 pub mod rollup;
 pub mod sample;
 pub mod schedule;
+pub mod statement;
 pub mod units;
 pub mod vacuum;

@@ -146,10 +146,12 @@ fn outcome_row(outcome: &Outcome) -> String {
         None => "<span class=ok>ok</span>".to_owned(),
         Some(e) => format!("<span class=bad>{}</span>", escape(e)),
     };
+    let trusted = outcome.trusted.as_deref().map(|t| format!("<br><small>{}</small>", escape(t)));
     format!(
-        "<tr><td>{}<td>{}<td>{state}<td class=n>{} s<td class=n>{:.1} ms<td class=n>{}",
+        "<tr><td>{}<td>{}<td>{state}{}<td class=n>{} s<td class=n>{:.1} ms<td class=n>{}",
         escape(outcome.collector),
         escape(outcome.datname.as_deref().unwrap_or("(server)")),
+        trusted.unwrap_or_default(),
         outcome.interval.as_secs_f64(),
         outcome.duration.as_secs_f64() * 1e3,
         outcome.series,
@@ -170,10 +172,12 @@ mod tests {
     #[test]
     fn the_status_page_escapes_what_it_shows() {
         let mut outcome = Outcome::new("x", Some("<b>".into()), Duration::from_secs(1));
+        outcome.trusted = Some("read in <db>".into());
         outcome.error = Some("relation \"<script>\" & more".into());
         let snapshot = Snapshot { outcomes: vec![outcome], ..Snapshot::default() };
         let html = status_html(&snapshot, &[], "/metrics");
         assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");
+        assert!(html.contains("<small>read in &lt;db&gt;</small>"), "{html}");
         assert!(html.contains("&lt;b&gt;") && html.contains("not tried yet"));
         assert!(!html.contains("<script>"));
     }

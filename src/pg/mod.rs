@@ -12,6 +12,7 @@ mod server;
 mod session;
 mod socket;
 mod tls;
+mod trust;
 
 pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
@@ -19,4 +20,5 @@ pub use bench::{Bench, Canceller, Statement};
 pub use quota::Quota;
 pub use row::{Lossy, Row};
 pub use server::{Extension, Server};
-pub use session::{OWN_MARK, Query, Session, Table};
+pub use session::{OWN_MARK, Query, Remarks, Session, Table};
+pub use trust::{Need, Table as ExtensionTable, Trusted, settle};

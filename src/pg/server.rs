@@ -9,13 +9,12 @@ use tokio_postgres::SimpleQueryMessage;
 use super::row::Row;
 use crate::error::CollectError;
 
-/// One installed extension.
+/// One installed extension. Where its objects are is looked at in each transaction that uses them
+/// ([`Session::read_trusted`](super::Session::read_trusted)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
     /// `extversion`, such as `1.10`.
     pub version: (u32, u32),
-    /// Schema of its objects, quoted as an identifier.
-    pub schema: String,
 }
 
 /// What is known of the server and of this session's database.
@@ -76,11 +75,9 @@ SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
                                   WHERE r.rolname = session_user))
          ORDER BY s.setrole DESC, s.setdatabase DESC LIMIT 1) AS imposed,
        current_user <> session_user AS other_role,
-       e.extname::text AS extname, e.extversion,
-       pg_catalog.quote_ident(n.nspname) AS extschema
+       e.extname::text AS extname, e.extversion
   FROM (VALUES (1)) one(x)
-  LEFT JOIN pg_catalog.pg_extension e ON true
-  LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace";
+  LEFT JOIN pg_catalog.pg_extension e ON true";
 
 /// Who answers: what must be the same for the facts to hold, and for counters to go on. Columns of the
 /// statement that opens a transaction, as text.
@@ -125,8 +122,7 @@ impl Server {
         for row in rows {
             if let Some(name) = row.get::<Option<String>>("extname")? {
                 let version: String = row.get("extversion")?;
-                let schema: String = row.get("extschema")?;
-                extensions.insert(name, Extension { version: parse_version(&version), schema });
+                extensions.insert(name, Extension { version: parse_version(&version) });
             }
         }
         Ok(Self {
@@ -155,7 +151,7 @@ impl Server {
 }
 
 /// `1.10` as `(1, 10)`; what is not a number counts as 0.
-fn parse_version(text: &str) -> (u32, u32) {
+pub(super) fn parse_version(text: &str) -> (u32, u32) {
     let mut parts = text.split('.').map(|p| p.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }

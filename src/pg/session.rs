@@ -4,8 +4,10 @@
 //! Must not: write, prepare a named statement (a pooler may stand in between), or keep a
 //! transaction open across collections.
 
+mod checked;
 mod console;
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{ToSql, Type};
 
+use self::checked::Ledger;
+pub use self::checked::Remarks;
 pub use self::console::Table;
 pub(super) use self::console::explained;
 use super::connect::{Connection, host_of, open};
@@ -38,18 +42,18 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A query with its parameters.
 pub struct Query<'a> {
-    sql: &'a str,
+    sql: Cow<'a, str>,
     params: Vec<Param<'a>>,
 }
 
 impl<'a> Query<'a> {
     /// A query without parameters.
-    pub fn new(sql: &'a str) -> Self {
-        Self { sql, params: Vec::new() }
+    pub fn new(sql: impl Into<Cow<'a, str>>) -> Self {
+        Self { sql: sql.into(), params: Vec::new() }
     }
 
     pub(super) fn sql(&self) -> &str {
-        self.sql
+        &self.sql
     }
 
     pub(super) fn params(&self) -> &[Param<'a>] {
@@ -65,6 +69,12 @@ impl<'a> Query<'a> {
     /// Adds an `int8` parameter.
     pub fn int8(mut self, value: &'a i64) -> Self {
         self.params.push((value, Type::INT8));
+        self
+    }
+
+    /// Adds a `text[]` parameter.
+    pub fn text_array(mut self, value: &'a Vec<String>) -> Self {
+        self.params.push((value, Type::TEXT_ARRAY));
         self
     }
 
@@ -93,6 +103,7 @@ pub struct Session {
     identity: Identity,
     deadline: Duration,
     broken: AtomicBool,
+    remarks: Ledger,
     /// Where a request to cancel goes.
     endpoint: Endpoint,
     tls: Tls,
@@ -152,6 +163,7 @@ impl Session {
             identity: Identity::default(),
             deadline,
             broken: AtomicBool::new(false),
+            remarks: Ledger::default(),
             endpoint: endpoint.clone(),
             tls,
             since: Instant::now(),
@@ -240,6 +252,11 @@ impl Session {
         &self.settings
     }
 
+    /// The same, for another session.
+    pub(super) fn shared_settings(&self) -> Arc<Settings> {
+        self.settings.clone()
+    }
+
     /// The clock that the target's sessions share.
     pub fn clock(&self) -> Clock {
         self.clock
@@ -313,35 +330,6 @@ impl Session {
             begun?;
             ended.map_err(collect_error)?;
             rows.into_iter().collect()
-        })
-        .await
-    }
-
-    /// The same query twice with a pause in between, each with the time at which it was answered,
-    /// after `first`, which is read once. All in one transaction.
-    ///
-    /// # Errors
-    /// As [`Session::read`].
-    pub async fn read_twice(
-        &self,
-        once: Query<'_>,
-        twice: Query<'_>,
-        pause: Duration,
-    ) -> Result<(Vec<Row>, [Timed; 2]), CollectError> {
-        self.takes_sql()?;
-        self.within_deadline(async {
-            let (begun, once, first) =
-                tokio::join!(self.begun_as_before(), self.rows(&once), self.timed(&twice),);
-            let result = async {
-                begun?;
-                let (once, first) = (once?, first?);
-                tokio::time::sleep(pause.saturating_sub(first.took)).await;
-                let second = self.timed(&twice).await?;
-                Ok((once, [first, second]))
-            }
-            .await;
-            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
-            result.and_then(|rows| ended.map(|()| rows))
         })
         .await
     }
@@ -429,7 +417,8 @@ pub const OWN_MARK: &str = "/* pgrunway */";
 const COMMIT: &str = "COMMIT /* pgrunway */";
 
 /// Opens every transaction, in two statements that `pg_stat_statements` counts. `pg_temp` last, or a
-/// temporary table could shadow a catalog. With `as_logged_in` a role that the database imposes is put
+/// temporary table could shadow a catalog. With `row_security` off a table with a policy is an error
+/// and not a call of what its owner wrote. With `as_logged_in` a role that the database imposes is put
 /// off first. What is selected at the end is the [`Identity`] of whoever answers.
 fn begin(settings: &Settings, as_logged_in: bool) -> String {
     let statement = settings.timeouts.statement.as_millis();
@@ -439,6 +428,8 @@ fn begin(settings: &Settings, as_logged_in: bool) -> String {
          SELECT {role}{set}('search_path', 'pg_catalog, pg_temp', true), \
          {set}('statement_timeout', '{statement}', true), {set}('lock_timeout', '{lock}', true), \
          {set}('idle_in_transaction_session_timeout', '{statement}', true), \
+         {set}('row_security', 'off', true), {set}('standard_conforming_strings', 'on', true), \
+         {set}('transform_null_equals', 'off', true), \
          {set}('jit', 'off', true), {set}('timezone', 'UTC', true), \
          {set}('datestyle', 'ISO, YMD', true), {set}('intervalstyle', 'postgres', true), \
          {set}('extra_float_digits', '1', true), {columns} {OWN_MARK}",

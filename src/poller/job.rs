@@ -15,7 +15,7 @@ use crate::collector::{AnyCollector, AnyState};
 use crate::config::Settings;
 use crate::error::CollectError;
 use crate::metric::{Family, Refused, Sink};
-use crate::pg::Session;
+use crate::pg::{Need, Remarks, Session};
 use crate::snapshot::Outcome;
 
 /// First and longest pause of a job that costs sessions.
@@ -97,6 +97,11 @@ impl Job {
         }
     }
 
+    /// The extension that it reads in whichever database has it.
+    pub(super) fn need(&self) -> Option<&'static Need> {
+        self.collector.need()
+    }
+
     pub(super) fn due(&self) -> Instant {
         self.due
     }
@@ -104,6 +109,7 @@ impl Job {
     /// Runs the collector once on a session and records the result.
     pub(super) async fn run(&mut self, session: &Session, board: &Board, run: Run) -> Ended {
         let start = Instant::now();
+        drop(session.take_remarks());
         let result = match AssertUnwindSafe(self.collect(session)).catch_unwind().await {
             Ok(result) => result,
             Err(panic) => {
@@ -119,9 +125,19 @@ impl Job {
         self.again = false;
         self.outcome.duration = start.elapsed();
         let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
+        let Remarks { trusted, failed } = session.take_remarks();
+        self.outcome.trusted = joined(trusted);
         let families = match result {
+            // A part that failed is told as a failure; the rest is published all the same.
             Ok((families, refused)) => {
-                self.succeed(&families, refused);
+                match several(failed) {
+                    Some(e) => {
+                        self.outcome.series = series(&families);
+                        self.fail(&e);
+                        ended = Ended::FactsDoubted;
+                    }
+                    None => self.succeed(&families, refused),
+                }
                 Some(families)
             }
             Err(e) => {
@@ -188,8 +204,7 @@ impl Job {
         self.outcome.refused.value += refused.value;
         self.outcome.refused.over_limit += refused.over_limit;
         self.outcome.last_success = Some(SystemTime::now());
-        self.outcome.series =
-            families.iter().flat_map(|f| &f.samples).map(|s| s.value.series()).sum();
+        self.outcome.series = series(families);
         self.seen = true;
     }
 
@@ -267,6 +282,31 @@ impl Job {
     pub(super) fn error(&self) -> Option<Arc<str>> {
         self.outcome.error.clone()
     }
+}
+
+fn series(families: &[Arc<Family>]) -> usize {
+    families.iter().flat_map(|f| &f.samples).map(|s| s.value.series()).sum()
+}
+
+/// What was used, each once.
+fn joined(mut trusted: Vec<String>) -> Option<Arc<str>> {
+    trusted.sort();
+    trusted.dedup();
+    (!trusted.is_empty()).then(|| trusted.join("; ").into())
+}
+
+/// All that failed of one run, as one error.
+fn several(failed: Vec<CollectError>) -> Option<CollectError> {
+    let mut failed = failed.into_iter();
+    let first = failed.next()?;
+    let texts: Vec<String> = failed.map(|e| e.to_string()).collect();
+    Some(match (first, texts.is_empty()) {
+        (first, true) => first,
+        (CollectError::Missing { what, remedy }, false) => {
+            CollectError::Missing { what, remedy: format!("{remedy}; {}", texts.join("; ")) }
+        }
+        (first, false) => first,
+    })
 }
 
 /// Whole intervals in `late`; a thousand at the most, so that a suspended machine does not overflow.

@@ -17,7 +17,7 @@ use super::leftovers::Leftovers;
 use super::retry::{Announcer, CADENCE, Retry, turn};
 use crate::config::TargetKind;
 use crate::error::{CollectError, ConnectError, Cost};
-use crate::pg::{Clock, Quota, Session};
+use crate::pg::{Clock, Quota, Session, settle};
 use crate::remedy::quote::ident;
 
 /// The kept connection is tried at least this often, so that `pg_up` is true even when every
@@ -47,6 +47,39 @@ pub(super) struct Kept {
     started: Option<f64>,
     /// Whether the last thing said of the role was that it sees little.
     blind: bool,
+    search: Search,
+    /// Whether to look for another database, which begins with a new session.
+    searching: bool,
+}
+
+/// First and longest pause between two searches for a database in which an extension may be read: each
+/// costs a few connections.
+const FIRST_SEARCH: Duration = Duration::from_secs(30);
+const LONGEST_SEARCH: Duration = Duration::from_secs(900);
+
+/// When the next search is due.
+struct Search {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { due: Instant::now() + FIRST_SEARCH, pause: FIRST_SEARCH }
+    }
+}
+
+impl Search {
+    /// Whether it is time; if so, the next time is later.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.due {
+            return false;
+        }
+        self.pause = (self.pause * 2).min(LONGEST_SEARCH);
+        self.due = now + self.pause;
+        true
+    }
 }
 
 /// How a session came to its end.
@@ -78,6 +111,8 @@ impl Kept {
             unanswered: None,
             started: None,
             blind: false,
+            search: Search::default(),
+            searching: false,
         }
     }
 
@@ -137,6 +172,11 @@ impl Kept {
                 break;
             }
             cause = self.turn_of_one(&mut session, due).await.or(cause);
+            if std::mem::take(&mut self.searching) && !session.is_broken() {
+                let least = CADENCE.saturating_sub(session.age());
+                session.close().await;
+                return Over::After(least);
+            }
         }
         // An answer that did not come says that the server is silent; a connection that ended says
         // nothing yet: the next attempt follows at once, and its failure is what is told.
@@ -179,6 +219,8 @@ impl Kept {
         match ended {
             Ended::Done | Ended::Again => None,
             Ended::FactsDoubted => {
+                let needs = self.jobs.get(next).is_some_and(|job| job.need().is_some());
+                self.searching = needs && self.search.is_due();
                 self.refresh(session).await;
                 None
             }
@@ -248,6 +290,10 @@ impl Kept {
             // Somebody ended it as soon as it was there, which says nothing of the server.
             opened = self.open().await;
         }
+        let opened = match opened {
+            Ok(session) => self.settle(session).await,
+            Err(e) => Err(e),
+        };
         match opened {
             Ok(session) => {
                 self.quota.claim(false);
@@ -282,6 +328,15 @@ impl Kept {
                 self.announcer.fails("the server", kind, &why);
                 Err(e)
             }
+        }
+    }
+
+    /// The session, or one where the extension that a collector needs is better read.
+    async fn settle(&self, session: Session) -> Result<Session, ConnectError> {
+        let Target { connect, databases, .. } = &*self.target;
+        match self.target.kept(TargetKind::Server).iter().find_map(|c| c.need()) {
+            Some(need) => settle(session, connect, need, databases, Some(&self.quota)).await,
+            None => Ok(session),
         }
     }
 

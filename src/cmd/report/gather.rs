@@ -18,12 +18,13 @@ use super::view;
 use crate::cmd::advice::{self, noted};
 use crate::collector::Collector;
 use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
-use crate::collectors::partitions;
+use crate::collectors::{partitions, statements};
 use crate::config::Config;
 use crate::derive::index::{Facts, Verdicts};
+use crate::derive::statement::published;
 use crate::error::CollectError;
 use crate::findings::{self, Connections};
-use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session};
+use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session, Trusted, settle};
 use crate::poller::Poller;
 use crate::snapshot::Snapshot;
 
@@ -119,8 +120,8 @@ pub async fn gather(
 ) -> anyhow::Result<Gathered> {
     let clock = Clock::start();
     let mut notes = Vec::new();
-    let session = connect(config, None, clock).await?;
-    let before = statements(&session, &mut notes).await;
+    let session = at_home(config, clock).await?;
+    let before = counters(&session, &mut notes).await;
     session.close().await;
 
     let from = clock.epoch() + clock.seconds();
@@ -132,8 +133,8 @@ pub async fn gather(
     }
     let to = clock.epoch() + clock.seconds();
 
-    let session = connect(config, None, clock).await?;
-    let after = statements(&session, &mut notes).await;
+    let session = at_home(config, clock).await?;
+    let after = counters(&session, &mut notes).await;
     let statements = match (before, after) {
         (Some(before), Some(after)) => Some(busiest(&session, &before, &after, &mut notes).await),
         _ => None,
@@ -189,6 +190,12 @@ async fn connect(config: &Config, datname: Option<&str>, clock: Clock) -> anyhow
     Ok(Session::connect(config.connect(), datname, settings, clock).await?)
 }
 
+/// A session where the statements of the whole server are read.
+async fn at_home(config: &Config, clock: Clock) -> anyhow::Result<Session> {
+    let session = connect(config, None, clock).await?;
+    Ok(settle(session, config.connect(), &statements::NEED, config.databases(), None).await?)
+}
+
 type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, Connections);
 
 /// Runs the collectors, and looks at every snapshot that they give.
@@ -241,38 +248,34 @@ async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
 /// order.
 type Counters = HashMap<(String, String, i64), [Option<f64>; 7]>;
 
-/// `None`, with a note, where the extension is not there.
-async fn statements(session: &Session, notes: &mut Vec<String>) -> Option<Counters> {
-    let Some(extension) = session.server().extensions.get("pg_stat_statements") else {
-        let note = format!(
-            "statements: database {} lacks pg_stat_statements (CREATE EXTENSION pg_stat_statements)",
-            session.server().datname
+/// `None`, with a note, where the extension is not there or may not be used.
+async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters> {
+    let plan = |trusted: &Trusted| {
+        let (view, top) = statements::view(trusted)?;
+        let jit = if trusted.version >= (1, 10) {
+            "(s.jit_generation_time + s.jit_inlining_time + s.jit_optimization_time \
+             + s.jit_emission_time) / 1000"
+        } else {
+            "NULL"
+        };
+        let sql = format!(
+            "SELECT d.datname::text, r.rolname::text, s.queryid, s.calls::float8, \
+                    CASE WHEN pg_catalog.current_setting('pg_stat_statements.track_planning')::bool \
+                         THEN s.plans END::float8, \
+                    s.total_plan_time / 1000, s.total_exec_time / 1000, s.rows::float8, \
+                    (s.shared_blks_hit + s.shared_blks_read)::float8, ({jit})::float8 \
+               FROM {view}(false) s \
+               JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
+               JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
+              WHERE ({top}) AND s.queryid IS NOT NULL"
         );
-        if !notes.contains(&note) {
-            notes.push(note);
-        }
-        return None;
+        Ok(vec![Query::new(sql)])
     };
-    let top = if extension.version >= (1, 9) { "s.toplevel" } else { "true" };
-    let jit = if extension.version >= (1, 10) {
-        "(s.jit_generation_time + s.jit_inlining_time + s.jit_optimization_time + s.jit_emission_time) \
-         / 1000"
-    } else {
-        "NULL"
-    };
-    let sql = format!(
-        "SELECT d.datname::text, r.rolname::text, s.queryid, s.calls::float8, \
-                CASE WHEN pg_catalog.current_setting('pg_stat_statements.track_planning')::bool \
-                     THEN s.plans END::float8, \
-                s.total_plan_time / 1000, s.total_exec_time / 1000, s.rows::float8, \
-                (s.shared_blks_hit + s.shared_blks_read)::float8, ({jit})::float8 \
-           FROM {}.pg_stat_statements(false) s \
-           JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
-           JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
-          WHERE {top} AND s.queryid IS NOT NULL",
-        extension.schema
-    );
-    let rows = noted(notes, "statements", session.read(sql.as_str()).await)?;
+    let read = session.read_trusted(&statements::NEED, plan).await;
+    let mut fresh = Vec::new();
+    let answers = noted(&mut fresh, "statements", read);
+    notes.extend(fresh.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+    let rows = answers?.1.pop()?;
     let read = |row: &Row| -> Result<_, CollectError> {
         let key = (row.at(0)?, row.at(1)?, row.at(2)?);
         let mut counters = [None; 7];
@@ -326,22 +329,18 @@ async fn busiest(
     // Ours are among them; their texts tell.
     rows.truncate(STATEMENTS * 2);
     let ids: Vec<i64> = rows.iter().filter_map(|row| row.queryid.parse().ok()).collect();
-    let texts = match session.server().extensions.get("pg_stat_statements") {
-        Some(extension) => {
-            let sql = format!(
-                "SELECT s.queryid, pg_catalog.min(pg_catalog.left(s.query, 2000)), \
-                        pg_catalog.bool_or(pg_catalog.strpos(s.query, '{OWN_MARK}') > 0) \
-                   FROM {}.pg_stat_statements(true) s WHERE s.queryid = ANY ($1) GROUP BY 1",
-                extension.schema
-            );
-            noted(
-                notes,
-                "texts of statements",
-                session.read(Query::new(&sql).int8_array(&ids)).await,
-            )
-        }
-        None => None,
+    let plan = |trusted: &Trusted| {
+        let (view, _) = statements::view(trusted)?;
+        let sql = format!(
+            "SELECT s.queryid, pg_catalog.min(pg_catalog.left(s.query, 2000)), \
+                    pg_catalog.bool_or(pg_catalog.strpos(s.query, '{OWN_MARK}') > 0) \
+               FROM {view}(true) s WHERE s.queryid = ANY ($1) GROUP BY 1"
+        );
+        Ok(vec![Query::new(sql).int8_array(&ids)])
     };
+    let read = session.read_trusted(&statements::NEED, plan).await;
+    let texts =
+        noted(notes, "texts of statements", read).and_then(|(_, mut answers)| answers.pop());
     let texts: HashMap<i64, (String, bool)> = texts
         .iter()
         .flatten()
@@ -355,7 +354,7 @@ async fn busiest(
     for row in &mut rows {
         if let Some((text, _)) = of(row) {
             row.did.aggregates = Some(aggregates(text));
-            row.text.clone_from(text);
+            row.text = published(text);
         }
     }
     rows.truncate(STATEMENTS);

@@ -30,7 +30,8 @@ static READABLE: Metric = Metric::gauge(
     "pg_partition_maintenance_readable",
     &["datname", "source", "reason"],
     "Whether the tables of an extension that is here in pg_extension can be read; reason: privilege \
-     (USAGE of the schema or SELECT is not granted), row_security (a policy hides rows), failed.",
+     (USAGE of the schema or SELECT is not granted), row_security (a policy hides rows), untrusted \
+     (somebody could run code by them), failed.",
 );
 static PREMAKE: Metric = Metric::gauge(
     "pg_partman_premake",

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::State;
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session};
+use crate::pg::{ExtensionTable as Table, Need, Query, Row, Session, Trusted};
 
 /// Rows of `cron.job_run_details` that one poll looks at in each direction.
 const RUNS: i64 = 10_000;
@@ -47,41 +47,36 @@ const ROOTS: &[(i32, &str)] = &[(140_000, roots!(" AND NOT i.inhdetachpending"))
 /// SQLSTATE of a standby that is told to keep commit times, but gets none from its primary.
 const NO_COMMIT_TIMES: &str = "55000";
 
-/// Now, and the tables of the extensions: columns of PostgreSQL's own types (the others could run a
-/// user's code), whether the role may read them, and whether it then sees all rows. A policy for the
-/// role that is plainly `true` opens what pg_cron's own policies close.
-const SOURCES: &str = "\
-SELECT pg_catalog.date_part('epoch', pg_catalog.now()) AS now, x.*
-  FROM (VALUES (1)) one(x_)
-  LEFT JOIN (
-SELECT e.extname::text AS source, c.relname::text AS relation,
-       pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql,
-       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::int8 < 16384) AS columns,
-       pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-         AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS granted,
-       NOT pg_catalog.row_security_active(c.oid)
-         OR EXISTS (SELECT FROM pg_catalog.pg_policy p
-                     WHERE p.polrelid = c.oid AND p.polpermissive AND p.polcmd IN ('r', '*')
-                       AND p.polqual::text ~ '^[{]CONST :consttype 16 .* :constvalue 1 [[] [0 ]*1 [0 ]*[]][}]$'
-                       AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) r(role)
-                                    WHERE r.role = 0
-                                       OR pg_catalog.pg_has_role(r.role, 'USAGE')))
-        AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy p
-                         WHERE p.polrelid = c.oid AND NOT p.polpermissive
-                           AND p.polcmd IN ('r', '*')) AS whole
-  FROM pg_catalog.pg_extension e
-  JOIN pg_catalog.pg_depend d
-    ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
-   AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e'
-  JOIN pg_catalog.pg_class c ON c.oid = d.objid
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = 'r'
-   AND (e.extname = 'pg_partman' AND c.relname = 'part_config'
-        OR e.extname = 'pg_cron' AND c.relname IN ('job', 'job_run_details'))) x ON true";
+/// Now, and which of the extensions are here.
+const NOW: &str = "\
+SELECT pg_catalog.date_part('epoch', pg_catalog.now()) AS now,
+       ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e
+              WHERE e.extname IN ('pg_partman', 'pg_cron')) AS extensions";
+
+static PARTMAN: Need = Need {
+    extension: "pg_partman",
+    oldest: (0, 0),
+    functions: &[],
+    tables: &["part_config"],
+    install: "run CREATE EXTENSION pg_partman there",
+    anywhere: false,
+};
+
+static CRON: Need = Need {
+    extension: "pg_cron",
+    oldest: (0, 0),
+    functions: &[],
+    tables: &["job", "job_run_details"],
+    install: "run CREATE EXTENSION pg_cron there",
+    anywhere: false,
+};
+
+/// What closes a table by policies is opened by one that lets all rows through, and that needs them to be
+/// in force. Who wrote them was looked at.
+const WITH_POLICIES: &str = "SELECT pg_catalog.set_config('row_security', 'on', true)";
 
 /// A column as a type, or NULL where this version has none, or one of a type that a user made.
-fn column(table: &Source, name: &str, kind: &str) -> String {
+fn column(table: &Table, name: &str, kind: &str) -> String {
     match table.columns.iter().any(|c| c == name) {
         true => format!("c.{name}::{kind}"),
         false => format!("NULL::{kind}"),
@@ -89,7 +84,7 @@ fn column(table: &Source, name: &str, kind: &str) -> String {
 }
 
 /// What is no interval in words counts keys, or is nothing that pg_partman knows.
-fn part_config(table: &Source) -> String {
+fn part_config(table: &Table) -> String {
     let column = |name, kind| column(table, name, kind);
     format!(
         "\
@@ -99,7 +94,7 @@ SELECT {parent} AS parent, {premake} AS premake, {automatic} = 'on' AS automatic
             THEN pg_catalog.date_part('epoch', {retention}::interval) END AS retention,
        CASE WHEN {retention} IS NOT NULL THEN {keeps} END AS keeps,
        pg_catalog.date_part('epoch', {last_run}) AS last_run
-  FROM {sql} c LIMIT 10000",
+  FROM ONLY {sql} c LIMIT 10000",
         parent = column("parent_table", "text"),
         premake = column("premake", "float8"),
         automatic = column("automatic_maintenance", "text"),
@@ -112,13 +107,13 @@ SELECT {parent} AS parent, {premake} AS premake, {automatic} = 'on' AS automatic
 }
 
 /// The jobs that concern partitions, by their command or name; neither leaves the server but the name.
-fn jobs(table: &Source) -> String {
+fn jobs(table: &Table) -> String {
     let column = |name, kind| column(table, name, kind);
     format!(
         "\
 SELECT {id} AS jobid, COALESCE({name}, '') AS jobname, {database} AS database,
        {schedule} AS schedule, COALESCE({active}, true) AS active
-  FROM {sql} c
+  FROM ONLY {sql} c
  WHERE pg_catalog.concat_ws(' ', {command}, {name}) ~* 'partition|partman|run_maintenance'
  ORDER BY 1 LIMIT 1000",
         id = column("jobid", "int8"),
@@ -134,7 +129,7 @@ SELECT {id} AS jobid, COALESCE({name}, '') AS jobname, {database} AS database,
 /// Runs above `$1`, below `$2` and at `$3`, each by the primary key; of the jobs in `$4`.
 fn runs(table: &str) -> String {
     let chunk = |condition: &str| {
-        format!("(SELECT * FROM {table} d WHERE d.runid {condition} LIMIT {RUNS})")
+        format!("(SELECT * FROM ONLY {table} d WHERE d.runid {condition} LIMIT {RUNS})")
     };
     format!(
         "\
@@ -155,10 +150,10 @@ SELECT r.runid::int8, r.jobid::int8, r.status IN ('succeeded', 'failed') AS fini
 fn reach(table: &str) -> String {
     format!(
         "\
-SELECT COALESCE((SELECT pg_catalog.max(d.runid) FROM {table} d), 0)::int8 AS newest,
-       (SELECT pg_catalog.max(x.runid) FROM (SELECT d.runid FROM {table} d
+SELECT COALESCE((SELECT pg_catalog.max(d.runid) FROM ONLY {table} d), 0)::int8 AS newest,
+       (SELECT pg_catalog.max(x.runid) FROM (SELECT d.runid FROM ONLY {table} d
          WHERE d.runid > $1 ORDER BY d.runid LIMIT {RUNS}) x)::int8 AS high,
-       (SELECT pg_catalog.min(x.runid) FROM (SELECT d.runid FROM {table} d
+       (SELECT pg_catalog.min(x.runid) FROM (SELECT d.runid FROM ONLY {table} d
          WHERE d.runid < $2 ORDER BY d.runid DESC LIMIT {RUNS}) x)::int8 AS low"
     )
 }
@@ -265,36 +260,51 @@ pub struct Rows {
     pub cron: Option<Cron>,
 }
 
-/// One table of an extension.
-struct Source {
-    relation: String,
-    /// Schema and name, quoted.
-    sql: String,
-    columns: Vec<String>,
-    /// Whether it may be read, and whether all rows are seen then.
-    granted: bool,
-    whole: bool,
-}
-
-/// Why one could not be read.
+/// Why an extension could not be read.
 type Reason = &'static str;
 
-impl Source {
-    fn open(&self) -> Result<&Self, Reason> {
-        match (self.granted, self.whole) {
-            (false, _) => Err("privilege"),
-            (true, false) => Err("row_security"),
-            (true, true) => Ok(self),
-        }
+/// A table that may be read, and all of it.
+fn open(table: Option<&Table>) -> Result<&Table, Reason> {
+    match table {
+        None => Err("failed"),
+        Some(table) if !table.granted => Err("privilege"),
+        Some(table) if !table.whole => Err("row_security"),
+        Some(table) => Ok(table),
     }
 }
 
-/// An extension that cannot be read for another reason (a lock, an unknown version) costs itself.
-fn local<T>(read: Result<T, CollectError>) -> Result<Result<T, Reason>, CollectError> {
-    match read {
-        Err(e) if e.is_fatal() => Err(e),
-        Err(_) => Ok(Err("failed")),
-        Ok(rows) => Ok(Ok(rows)),
+/// What `plan` reads of an extension, in one transaction with the look at who owns it. Whatever keeps it
+/// from being read costs that extension only: a lock, an unknown version, an owner who is not trusted,
+/// which is a failure of the collector besides.
+async fn read<'q>(
+    session: &Session,
+    need: &Need,
+    plan: impl FnOnce(&Trusted) -> Result<(Vec<Query<'q>>, bool), Reason>,
+) -> Result<Result<Vec<Vec<Row>>, Reason>, CollectError> {
+    let mut reason = None;
+    let mut before = 0;
+    let answers = session
+        .read_trusted(need, |trusted| {
+            let (mut queries, by_policy) = plan(trusted).unwrap_or_else(|why| {
+                reason = Some(why);
+                (Vec::new(), false)
+            });
+            if by_policy {
+                queries.insert(0, Query::new(WITH_POLICIES));
+                before = 1;
+            }
+            Ok(queries)
+        })
+        .await;
+    match (answers, reason) {
+        (Err(e), _) if e.is_fatal() => Err(e),
+        (Err(e @ CollectError::Missing { .. }), _) => {
+            session.remark(e);
+            Ok(Err("untrusted"))
+        }
+        (Err(_), _) => Ok(Err("failed")),
+        (Ok(_), Some(reason)) => Ok(Err(reason)),
+        (Ok((_, mut answers)), None) => Ok(Ok(answers.split_off(before))),
     }
 }
 
@@ -306,7 +316,7 @@ impl Rows {
         let roots = ROOTS.iter().find(|(since, _)| version >= *since);
         let roots = roots.map_or(roots!(""), |(_, sql)| sql);
         let read = async |times: i64| {
-            session.read_all(&[Query::new(SOURCES), Query::new(roots).int8(&times)]).await
+            session.read_all(&[Query::new(NOW), Query::new(roots).int8(&times)]).await
         };
         let answers = match read(1).await {
             Err(CollectError::Query { sqlstate, .. }) if sqlstate == NO_COMMIT_TIMES => {
@@ -315,37 +325,25 @@ impl Rows {
             answers => answers?,
         };
         let [facts, levels] = answers.as_slice() else { return Err(no_answer()) };
+        let facts = facts.first().ok_or_else(no_answer)?;
+        let here: Vec<&str> = facts.get("extensions")?;
         let mut rows = Self {
             datname: server.datname.clone(),
-            now: facts.first().ok_or_else(no_answer)?.get("now")?,
+            now: facts.get("now")?,
             levels: levels.iter().map(level).collect::<Result<_, _>>()?,
             ignored: BTreeSet::new(),
             sources: Vec::new(),
             partman: Vec::new(),
             cron: None,
         };
-        let (mut partman, mut cron) = (Vec::new(), Vec::new());
-        for row in facts {
-            match row.get::<Option<&str>>("source")? {
-                Some("pg_partman") => partman.push(source(row)?),
-                Some("pg_cron") => cron.push(source(row)?),
-                _ => {}
-            }
+        if here.contains(&PARTMAN.extension) {
+            let read = rows.read_partman(session).await?;
+            rows.sources.push((PARTMAN.extension, read.err().unwrap_or_default()));
         }
-        if let Some(table) = partman.first() {
-            match rows.read_partman(session, table).await? {
-                Ok(()) => rows.sources.push(("pg_partman", "")),
-                Err(reason) => rows.sources.push(("pg_partman", reason)),
-            }
-        }
-        if !cron.is_empty() {
-            match read_cron(session, &cron, state).await? {
-                Ok(cron) => {
-                    rows.cron = Some(cron);
-                    rows.sources.push(("pg_cron", ""));
-                }
-                Err(reason) => rows.sources.push(("pg_cron", reason)),
-            }
+        if here.contains(&CRON.extension) {
+            let read = read_cron(session, state).await?;
+            rows.sources.push((CRON.extension, read.as_ref().err().unwrap_or(&"")));
+            rows.cron = read.ok();
         }
         let rules = &session.settings().partitions;
         let names = rows.levels.iter().filter_map(|level| level.name.as_ref());
@@ -360,17 +358,16 @@ impl Rows {
     async fn read_partman(
         &mut self,
         session: &Session,
-        table: &Source,
     ) -> Result<Result<(), Reason>, CollectError> {
-        let sql = match table.open() {
-            Ok(table) => part_config(table),
+        let plan = |trusted: &Trusted| {
+            let table = open(trusted.table("part_config"))?;
+            Ok((vec![Query::new(part_config(table))], table.by_policy))
+        };
+        let answers = match read(session, &PARTMAN, plan).await? {
+            Ok(answers) => answers,
             Err(reason) => return Ok(Err(reason)),
         };
-        let rows = match local(session.read(sql.as_str()).await)? {
-            Ok(rows) => rows,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        for row in &rows {
+        for row in answers.iter().flatten() {
             let parent: String = row.get("parent")?;
             let Some((schema, relname)) = parent.split_once('.') else { continue };
             self.partman.push(Partman {
@@ -387,47 +384,49 @@ impl Rows {
     }
 }
 
-async fn read_cron(
-    session: &Session,
-    tables: &[Source],
-    state: &State,
-) -> Result<Result<Cron, Reason>, CollectError> {
-    let table = |name: &str| tables.iter().find(|t| t.relation == name);
-    let Some(job) = table("job") else { return Ok(Err("failed")) };
-    let sql = match job.open() {
-        Ok(table) => jobs(table),
+async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reason>, CollectError> {
+    let first = state.high == 0;
+    let mut kept = true;
+    let plan = |trusted: &Trusted| {
+        let job = open(trusted.table("job"))?;
+        let mut queries = vec![Query::new(jobs(job))];
+        // Before 1.3 there are no runs to be read.
+        let details = trusted.table("job_run_details").map(|t| open(Some(t))).transpose()?;
+        kept = details.is_some();
+        if let Some(details) = details.filter(|_| first) {
+            // At first nothing is new, and everything is old.
+            queries.push(Query::new(reach(&details.sql)).int8(&0).int8(&0));
+        }
+        Ok((queries, job.by_policy || details.is_some_and(|d| d.by_policy)))
+    };
+    let answers = match read(session, &CRON, plan).await? {
+        Ok(answers) => answers,
         Err(reason) => return Ok(Err(reason)),
     };
-    // Before 1.3 there are no runs to be read.
-    let details = match table("job_run_details").map(Source::open).transpose() {
-        Ok(details) => details,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    let rows = match local(session.read(sql.as_str()).await)? {
-        Ok(rows) => rows,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    let jobs: Vec<Job> = rows.iter().map(job_of).collect::<Result<_, _>>()?;
+    let jobs = answers.first().ok_or_else(no_answer)?;
+    let jobs: Vec<Job> = jobs.iter().map(job_of).collect::<Result<_, _>>()?;
     let mut cron = Cron { jobs, high: state.high, low: state.low, ..Cron::default() };
-    let Some(details) = details else { return Ok(Ok(cron)) };
+    if !kept {
+        return Ok(Ok(cron));
+    }
+    if let Some(row) = answers.get(1).and_then(|rows| rows.first()) {
+        let newest: i64 = row.get("newest")?;
+        (cron.high, cron.low) = (newest, newest.saturating_add(1));
+    }
     let ids: Vec<i64> = cron.jobs.iter().map(|job| job.id).collect();
     // Older runs are of use only as long as there is a job of which no run is known.
     let backwards = ids.iter().any(|id| !state.runs.contains_key(id));
-    let (reach, runs) = (reach(&details.sql), runs(&details.sql));
-    if state.high == 0 {
-        // At first nothing is new, and everything is old.
-        let newest: i64 = match local(session.read(Query::new(&reach).int8(&0).int8(&0)).await)? {
-            Ok(rows) => rows.first().ok_or_else(no_answer)?.get("newest")?,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        (cron.high, cron.low) = (newest, newest.saturating_add(1));
-    }
     let (above, below) = (cron.high, if backwards { cron.low } else { 0 });
-    let queries = [
-        Query::new(&reach).int8(&above).int8(&below),
-        Query::new(&runs).int8(&above).int8(&below).int8_array(&state.pending).int8_array(&ids),
-    ];
-    let answers = match local(session.read_all(&queries).await)? {
+    let plan = |trusted: &Trusted| {
+        let details = open(trusted.table("job_run_details"))?;
+        let runs = Query::new(runs(&details.sql)).int8(&above).int8(&below);
+        let queries = vec![
+            Query::new(reach(&details.sql)).int8(&above).int8(&below),
+            runs.int8_array(&state.pending).int8_array(&ids),
+        ];
+        Ok((queries, details.by_policy))
+    };
+    let answers = match read(session, &CRON, plan).await? {
         Ok(answers) => answers,
         Err(reason) => return Ok(Err(reason)),
     };
@@ -452,16 +451,6 @@ fn level(row: &Row) -> Result<Level, CollectError> {
         partitions: row.get("partitions")?,
         newest: row.get("newest")?,
         committed: row.get("committed")?,
-    })
-}
-
-fn source(row: &Row) -> Result<Source, CollectError> {
-    Ok(Source {
-        relation: row.get("relation")?,
-        sql: row.get("sql")?,
-        columns: row.get("columns")?,
-        granted: row.get("granted")?,
-        whole: row.get("whole")?,
     })
 }
 

@@ -79,7 +79,9 @@ const SEQUENCES: &str = "\
 SELECT o.oid::int8 AS oid,
        CASE WHEN pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT,USAGE')
                  AND (c.relpersistence = 'p' OR NOT pg_catalog.pg_is_in_recovery())
-            THEN COALESCE(pg_catalog.pg_sequence_last_value(s.seqrelid) + s.seqincrement, s.seqstart)
+            THEN LEAST(9223372036854775807,
+                       COALESCE(pg_catalog.pg_sequence_last_value(s.seqrelid)::numeric
+                                + s.seqincrement, s.seqstart))
        END::int8 AS next
   FROM (SELECT p.partrelid AS oid, d.objid AS seq
           FROM pg_catalog.pg_partitioned_table p

@@ -17,11 +17,11 @@ use crate::collector::{Collector, Scope};
 use crate::derive::delta::increment;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Need, Session};
 use catalogue as m;
 pub use own::Answer;
 use own::Own;
-pub use scan::{Entry, EntryKey, Facts, Options, Rows, Scan, Text};
+pub use scan::{Entry, EntryKey, Facts, NEED, Options, Rows, Scan, Text, evictions, view};
 use series::Exposition;
 use track::{Activity, Relation, Tracker};
 
@@ -80,6 +80,7 @@ impl Collector for Statements {
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(INTERVALS[0]);
     const METRICS: &'static [&'static Metric] = m::METRICS;
+    const NEED: Option<&'static Need> = Some(&NEED);
 
     async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
         let planning = state.last.as_ref().is_some_and(|last| last.track_planning);

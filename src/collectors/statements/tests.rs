@@ -36,6 +36,7 @@ impl View {
             names.iter().map(|(oid, name)| (*oid, Arc::from(*name))).collect()
         };
         let facts = Facts {
+            nested: false,
             epoch: 1_700_000_000.0,
             started: 1_000.0,
             max_entries: Some(5_000.0),

@@ -88,8 +88,14 @@ async fn pruning(cx: &Context<'_>) -> Result<Found, CollectError> {
         }
         // On a line of its own, because the query may end with a comment.
         let sql = format!("EXPLAIN (FORMAT YAML, VERBOSE, COSTS OFF) {}\n", query.sql);
-        let rows = match cx.session.read(Query::new(&sql)).await {
-            Ok(rows) => rows,
+        let what = format!("query {}", query.name);
+        let read = cx.session.read_planning(&query.sql, &what, vec![Query::new(&sql)]).await;
+        let rows: Vec<Row> = match read {
+            Ok(answers) => answers.into_iter().flatten().collect(),
+            Err(e @ CollectError::Missing { .. }) => {
+                failures.push(e.to_string());
+                continue;
+            }
             Err(e) if e.is_fatal() => return Err(e),
             Err(e) => {
                 failures.push(format!("{}: {}", query.name, explain(&e)));

@@ -1,0 +1,229 @@
+//! Transactions that look at who owns what they are about to use, and use it only then.
+//!
+//! Must not: send what is to be used before the answer of the check is there, or keep that answer for
+//! another transaction.
+
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::{COMMIT, Query, Session, Timed, collect_error};
+use crate::error::CollectError;
+use crate::pg::row::Row;
+use crate::pg::trust::{Need, Request, Trusted, read};
+
+/// What a user made among the relations that this transaction holds.
+const LOCKED: &str = "\
+SELECT l.relation::int8
+  FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
+ WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()
+   AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                      WHERE d.datname = pg_catalog.current_database())
+   AND l.relation::int8 >= 16384 AND c.relkind NOT IN ('i', 'I', 't')";
+
+/// What a session has to say beside rows: what it used and why, and what it could not use.
+#[derive(Debug, Default)]
+pub struct Remarks {
+    /// For the status page.
+    pub trusted: Vec<String>,
+    /// Parts that failed while the rest was read.
+    pub failed: Vec<CollectError>,
+}
+
+/// The remarks since they were last taken.
+#[derive(Default)]
+pub(super) struct Ledger(Mutex<Remarks>);
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, Remarks> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// What was remarked since this was last asked for.
+    pub fn take_remarks(&self) -> Remarks {
+        std::mem::take(&mut *self.remarks.lock())
+    }
+
+    /// Notes a part that failed, without failing the rest.
+    pub fn remark(&self, failed: CollectError) {
+        self.remarks.lock().failed.push(failed);
+    }
+
+    /// Whether an extension may be used now.
+    ///
+    /// # Errors
+    /// As [`Session::read_trusted`].
+    pub async fn trusts(&self, need: &Need) -> Result<Trusted, CollectError> {
+        Ok(self.read_trusted(need, |_| Ok(Vec::new())).await?.0)
+    }
+
+    /// Looks at an extension and, if everyone who could change what its names mean is trusted, runs what
+    /// `plan` makes of it, in the same transaction.
+    ///
+    /// # Errors
+    /// [`CollectError::Missing`] with the reason and what to do, where nothing was run; else that of the
+    /// first query that failed.
+    pub async fn read_trusted<'q>(
+        &self,
+        need: &Need,
+        plan: impl FnOnce(&Trusted) -> Result<Vec<Query<'q>>, CollectError>,
+    ) -> Result<(Trusted, Vec<Vec<Row>>), CollectError> {
+        self.read_checked(Request::Extension(need), plan).await
+    }
+
+    /// As [`Session::read_trusted`], of tables by OID, each with all that is below it; `what` names them in
+    /// an error.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub async fn read_tables<'q>(
+        &self,
+        tables: &[i64],
+        what: &str,
+        queries: Vec<Query<'q>>,
+    ) -> Result<Vec<Vec<Row>>, CollectError> {
+        Ok(self.read_checked(Request::Tables(tables, what), |_| Ok(queries)).await?.1)
+    }
+
+    async fn read_checked<'q>(
+        &self,
+        request: Request<'_>,
+        plan: impl FnOnce(&Trusted) -> Result<Vec<Query<'q>>, CollectError>,
+    ) -> Result<(Trusted, Vec<Vec<Row>>), CollectError> {
+        self.takes_sql()?;
+        self.within_deadline(async {
+            let (trusted, _, queries) = self.begin_checked(request, None, plan).await?;
+            let (rows, ended) = tokio::join!(
+                join_all(queries.iter().map(|q| self.rows(q))),
+                self.client.batch_execute(COMMIT),
+            );
+            ended.map_err(collect_error)?;
+            let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
+            self.remarks.lock().trusted.push(trusted.note(request.what()));
+            Ok((trusted, rows))
+        })
+        .await
+    }
+
+    /// Runs `queries`, which plan a statement that somebody wrote, once the owners of all tables and views
+    /// that it names were looked at, as in [`Session::read_tables`]: planning alone runs what they hung on
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Session::read_tables`]; the statement is none that can be prepared.
+    pub async fn read_planning<'q>(
+        &self,
+        statement: &str,
+        what: &str,
+        queries: Vec<Query<'q>>,
+    ) -> Result<Vec<Vec<Row>>, CollectError> {
+        // Preparing parses it, expands its views and locks what it names, and plans nothing. On a line of
+        // its own, because it may end with a comment.
+        let prepare = Query::new(format!("PREPARE pgrunway_planned AS {statement}\n"));
+        let forget = Query::new("DEALLOCATE pgrunway_planned");
+        self.takes_sql()?;
+        self.within_deadline(async {
+            let named = async {
+                let (begun, prepared, forgotten, locked) = tokio::join!(
+                    self.begun_as_before(),
+                    self.rows(&prepare),
+                    self.rows(&forget),
+                    self.rows(&Query::new(LOCKED)),
+                );
+                begun.and(prepared).and(forgotten).and(locked)
+            };
+            let read = async {
+                let named = named.await?;
+                let oids = named.iter().map(|row| row.at(0)).collect::<Result<Vec<i64>, _>>()?;
+                if !oids.is_empty() {
+                    let request = Request::Tables(&oids, what);
+                    read(request, &self.check(request).await?, &self.settings.trust_owners)?;
+                }
+                let rows = join_all(queries.iter().map(|q| self.rows(q))).await;
+                rows.into_iter().collect::<Result<Vec<_>, _>>()
+            }
+            .await;
+            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
+            read.and_then(|rows| ended.map(|()| rows))
+        })
+        .await
+    }
+
+    /// The rows of a check.
+    async fn check(&self, request: Request<'_>) -> Result<Vec<Row>, CollectError> {
+        let sql = request.sql(self.server.version_num);
+        let (extension, signatures, tables, oids) = request.parameters();
+        let query = Query::new(&sql).text(&extension).text_array(&signatures);
+        self.rows(&query.text_array(&tables).int8_array(&oids)).await
+    }
+
+    /// Reads `facts`, and looks at an extension as [`Session::read_trusted`] does; then what the first of
+    /// the two queries of `plan` gives, and twice what the second gives, with a pause in between, each with
+    /// the time at which it was answered. All in one transaction.
+    ///
+    /// # Errors
+    /// As [`Session::read_trusted`].
+    pub async fn read_twice<'q>(
+        &self,
+        need: &Need,
+        facts: Query<'_>,
+        plan: impl FnOnce(&Trusted) -> Result<[Query<'q>; 2], CollectError>,
+        pause: Duration,
+    ) -> Result<(Trusted, [Vec<Row>; 2], [Timed; 2]), CollectError> {
+        self.takes_sql()?;
+        let request = Request::Extension(need);
+        self.within_deadline(async {
+            let (trusted, facts, [once, twice]) =
+                self.begin_checked(request, Some(facts), plan).await?;
+            let read = async {
+                let (once, first) = tokio::join!(self.rows(&once), self.timed(&twice));
+                let (once, first) = (once?, first?);
+                tokio::time::sleep(pause.saturating_sub(first.took)).await;
+                Ok((once, [first, self.timed(&twice).await?]))
+            }
+            .await;
+            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
+            let (once, twice) = read.and_then(|rows| ended.map(|()| rows))?;
+            self.remarks.lock().trusted.push(trusted.note(request.what()));
+            Ok((trusted, [facts, once], twice))
+        })
+        .await
+    }
+
+    /// Begins a transaction, reads `facts`, checks, and gives what may be run; whoever asks ends the
+    /// transaction, unless it failed.
+    async fn begin_checked<Q>(
+        &self,
+        request: Request<'_>,
+        facts: Option<Query<'_>>,
+        plan: impl FnOnce(&Trusted) -> Result<Q, CollectError>,
+    ) -> Result<(Trusted, Vec<Row>, Q), CollectError> {
+        // One round trip for all that does not depend on the answer.
+        let (begun, checked, facts) = tokio::join!(
+            self.begun_as_before(),
+            self.check(request),
+            optional(facts.as_ref().map(|query| self.rows(query))),
+        );
+        let planned = begun.and(checked).and_then(|rows| {
+            let trusted = read(request, &rows, &self.settings.trust_owners)?;
+            let queries = plan(&trusted)?;
+            Ok((trusted, facts?.unwrap_or_default(), queries))
+        });
+        if planned.as_ref().is_err_and(|e| !e.is_fatal()) {
+            self.client.batch_execute(COMMIT).await.map_err(collect_error)?;
+        }
+        planned
+    }
+}
+
+/// What it gives, if there is anything to do.
+async fn optional<T, E>(work: Option<impl Future<Output = Result<T, E>>>) -> Result<Option<T>, E> {
+    match work {
+        Some(work) => work.await.map(Some),
+        None => Ok(None),
+    }
+}
