@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["error"]),
     ("cli", &["config"]),
     ("clock", &[]),
-    ("pg", &["clock", "config", "error"]),
+    ("pg", &["clock", "config", "error", "remedy"]),
     ("collector", &["error", "metric", "pg"]),
     ("collectors", &["collector", "derive", "error", "findings", "metric", "pg", "remedy"]),
     ("snapshot", &["error", "metric"]),

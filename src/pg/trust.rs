@@ -15,8 +15,8 @@ mod facts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::quote::ident;
 use crate::error::CollectError;
+use crate::remedy::quote::ident as shown;
 
 pub use elsewhere::settle;
 pub(super) use facts::{Request, read};
@@ -109,15 +109,6 @@ impl fmt::Display for Reason {
             Self::Named(owner) => write!(f, "trusted: owner {} is in trust_owners", shown(owner)),
         }
     }
-}
-
-/// A name for a sentence: quoted where SQL needs it, control characters escaped.
-pub(super) fn shown(name: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_unicode().collect(),
-        false => c.to_string(),
-    };
-    ident(name).chars().map(escape).collect()
 }
 
 /// Whether the owner of a step may be trusted with what the monitoring role may do.

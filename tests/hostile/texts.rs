@@ -55,7 +55,7 @@ async fn no_text_shows_a_literal_or_a_comment() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report.md").to_str().unwrap().to_owned();
     let uri = world.cluster.uri("mon", "postgres");
-    let args = ["report", "--over=3s", "--output", &out];
+    let args = ["report", "--over=3s", "--markdown", &out];
     let working = async {
         let bob = world.client("bob", "bobs").await;
         for _ in 0..200 {

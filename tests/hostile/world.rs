@@ -104,7 +104,7 @@ impl World {
         let mut all = vec![
             "--collector.maintenance.interval=1s",
             "--collector.partitions.interval=1s",
-            "--collector.statements.include-text=true",
+            "--collector.statements.include-text",
         ];
         all.extend(args);
         Process::serve(&self.cluster.uri(monitor, home), &all).await

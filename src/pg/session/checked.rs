@@ -125,6 +125,7 @@ impl Session {
         // its own, because it may end with a comment.
         let prepare = Query::new(format!("PREPARE pgrunway_planned AS {statement}\n"));
         let forget = Query::new("DEALLOCATE pgrunway_planned");
+        let locked = Query::new(LOCKED);
         self.takes_sql()?;
         self.within_deadline(async {
             let named = async {
@@ -132,7 +133,7 @@ impl Session {
                     self.begun_as_before(),
                     self.rows(&prepare),
                     self.rows(&forget),
-                    self.rows(&Query::new(LOCKED)),
+                    self.rows(&locked),
                 );
                 begun.and(prepared).and(forgotten).and(locked)
             };

@@ -2,10 +2,11 @@
 //!
 //! Must not: read a relation that is not PostgreSQL's own, or decide anything but what is there.
 
-use super::{Monitor, Need, Owner, Step, Table, Trusted, distrust, judge, missing, remedy, shown};
+use super::{Monitor, Need, Owner, Step, Table, Trusted, distrust, judge, missing, remedy};
 use crate::error::CollectError;
 use crate::pg::row::{Lossy, Row};
 use crate::pg::server::parse_version;
+use crate::remedy::quote::ident as shown;
 
 /// What is looked at.
 #[derive(Clone, Copy)]

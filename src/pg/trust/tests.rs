@@ -121,7 +121,7 @@ fn an_error_names_the_step_its_owner_and_what_to_do() {
     let text = distrust("x", "shop", &monitor(), &steps);
     assert_eq!(
         text,
-        "x in database shop is not used: database database1 belongs to \"e\\u{a}ve\", schema schema1 \
+        "x in database shop is not used: database database1 belongs to U&\"e\\000Ave\", schema schema1 \
          belongs to mal, who could run code as mon by it"
     );
     let fix = remedy(Some(&need), "shop", &steps);
