@@ -450,3 +450,39 @@ async fn without_pg_monitor_hidden_rows_are_told_and_a_grant_brings_no_spike() {
     let calls = calls_in(&families, "postgres");
     assert!(calls < 20, "{calls} calls out of hiding");
 }
+
+/// Before 1.9 the view does not say which statements were nested: where they are tracked, nothing is told
+/// by database, rather than each of them twice.
+#[tokio::test]
+async fn nested_statements_are_never_taken_for_top_level_ones() {
+    let cluster = common::server_with(&[("pg_stat_statements.track", "all")], &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("CREATE DATABASE shop").await.unwrap();
+    let shop = common::admin(&cluster, "shop").await;
+    shop.batch_execute(
+        "CREATE FUNCTION ten() RETURNS void LANGUAGE plpgsql AS
+         $$ BEGIN FOR i IN 1..10 LOOP PERFORM count(*) FROM pg_class; END LOOP; END $$",
+    )
+    .await
+    .unwrap();
+    let mut probe = Probe::new(&cluster, "mon", common::settings()).await;
+    probe.poll().await;
+    for _ in 0..3 {
+        shop.batch_execute("SELECT ten()").await.unwrap();
+    }
+    probe.poll().await;
+    let families = probe.poll().await;
+    let told = histogram(&families, "pg_query_duration_seconds", &["shop"]).map(|h| h.count);
+    let remarks = probe.session.take_remarks();
+    let failed: Vec<String> = remarks.failed.iter().map(ToString::to_string).collect();
+    if probe.session.server().major() < 14 {
+        assert_eq!(told, None);
+        assert!(
+            failed.iter().all(|e| e.contains("track is all")) && !failed.is_empty(),
+            "{failed:?}"
+        );
+    } else {
+        assert_eq!(told, Some(3));
+        assert_eq!(failed, [""; 0]);
+    }
+}

@@ -116,7 +116,8 @@ static SUB_ERRORS: Metric = Metric::counter(
     "pg_stat_subscription_errors_total",
     SUBSCRIPTION,
     "Errors while applying changes or copying tables, pg_stat_subscription_stats.apply_error_count \
-     and sync_error_count, since pgrunway began to watch (PostgreSQL 15 and later).",
+     and sync_error_count (sync_table_error_count from 19 on), since pgrunway began to watch \
+     (PostgreSQL 15 and later).",
 );
 
 /// Functions that are wrong for the present role of the server raise an error, hence CASE. Who may not
@@ -508,6 +509,13 @@ mod tests {
             bytes: [Some(0.0), Some(bytes), Some(bytes), Some(bytes)],
             seconds: [seconds; 3],
         }
+    }
+
+    #[test]
+    fn columns_are_those_of_the_version() {
+        assert!(!subscriptions(140_000).contains("error_count"));
+        assert!(subscriptions(180_000).contains("e.sync_error_count)"));
+        assert!(subscriptions(190_000).contains("e.sync_table_error_count)"));
     }
 
     fn rows(standby: Standby) -> Rows {

@@ -77,9 +77,9 @@ pub(super) static LATENCY: Metric = Metric::untyped(
 pub(super) static INFO: Metric = Metric::gauge(
     "pg_statement_info",
     &["datname", "usename", "queryid", "query"],
-    "Constant 1 with the normalised text of an exposed statement, truncated, from \
-     pg_stat_statements.query, of utility statements the first word only, since their constants are \
-     not replaced; only where the configuration asks for it.",
+    "Constant 1 with the text of an exposed statement, truncated, from pg_stat_statements.query, with \
+     ? for constants that the server left there and without comments, of utility statements the first \
+     word only; only where the configuration asks for it.",
 );
 
 macro_rules! counters {

@@ -486,7 +486,9 @@ fn every_row_of_the_table_is_read() {
         let bad = if key.kind == Kind::List { "seen" } else { "?" };
         let world = Fixed::new().env(&key.env(), bad);
         let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
-            Ok(config) => format!("{:?}", config.databases()),
+            Ok(config) => {
+                format!("{:?} {:?}", config.databases(), config.settings().trust_owners)
+            }
             Err(e) => e.place,
         };
         let expected = if key.kind == Kind::List { "seen".to_owned() } else { key.env() };
