@@ -292,7 +292,8 @@ fn what_has_no_end_is_found_on_every_level() {
     let below = |bound: Bound, level: usize| Child { level: Some(level), ..leaf(bound) };
     // By region, then by time: that which ends first counts, the rows of all.
     let mut regions = by_value(Vec::new());
-    regions.children = (1..4).map(|k| below(Bound::List([value(1 + k as u8)].into()), k)).collect();
+    regions.children =
+        (1..4_u8).map(|k| below(Bound::List([value(1 + k)].into()), usize::from(k))).collect();
     let levels = vec![
         regions,
         by_time(vec![leaf(days(9, 14)), rows(endless(14), 2.0)]),
