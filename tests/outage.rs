@@ -432,6 +432,38 @@ async fn a_role_without_pg_monitor_shows_and_a_grant_is_seen_without_a_reconnect
 }
 
 #[tokio::test]
+async fn a_role_that_sees_little_is_told_of_once_on_the_page_and_in_a_metric() {
+    use common::http::{get, value};
+    let cluster = common::server().await;
+    let admin = common::admin(&cluster, "postgres").await;
+    admin.batch_execute("REVOKE pg_monitor FROM mon").await.unwrap();
+    let idle = common::admin(&cluster, "postgres").await;
+    idle.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let fast = ["--collector.connections.interval=1s", "--collector.settings.interval=1s"];
+    let process = common::process::Process::serve(&cluster.uri("mon", "postgres"), &fast).await;
+    let sees = |text: &str| value(text, "pgrunway_role_reads_all_stats", &[]);
+    let age = |text: &str| {
+        value(text, "pg_oldest_idle_in_transaction_seconds", &[("datname", "postgres")])
+    };
+    let polled = |text: &str| value(text, "pg_connections_used", &[]).is_some();
+    let text = process.wait("polled blindly", |t| sees(t) == Some(0.0) && polled(t)).await;
+    assert_eq!(age(&text), None);
+    let page = get(process.address, "/").await.text();
+    assert!(page.contains("The role mon sees its own sessions only"), "{page}");
+    // Reconnects change nothing of it.
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mon'";
+    for _ in 0..3 {
+        admin.batch_execute(end).await.unwrap();
+        sleep(Duration::from_millis(1_500)).await;
+    }
+    let told = |what: &str| process.log().iter().filter(|line| line.contains(what)).count();
+    assert_eq!(told("GRANT pg_monitor TO mon"), 1, "{:#?}", process.log());
+    admin.batch_execute("GRANT pg_monitor TO mon").await.unwrap();
+    process.wait("it sees", |t| sees(t) == Some(1.0) && age(t).is_some()).await;
+    assert_eq!(told("sees all sessions now"), 1, "{:#?}", process.log());
+}
+
+#[tokio::test]
 async fn a_database_that_may_not_be_entered_says_what_to_grant() {
     let cluster = common::server().await;
     let admin = common::admin(&cluster, "postgres").await;

@@ -306,4 +306,50 @@ mod tests {
         assert_eq!(open(&[silent, closed]).await, Err(io::ErrorKind::ConnectionRefused));
         assert_eq!(open(&[]).await, Err(io::ErrorKind::NotFound));
     }
+
+    #[tokio::test]
+    async fn a_socket_that_is_dropped_keeps_its_place_until_the_peer_has_closed() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port };
+        let (quota, limit) = (Quota::default(), Duration::from_secs(5));
+        let open = || Socket::open(&endpoint, limit, Some(&quota));
+        let first = open().await.unwrap();
+        let (mut first_peer, _) = listener.accept().await.unwrap();
+        let second = open().await.unwrap();
+        let (second_peer, _) = listener.accept().await.unwrap();
+        drop((first, second));
+        assert_eq!(full(&open().await.err().unwrap()), Some(Full(2)));
+        // The peer is told that nobody is there any more, and what it still sends hinders nobody.
+        assert_eq!(first_peer.read(&mut [0; 8]).await.unwrap(), 0);
+        first_peer.write_all(&[0; 1000]).await.unwrap();
+        assert_eq!(quota.left_behind(), 2);
+        // One ends in good order, the other by a reset.
+        let mut freed = quota.freed();
+        drop(first_peer);
+        timeout(limit, freed.wait_for(|freed| *freed >= 1)).await.unwrap().unwrap();
+        assert_eq!(quota.left_behind(), 1);
+        let third = open().await.unwrap();
+        second_peer.set_zero_linger().unwrap();
+        drop(second_peer);
+        timeout(limit, freed.wait_for(|freed| *freed >= 2)).await.unwrap().unwrap();
+        assert_eq!(quota.left_behind(), 0);
+        drop(third);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_was_has_no_place() {
+        let (quota, limit) = (Quota::default(), Duration::from_millis(100));
+        let (silent, _held) = silent();
+        for (port, kind) in
+            [(1, io::ErrorKind::ConnectionRefused), (silent.port(), io::ErrorKind::TimedOut)]
+        {
+            let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port };
+            for _ in 0..3 {
+                let e = Socket::open(&endpoint, limit, Some(&quota)).await.err().unwrap();
+                assert_eq!((e.kind(), full(&e)), (kind, None));
+            }
+        }
+    }
 }
