@@ -147,7 +147,11 @@ pub fn checks() -> String {
             When::Always => "",
             When::OnRequest => " On request.",
         };
-        let cells = [check.finds, check.why, check.locks].map(|cell| cell.replace('|', "\\|"));
+        let finds = match check.finds.ends_with('.') {
+            true => check.finds.to_owned(),
+            false => format!("{}.", capital(check.finds)),
+        };
+        let cells = [&finds, check.why, check.locks].map(|cell| cell.replace('|', "\\|"));
         let [finds, why, locks] = cells;
         let _ = writeln!(out, "| `{id}` | {severity} | {finds}{when} | {why} | {locks} |");
     }

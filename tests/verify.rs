@@ -2,6 +2,8 @@
 //! gone; reports that programs read are read by programs.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "verify/agreement.rs"]
+mod agreement;
 mod common;
 #[path = "verify/gate.rs"]
 mod gate;
@@ -36,10 +38,12 @@ verify:
 "#;
 
 /// Checks whose findings no SQL mends, or that have a test of their own below.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 7] = [
     "database.reachable",
     "index.sequential_scans",
+    "partition.many",
     "partition.missing",
+    "partition.open_ended",
     "settings.recommended",
     "settings.role",
 ];
@@ -111,7 +115,7 @@ async fn every_planted_fault_is_found_mended_and_gone() {
         ("index.duplicate", "public.child.child_b_again"),
         ("index.redundant", "public.child.child_a"),
         ("index.foreign_key", "public.child"),
-        ("index.bloat", "public.airy_t"),
+        ("index.bloat", "public.airy.airy_t"),
         ("index.corrupt", "public.disordered_a"),
         ("partition.runway", "public.short"),
         ("partition.gap", "public.gappy"),
@@ -505,4 +509,22 @@ async fn recommendations_are_given_on_request_with_their_sql() {
     let text = report.to_string();
     assert!(text.contains("ALTER SYSTEM SET shared_buffers = '4GB';"), "{report:#}");
     assert!(text.contains("settings.work_mem"), "not judged after so short a time: {report:#}");
+}
+
+#[tokio::test]
+async fn former_ids_select_and_are_warned_of_once() {
+    let cluster = common::server().await;
+    let gate = Gate::new(&cluster, "");
+    let (code, out, err) = gate.verify(&["--only", "indexes.unused,partitions.runway"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("index.unused") && out.contains("partition.runway"), "{out}");
+    assert!(!out.contains("index.invalid"), "{out}");
+    for (former, now) in
+        [("indexes.unused", "index.unused"), ("partitions.runway", "partition.runway")]
+    {
+        let said = format!("--only {former}: the id is {now} now");
+        assert_eq!(err.matches(&said).count(), 1, "{err}");
+    }
+    let (code, _, err) = gate.verify(&["--only", "index.unused", "--fail-on", "error"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
 }

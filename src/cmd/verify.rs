@@ -154,7 +154,10 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
 /// A check that does not exist, with the nearest; no session with the configured database.
 pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
     let checks: Vec<&'static Check> = all().collect();
-    wanted.selection.validate(&checks)?;
+    let (selection, former) = wanted.selection.current(&checks);
+    former.iter().for_each(|note| tracing::warn!("{note}"));
+    selection.validate(&checks)?;
+    let wanted = &Wanted { selection, ..wanted.clone() };
     let checks: Vec<&'static Check> =
         checks.into_iter().filter(|c| wanted.selection.admits(c)).collect();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();

@@ -18,8 +18,8 @@ use crate::derive::partition::Moment;
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::findings::{
-    self, Bloated, Database, Growing, Growth, Index, IndexFault, OpenEnded, Overdue, Partitioned,
-    Table,
+    self, Bloated, Database, Expected, Gap, Growing, Growth, Index, IndexFault, OpenEnded, Overdue,
+    Partitioned, Table,
 };
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
@@ -174,18 +174,39 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
     let indexes = rows.indexes.as_ref().ok().zip(verdicts);
     let indexes = indexes.map(|(r, verdicts)| (r, known(&r.facts, verdicts)));
     Database {
-        datname: rows.datname.clone(),
-        partitioned: rows.partitions.as_ref().ok().map(partitioned),
         tables: rows.vacuum.as_ref().ok().map(|r| standings(r).iter().map(table).collect()),
         indexes: indexes.as_ref().map(|(r, known)| faults(&r.facts, known)),
         bloated: indexes.as_ref().and_then(|(r, known)| bloated(r, known)),
         growth: growth(rows),
+        ..rows.partitions.as_ref().map_or_else(
+            |_| Database { datname: rows.datname.clone(), ..Database::default() },
+            of_partitions,
+        )
+    }
+}
+
+/// What the rules about partitions look at, and nothing else.
+pub fn of_partitions(rows: &partitions::Rows) -> Database {
+    let roots = roots(rows);
+    let expected = rows.must_exist.iter().map(|(schema, relname)| {
+        let found = roots.iter().find(|r| r.schema == schema && r.relname == relname);
+        let lack = match found.map(|root| &root.outlook.runway) {
+            None => Some("missing"),
+            Some(Err(reason)) => Some(reason.label()),
+            Some(Ok(_)) => None,
+        };
+        Expected { name: Relation::new(schema, relname), lack }
+    });
+    Database {
+        datname: rows.datname.clone(),
+        expected: Some(expected.collect()),
+        partitioned: Some(partitioned(rows, &roots)),
         ..Database::default()
     }
 }
 
-fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
-    let wanted = roots(rows).into_iter().filter(|root| !root.table.rule.ignore);
+fn partitioned(rows: &partitions::Rows, roots: &[partitions::Root<'_>]) -> Vec<Partitioned> {
+    let wanted = roots.iter().filter(|root| !root.table.rule.ignore);
     let each = wanted.map(|root| {
         let rule = &root.table.rule;
         let mut table = Partitioned {
@@ -195,7 +216,15 @@ fn partitioned(rows: &partitions::Rows) -> Vec<Partitioned> {
             default_rows: root.outlook.default_rows,
             ..Partitioned::default()
         };
-        let Ok(runway) = &root.outlook.runway else { return table };
+        let runway = match &root.outlook.runway {
+            Ok(runway) => runway,
+            Err(reason) => {
+                table.reason = Some(reason.label());
+                return table;
+            }
+        };
+        let from = runway.until.map(Moment::seconds);
+        table.gap = runway.next.map(|next| Gap { from, to: next.seconds() });
         table.covered = runway.covered;
         let required = rule.required.unwrap_or(rows.required);
         table.open_end = root.outlook.open_end.map(|open| OpenEnded {
@@ -345,6 +374,10 @@ fn bloated(rows: &index_health::Rows, known: &[Known<'_>]) -> Option<Vec<Bloated
     let estimates = bloat_by_root(rows);
     let mut bloated = Vec::new();
     for k in known {
+        if matches!(k.judged.usage, Usage::Unused { .. }) {
+            // It is to go anyway.
+            continue;
+        }
         let tree = k.index.definition.as_ref().is_some_and(|d| d.method == "btree");
         match estimates.get(&k.judged.id) {
             Some((all, beyond)) => bloated.push(Bloated {

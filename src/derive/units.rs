@@ -32,6 +32,15 @@ pub fn seconds(value: f64) -> String {
     format!("{scaled:.digits$} {unit}")
 }
 
+/// Unix seconds for people, in UTC.
+pub fn instant(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "jiff refuses what is out of range")]
+    match jiff::Timestamp::from_second(seconds as i64) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => format!("{seconds:.0} s since 1970"),
+    }
+}
+
 /// Bytes as the value of a setting, rounded down: to whole GB from 4 GB, to 256 MB from 1 GB, else
 /// to whole MB, never less than one.
 pub fn setting(value: f64) -> String {
@@ -63,6 +72,7 @@ mod tests {
         assert_eq!(seconds(0.0224), "22.4 ms");
         assert_eq!(seconds(900.0), "15 min");
         assert_eq!(seconds(0.0), "0 s");
+        assert_eq!(instant(0.0), "1970-01-01 00:00:00 UTC");
         assert_eq!(setting(4.0 * gb), "4GB");
         assert_eq!(setting(5.9 * gb), "5GB");
         assert_eq!(setting(1.3 * gb), "1280MB");

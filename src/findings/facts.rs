@@ -153,6 +153,10 @@ pub struct Partitioned {
     pub leaves: f64,
     /// Runway and what is required, in seconds.
     pub runway: Option<(f64, f64)>,
+    /// Why it has no runway, where it has none.
+    pub reason: Option<&'static str>,
+    /// What is not covered before later partitions, where there is such a gap.
+    pub gap: Option<Gap>,
     /// Whether a row of now finds its partition; `false` where it falls into a DEFAULT.
     pub covered: bool,
     /// Whether there is a DEFAULT.
@@ -176,6 +180,24 @@ pub struct OpenEnded {
     pub covered: bool,
     /// Rows in it, estimated.
     pub rows: Option<f64>,
+}
+
+/// A stretch of time between partitions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gap {
+    /// Unix seconds at which coverage ends or ended; `None` where it never began.
+    pub from: Option<f64>,
+    /// Unix seconds at which it begins again.
+    pub to: f64,
+}
+
+/// A table that must exist.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expected {
+    /// Its name.
+    pub name: Relation,
+    /// `missing`, or why it has no runway; `None` where it has one.
+    pub lack: Option<&'static str>,
 }
 
 /// A table that is nobody's partition.
@@ -308,6 +330,8 @@ pub struct Database {
     pub benches: Option<Vec<Bench>>,
     /// Partitioned tables.
     pub partitioned: Option<Vec<Partitioned>>,
+    /// Tables that the configuration says must exist.
+    pub expected: Option<Vec<Expected>>,
     /// Tables by what autovacuum looks at.
     pub tables: Option<Vec<Table>>,
     /// Indexes with faults, by the verdicts of `derive::index`.

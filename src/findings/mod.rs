@@ -9,7 +9,7 @@ mod fix;
 mod growth;
 mod index;
 mod memory;
-mod partition;
+pub mod partition;
 mod pooler;
 mod server;
 mod settings;
@@ -17,8 +17,9 @@ mod statements;
 mod vacuum;
 
 pub use facts::{
-    Bench, Bloated, Checkpoints, Connections, Counted, Database, Growing, Growth, Index,
-    IndexFault, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table, Temporary,
+    Bench, Bloated, Checkpoints, Connections, Counted, Database, Expected, Gap, Growing, Growth,
+    Index, IndexFault, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table,
+    Temporary,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
@@ -154,6 +155,8 @@ pub struct Figure {
 pub enum Unit {
     /// Seconds.
     Seconds,
+    /// Seconds since 1970.
+    UnixSeconds,
     /// Bytes.
     Bytes,
     /// Bytes a second.
@@ -169,6 +172,7 @@ impl Unit {
     pub fn word(self) -> &'static str {
         match self {
             Self::Seconds => "seconds",
+            Self::UnixSeconds => "timestamp_seconds",
             Self::Bytes => "bytes",
             Self::BytesPerSecond => "bytes_per_second",
             Self::Ratio => "ratio",

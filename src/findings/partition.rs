@@ -4,72 +4,103 @@
 
 use super::facts::{Database, Partitioned};
 use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
-use crate::derive::units::seconds;
+use crate::derive::units::{instant, seconds};
 use crate::remedy::Command;
 
-const MANY: f64 = 1_000.0;
+const TOO_MANY: f64 = 1_000.0;
 const DAY: f64 = 86_400.0;
 
-pub(super) static RULES: &[&Rule] = &[
-    &Rule {
-        id: "partition.runway",
-        formerly: &["partitions.runway"],
-        title: "Create partitions ahead",
-        severity: Severity::Critical,
-        finds: "the runway is shorter than pg_partition_runway_required_seconds",
-        why: "Inserts fail, or fall into the DEFAULT partition, from the end of the last partition on.",
-        source: "pg_class.relpartbound",
-        alerts: &["PostgresPartitionRunwayShort", "PostgresPartitionNotCovered"],
-        check: Check::Database(runway),
-    },
-    &Rule {
-        id: "partition.default_rows",
-        formerly: &["partitions.default_rows"],
-        title: "Move rows out of the DEFAULT partition",
-        severity: Severity::Warning,
-        finds: "the DEFAULT partition of a time level holds rows, estimated",
-        why: "A partition was missing when they came, and it cannot be created while they lie there; queries for \
-              other times read them too.",
-        source: "pg_class.reltuples (estimated) of the DEFAULT partition",
-        alerts: &["PostgresPartitionDefaultRows"],
-        check: Check::Database(default_rows),
-    },
-    &Rule {
-        id: "partition.open_ended",
-        formerly: &[],
-        title: "Create partitions before the open-ended one fills",
-        severity: Severity::Warning,
-        finds: "a partition TO (MAXVALUE) behind others that have an end holds rows, estimated; or the others end \
-                sooner than pg_partition_runway_required_seconds",
-        why: "No insert fails, but all later rows pile up in it; a partition that would take one of them cannot be \
-              created, nor retired.",
-        source: "pg_class.relpartbound, reltuples (estimated)",
-        alerts: &["PostgresPartitionOpenEnded"],
-        check: Check::Database(open_ended),
-    },
-    &Rule {
-        id: "partition.retention",
-        formerly: &["partitions.retention"],
-        title: "Retire partitions that are past their retention",
-        severity: Severity::Warning,
-        finds: "data are older than max_age of the partition rule",
-        why: "The job that removes them has stopped, and the disk fills.",
-        source: "pg_class.relpartbound, the configuration",
-        alerts: &["PostgresPartitionRetentionExceeded"],
-        check: Check::Database(retention),
-    },
-    &Rule {
-        id: "partition.many",
-        formerly: &["partitions.many"],
-        title: "Make fewer, larger partitions",
-        severity: Severity::Info,
-        finds: "more than 1,000 partitions in one table",
-        why: "A statement that cannot prune plans and locks every one of them.",
-        source: "pg_inherits",
-        alerts: &[],
-        check: Check::Database(many),
-    },
-];
+pub(super) static RULES: &[&Rule] =
+    &[&MISSING, &RUNWAY, &GAP, &DEFAULT_ROWS, &OPEN_ENDED, &RETENTION, &MANY];
+
+/// A table that must exist does not.
+pub static MISSING: Rule = Rule {
+    id: "partition.missing",
+    formerly: &[],
+    title: "Create the table that must exist",
+    severity: Severity::Critical,
+    finds: "a partitioned table that a rule with must_exist names is not there, or has no runway",
+    why: "What is not there cannot run out, so that no other rule would notice.",
+    source: "pg_partitioned_table, the configuration",
+    alerts: &["PostgresPartitionRequiredMissing"],
+    check: Check::Database(missing),
+};
+/// The runway is too short.
+pub static RUNWAY: Rule = Rule {
+    id: "partition.runway",
+    formerly: &["partitions.runway"],
+    title: "Create partitions ahead",
+    severity: Severity::Critical,
+    finds: "the runway is shorter than pg_partition_runway_required_seconds",
+    why: "Inserts fail, or fall into the DEFAULT partition, from the end of the last partition on.",
+    source: "pg_class.relpartbound",
+    alerts: &["PostgresPartitionRunwayShort", "PostgresPartitionNotCovered"],
+    check: Check::Database(runway),
+};
+/// A gap lies ahead.
+pub static GAP: Rule = Rule {
+    id: "partition.gap",
+    formerly: &[],
+    title: "Close the gap ahead",
+    severity: Severity::Critical,
+    finds: "there are partitions beyond the end of the runway",
+    why: "Inserts fail in the gap between, or fall into the DEFAULT partition, however many partitions there are \
+          after it.",
+    source: "pg_class.relpartbound",
+    alerts: &["PostgresPartitionGap"],
+    check: Check::Database(gap),
+};
+/// A DEFAULT holds rows.
+pub static DEFAULT_ROWS: Rule = Rule {
+    id: "partition.default_rows",
+    formerly: &["partitions.default_rows"],
+    title: "Move rows out of the DEFAULT partition",
+    severity: Severity::Warning,
+    finds: "the DEFAULT partition of a time level holds rows, estimated",
+    why: "A partition was missing when they came, and it cannot be created while they lie there; queries for \
+          other times read them too.",
+    source: "pg_class.reltuples (estimated) of the DEFAULT partition",
+    alerts: &["PostgresPartitionDefaultRows"],
+    check: Check::Database(default_rows),
+};
+/// An open-ended partition fills.
+pub static OPEN_ENDED: Rule = Rule {
+    id: "partition.open_ended",
+    formerly: &[],
+    title: "Create partitions before the open-ended one fills",
+    severity: Severity::Warning,
+    finds: "a partition TO (MAXVALUE) behind others that have an end holds rows, estimated; or the others end \
+            sooner than pg_partition_runway_required_seconds",
+    why: "No insert fails, but all later rows pile up in it; a partition that would take one of them cannot be \
+          created, nor retired.",
+    source: "pg_class.relpartbound, reltuples (estimated)",
+    alerts: &["PostgresPartitionOpenEnded"],
+    check: Check::Database(open_ended),
+};
+/// Data are older than they may be.
+pub static RETENTION: Rule = Rule {
+    id: "partition.retention",
+    formerly: &["partitions.retention"],
+    title: "Retire partitions that are past their retention",
+    severity: Severity::Warning,
+    finds: "data are older than max_age of the partition rule",
+    why: "The job that removes them has stopped, and the disk fills.",
+    source: "pg_class.relpartbound, the configuration",
+    alerts: &["PostgresPartitionRetentionExceeded"],
+    check: Check::Database(retention),
+};
+/// There are very many partitions.
+pub static MANY: Rule = Rule {
+    id: "partition.many",
+    formerly: &["partitions.many"],
+    title: "Make fewer, larger partitions",
+    severity: Severity::Info,
+    finds: "more than 1,000 partitions in one table",
+    why: "A statement that cannot prune plans and locks every one of them.",
+    source: "pg_inherits",
+    alerts: &[],
+    check: Check::Database(many),
+};
 
 fn each(d: &Database, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
     Some(d.partitioned.as_ref()?.iter().filter_map(check).collect())
@@ -114,11 +145,47 @@ fn runway(d: &Database) -> Verdict {
     })
 }
 
+fn missing(d: &Database) -> Verdict {
+    let found = d.expected.as_ref()?.iter().filter_map(|table| {
+        let evidence = match table.lack? {
+            "missing" => "There is no partitioned table of this name.".to_owned(),
+            reason => format!("It is there, but has no runway ({reason})."),
+        };
+        let finding = Finding::new(Subject::Relation(table.name.clone()), evidence);
+        Some(finding.advice("Create the table, or take the rule out of the file."))
+    });
+    Some(found.collect())
+}
+
+fn gap(d: &Database) -> Verdict {
+    each(d, |t| {
+        let ((left, required), gap) = (t.runway?, t.gap?);
+        let evidence = match gap.from {
+            None => format!("No row is taken before {}.", instant(gap.to)),
+            Some(from) => {
+                format!("No row is taken from {} until {}.", instant(from), instant(gap.to))
+            }
+        };
+        // Up to where coverage begins again, and what it must have anyway.
+        let ahead = gap.from.map_or(0.0, |from| left + gap.to - from).max(required);
+        let finding = finding(t, evidence)
+            .figure("until", gap.to, Unit::UnixSeconds)
+            .advice("The command prints the DDL of what is missing.")
+            .remedy(plan(d, t, &["--days", &days(ahead)]));
+        Some(finding)
+    })
+}
+
+/// Days to plan for: so many seconds, and a day for the time until it is run.
+fn days(seconds: f64) -> String {
+    format!("{:.0}", ((seconds / DAY).ceil() + 1.0).clamp(1.0, 3_660.0))
+}
+
 fn default_rows(d: &Database) -> Verdict {
     each(d, |t| {
         // Elsewhere than by time, a DEFAULT is where rows may well belong.
-        t.runway?;
-        let rows = t.default_rows.filter(|rows| *rows > 0.0)?;
+        let (_, required) = t.runway?;
+        let rows = t.default_rows.filter(|rows| *rows >= 0.5)?;
         let evidence = format!("About {rows:.0} rows lie in the DEFAULT partition (estimated).");
         let finding = finding(t, evidence)
             .figure("rows", rows, Unit::Count)
@@ -126,7 +193,7 @@ fn default_rows(d: &Database) -> Verdict {
                 "A new partition cannot be attached while DEFAULT holds rows that belong in it; the command \
                  prints the SQL that moves those of the days it plans.",
             )
-            .remedy(plan(d, t, &["--days", "7"]));
+            .remedy(plan(d, t, &["--days", &days(required)]));
         Some(finding)
     })
 }
@@ -170,24 +237,25 @@ fn retention(d: &Database) -> Verdict {
     each(d, |t| {
         let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
         let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
-        let days = t.max_age.map_or(0.0, |age| (age / DAY).floor());
         let finding = finding(t, evidence).figure("over", over, Unit::Seconds).advice(
             "The command prints the DETACH and DROP, which delete data: archive first what must be kept.",
         );
-        Some(match days >= 1.0 {
-            true => {
-                let days = format!("{days:.0}");
-                finding.remedy(plan(d, t, &["--days", "1", "--retire", &days]))
+        // In whole days where it can be said so; nothing younger goes.
+        Some(match t.max_age {
+            Some(age) if age >= 60.0 => {
+                let whole = age % DAY == 0.0;
+                let age =
+                    if whole { format!("{:.0}", age / DAY) } else { format!("{:.0}s", age.ceil()) };
+                finding.remedy(plan(d, t, &["--retire", &age]))
             }
-            // It retires by whole days.
-            false => finding,
+            _ => finding,
         })
     })
 }
 
 fn many(d: &Database) -> Verdict {
     each(d, |t| {
-        (t.leaves > MANY).then(|| {
+        (t.leaves > TOO_MANY).then(|| {
             let evidence = format!("{:.0} partitions, those of partitions counted.", t.leaves);
             finding(t, evidence).figure("partitions", t.leaves, Unit::Count).advice(
                 "Let each hold a longer span, or retire old ones; statements should name the key.",

@@ -28,6 +28,11 @@ impl Command {
         self
     }
 
+    /// The words, unquoted.
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
     /// psql as every script of ours wants it, on a database whose name may look like a connection string.
     pub fn psql(datname: &str) -> Self {
         let plain = !datname.is_empty()

@@ -32,6 +32,11 @@ impl<'a> Gate<'a> {
         self.dir.path().join(name).display().to_string()
     }
 
+    /// Of the server's database `postgres`.
+    pub fn uri(&self) -> String {
+        self.cluster.uri(self.role, "postgres")
+    }
+
     /// Exit code, standard output, standard error.
     pub async fn verify(&self, args: &[&str]) -> (i32, String, String) {
         self.verify_with(args, &[]).await

@@ -11,7 +11,7 @@ use super::checks::indexes::Book;
 use crate::config::suggest;
 use crate::error::{CollectError, ConfigError};
 pub use crate::findings::Severity;
-use crate::metric::Family;
+use crate::findings::{self, Database, Rule};
 use crate::pg::Session;
 use crate::remedy::text::tame;
 
@@ -69,6 +69,11 @@ impl Check {
         Self { id, severity, scope, when: When::Always, finds, why, locks, run: None }
     }
 
+    /// One that asks a rule, its work still to be given.
+    pub const fn of(rule: &'static Rule, scope: Scope, locks: &'static str) -> Self {
+        Self::always(rule.id, rule.severity, scope, [rule.finds, rule.why, locks])
+    }
+
     /// A finding of this check's severity.
     pub fn finding(&'static self, object: impl Into<String>, found: impl Into<String>) -> Finding {
         Finding {
@@ -76,6 +81,7 @@ impl Check {
             object: object.into(),
             found: found.into(),
             mend: Vec::new(),
+            command: None,
             caution: None,
             deletes: false,
         }
@@ -104,6 +110,8 @@ pub struct Finding {
     pub found: String,
     /// SQL that mends it, statement by statement, for psql; empty where none can.
     pub mend: Vec<String>,
+    /// The command that prints that SQL, where one does.
+    pub command: Option<String>,
     /// What to know before running it.
     pub caution: Option<String>,
     /// Whether it deletes rows.
@@ -120,6 +128,16 @@ impl Finding {
     /// Says what to know before running that.
     pub fn caution(mut self, text: impl Into<String>) -> Self {
         self.caution = Some(text.into());
+        self
+    }
+
+    /// Says more of what to know.
+    pub fn also(mut self, text: impl AsRef<str>) -> Self {
+        let text = text.as_ref();
+        self.caution = Some(match self.caution.take() {
+            Some(before) if !before.is_empty() => format!("{before} {text}"),
+            _ => text.to_owned(),
+        });
         self
     }
 
@@ -228,8 +246,8 @@ pub struct Context<'a> {
     pub exact: bool,
     /// All indexes of the database, judged.
     pub(super) indexes: OnceCell<Book>,
-    /// What the partitions collector exports.
-    pub(super) partitions: OnceCell<Vec<Family>>,
+    /// What the rules about partitions look at.
+    pub(super) partitions: OnceCell<Database>,
 }
 
 impl<'a> Context<'a> {
@@ -263,6 +281,40 @@ fn means(pattern: &str, id: &str) -> bool {
 }
 
 impl Selection {
+    /// With the ids that rules have now in place of former ones, and what to say of each. That a former id
+    /// is understood ends with the next release.
+    pub fn current(&self, all: &[&'static Check]) -> (Self, Vec<String>) {
+        let mut notes = Vec::new();
+        let mut of = |flag: &str, patterns: &[String]| {
+            let mut current = Vec::new();
+            for pattern in patterns {
+                let named = pattern.trim();
+                let known = all.iter().any(|check| means(named, check.id));
+                let former = |rule: &&Rule| {
+                    let named = |id: &&str| !named.is_empty() && means(named, id);
+                    rule.formerly.iter().any(named) && all.iter().any(|c| c.id == rule.id)
+                };
+                let ids: Vec<&str> = findings::all().filter(former).map(|rule| rule.id).collect();
+                if known || ids.is_empty() {
+                    current.push(pattern.clone());
+                    continue;
+                }
+                let now = ids.join(", ");
+                notes.push(format!(
+                    "{flag} {named}: the id is {now} now; the former one is understood until the next release"
+                ));
+                current.extend(ids.into_iter().map(str::to_owned));
+            }
+            current
+        };
+        let selection = Self {
+            only: of("--only", &self.only),
+            skip: of("--skip", &self.skip),
+            with: of("--with", &self.with),
+        };
+        (selection, notes)
+    }
+
     /// Refuses what means no check.
     ///
     /// # Errors
@@ -355,6 +407,30 @@ mod tests {
                 .collect();
             assert_eq!(got.join(" "), want, "{only} {skip} {with}");
         }
+    }
+
+    #[test]
+    fn former_ids_and_groups_are_understood_and_noted() {
+        let all: Vec<&'static Check> = crate::cmd::verify::all().collect();
+        let list = |t: &[&str]| t.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let given = Selection {
+            only: list(&["indexes.unused", "partition"]),
+            skip: list(&["partitions"]),
+            with: list(&["vacuum.overdue", "nothing"]),
+        };
+        let (now, notes) = given.current(&all);
+        assert_eq!(now.only, ["index.unused", "partition"]);
+        let partitions =
+            ["runway", "default_rows", "retention", "many"].map(|p| format!("partition.{p}"));
+        assert_eq!(now.skip, partitions);
+        assert_eq!(now.with, ["vacuum.age", "nothing"]);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert!(
+            notes[0].starts_with("--only indexes.unused: the id is index.unused now"),
+            "{notes:?}"
+        );
+        let (same, notes) = now.current(&all);
+        assert_eq!((same, notes.len()), (now, 0));
     }
 
     #[test]

@@ -64,7 +64,7 @@ async fn bloated(
         let found = format!("{} of {} is air, {how}", bytes(*air), bytes(*size));
         findings.push(
             BLOAT
-                .finding(name.display.clone(), found)
+                .finding(book.index_name(*id), found)
                 .mend(format!("REINDEX INDEX CONCURRENTLY {};", name.sql)),
         );
     }

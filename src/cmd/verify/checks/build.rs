@@ -19,14 +19,12 @@ pub(super) struct Names(HashMap<i64, Name>);
 
 /// One of them.
 pub(super) struct Name {
-    /// `public.orders_pkey`, as it is.
-    pub(super) display: String,
-    /// The same, quoted where need be.
+    /// With its schema, quoted where need be.
     pub(super) sql: String,
 }
 
 const NAMES: &str = "\
-SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS display,
+SELECT c.oid::int8 AS oid,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = ANY ($1::pg_catalog.oid[])";
@@ -36,7 +34,7 @@ impl Names {
         let mut names = HashMap::new();
         if !oids.is_empty() {
             for row in cx.session.read(Query::new(NAMES).int8_array(oids)).await? {
-                let name = Name { display: row.get("display")?, sql: row.get("sql")? };
+                let name = Name { sql: row.get("sql")? };
                 names.insert(row.get("oid")?, name);
             }
         }

@@ -8,14 +8,14 @@ use std::collections::{HashMap, HashSet};
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use super::build::{self, Names};
 use super::create::Create;
-use super::{counted, instant, sorted, thousands};
+use super::{counted, sorted, thousands};
 use crate::collectors::index_health::catalogue;
 use crate::config::IndexRule;
 use crate::derive::index::{
     Expected, ExpectedKey, Facts, How, Index, Invalid, Judged, Limits, Met, NullsOrder, Table,
     TableKind, Usage, Verdicts, judge, meets,
 };
-use crate::derive::units::{bytes, seconds};
+use crate::derive::units::{bytes, instant, seconds};
 use crate::error::CollectError;
 
 const LOCKS: &str = "none to judge; ACCESS SHARE for a moment on tables that something is found on, to print \
@@ -152,7 +152,7 @@ impl Book {
     }
 
     /// `public.orders.orders_pkey`.
-    fn index_name(&self, id: i64) -> String {
+    pub(super) fn index_name(&self, id: i64) -> String {
         match self.index(id) {
             Some(index) => {
                 let name = index.name.as_deref().unwrap_or("?");

@@ -23,6 +23,7 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
                         "object": f.object,
                         "found": f.found,
                         "mend": f.mend,
+                        "command": f.command,
                         "caution": f.caution,
                         "deletes": f.deletes,
                     })

@@ -120,6 +120,11 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
         if let Some(caution) = &finding.caution {
             page.paragraph("           ", "Note: ", caution);
         }
+        if let Some(command) = &finding.command {
+            let command = page.paint(CYAN, command);
+            page.line(&format!("           Fix:  {command}"));
+            continue;
+        }
         if finding.mend.is_empty() {
             continue;
         }
