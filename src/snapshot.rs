@@ -66,7 +66,7 @@ pub struct Trouble {
 /// The role that the server is read as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// Its name.
+    /// `pg_roles.rolname`.
     pub name: Arc<str>,
     /// Whether it sees other roles' sessions (`pg_read_all_stats`, of which `pg_monitor` is a member).
     pub reads_all_stats: bool,
@@ -75,7 +75,7 @@ pub struct Role {
 /// A database of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// Its name.
+    /// `pg_database.datname`.
     pub datname: Arc<str>,
     /// Why it could not be entered and read in the last walk; `None` if it could.
     pub trouble: Option<Arc<str>>,

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse, Response};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{App, Asked, unknown};
 use crate::snapshot::{Of, Outcome, Snapshot};
@@ -24,7 +25,7 @@ pub(super) async fn page(State(app): State<App>, Query(asked): Query<Asked>) -> 
             status_html(&(listed.snapshot)(), &[], &format!("{path}?target={name}"))
         }
     };
-    Html(html).into_response()
+    Html(html.into_string()).into_response()
 }
 
 const STYLE: &str = "\
@@ -34,104 +35,124 @@ padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#c0392b;font-weight:600}\
 .ok{color:#1e8449}nav a{margin-right:1.2rem}code{overflow-wrap:anywhere}";
 
-fn state(good: bool, yes: &str, no: &str) -> String {
-    match good {
-        true => format!("<span class=ok>{yes}</span>"),
-        false => format!("<span class=bad>{no}</span>"),
+fn state(good: bool, yes: &str, no: &str) -> Markup {
+    html! {
+        @if good { span class="ok" { (yes) } } @else { span class="bad" { (no) } }
     }
 }
 
-fn status_html(snapshot: &Snapshot, listed: &[(&str, Snapshot)], metrics: &str) -> String {
-    let mut body = String::new();
-    if snapshot.of != Of::Exporter {
-        body.push_str(&of_target(snapshot));
+fn status_html(snapshot: &Snapshot, listed: &[(&str, Snapshot)], metrics: &str) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width";
+                title { "pgrunway" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "pgrunway " (env!("CARGO_PKG_VERSION")) }
+                nav {
+                    @for path in ["/", metrics, "/-/healthy", "/-/ready"] {
+                        a href=(path) { (path) } " "
+                    }
+                }
+                @if snapshot.of != Of::Exporter { (of_target(snapshot)) }
+                @if !listed.is_empty() {
+                    h2 { "Targets" }
+                    p { "For Prometheus: " a href="/targets" { "/targets" } }
+                    table {
+                        tr { th { "Target" } th { "State" } th { "Where" } th { "Collectors that fail" } }
+                        @for (name, target) in listed { (row(name, target)) }
+                    }
+                }
+            }
+        }
     }
-    if !listed.is_empty() {
-        let rows: String = listed.iter().map(|(name, target)| row(name, target)).collect();
-        body.push_str(&format!(
-            "<h2>Targets</h2><p>For Prometheus: <a href=\"/targets\">/targets</a>\
-             <table><tr><th>Target<th>State<th>Where<th>Collectors that fail{rows}</table>"
-        ));
-    }
-    format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>pgrunway</title>\
-         <meta name=viewport content=\"width=device-width\"><style>{STYLE}</style>\
-         <h1>pgrunway {}</h1><nav><a href=\"/\">/</a><a href=\"{path}\">{path}</a>\
-         <a href=\"/-/healthy\">/-/healthy</a><a href=\"/-/ready\">/-/ready</a></nav>{body}</html>\n",
-        env!("CARGO_PKG_VERSION"),
-        path = escape(metrics),
-    )
 }
 
 /// One of the targets, in the list of them.
-fn row(name: &str, snapshot: &Snapshot) -> String {
+fn row(name: &str, snapshot: &Snapshot) -> Markup {
     let failing: Vec<&str> =
         snapshot.outcomes.iter().filter(|o| o.error.is_some()).map(|o| o.collector).collect();
-    format!(
-        "<tr><td><a href=\"/?target={name}\">{name}</a><td>{}{}<td><code>{}</code> ({})<td>{}",
-        state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" }),
-        trouble(snapshot) + &role(snapshot),
-        escape(&snapshot.target),
-        escape(snapshot.version.as_deref().unwrap_or("version not known yet")),
-        failing.join(", "),
-        name = escape(name),
-    )
+    html! {
+        tr {
+            td { a href={ "/?target=" (name) } { (name) } }
+            td { (reached(snapshot)) (trouble(snapshot)) (role(snapshot)) }
+            td { code { (snapshot.target) } " (" (version(snapshot)) ")" }
+            td { (failing.join(", ")) }
+        }
+    }
 }
 
-fn of_target(snapshot: &Snapshot) -> String {
-    let rows: String = snapshot.outcomes.iter().map(outcome_row).collect();
-    let databases: Vec<String> = snapshot
-        .databases
-        .iter()
-        .map(|d| {
-            let name = escape(&d.datname);
-            match d.trouble.as_deref().filter(|_| snapshot.up) {
-                None => format!("{name} {}", state(d.trouble.is_none(), "up", "down")),
-                Some(why) => format!("{name} <span class=bad>{}</span>", escape(why)),
+fn reached(snapshot: &Snapshot) -> Markup {
+    state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" })
+}
+
+fn version(snapshot: &Snapshot) -> &str {
+    snapshot.version.as_deref().unwrap_or("version not known yet")
+}
+
+fn of_target(snapshot: &Snapshot) -> Markup {
+    html! {
+        p { code { (snapshot.target) } " (" (version(snapshot)) "): " (reached(snapshot)) }
+        (trouble(snapshot)) (role(snapshot))
+        @if snapshot.of == Of::Server {
+            p {
+                "Databases: "
+                @if snapshot.databases.is_empty() { "none visited yet" }
+                @for (i, database) in snapshot.databases.iter().enumerate() {
+                    @if i > 0 { ", " }
+                    (database.datname) " "
+                    @match database.trouble.as_deref().filter(|_| snapshot.up) {
+                        None => { (state(database.trouble.is_none(), "up", "down")) },
+                        Some(why) => { span class="bad" { (why) } },
+                    }
+                }
             }
-        })
-        .collect();
-    let databases = match (snapshot.of, &databases[..]) {
-        (Of::Server, []) => "<p>Databases: none visited yet".to_owned(),
-        (Of::Server, all) => format!("<p>Databases: {}", all.join(", ")),
-        _ => String::new(),
-    };
-    let version = snapshot.version.as_deref().unwrap_or("version not known yet");
-    format!(
-        "<p><code>{}</code> ({}): {}{}{databases}\
-         <h2>Collectors</h2><table><tr><th>Collector<th>Database<th>State<th class=n>Interval\
-         <th class=n>Took<th class=n>Series{rows}</table>",
-        escape(&snapshot.target),
-        escape(version),
-        state(snapshot.up, "up", if snapshot.tried { "down" } else { "not tried yet" }),
-        trouble(snapshot) + &role(snapshot),
-    )
+        }
+        h2 { "Collectors" }
+        table {
+            tr {
+                th { "Collector" } th { "Database" } th { "State" }
+                th class="n" { "Interval" } th class="n" { "Took" } th class="n" { "Series" }
+            }
+            @for outcome in &snapshot.outcomes { (outcome_row(outcome)) }
+        }
+    }
 }
 
 /// Why the target is down, or was last.
-fn trouble(snapshot: &Snapshot) -> String {
-    let Some(trouble) = &snapshot.trouble else { return String::new() };
-    let (since, why) = (time(trouble.since), escape(&trouble.message));
-    match trouble.over {
-        None => format!(
-            "<p class=bad>Down since {since}, last tried {}: {} ({why})",
-            time(trouble.last),
-            trouble.kind
-        ),
-        Some(over) => {
-            format!("<p>It was down from {since} to {}: {} ({why})", time(over), trouble.kind)
+fn trouble(snapshot: &Snapshot) -> Markup {
+    let Some(trouble) = &snapshot.trouble else { return html! {} };
+    let since = time(trouble.since);
+    html! {
+        @match trouble.over {
+            None => {
+                p class="bad" {
+                    "Down since " (since) ", last tried " (time(trouble.last)) ": " (trouble.kind)
+                    " (" (trouble.message) ")"
+                }
+            },
+            Some(over) => {
+                p {
+                    "It was down from " (since) " to " (time(over)) ": " (trouble.kind)
+                    " (" (trouble.message) ")"
+                }
+            },
         }
     }
 }
 
 /// A role that sees little.
-fn role(snapshot: &Snapshot) -> String {
-    match &snapshot.role {
-        Some(role) if !role.reads_all_stats => format!(
-            "<p class=bad>The role {} sees its own sessions only: GRANT pg_monitor to it",
-            escape(&role.name)
-        ),
-        _ => String::new(),
+fn role(snapshot: &Snapshot) -> Markup {
+    html! {
+        @if let Some(role) = snapshot.role.as_ref().filter(|role| !role.reads_all_stats) {
+            p class="bad" {
+                "The role " (role.name) " sees its own sessions only: GRANT pg_monitor to it"
+            }
+        }
     }
 }
 
@@ -141,25 +162,23 @@ fn time(at: SystemTime) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-fn outcome_row(outcome: &Outcome) -> String {
-    let state = match &outcome.error {
-        None => "<span class=ok>ok</span>".to_owned(),
-        Some(e) => format!("<span class=bad>{}</span>", escape(e)),
-    };
-    let trusted = outcome.trusted.as_deref().map(|t| format!("<br><small>{}</small>", escape(t)));
-    format!(
-        "<tr><td>{}<td>{}<td>{state}{}<td class=n>{} s<td class=n>{:.1} ms<td class=n>{}",
-        escape(outcome.collector),
-        escape(outcome.datname.as_deref().unwrap_or("(server)")),
-        trusted.unwrap_or_default(),
-        outcome.interval.as_secs_f64(),
-        outcome.duration.as_secs_f64() * 1e3,
-        outcome.series,
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+fn outcome_row(outcome: &Outcome) -> Markup {
+    html! {
+        tr {
+            td { (outcome.collector) }
+            td { (outcome.datname.as_deref().unwrap_or("(server)")) }
+            td {
+                @match &outcome.error {
+                    None => { span class="ok" { "ok" } },
+                    Some(e) => { span class="bad" { (e) } },
+                }
+                @if let Some(trusted) = &outcome.trusted { br; small { (trusted) } }
+            }
+            td class="n" { (outcome.interval.as_secs_f64()) " s" }
+            td class="n" { (format!("{:.1} ms", outcome.duration.as_secs_f64() * 1e3)) }
+            td class="n" { (outcome.series) }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +194,7 @@ mod tests {
         outcome.trusted = Some("read in <db>".into());
         outcome.error = Some("relation \"<script>\" & more".into());
         let snapshot = Snapshot { outcomes: vec![outcome], ..Snapshot::default() };
-        let html = status_html(&snapshot, &[], "/metrics");
+        let html = status_html(&snapshot, &[], "/metrics").into_string();
         assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");
         assert!(html.contains("<small>read in &lt;db&gt;</small>"), "{html}");
         assert!(html.contains("&lt;b&gt;") && html.contains("not tried yet"));
@@ -197,22 +216,22 @@ mod tests {
             databases: vec![Database { datname: "shop".into(), trouble: Some("x".into()) }],
             ..Snapshot::default()
         };
-        let html = status_html(&snapshot, &[("a", snapshot.clone())], "/metrics");
+        let html = status_html(&snapshot, &[("a", snapshot.clone())], "/metrics").into_string();
         let said = "Down since 2023-11-14 22:13:20 UTC, last tried 2023-11-14 22:14:20 UTC: refused \
                     (127.0.0.1:5432 refused the login: password &lt;wrong&gt;)";
         assert_eq!(html.matches(said).count(), 2, "for itself and in the list: {html}");
-        assert!(html.contains("shop <span class=bad>down</span>"), "{html}");
+        assert!(html.contains("shop <span class=\"bad\">down</span>"), "{html}");
         snapshot.up = true;
         if let Some(trouble) = &mut snapshot.trouble {
             trouble.over = Some(at(1_700_000_120));
         }
         snapshot.role = Some(Role { name: "m<n".into(), reads_all_stats: false });
-        let html = status_html(&snapshot, &[], "/metrics");
+        let html = status_html(&snapshot, &[], "/metrics").into_string();
         assert!(
             html.contains("down from 2023-11-14 22:13:20 UTC to 2023-11-14 22:15:20"),
             "{html}"
         );
-        assert!(html.contains("shop <span class=bad>x</span>"), "{html}");
+        assert!(html.contains("shop <span class=\"bad\">x</span>"), "{html}");
         assert!(html.contains("The role m&lt;n sees its own sessions only"), "{html}");
     }
 }

@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
-use super::html::escape;
 use crate::derive::units::{bytes, seconds};
+use maud::{Markup, PreEscaped, html};
 
 /// What a figure is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Plot {
     }
 
     /// An `svg` element.
-    pub fn svg(&self) -> String {
+    pub fn svg(&self) -> Markup {
         let mut out = String::new();
         let height = match self {
             Self::Bars { unit, rows, .. } => bars(&mut out, *unit, rows),
@@ -105,29 +105,34 @@ impl Plot {
             Self::Timeline { now, rows, .. } => timeline(&mut out, *now, rows),
             Self::Spreads { rows, .. } => spreads(&mut out, rows),
         };
-        format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{}\">{out}</svg>",
-            escape(self.caption())
-        )
+        html! {
+            svg viewBox=(format!("0 0 {WIDTH} {height:.0}")) role="img" aria-label=(self.caption()) {
+                (PreEscaped(out))
+            }
+        }
     }
 }
 
+/// A coordinate.
+fn tenth(value: f64) -> String {
+    format!("{value:.1}")
+}
+
 fn text(out: &mut String, class: &str, x: f64, y: f64, anchor: &str, text: &str) {
-    let _ = write!(
-        out,
-        "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>",
-        escape(text)
-    );
+    let element = html! {
+        text class=(class) x=(tenth(x)) y=(tenth(y)) text-anchor=(anchor) { (text) }
+    };
+    out.push_str(&element.0);
 }
 
 fn rect(out: &mut String, class: &str, [x, y, width, height]: [f64; 4], title: &str) {
-    let _ = write!(
-        out,
-        "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height:.1}\">\
-         <title>{}</title></rect>",
-        width.max(0.5),
-        escape(title)
-    );
+    let (width, height) = (tenth(width.max(0.5)), tenth(height));
+    let element = html! {
+        rect class=(class) x=(tenth(x)) y=(tenth(y)) width=(width) height=(height) {
+            title { (title) }
+        }
+    };
+    out.push_str(&element.0);
 }
 
 fn rule(out: &mut String, class: &str, [x1, y1, x2, y2]: [f64; 4]) {
@@ -145,13 +150,12 @@ fn label(out: &mut String, y: f64, name: &str) {
     } else {
         name.to_owned()
     };
-    let _ = write!(
-        out,
-        "<text class=\"label\" x=\"{:.1}\" y=\"{y:.1}\" text-anchor=\"end\">{}<title>{}</title></text>",
-        LABELS - 8.0,
-        escape(&short),
-        escape(name)
-    );
+    let element = html! {
+        text class="label" x=(tenth(LABELS - 8.0)) y=(tenth(y)) text-anchor="end" {
+            (short) title { (name) }
+        }
+    };
+    out.push_str(&element.0);
 }
 
 fn bars(out: &mut String, unit: Unit, rows: &[(String, f64)]) -> f64 {
@@ -222,13 +226,10 @@ fn lines(
     for (i, (name, points)) in series.iter().enumerate() {
         let path: Vec<String> =
             points.iter().map(|(t, v)| format!("{:.1},{:.1}", x(*t), y(*v))).collect();
-        let _ = write!(
-            out,
-            "<polyline class=\"line s{}\" points=\"{}\"><title>{}</title></polyline>",
-            i % 4,
-            path.join(" "),
-            escape(name)
-        );
+        let element = html! {
+            polyline class={ "line s" (i % 4) } points=(path.join(" ")) { title { (name) } }
+        };
+        out.push_str(&element.0);
     }
     let below = HEIGHT + 24.0;
     text(out, "figure", LEFT, below, "start", &clock(from));
@@ -358,14 +359,13 @@ fn spreads(out: &mut String, rows: &[Spread]) -> f64 {
                 continue;
             }
             free = x(*value) + 24.0;
-            let _ = write!(
-                out,
-                "<text class=\"quantile\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{name}\
-                 <title>{name} {}</title></text>",
-                x(*value),
-                y + 10.0,
-                escape(&seconds(*value))
-            );
+            let (along, below) = (tenth(x(*value)), tenth(y + 10.0));
+            let element = html! {
+                text class="quantile" x=(along) y=(below) text-anchor="middle" {
+                    (name) title { (name) " " (seconds(*value)) }
+                }
+            };
+            out.push_str(&element.0);
         }
         if let Some(target) = row.target {
             rule(out, "limit", [x(target), y + 2.0, x(target), y + TALL - 2.0]);
@@ -381,7 +381,8 @@ mod tests {
     #[test]
     fn a_bar_is_as_long_as_its_value() {
         let rows = vec![("a<b".to_owned(), 50.0), ("b".to_owned(), 100.0)];
-        let svg = Plot::Bars { caption: "c\"".to_owned(), unit: Unit::Count, rows }.svg();
+        let svg =
+            Plot::Bars { caption: "c\"".to_owned(), unit: Unit::Count, rows }.svg().into_string();
         assert!(svg.contains("aria-label=\"c&quot;\"") && svg.contains("a&lt;b"), "{svg}");
         assert!(svg.contains("width=\"240.0\"") && svg.contains("width=\"480.0\""), "{svg}");
     }
@@ -401,7 +402,7 @@ mod tests {
             ),
             ("never".to_owned(), vec![]),
         ];
-        let svg = Plot::Timeline { caption: String::new(), now, rows }.svg();
+        let svg = Plot::Timeline { caption: String::new(), now, rows }.svg().into_string();
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert_eq!(svg.matches("class=\"gap\"").count(), 1);
         assert!(svg.contains("without end"));
@@ -415,11 +416,11 @@ mod tests {
             series: vec![("a".to_owned(), vec![])],
             limit: None,
         };
-        assert!(lines.svg().contains("nothing was measured"));
+        assert!(lines.svg().into_string().contains("nothing was measured"));
         let spreads = Plot::Spreads { caption: String::new(), rows: vec![] };
-        assert!(spreads.svg().contains("nothing was measured"));
+        assert!(spreads.svg().into_string().contains("nothing was measured"));
         let bars = Plot::Bars { caption: String::new(), unit: Unit::Bytes, rows: vec![] };
-        assert!(!bars.svg().contains("NaN"));
+        assert!(!bars.svg().into_string().contains("NaN"));
     }
 
     #[test]
