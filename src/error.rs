@@ -58,6 +58,9 @@ pub enum ConnectError {
     /// The server still holds connections that were given up, so that no more may be opened.
     #[error("nothing is opened to {endpoint} now: {source}")]
     Held { endpoint: String, source: Source },
+    /// It sent more than we take before the session was ready.
+    #[error("{endpoint} sent too much: {what}")]
+    Limit { endpoint: String, what: String },
     /// The connection was made, but the facts every collector needs could not be read.
     #[error("cannot read the facts of {endpoint}: {source}")]
     Facts { endpoint: String, source: Source },
@@ -75,6 +78,26 @@ pub enum Cost {
 }
 
 impl ConnectError {
+    /// What is the same in two failures of one cause, whatever their texts say.
+    pub fn cause(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::Refused { endpoint, sqlstate, .. } => format!("{kind} {endpoint} {sqlstate}"),
+            Self::Timeout { endpoint, stage, .. } => format!("{kind} {endpoint} {stage}"),
+            Self::Unreachable { endpoint, .. }
+            | Self::Tls { endpoint, .. }
+            | Self::Cut { endpoint, .. }
+            | Self::Protocol { endpoint, .. }
+            | Self::Held { endpoint, .. }
+            | Self::Limit { endpoint, .. } => format!("{kind} {endpoint}"),
+            Self::Facts { endpoint, source } => {
+                let source = source.downcast_ref().map(CollectError::cause).unwrap_or_default();
+                format!("{kind} {endpoint} {source}")
+            }
+            Self::Credentials { what, .. } => format!("{kind} {what}"),
+        }
+    }
+
     /// Bounded label value.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -86,6 +109,7 @@ impl ConnectError {
             Self::Cut { .. } => "cut",
             Self::Protocol { .. } => "protocol",
             Self::Held { .. } => "held",
+            Self::Limit { .. } => "limit",
             Self::Facts { .. } => "facts",
         }
     }
@@ -153,6 +177,9 @@ pub enum CollectError {
     /// The server refused the query for another reason.
     #[error("query failed (SQLSTATE {sqlstate}): {message}")]
     Query { sqlstate: String, message: String },
+    /// The server sent more than we take; if `fatal`, so much that the session was given up.
+    #[error("{what}; {remedy}")]
+    Limit { what: String, remedy: String, fatal: bool },
     /// A column was absent or not of the type expected.
     #[error("column {column}: {source}")]
     Decode { column: String, source: Source },
@@ -162,6 +189,19 @@ pub enum CollectError {
 }
 
 impl CollectError {
+    /// What is the same in two failures of one cause, whatever their texts say.
+    pub fn cause(&self) -> String {
+        let kind = self.kind();
+        match self {
+            Self::Ended { sqlstate, .. }
+            | Self::ServerTimeout { sqlstate, .. }
+            | Self::Query { sqlstate, .. } => format!("{kind} {sqlstate}"),
+            Self::Missing { what, .. } => format!("{kind} {what}"),
+            Self::Decode { column, .. } => format!("{kind} {column}"),
+            _ => kind.to_owned(),
+        }
+    }
+
     /// Bounded label value.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -172,6 +212,7 @@ impl CollectError {
             Self::Permission(_) => "permission",
             Self::Missing { .. } => "missing",
             Self::Query { .. } => "query",
+            Self::Limit { .. } => "limit",
             Self::Decode { .. } => "decode",
             Self::Defect(_) => "defect",
         }
@@ -179,7 +220,13 @@ impl CollectError {
 
     /// Whether the session can no longer be used.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Ended { .. } | Self::Deadline(_))
+        matches!(
+            self,
+            Self::Lost(_)
+                | Self::Ended { .. }
+                | Self::Deadline(_)
+                | Self::Limit { fatal: true, .. }
+        )
     }
 
     /// Whether the server ended the session because it was idle, so that nothing was run.

@@ -24,3 +24,4 @@ pub mod poller;
 pub mod remedy;
 pub mod render;
 pub mod snapshot;
+pub mod text;

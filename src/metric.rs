@@ -169,6 +169,8 @@ pub struct Refused {
     pub value: u64,
     /// Series beyond the collector's limit.
     pub over_limit: u64,
+    /// Series of objects whose names are not UTF-8, and the same as another's once they are shown.
+    pub unreadable: u64,
 }
 
 impl Refused {
@@ -186,6 +188,7 @@ pub struct Sink {
     series: usize,
     families: BTreeMap<&'static str, Family>,
     seen: HashSet<(&'static str, Box<[Arc<str>]>)>,
+    values: HashSet<Arc<str>>,
     refused: Refused,
 }
 
@@ -198,6 +201,7 @@ impl Sink {
             series: 0,
             families: BTreeMap::new(),
             seen: HashSet::new(),
+            values: HashSet::new(),
             refused: Refused::default(),
         }
     }
@@ -247,9 +251,11 @@ impl Sink {
             self.refused.over_limit += series as u64;
             return;
         }
-        let labels: Box<[Arc<str>]> = labels.iter().map(|l| Arc::from(*l)).collect();
+        let labels: Box<[Arc<str>]> = labels.iter().map(|l| self.shared(l)).collect();
         if !self.seen.insert((metric.name, labels.clone())) {
-            self.refused.duplicate += 1;
+            let unreadable = labels.iter().any(|l| l.contains(char::REPLACEMENT_CHARACTER));
+            self.refused.unreadable += u64::from(unreadable);
+            self.refused.duplicate += u64::from(!unreadable);
             return;
         }
         self.series += series;
@@ -258,6 +264,16 @@ impl Sink {
             .or_insert_with(|| Family { metric, samples: Vec::new() })
             .samples
             .push(Sample { labels, value });
+    }
+
+    /// A label's value, of which there is one copy however many samples have it.
+    fn shared(&mut self, value: &str) -> Arc<str> {
+        if let Some(known) = self.values.get(value) {
+            return known.clone();
+        }
+        let new: Arc<str> = value.into();
+        self.values.insert(new.clone());
+        new
     }
 
     /// The families by name, and what was refused.
@@ -329,8 +345,18 @@ mod tests {
         sink.number(&GAUGE, &["c"], 1.0);
         sink.number(&GAUGE, &["d"], 1.0);
         let (families, refused) = sink.finish();
-        assert_eq!(refused, Refused { duplicate: 1, undeclared: 3, value: 4, over_limit: 1 });
+        let want = Refused { duplicate: 1, undeclared: 3, value: 4, over_limit: 1, unreadable: 0 };
+        assert_eq!(refused, want);
         assert_eq!(families[0].samples.len(), 3);
+    }
+
+    #[test]
+    fn names_that_look_the_same_once_shown_are_no_defect() {
+        let mut sink = Sink::new(CATALOGUE, 3);
+        sink.number(&GAUGE, &["a\u{fffd}"], 1.0);
+        sink.number(&GAUGE, &["a\u{fffd}"], 2.0);
+        let refused = sink.finish().1;
+        assert_eq!((refused.unreadable, refused.defects()), (1, 0));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Outcome {
     pub series: usize,
     /// What beyond PostgreSQL's own catalogs was used in the last run, and why that is safe.
     pub trusted: Option<Arc<str>>,
+    /// Texts that the last run left out because they were too long to be read.
+    pub too_long: u64,
 }
 
 /// What a snapshot is of.
@@ -100,6 +102,8 @@ pub struct Snapshot {
     pub version: Option<Arc<str>>,
     /// By name.
     pub databases: Vec<Database>,
+    /// Databases beyond the most that are walked.
+    pub left_out: usize,
     /// How each collector fared.
     pub outcomes: Vec<Outcome>,
     /// Fresh families only; several may share a metric (one per database).
@@ -148,6 +152,11 @@ static DATABASE_UP: Metric = Metric::gauge(
     &["datname"],
     "Whether the database could be entered and read in the last walk over the databases.",
 );
+static LEFT_OUT: Metric = Metric::gauge(
+    "pgrunway_databases_left_out",
+    &[],
+    "Databases of pg_database that are not walked because there are more than 1,000; name those to walk.",
+);
 static SUCCESS: Metric = Metric::gauge(
     "pgrunway_collector_success",
     &["collector", "datname"],
@@ -188,6 +197,11 @@ static OVER_LIMIT: Metric = Metric::counter(
     &["collector", "datname"],
     "Series left out because the collector had reached series_limit, summed over its runs.",
 );
+static TOO_LONG: Metric = Metric::gauge(
+    "pgrunway_collector_texts_too_long",
+    &["collector", "datname"],
+    "Texts (bounds, expressions, predicates) left out of the collector's last run, each longer than 16 KiB.",
+);
 static REFUSED: Metric = Metric::counter(
     "pgrunway_collector_defective_samples_total",
     &["collector", "datname"],
@@ -204,6 +218,7 @@ pub static METRICS: &[&Metric] = &[
     &TARGET_UP,
     &READS_ALL_STATS,
     &DATABASE_UP,
+    &LEFT_OUT,
     &SUCCESS,
     &ERRORS,
     &DURATION,
@@ -212,6 +227,7 @@ pub static METRICS: &[&Metric] = &[
     &INTERVAL,
     &SERIES,
     &OVER_LIMIT,
+    &TOO_LONG,
     &REFUSED,
 ];
 
@@ -241,6 +257,9 @@ impl Snapshot {
         for database in &self.databases {
             let up = f64::from(u8::from(database.trouble.is_none()));
             sink.number(&DATABASE_UP, &[&database.datname], up);
+        }
+        if self.of == Of::Server && !self.databases.is_empty() {
+            sink.number(&LEFT_OUT, &[], self.left_out as f64);
         }
         for outcome in &self.outcomes {
             outcome.emit(&mut sink);
@@ -276,6 +295,7 @@ impl Outcome {
             refused: Refused::default(),
             series: 0,
             trusted: None,
+            too_long: 0,
         }
     }
 
@@ -292,6 +312,7 @@ impl Outcome {
         sink.number(&INTERVAL, &labels, self.interval.as_secs_f64());
         sink.number(&SERIES, &labels, self.series as f64);
         sink.number(&OVER_LIMIT, &labels, self.refused.over_limit as f64);
+        sink.number(&TOO_LONG, &labels, self.too_long as f64);
         sink.number(&REFUSED, &labels, self.refused.defects() as f64);
     }
 }

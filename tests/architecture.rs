@@ -11,19 +11,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("metric", &[]),
     ("derive", &[]),
-    ("remedy", &[]),
+    // Everything that comes from outside is made fit to be shown in one place.
+    ("text", &[]),
+    ("remedy", &["text"]),
     ("findings", &["derive", "remedy"]),
     ("config", &["error"]),
     ("cli", &["config"]),
     ("clock", &[]),
-    ("pg", &["clock", "config", "error", "remedy"]),
+    ("pg", &["clock", "config", "error", "remedy", "text"]),
     ("collector", &["error", "metric", "pg"]),
     ("collectors", &["collector", "derive", "error", "findings", "metric", "pg", "remedy"]),
     ("snapshot", &["error", "metric"]),
     ("poller", &["clock", "collector", "config", "error", "metric", "pg", "remedy", "snapshot"]),
     ("render", &["clock", "metric", "snapshot"]),
     ("http", &["render", "snapshot"]),
-    ("logging", &["config"]),
+    ("logging", &["config", "text"]),
 ];
 
 /// Crate, and the only module that may name it.

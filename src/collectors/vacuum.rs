@@ -180,7 +180,9 @@ fn tables(version_num: i32) -> String {
         "SELECT c.oid::int8, h.inhparent::int8, \
                 CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
                 CASE WHEN NOT c.relispartition THEN c.relname::text END, \
-                c.relkind <> 'p', pg_catalog.array_to_string(c.reloptions, ' '), \
+                c.relkind <> 'p', \
+                (SELECT pg_catalog.string_agg(o, ' ') FROM pg_catalog.unnest(c.reloptions) o \
+                  WHERE pg_catalog.octet_length(o) <= {LONGEST_OPTION}), \
                 c.reltuples::float8, pg_catalog.pg_stat_get_live_tuples(c.oid)::float8, \
                 pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8, \
                 pg_catalog.pg_stat_get_ins_since_vacuum(c.oid)::float8, \
@@ -193,6 +195,9 @@ fn tables(version_num: i32) -> String {
           WHERE c.relkind IN ('r', 'm', 'p') AND {USERS}"
     )
 }
+
+/// Bytes of a storage parameter: a number may be written with any number of digits.
+const LONGEST_OPTION: usize = 128;
 
 pub struct Vacuum;
 

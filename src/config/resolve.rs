@@ -75,6 +75,9 @@ struct Sources<'a> {
     overlay: Option<&'a FileItem>,
 }
 
+/// Least `answer_limit` of what looks once and ends.
+const ONCE: usize = 64 << 20;
+
 /// All that may be set.
 struct Table {
     keys: Vec<Key>,
@@ -327,8 +330,10 @@ impl Config {
     ///
     /// # Errors
     /// The file lists several targets, and no server is named beside them.
-    pub fn of_one_server(self) -> Result<Self, ConfigError> {
+    pub fn of_one_server(mut self) -> Result<Self, ConfigError> {
         if self.default_target || self.targets.len() == 1 {
+            let settings = Arc::make_mut(&mut self.settings);
+            settings.answer_limit = settings.answer_limit.max(ONCE);
             return Ok(self);
         }
         let problem = "the file lists several targets, and this looks at one server";

@@ -162,6 +162,11 @@ settings! {
         /// Roles that may do all that the monitoring role may, so that their databases, schemas,
         /// extensions and tables are used as superusers' are; `*` means all roles (SECURITY.md).
         pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => Kind::List;
+        /// Most bytes of rows that one reading of a collector may bring; a collector that needs more
+        /// fails with the kind `limit`. A relation or an index takes about 200; `verify`, `plan` and
+        /// `report` take 64 MiB at least.
+        pub answer_limit: usize = 6 << 20,
+            "answer_limit" => Kind::Integer { min: 65_536, max: 1_000_000_000 };
         parts {
             /// Deadlines and timeouts.
             pub timeouts: Timeouts,

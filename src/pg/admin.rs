@@ -13,8 +13,8 @@ use tokio::time::timeout;
 pub use tokio_postgres::types::ToSql;
 
 use super::connect::{Connection, open};
-use super::row::Row;
-use super::session::{GRACE, Query, collect_error};
+use super::row::{Budget, Row, Rows};
+use super::session::{GRACE, OWN_LIMITS, Query};
 use crate::config::{Connect, Timeouts};
 use crate::error::{CollectError, ConnectError};
 
@@ -25,8 +25,8 @@ pub struct Prepared(tokio_postgres::Statement);
 /// A connection with session-wide timeouts and no other restriction.
 pub struct Admin {
     client: tokio_postgres::Client,
-    /// Dropped with the connection; tells its task to say goodbye and stop.
-    _connection: Connection,
+    /// Dropped with the client; tells its task to say goodbye and stop.
+    connection: Connection,
     deadline: Duration,
     broken: AtomicBool,
 }
@@ -38,10 +38,11 @@ impl Admin {
     /// # Errors
     /// Each endpoint is tried in turn; the error is that of the last one.
     pub async fn connect(connect: &Connect, timeouts: &Timeouts) -> Result<Self, ConnectError> {
-        let (client, connection, endpoint) = open(connect, None, timeouts, None).await?;
+        let (client, connection, endpoint) =
+            open(connect, None, timeouts, OWN_LIMITS, None).await?;
         let admin = Self {
             client,
-            _connection: connection,
+            connection,
             deadline: timeouts.statement + GRACE,
             broken: AtomicBool::new(false),
         };
@@ -63,8 +64,10 @@ impl Admin {
     /// # Errors
     /// [`CollectError`], that of the first statement that failed.
     pub async fn batch(&self, sql: &str) -> Result<(), CollectError> {
-        self.within_deadline(async { self.client.batch_execute(sql).await.map_err(collect_error) })
-            .await
+        self.within_deadline(async {
+            self.client.batch_execute(sql).await.map_err(|e| self.connection.collect_error(e))
+        })
+        .await
     }
 
     /// The rows of one query.
@@ -75,7 +78,13 @@ impl Admin {
         let query = query.into();
         self.within_deadline(async {
             let rows = self.client.query_typed(query.sql(), query.params()).await;
-            Ok(rows.map_err(collect_error)?.into_iter().map(Row::new).collect())
+            let failed = |e| self.connection.collect_error(e);
+            let (budget, mut made) =
+                (Budget::new(u64::MAX), Rows::new(self.connection.veil(), usize::MAX));
+            for row in &rows.map_err(failed)? {
+                made.push(row, &budget).map_err(failed)?;
+            }
+            Ok(made.finish().0)
         })
         .await
     }
@@ -86,7 +95,9 @@ impl Admin {
     /// [`CollectError`].
     pub async fn copy(&self, sql: &str) -> Result<Copy<'_>, CollectError> {
         let sink = self
-            .within_deadline(async { self.client.copy_in(sql).await.map_err(collect_error) })
+            .within_deadline(async {
+                self.client.copy_in(sql).await.map_err(|e| self.connection.collect_error(e))
+            })
             .await?;
         Ok(Copy { admin: self, sink: Box::pin(sink) })
     }
@@ -97,7 +108,11 @@ impl Admin {
     /// [`CollectError`].
     pub async fn prepare(&self, sql: &str) -> Result<Prepared, CollectError> {
         self.within_deadline(async {
-            self.client.prepare(sql).await.map(Prepared).map_err(collect_error)
+            self.client
+                .prepare(sql)
+                .await
+                .map(Prepared)
+                .map_err(|e| self.connection.collect_error(e))
         })
         .await
     }
@@ -112,7 +127,11 @@ impl Admin {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<(), CollectError> {
         self.within_deadline(async {
-            self.client.execute(&statement.0, params).await.map(drop).map_err(collect_error)
+            self.client
+                .execute(&statement.0, params)
+                .await
+                .map(drop)
+                .map_err(|e| self.connection.collect_error(e))
         })
         .await
     }
@@ -150,14 +169,15 @@ impl Copy<'_> {
     /// [`CollectError`]: what the server found wrong with this or with what was sent before.
     pub async fn send(&mut self, lines: Bytes) -> Result<(), CollectError> {
         let sink = &mut self.sink;
+        let connection = &self.admin.connection;
         self.admin
             .within_deadline(async {
                 match sink.send(lines).await {
                     Ok(()) => Ok(()),
                     // The driver only says that it is closed; the server's reason comes as the answer.
                     Err(closed) => match sink.as_mut().finish().await {
-                        Ok(_) => Err(collect_error(closed)),
-                        Err(reason) => Err(collect_error(reason)),
+                        Ok(_) => Err(connection.collect_error(closed)),
+                        Err(reason) => Err(connection.collect_error(reason)),
                     },
                 }
             })
@@ -170,8 +190,11 @@ impl Copy<'_> {
     /// [`CollectError`].
     pub async fn finish(mut self) -> Result<u64, CollectError> {
         let sink = &mut self.sink;
+        let connection = &self.admin.connection;
         self.admin
-            .within_deadline(async { sink.as_mut().finish().await.map_err(collect_error) })
+            .within_deadline(async {
+                sink.as_mut().finish().await.map_err(|e| connection.collect_error(e))
+            })
             .await
     }
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
-use super::connect::{Connection, host_of, open};
-use super::row::Row;
-use super::session::{GRACE, OWN_MARK, Query, chain};
-use super::socket::Socket;
+use super::connect::{Connection, open};
+use super::redact::Veil;
+use super::row::{Budget, Row, Rows};
+use super::session::{GRACE, OWN_LIMITS, OWN_MARK, Query, cancel, chain};
 use super::tls::Tls;
 use crate::config::{Connect, Endpoint, Timeouts};
 use crate::error::{ConnectError, StatementError};
@@ -87,12 +86,8 @@ pub struct Canceller {
 
 impl Canceller {
     /// That it could be asked is all there is to know.
-    pub async fn cancel(mut self) {
-        let Ok(socket) = Socket::open(&self.endpoint, GRACE, None).await else { return };
-        let host = host_of(&self.endpoint);
-        if let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut self.tls, host) {
-            let _ = self.token.cancel_query_raw(socket, tls).await;
-        }
+    pub async fn cancel(self) {
+        cancel(&self.token, &self.endpoint, self.tls).await;
     }
 }
 
@@ -108,7 +103,8 @@ impl Bench {
         timeouts: &Timeouts,
         read_only: bool,
     ) -> Result<Self, ConnectError> {
-        let (client, connection, endpoint) = open(connect, datname, timeouts, None).await?;
+        let (client, connection, endpoint) =
+            open(connect, datname, timeouts, OWN_LIMITS, None).await?;
         let bench = Self {
             client,
             connection,
@@ -284,7 +280,13 @@ impl Bench {
         let query = query.into();
         let sql = format!("{} {OWN_MARK}", query.sql());
         let rows = self.within_deadline(self.client.query_typed(&sql, query.params())).await?;
-        Ok(rows.into_iter().map(Row::new).collect())
+        let (budget, mut made) =
+            (Budget::new(u64::MAX), Rows::new(self.connection.veil(), usize::MAX));
+        for row in &rows {
+            let pushed = made.push(row, &budget);
+            pushed.map_err(|e| statement_error(e, &self.connection))?;
+        }
+        Ok(made.finish().0)
     }
 
     async fn within_deadline<T>(
@@ -292,7 +294,7 @@ impl Bench {
         work: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, StatementError> {
         let result = match timeout(self.deadline, work).await {
-            Ok(result) => result.map_err(statement_error),
+            Ok(result) => result.map_err(|e| statement_error(e, &self.connection)),
             Err(_) => Err(StatementError::Deadline(self.deadline)),
         };
         if result.as_ref().is_err_and(StatementError::is_fatal) {
@@ -310,23 +312,28 @@ fn typed<'v>(
     values.iter().map(|v| v as &(dyn ToSql + Sync)).zip(kinds).collect()
 }
 
-fn statement_error(e: tokio_postgres::Error) -> StatementError {
+fn statement_error(e: tokio_postgres::Error, connection: &Connection) -> StatementError {
     use tokio_postgres::error::ErrorPosition;
+    let veil: &Veil = connection.veil();
+    if let Some(what) = connection.refused() {
+        return StatementError::Lost(what);
+    }
     let Some(db) = e.as_db_error() else {
         return match e.is_closed() || e.source().is_some_and(|s| s.is::<std::io::Error>()) {
-            true => StatementError::Lost(chain(&e)),
-            false => StatementError::Value(chain(&e)),
+            true => StatementError::Lost(veil.text(&chain(&e))),
+            false => StatementError::Value(veil.text(&chain(&e))),
         };
     };
-    let sqlstate = db.code().code().to_owned();
+    let sqlstate = veil.text(db.code().code());
     if sqlstate.starts_with("57P") || sqlstate.starts_with("08") {
-        return StatementError::Lost(format!("{} (SQLSTATE {sqlstate})", db.message()));
+        let message = veil.text(db.message());
+        return StatementError::Lost(format!("{message} (SQLSTATE {sqlstate})"));
     }
     StatementError::Refused {
         sqlstate,
-        message: db.message().to_owned(),
-        detail: db.detail().map(str::to_owned),
-        hint: db.hint().map(str::to_owned),
+        message: veil.text(db.message()),
+        detail: db.detail().map(|text| veil.text(text)),
+        hint: db.hint().map(|text| veil.text(text)),
         position: match db.position() {
             Some(ErrorPosition::Original(at)) => Some(*at),
             _ => None,

@@ -12,15 +12,20 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 
+use super::framing::Limits;
+use super::guard::{Guard, Guarded, Refused};
 use super::password::password;
 use super::quota::Quota;
+use super::redact::Veil;
+use super::row::too_large;
 use super::session::{chain, explained};
 use super::socket::{Socket, full};
-use super::tls::{HandshakeError, Tls};
+use super::tls::{HandshakeError, Plain, Tls};
 use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
-use crate::error::{CONNECTING, ConnectError, Source, is_not_ready};
+use crate::error::{CONNECTING, CollectError, ConnectError, Source, is_not_ready};
 
 /// How PgBouncer's console ends its `server_version`: `1.26.1/bouncer`. Through PgBouncer to a
 /// database the server's own version is told.
@@ -36,6 +41,8 @@ pub(super) struct Connection {
     pub(super) over: watch::Receiver<Option<Farewell>>,
     /// What the other side calls itself in `server_version`.
     pub(super) kind: TargetKind,
+    refused: Refused,
+    veil: Veil,
 }
 
 /// What a server said before it closed a connection: SQLSTATE and message. None if it said nothing.
@@ -49,6 +56,40 @@ impl Connection {
         drop(closing);
         let _ = task.await;
     }
+
+    /// Keeps the password out of what the server says.
+    pub(super) fn veil(&self) -> &Veil {
+        &self.veil
+    }
+
+    /// What we refused to take, if that ended the connection.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused.get().map(|refusal| format!("the server sent {refusal}"))
+    }
+
+    /// Why a call failed. What the server says comes without the password, in one line of bounded length.
+    pub(super) fn collect_error(&self, e: tokio_postgres::Error) -> CollectError {
+        let Some(db) = e.as_db_error() else {
+            return match (self.refused.get(), self.refused()) {
+                (Some(refusal), Some(what)) if refusal.is_limit() => too_large(what, true),
+                (_, Some(what)) => CollectError::Lost(what.into()),
+                _ => CollectError::Lost(self.veil.text(&chain(&e)).into()),
+            };
+        };
+        let sqlstate = self.veil.text(db.code().code());
+        let message = self.veil.text(db.message());
+        let code = db.code();
+        if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
+            CollectError::ServerTimeout { sqlstate, message }
+        } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+            CollectError::Permission(message)
+        } else if sqlstate.starts_with("57P") || sqlstate.starts_with("08") {
+            // Terminated by an administrator, crash or idle timeout: the server closes the connection.
+            CollectError::Ended { sqlstate, message }
+        } else {
+            CollectError::Query { sqlstate, message }
+        }
+    }
 }
 
 /// Opens a connection to the first endpoint that lets us in.
@@ -60,11 +101,12 @@ pub(super) async fn open<'c>(
     connect: &'c Connect,
     datname: Option<&str>,
     timeouts: &Timeouts,
+    limits: Limits,
     quota: Option<&Quota>,
 ) -> Result<(tokio_postgres::Client, Connection, &'c Endpoint), ConnectError> {
     let mut worst: Option<ConnectError> = None;
     for endpoint in &connect.endpoints {
-        match open_at(connect, endpoint, datname, timeouts, quota).await {
+        match open_at(connect, endpoint, datname, timeouts, limits, quota).await {
             Ok((client, connection)) => return Ok((client, connection, endpoint)),
             Err(ConnectError::Refused { endpoint, sqlstate, message })
                 if !is_not_ready(&sqlstate) =>
@@ -88,6 +130,7 @@ async fn open_at(
     endpoint: &Endpoint,
     datname: Option<&str>,
     timeouts: &Timeouts,
+    limits: Limits,
     quota: Option<&Quota>,
 ) -> Result<(tokio_postgres::Client, Connection), ConnectError> {
     let late =
@@ -125,12 +168,17 @@ async fn open_at(
         driver.ssl_mode(DriverSslMode::Disable);
     }
     let host = host_of(endpoint);
-    if let Some(password) = password(connect, endpoint, datname)? {
+    let password = password(connect, endpoint, datname)?;
+    let veil = Veil::new(password.as_deref(), &[&connect.user, &connect.dbname, datname]);
+    if let Some(password) = password {
         driver.password(password);
     }
     let first = socket.first();
+    let guard = Guard::new(limits, driver.get_ssl_mode() != DriverSslMode::Disable);
+    let refused = guard.refused();
+    let socket = Guarded::new(socket, Some(guard));
     let mut tls = Tls::new(connect, timeouts.handshake)?;
-    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
+    let tls = MakeTlsConnect::<Plain>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
     // The handshake has a deadline of its own; this one ends an authentication that never answers.
     let limit = timeouts.handshake * 2;
     let (client, connection) = match timeout(limit, driver.connect_raw(socket, tls)).await {
@@ -138,7 +186,7 @@ async fn open_at(
         Ok(Err(e)) => {
             let no_tls = driver.get_ssl_mode() == DriverSslMode::Require
                 && first.load(Ordering::Relaxed) == b'N';
-            return Err(connect_error(e, endpoint, timeouts, no_tls));
+            return Err(connect_error(e, endpoint, timeouts, no_tls, (&veil, &refused)));
         }
         Err(_) => return Err(late("start-up", limit)),
     };
@@ -158,7 +206,7 @@ async fn open_at(
             said.map(|db| (db.code().code().to_owned(), db.message().to_owned())),
         ));
     });
-    Ok((client, Connection { closing, task, over, kind }))
+    Ok((client, Connection { closing, task, over, kind, refused, veil }))
 }
 
 /// The name that a certificate is verified against.
@@ -174,12 +222,20 @@ fn connect_error(
     endpoint: &Endpoint,
     timeouts: &Timeouts,
     no_tls: bool,
+    (veil, refused): (&Veil, &Refused),
 ) -> ConnectError {
     use std::error::Error as _;
     let endpoint = endpoint.to_string();
+    if let Some(refusal) = refused.get() {
+        let what = refusal.to_string();
+        return match refusal.is_limit() {
+            true => ConnectError::Limit { endpoint, what },
+            false => ConnectError::Protocol { endpoint, source: format!("it sent {what}").into() },
+        };
+    }
     if let Some(db) = e.as_db_error() {
-        let sqlstate = db.code().code().to_owned();
-        let message = explained(db.message());
+        let sqlstate = veil.text(db.code().code());
+        let message = veil.text(&explained(db.message()));
         return ConnectError::Refused { endpoint, sqlstate, message };
     }
     let source = e.source();
@@ -191,7 +247,7 @@ fn connect_error(
                 limit: timeouts.handshake,
             },
             HandshakeError::Failed(inner) => {
-                ConnectError::Tls { endpoint, source: inner.to_string().into() }
+                ConnectError::Tls { endpoint, source: veil.text(&inner.to_string()).into() }
             }
         };
     }
@@ -201,10 +257,10 @@ fn connect_error(
     }
     match source.and_then(|s| s.downcast_ref::<std::io::Error>()) {
         Some(io) if io.kind() != ErrorKind::InvalidInput => {
-            ConnectError::Cut { endpoint, source: io.to_string().into() }
+            ConnectError::Cut { endpoint, source: veil.text(&io.to_string()).into() }
         }
         _ if e.is_closed() => ConnectError::Cut { endpoint, source: chain(&e).into() },
         // An authentication method that we do not know, or another protocol altogether.
-        _ => ConnectError::Protocol { endpoint, source: chain(&e).into() },
+        _ => ConnectError::Protocol { endpoint, source: veil.text(&chain(&e)).into() },
     }
 }

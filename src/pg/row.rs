@@ -3,8 +3,13 @@
 //!
 //! Must not: send anything or know what a column means.
 
-use tokio_postgres::types::{FromSql, Type};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio_postgres::types::{FromSql, Kind, Type, WrongType};
+
+use super::redact::Veil;
 use crate::error::CollectError;
 
 /// A name from a shared catalog, sent as bytes by `pg_catalog.textsend(name::text)`: the server keeps
@@ -27,24 +32,226 @@ impl<'a> FromSql<'a> for Lossy {
     }
 }
 
-/// One row of an answer.
-#[derive(Debug)]
-pub struct Row(tokio_postgres::Row);
+/// The bytes of a value, whatever its type.
+struct Raw<'a>(Option<&'a [u8]>);
 
-impl Row {
-    pub(super) fn new(row: tokio_postgres::Row) -> Self {
-        Self(row)
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
     }
 
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Names and types of an answer's columns.
+type Columns = Arc<[(String, Type)]>;
+
+/// One row of an answer, packed. The driver's own would cost several times as much: it keeps what it read from the
+/// socket, and 24 bytes for each value.
+#[derive(Debug)]
+pub struct Row {
+    columns: Columns,
+    /// Each value after its length: in one byte below [`LONG`], else in four that follow that mark.
+    data: Box<[u8]>,
+}
+
+/// Marks in place of a length: four bytes of it follow; there is no value; it is a text that is too long to be read.
+const LONG: u8 = 0xfd;
+const NULL: u8 = 0xfe;
+const CUT: u8 = 0xff;
+const WIDTH: usize = size_of::<u32>();
+/// What a row costs beside its values: itself, and the allocator's share.
+const OVERHEAD: u64 = 64;
+
+/// Most bytes of a text that are read. A catalog's page holds half a megabyte of it, and a row 12, if it compresses
+/// well. SQL cuts what a user can make longer by `cut!`, so that not all of it is sent.
+pub const LONGEST_TEXT: usize = 16_384;
+
+/// In SQL: the text of an expression, up to one character more than is read of it.
+macro_rules! cut {
+    ($text:literal) => {
+        concat!("pg_catalog.left(", $text, ", 16385)")
+    };
+}
+pub(crate) use cut;
+
+/// Bytes that the rows of one answer, or of several that come together, may still take.
+pub(super) struct Budget {
+    limit: u64,
+    taken: AtomicU64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, taken: AtomicU64::new(0) }
+    }
+
+    /// Whether so much more may be taken.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        self.taken.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= self.limit
+    }
+
+    /// What is said of an answer that does not fit.
+    pub(super) fn spent(&self) -> CollectError {
+        too_large(format!("the answer has more than {} bytes", self.limit), false)
+    }
+}
+
+/// An answer that is larger than the settings allow; if it is `fatal`, the session is given up.
+pub(super) fn too_large(what: String, fatal: bool) -> CollectError {
+    CollectError::Limit {
+        what,
+        remedy: "raise answer_limit if the server is known to be that large".to_owned(),
+        fatal,
+    }
+}
+
+/// Makes rows of the driver's.
+pub(super) struct Rows<'v> {
+    veil: &'v Veil,
+    longest: usize,
+    columns: Option<Columns>,
+    rows: Vec<Row>,
+    too_long: TooLong,
+}
+
+/// Texts that were too long to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TooLong {
+    /// How many.
+    pub count: u64,
+    /// Which the first was: its column, and the first number of its row, which is an OID in most.
+    pub first: String,
+}
+
+impl TooLong {
+    pub(super) fn add(&mut self, other: Self) {
+        if self.count == 0 {
+            self.first = other.first;
+        }
+        self.count += other.count;
+    }
+}
+
+impl<'v> Rows<'v> {
+    /// Texts of more than `longest` bytes are left out.
+    pub(super) fn new(veil: &'v Veil, longest: usize) -> Self {
+        let too_long = TooLong::default();
+        Self { veil, longest, columns: None, rows: Vec::new(), too_long }
+    }
+
+    /// Adds a row. False if it does not fit: then nothing is kept, and nothing more is.
+    pub(super) fn push(
+        &mut self,
+        row: &tokio_postgres::Row,
+        budget: &Budget,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let columns = self.columns.get_or_insert_with(|| {
+            row.columns().iter().map(|c| (c.name().to_owned(), c.type_().clone())).collect()
+        });
+        let mut data = Vec::with_capacity(row.raw_size_bytes());
+        let (mut number, mut cut) = (None, 0);
+        for (i, (name, kind)) in columns.iter().enumerate() {
+            let Raw(value) = row.try_get(i)?;
+            match value {
+                None => data.push(NULL),
+                Some(text) if text.len() > self.longest && is_text(kind) => {
+                    let of = number.map(|n: i64| format!(" of {n}")).unwrap_or_default();
+                    self.too_long.add(TooLong { count: 1, first: format!("{name}{of}") });
+                    cut += text.len() as u64;
+                    data.push(CUT);
+                }
+                Some(value) => pack(&mut data, &readable(kind, value, self.veil)),
+            }
+            if *kind == Type::INT8 && number.is_none() {
+                number = row.try_get(i)?;
+            }
+        }
+        if !budget.take(data.len() as u64 + OVERHEAD + cut) {
+            self.rows = Vec::new();
+            return Ok(false);
+        }
+        self.rows.push(Row { columns: columns.clone(), data: data.into_boxed_slice() });
+        Ok(true)
+    }
+
+    pub(super) fn finish(self) -> (Vec<Row>, TooLong) {
+        (self.rows, self.too_long)
+    }
+}
+
+/// The bytes of a text, or of an array of texts, such that they are UTF-8 and without the password. A database with
+/// encoding SQL_ASCII, and a shared catalog of any, hold names in other encodings.
+fn readable<'a>(kind: &Type, value: &'a [u8], veil: &Veil) -> Cow<'a, [u8]> {
+    match kind.kind() {
+        Kind::Simple if is_text(kind) => readable_text(value, veil),
+        Kind::Array(element) if is_text(element) => {
+            readable_array(value, veil).map_or(Cow::Borrowed(value), Cow::Owned)
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
+fn is_text(kind: &Type) -> bool {
+    let texts = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN, Type::JSON];
+    texts.contains(kind)
+}
+
+fn readable_text<'a>(value: &'a [u8], veil: &Veil) -> Cow<'a, [u8]> {
+    let text = String::from_utf8_lossy(value);
+    match (veil.value(&text), text) {
+        (Some(veiled), _) => Cow::Owned(veiled.into_bytes()),
+        (None, Cow::Owned(text)) => Cow::Owned(text.into_bytes()),
+        (None, Cow::Borrowed(_)) => Cow::Borrowed(value),
+    }
+}
+
+/// An array as the server sends it: number of dimensions, flags, type, of each dimension its size and lower bound,
+/// and then the elements, each after its length (-1 for NULL). `None` where it can stay as it is, also where it
+/// makes no sense: whoever decodes it says so.
+fn readable_array(value: &[u8], veil: &Veil) -> Option<Vec<u8>> {
+    let dimensions = usize::try_from(number(value)?).ok()?;
+    let start = dimensions.checked_mul(8)?.checked_add(12)?;
+    let mut out = value.get(..start)?.to_vec();
+    let (mut rest, mut changed) = (value.get(start..)?, false);
+    while !rest.is_empty() {
+        let length = number(rest)?;
+        let (head, after) = rest.split_at(WIDTH);
+        let Ok(length) = usize::try_from(length) else {
+            out.extend_from_slice(head);
+            rest = after;
+            continue;
+        };
+        let element = after.get(..length)?;
+        let text = readable_text(element, veil);
+        changed |= matches!(text, Cow::Owned(_));
+        out.extend_from_slice(&i32::try_from(text.len()).ok()?.to_be_bytes());
+        out.extend_from_slice(&text);
+        rest = &after[length..];
+    }
+    changed.then_some(out)
+}
+
+fn number(bytes: &[u8]) -> Option<i32> {
+    bytes.first_chunk().map(|four| i32::from_be_bytes(*four))
+}
+
+impl Row {
     /// The value of a column by name; use `Option<T>` where NULL is possible.
     ///
     /// # Errors
     /// There is no such column, or it is of another type or NULL.
     pub fn get<'a, T: FromSql<'a>>(&'a self, column: &str) -> Result<T, CollectError> {
-        self.0.try_get(column).map_err(|source| CollectError::Decode {
-            column: column.to_owned(),
-            source: source.into(),
-        })
+        match self.columns.iter().position(|(name, _)| name == column) {
+            Some(index) => self.at(index),
+            None => Err(wrong(column, "there is no such column".into())),
+        }
     }
 
     /// The value of a column by position, for scans of thousands of rows.
@@ -52,9 +259,128 @@ impl Row {
     /// # Errors
     /// As [`Row::get`].
     pub fn at<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, CollectError> {
-        self.0.try_get(index).map_err(|source| CollectError::Decode {
-            column: self.0.columns().get(index).map_or("?", |c| c.name()).to_owned(),
-            source: source.into(),
-        })
+        let Some((name, kind)) = self.columns.get(index) else {
+            return Err(wrong("?", format!("there is no column {index}").into()));
+        };
+        if !T::accepts(kind) {
+            return Err(wrong(name, WrongType::new::<T>(kind.clone()).into()));
+        }
+        if self.is_cut(index) {
+            return Err(wrong(name, format!("it is longer than {LONGEST_TEXT} bytes").into()));
+        }
+        T::from_sql_nullable(kind, self.value(index)).map_err(|e| wrong(name, e))
+    }
+
+    /// As [`Row::at`] for a text that may be too long to be read: `None` then.
+    ///
+    /// # Errors
+    /// As [`Row::at`].
+    pub fn uncut<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<Option<T>, CollectError> {
+        if self.is_cut(index) { Ok(None) } else { self.at(index) }
+    }
+
+    /// Whether a text was too long to be read.
+    pub fn is_cut(&self, index: usize) -> bool {
+        matches!(self.rest(index).and_then(unpack), Some((Packed::Cut, _)))
+    }
+
+    fn value(&self, index: usize) -> Option<&[u8]> {
+        match unpack(self.rest(index)?) {
+            Some((Packed::Value(value), _)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// From this value on.
+    fn rest(&self, index: usize) -> Option<&[u8]> {
+        (0..index).try_fold(&*self.data, |rest, _| unpack(rest).map(|(_, rest)| rest))
+    }
+}
+
+enum Packed<'a> {
+    Value(&'a [u8]),
+    Null,
+    Cut,
+}
+
+fn pack(data: &mut Vec<u8>, value: &[u8]) {
+    match u8::try_from(value.len()) {
+        Ok(length) if length < LONG => data.push(length),
+        _ => {
+            data.push(LONG);
+            // A message is shorter than 4 GiB.
+            data.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_ne_bytes());
+        }
+    }
+    data.extend_from_slice(value);
+}
+
+/// The first value, and what follows it.
+fn unpack(data: &[u8]) -> Option<(Packed<'_>, &[u8])> {
+    let (mark, rest) = data.split_first()?;
+    let (length, rest) = match *mark {
+        NULL => return Some((Packed::Null, rest)),
+        CUT => return Some((Packed::Cut, rest)),
+        LONG => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::try_from(u32::from_ne_bytes(*length)).ok()?, rest)
+        }
+        length => (usize::from(length), rest),
+    };
+    let (value, rest) = rest.split_at_checked(length)?;
+    Some((Packed::Value(value), rest))
+}
+
+fn wrong(column: &str, source: crate::error::Source) -> CollectError {
+    CollectError::Decode { column: column.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_any_length_are_packed() {
+        let lengths = [0, 1, 252, 253, 254, 255, 256, 70_000];
+        let mut data = vec![NULL, CUT];
+        lengths.iter().for_each(|length| pack(&mut data, &vec![7; *length]));
+        let columns = (0..lengths.len() + 2).map(|i| (format!("c{i}"), Type::BYTEA)).collect();
+        let row = Row { columns, data: data.into() };
+        assert_eq!(row.at::<Option<&[u8]>>(0).unwrap(), None);
+        assert!(row.is_cut(1) && row.at::<Option<&[u8]>>(1).is_err());
+        assert_eq!(row.uncut::<Option<&[u8]>>(1).unwrap(), None);
+        for (i, length) in lengths.iter().enumerate() {
+            assert_eq!(row.at::<&[u8]>(i + 2).unwrap(), vec![7; *length]);
+        }
+        assert!(row.at::<&[u8]>(lengths.len() + 2).is_err() && row.get::<&[u8]>("x").is_err());
+    }
+
+    #[test]
+    fn texts_and_arrays_of_texts_become_utf8() {
+        let veil = Veil::new(Some("a secret"), &[]);
+        let text = |bytes| readable(&Type::TEXT, bytes, &veil).into_owned();
+        assert_eq!(text(b"plain"), b"plain");
+        assert_eq!(text(b"caf\xe9"), "caf\u{fffd}".as_bytes());
+        assert_eq!(text(b"not a secret?"), b"not ***?");
+        assert_eq!(readable(&Type::BYTEA, b"\xff a secret", &veil).as_ref(), b"\xff a secret");
+        let array = |elements: &[&[u8]]| {
+            let mut out = [1, 0, 25, 3, 1].map(i32::to_be_bytes).concat();
+            out.extend((-1i32).to_be_bytes());
+            for element in elements {
+                out.extend(i32::try_from(element.len()).unwrap().to_be_bytes());
+                out.extend_from_slice(element);
+            }
+            out
+        };
+        let bad = array(&[b"ok", b"x\xff"]);
+        let good = readable(&Type::TEXT_ARRAY, &bad, &veil).into_owned();
+        assert_eq!(good, array(&[b"ok", "x\u{fffd}".as_bytes()]));
+        let read = <Vec<Option<String>>>::from_sql(&Type::TEXT_ARRAY, &good).unwrap();
+        assert_eq!(read, [None, Some("ok".to_owned()), Some("x\u{fffd}".to_owned())]);
+        // What makes no sense stays as it is.
+        for end in 0..bad.len() {
+            let cut = readable(&Type::TEXT_ARRAY, &bad[..end], &veil).into_owned();
+            assert!(cut == bad[..end] || cut.len() <= good.len());
+        }
     }
 }

@@ -10,33 +10,46 @@ mod console;
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::CancelToken;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::{Oid, ToSql, Type};
 
 use self::checked::Ledger;
 pub use self::checked::Remarks;
 pub use self::console::Table;
 pub(super) use self::console::explained;
 use super::connect::{Connection, host_of, open};
+use super::framing::Limits;
+use super::guard::Guarded;
 use super::quota::Quota;
-use super::row::Row;
+use super::row::{Budget, LONGEST_TEXT, Row, Rows, TooLong};
 use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
-use super::tls::Tls;
+use super::tls::{Plain, Tls};
 use crate::clock::Clock;
 use crate::config::{Connect, Endpoint, Settings, TargetKind};
-use crate::error::{CollectError, ConnectError, Source};
+use crate::error::{CollectError, ConnectError};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 /// How long after a connection is lost its task has to tell why.
 const LAST_WORD: Duration = Duration::from_millis(100);
+/// Least limit on one row: every text in it is cut where it is read, to 64 KiB at the most.
+const LONGEST_ROW: usize = 1 << 18;
+/// A row may have this part of an answer.
+const ROWS_AT_LEAST: usize = 24;
+/// An answer beyond its limit is cancelled and thrown away; one of so many times that is cut off.
+const HEADROOM: u64 = 4;
+/// Most bytes of a server's version that are shown.
+const LONGEST_VERSION: usize = 128;
+/// How a server says that it cannot put a text into our encoding (UTF-8): a name was created in another.
+const UNREADABLE: [&str; 2] = ["22P05", "22021"];
 /// One parameter value and its type, so that the server need not be asked for it.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -44,12 +57,19 @@ pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 pub struct Query<'a> {
     sql: Cow<'a, str>,
     params: Vec<Param<'a>>,
+    longest: usize,
 }
 
 impl<'a> Query<'a> {
     /// A query without parameters.
     pub fn new(sql: impl Into<Cow<'a, str>>) -> Self {
-        Self { sql: sql.into(), params: Vec::new() }
+        Self { sql: sql.into(), params: Vec::new(), longest: LONGEST_TEXT }
+    }
+
+    /// Has a text come whole up to a length, in bytes, at which others are left out.
+    pub fn longest(mut self, bytes: usize) -> Self {
+        self.longest = bytes;
+        self
     }
 
     pub(super) fn sql(&self) -> &str {
@@ -104,6 +124,10 @@ pub struct Session {
     deadline: Duration,
     broken: AtomicBool,
     remarks: Ledger,
+    /// Whether the server sends texts as it stores them, since it cannot put one of them into UTF-8.
+    as_stored: AtomicBool,
+    /// Texts that were left out since somebody asked.
+    too_long: Mutex<TooLong>,
     /// Where a request to cancel goes.
     endpoint: Endpoint,
     tls: Tls,
@@ -138,7 +162,7 @@ impl Session {
         quota: Option<&Quota>,
     ) -> Result<Self, ConnectError> {
         let (client, connection, endpoint) =
-            open(connect, datname, &settings.timeouts, quota).await?;
+            open(connect, datname, &settings.timeouts, limits(&settings), quota).await?;
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
         Self::set_up(client, connection, endpoint, tls, settings, clock).await
     }
@@ -164,6 +188,8 @@ impl Session {
             deadline,
             broken: AtomicBool::new(false),
             remarks: Ledger::default(),
+            as_stored: AtomicBool::new(false),
+            too_long: Mutex::default(),
             endpoint: endpoint.clone(),
             tls,
             since: Instant::now(),
@@ -179,7 +205,8 @@ impl Session {
     /// Reads the server's facts.
     async fn learn(&mut self) -> Result<(), CollectError> {
         if self.kind() == TargetKind::Pooler {
-            self.server = self.console_facts().await?;
+            let server = self.console_facts().await?;
+            self.server = self.shown(server);
             return Ok(());
         }
         let (mut rows, mut identity) = self.read_anew(FACTS).await?;
@@ -187,19 +214,35 @@ impl Session {
             self.begin = begin(&self.settings, true);
             (rows, identity) = self.read_anew(FACTS).await?;
         }
-        self.server = Server::from_rows(&rows)?;
+        self.server = self.shown(Server::from_rows(&rows)?);
         self.identity = identity;
         Ok(())
+    }
+
+    /// The version goes onto pages and into labels.
+    fn shown(&self, mut server: Server) -> Server {
+        let version = self.connection.veil().text(&server.version);
+        server.version = crate::text::bounded(&version, LONGEST_VERSION).into_owned();
+        server
     }
 
     /// The rows of one query, whoever answers, and who did.
     async fn read_anew(&self, sql: &str) -> Result<(Vec<Row>, Identity), CollectError> {
         let query = Query::new(sql);
+        let result = self.read_anew_once(&query).await;
+        if self.is_unreadable(&result) { self.read_anew_once(&query).await } else { result }
+    }
+
+    async fn read_anew_once(
+        &self,
+        query: &Query<'_>,
+    ) -> Result<(Vec<Row>, Identity), CollectError> {
         self.within_deadline(async {
+            let budget = self.budget();
             let (begun, rows, ended) =
-                tokio::join!(self.begun(), self.rows(&query), self.client.batch_execute(COMMIT),);
+                tokio::join!(self.begun(), self.rows(query, &budget), self.commit());
             let identity = begun?;
-            ended.map_err(collect_error)?;
+            ended?;
             Ok((rows?, identity))
         })
         .await
@@ -208,7 +251,11 @@ impl Session {
     /// Begins a transaction. Behind a pooler, and after a failover, whoever answers may be another
     /// server than last time, of which nothing that is known holds.
     async fn begun(&self) -> Result<Identity, CollectError> {
-        let messages = self.client.simple_query(&self.begin).await.map_err(collect_error)?;
+        let as_stored = self.as_stored.load(Ordering::Relaxed);
+        let begin = as_stored.then(|| self.begin.replacen("SELECT ", AS_STORED, 1));
+        let begin = begin.as_deref().unwrap_or(&self.begin);
+        let messages = self.client.simple_query(begin).await;
+        let messages = messages.map_err(|e| self.connection.collect_error(e))?;
         Ok(Identity::from_messages(&messages))
     }
 
@@ -301,16 +348,19 @@ impl Session {
     /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
     pub async fn read<'q>(&self, query: impl Into<Query<'q>>) -> Result<Vec<Row>, CollectError> {
         let query = query.into();
+        let result = self.read_once(&query).await;
+        if self.is_unreadable(&result) { self.read_once(&query).await } else { result }
+    }
+
+    async fn read_once(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
         self.takes_sql()?;
         self.within_deadline(async {
             // All three are sent before the first answer is awaited: one round trip.
-            let (begun, rows, ended) = tokio::join!(
-                self.begun_as_before(),
-                self.rows(&query),
-                self.client.batch_execute(COMMIT),
-            );
+            let budget = self.budget();
+            let (begun, rows, ended) =
+                tokio::join!(self.begun_as_before(), self.rows(query, &budget), self.commit());
             begun?;
-            ended.map_err(collect_error).and(rows)
+            ended.and(rows)
         })
         .await
     }
@@ -320,30 +370,74 @@ impl Session {
     /// # Errors
     /// That of the first query that failed.
     pub async fn read_all(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
+        let result = self.read_all_once(queries).await;
+        if self.is_unreadable(&result) { self.read_all_once(queries).await } else { result }
+    }
+
+    async fn read_all_once(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
         self.takes_sql()?;
         self.within_deadline(async {
+            let budget = self.budget();
             let (begun, rows, ended) = tokio::join!(
                 self.begun_as_before(),
-                futures_util::future::join_all(queries.iter().map(|q| self.rows(q))),
-                self.client.batch_execute(COMMIT),
+                futures_util::future::join_all(queries.iter().map(|q| self.rows(q, &budget))),
+                self.commit(),
             );
             begun?;
-            ended.map_err(collect_error)?;
+            ended?;
             rows.into_iter().collect()
         })
         .await
     }
 
-    async fn timed(&self, query: &Query<'_>) -> Result<Timed, CollectError> {
+    async fn timed(&self, query: &Query<'_>, budget: &Budget) -> Result<Timed, CollectError> {
         let start = Instant::now();
-        let rows = self.rows(query).await?;
+        let rows = self.rows(query, budget).await?;
         Ok(Timed { rows, at: self.clock.seconds(), took: start.elapsed() })
     }
 
-    async fn rows(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
+    async fn commit(&self) -> Result<(), CollectError> {
+        self.client.batch_execute(COMMIT).await.map_err(|e| self.connection.collect_error(e))
+    }
+
+    fn budget(&self) -> Budget {
+        Budget::new(self.settings.answer_limit as u64)
+    }
+
+    /// Whether to read once more, with texts as they are stored: the server cannot put a name into UTF-8, which
+    /// fails a whole query. What is not UTF-8 then shows as U+FFFD.
+    fn is_unreadable<T>(&self, result: &Result<T, CollectError>) -> bool {
+        matches!(result, Err(CollectError::Query { sqlstate, .. })
+            if UNREADABLE.contains(&sqlstate.as_str()))
+            && !self.as_stored.swap(true, Ordering::Relaxed)
+    }
+
+    async fn rows(&self, query: &Query<'_>, budget: &Budget) -> Result<Vec<Row>, CollectError> {
         let sql = format!("{} {OWN_MARK}", query.sql);
-        let rows = self.client.query_typed(&sql, &query.params).await.map_err(collect_error)?;
-        Ok(rows.into_iter().map(Row::new).collect())
+        let params = query.params.iter().map(|(value, kind)| (*value, kind.clone()));
+        let failed = |e| self.connection.collect_error(e);
+        let mut stream = pin!(self.client.query_typed_raw(&sql, params).await.map_err(failed)?);
+        let mut rows = Rows::new(self.connection.veil(), query.longest);
+        while let Some(row) = stream.try_next().await.map_err(failed)? {
+            if !rows.push(&row, budget).map_err(failed)? {
+                // What is left is read without being kept, until the server has ended it.
+                self.cancel().await;
+                while let Ok(Some(_)) = stream.try_next().await {}
+                return Err(budget.spent());
+            }
+        }
+        let (rows, too_long) = rows.finish();
+        self.lock_too_long().add(too_long);
+        Ok(rows)
+    }
+
+    fn lock_too_long(&self) -> MutexGuard<'_, TooLong> {
+        self.too_long.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The texts that were too long to be read since the last call.
+    pub fn take_too_long(&self) -> TooLong {
+        std::mem::take(&mut *self.lock_too_long())
     }
 
     /// Gives the work its deadline. Past it the server is asked to cancel; only if even that brings
@@ -383,7 +477,9 @@ impl Session {
             && let Ok(Ok(said)) = timeout(LAST_WORD, over.wait_for(Option::is_some)).await
             && let Some(Some((sqlstate, message))) = &*said
         {
-            return CollectError::Ended { sqlstate: sqlstate.clone(), message: message.clone() };
+            let veil = self.connection.veil();
+            let (sqlstate, message) = (veil.text(sqlstate), veil.text(message));
+            return CollectError::Ended { sqlstate, message };
         }
         e
     }
@@ -391,14 +487,30 @@ impl Session {
     /// Asks the server to cancel what this session runs. That it could be asked is all there is to
     /// know; whether it helped shows in the work.
     async fn cancel(&self) {
-        let Ok(socket) = Socket::open(&self.endpoint, GRACE, None).await else { return };
-        let mut tls = self.tls.clone();
-        let host = host_of(&self.endpoint);
-        if let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, host) {
-            let _ = self.client.cancel_token().cancel_query_raw(socket, tls).await;
-        }
+        cancel(&self.client.cancel_token(), &self.endpoint, self.tls.clone()).await;
     }
 }
+
+/// Sends a request to cancel. It is answered by the end of its connection, of which nothing is read.
+pub(super) async fn cancel(token: &CancelToken, endpoint: &Endpoint, mut tls: Tls) {
+    let Ok(socket) = Socket::open(endpoint, GRACE, None).await else { return };
+    if let Ok(tls) = MakeTlsConnect::<Plain>::make_tls_connect(&mut tls, host_of(endpoint)) {
+        let _ = token.cancel_query_raw(Guarded::new(socket, None), tls).await;
+    }
+}
+
+/// What a session that collects takes of its server.
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        row: u32::try_from((settings.answer_limit / ROWS_AT_LEAST).max(LONGEST_ROW))
+            .unwrap_or(u32::MAX),
+        answer: (settings.answer_limit as u64).saturating_mul(HEADROOM),
+        types: |oid| Type::from_oid(oid as Oid).is_some(),
+    }
+}
+
+/// What is taken in answer to statements of the user's own: as much as PostgreSQL may send.
+pub(super) const OWN_LIMITS: Limits = Limits { row: 1 << 30, answer: u64::MAX, types: |_| true };
 
 /// Rows and when they came.
 pub struct Timed {
@@ -415,6 +527,8 @@ pub struct Timed {
 pub const OWN_MARK: &str = "/* pgrunway */";
 /// Ends a transaction; of a failed one this is a ROLLBACK.
 const COMMIT: &str = "COMMIT /* pgrunway */";
+/// How the transaction's first SELECT begins where the server is to send texts as they are stored.
+const AS_STORED: &str = "SELECT pg_catalog.set_config('client_encoding', 'SQL_ASCII', true), ";
 
 /// Opens every transaction, in two statements that `pg_stat_statements` counts. `pg_temp` last, or a
 /// temporary table could shadow a catalog. With `row_security` off a table with a policy is an error
@@ -455,23 +569,4 @@ pub(super) fn chain(e: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
-}
-
-pub(super) fn collect_error(e: tokio_postgres::Error) -> CollectError {
-    let Some(db) = e.as_db_error() else {
-        return CollectError::Lost(Source::from(chain(&e)));
-    };
-    let sqlstate = db.code().code().to_owned();
-    let message = db.message().to_owned();
-    let code = db.code();
-    if *code == SqlState::QUERY_CANCELED || *code == SqlState::LOCK_NOT_AVAILABLE {
-        CollectError::ServerTimeout { sqlstate, message }
-    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        CollectError::Permission(message)
-    } else if sqlstate.starts_with("57P") || sqlstate.starts_with("08") {
-        // Terminated by an administrator, crash or idle timeout: the server closes the connection.
-        CollectError::Ended { sqlstate, message }
-    } else {
-        CollectError::Query { sqlstate, message }
-    }
 }

@@ -21,7 +21,9 @@ use rustls::{
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::guard::Guarded;
 use super::password::private;
+use super::socket::Socket;
 use crate::config::{Connect, RootCert, SslMode};
 use crate::error::{ConnectError, Source};
 
@@ -233,49 +235,41 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-type StreamOf<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::Stream;
-type ConnectOf<S> = <MakeRustlsConnect as MakeTlsConnect<S>>::TlsConnect;
+/// A socket whose bytes are guarded, with TLS or without.
+pub(super) type Plain = Guarded<Socket>;
+type Inner = <MakeRustlsConnect as MakeTlsConnect<Plain>>::TlsConnect;
+type Ciphered = <MakeRustlsConnect as MakeTlsConnect<Plain>>::Stream;
 
-impl<S> MakeTlsConnect<S> for Tls
-where
-    MakeRustlsConnect: MakeTlsConnect<S>,
-    ConnectOf<S>: TlsConnect<S, Stream = StreamOf<S>> + Send + 'static,
-    <ConnectOf<S> as TlsConnect<S>>::Future: Send + 'static,
-    StreamOf<S>: 'static,
-{
-    type Stream = StreamOf<S>;
-    type TlsConnect = Deadlined<ConnectOf<S>>;
+impl MakeTlsConnect<Plain> for Tls {
+    type Stream = Guarded<Ciphered>;
+    type TlsConnect = Handshake;
     type Error = Source;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Self::TlsConnect, Source> {
-        let inner = self.inner.make_tls_connect(domain).map_err(Into::into)?;
-        Ok(Deadlined { inner, limit: self.limit })
+    fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Source> {
+        let inner = MakeTlsConnect::<Plain>::make_tls_connect(&mut self.inner, domain)?;
+        Ok(Handshake { inner, limit: self.limit })
     }
 }
 
-/// A TLS connector whose handshake ends in time.
-pub(super) struct Deadlined<C> {
-    inner: C,
+/// A TLS connector whose handshake ends in time, and after which the plain text is guarded.
+pub(super) struct Handshake {
+    inner: Inner,
     limit: Duration,
 }
 
-impl<S, C> TlsConnect<S> for Deadlined<C>
-where
-    C: TlsConnect<S>,
-    C::Future: Send + 'static,
-    C::Stream: 'static,
-{
-    type Stream = C::Stream;
+impl TlsConnect<Plain> for Handshake {
+    type Stream = Guarded<Ciphered>;
     type Error = HandshakeError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Stream, HandshakeError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Stream, HandshakeError>> + Send>>;
 
-    fn connect(self, stream: S) -> Self::Future {
+    fn connect(self, mut stream: Plain) -> Self::Future {
+        let guard = stream.take_guard();
         let handshake = self.inner.connect(stream);
         Box::pin(async move {
             match tokio::time::timeout(self.limit, handshake).await {
                 Err(_) => Err(HandshakeError::Timeout),
                 Ok(Err(e)) => Err(HandshakeError::Failed(e.into())),
-                Ok(Ok(stream)) => Ok(stream),
+                Ok(Ok(stream)) => Ok(Guarded::new(stream, guard)),
             }
         })
     }

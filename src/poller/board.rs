@@ -37,6 +37,7 @@ struct State {
     role: Option<Role>,
     /// Why each cannot be entered; `None` for one that can.
     databases: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    left_out: usize,
     slots: BTreeMap<Place, Slot>,
 }
 
@@ -155,8 +156,9 @@ impl Board {
     }
 
     /// Forgets the databases that are not in the list any more.
-    pub(super) fn retain_databases(&self, list: &[Arc<str>]) {
+    pub(super) fn retain_databases(&self, list: &[Arc<str>], left_out: usize) {
         let mut state = self.lock();
+        state.left_out = left_out;
         state.databases.retain(|d, _| list.contains(d));
         state.slots.retain(|(_, d), _| d.as_ref().is_none_or(|d| list.contains(d)));
     }
@@ -219,6 +221,7 @@ impl Board {
             target: self.target.clone(),
             version: state.version.clone(),
             databases: state.databases.iter().map(database).collect(),
+            left_out: state.left_out,
             outcomes: state.slots.values().map(outcome).collect(),
             families: state
                 .slots
@@ -274,7 +277,7 @@ mod tests {
             board.record(("x", Some(d.clone())), outcome(1), families());
         }
         board.record(("y", None), outcome(1), families());
-        board.retain_databases(std::slice::from_ref(&a));
+        board.retain_databases(std::slice::from_ref(&a), 0);
         let snapshot = board.snapshot(Time::now());
         assert_eq!(snapshot.databases, [Database { datname: a, trouble: None }]);
         assert_eq!(snapshot.families.len(), 2);

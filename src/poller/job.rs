@@ -11,11 +11,12 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::board::Board;
+use super::told::Told;
 use crate::collector::{AnyCollector, AnyState};
 use crate::config::Settings;
 use crate::error::CollectError;
 use crate::metric::{Family, Refused, Sink};
-use crate::pg::{Need, Remarks, Session};
+use crate::pg::{LONGEST_TEXT, Need, Remarks, Session, TooLong};
 use crate::snapshot::Outcome;
 
 /// First and longest pause of a job that costs sessions.
@@ -59,8 +60,11 @@ pub(super) struct Job {
     configured: Option<Duration>,
     due: Instant,
     outcome: Outcome,
-    /// Whether anything was recorded yet, so that the first failure is logged too.
+    /// Whether anything was recorded yet.
     seen: bool,
+    /// What the log knows; of a lost connection the worker tells.
+    told: Told,
+    left_out: Told,
     /// Runs in a row that cost their session.
     strikes: u32,
     /// How the last of them ended, which may turn out to be the server's end and not this collector's
@@ -89,6 +93,8 @@ impl Job {
             due: Instant::now(),
             outcome: Outcome::new(collector.name(), datname, interval),
             seen: false,
+            told: Told::default(),
+            left_out: Told::default(),
             strikes: 0,
             loss: None,
             again: false,
@@ -174,19 +180,39 @@ impl Job {
         &mut self,
         session: &Session,
     ) -> Result<(Vec<Arc<Family>>, Refused), CollectError> {
-        let rows = self.collector.fetch(session, &self.state).await?;
+        drop(session.take_too_long());
+        let rows = self.collector.fetch(session, &self.state).await;
+        self.leave_out(&session.take_too_long());
+        let rows = rows?;
         let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit);
         self.collector.derive(&mut self.state, rows, &mut sink);
         let (families, refused) = sink.finish();
         Ok((families.into_iter().map(Arc::new).collect(), refused))
     }
 
+    /// Says once that texts were left out.
+    fn leave_out(&mut self, texts: &TooLong) {
+        if texts.count > 0 && self.outcome.too_long == 0 && self.left_out.fails("").is_some() {
+            let (collector, datname) = self.names();
+            tracing::warn!(
+                collector,
+                datname,
+                texts = texts.count,
+                first = texts.first,
+                "texts longer than {LONGEST_TEXT} bytes are left out, and what they belong to is not judged"
+            );
+        } else if texts.count == 0 {
+            self.left_out.works();
+        }
+        self.outcome.too_long = texts.count;
+    }
+
     fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {
-        // Of a lost and regained connection the worker tells.
-        let recovered = self.outcome.error.take().is_some() && !self.lost;
+        self.outcome.error = None;
+        let held = self.told.works();
         let (collector, datname) = self.names();
-        if recovered {
-            tracing::info!(collector, datname, "the collector works again");
+        if let Some(held) = held {
+            tracing::info!(collector, datname, "the collector works again{held}");
         }
         if refused.over_limit > 0 && self.outcome.refused.over_limit == 0 {
             tracing::warn!(
@@ -210,12 +236,11 @@ impl Job {
 
     fn fail(&mut self, e: &CollectError) {
         self.lost = e.kind() == "lost";
-        let (collector, datname) = self.names();
         let message: Arc<str> = e.to_string().into();
-        // One line per change of state, not per try; of a lost connection the worker tells.
-        let changed = !self.seen || self.outcome.error.as_ref() != Some(&message);
-        if changed && !self.lost {
-            tracing::warn!(collector, datname, kind = e.kind(), "{message}");
+        // One line per change of state or cause, not per try or text; of a lost connection the worker tells.
+        if let Some(held) = (!self.lost).then(|| self.told.fails(&e.cause())).flatten() {
+            let (collector, datname) = self.names();
+            tracing::warn!(collector, datname, kind = e.kind(), "{message}{held}");
         }
         *self.outcome.errors.entry(e.kind()).or_default() += 1;
         self.outcome.error = Some(message);

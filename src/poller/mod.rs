@@ -9,6 +9,7 @@ mod job;
 mod kept;
 mod leftovers;
 mod retry;
+mod told;
 mod walker;
 
 use std::sync::Arc;

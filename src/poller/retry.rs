@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::told::Told;
 use crate::error::{ConnectError, Cost};
 
 /// A server that is away is asked so often whether it is back.
@@ -79,32 +80,32 @@ pub(super) async fn turn() {
 
 /// Says once that something fails and once that it works again.
 #[derive(Default)]
-pub(super) struct Announcer(Option<String>);
+pub(super) struct Announcer(Told);
 
 impl Announcer {
     pub(super) fn failed(&mut self, what: &str, e: &ConnectError) {
-        self.fails(what, e.kind(), &e.to_string());
+        if let Some(held) = self.0.fails(&e.cause()) {
+            tracing::warn!(kind = e.kind(), "{what}: {e}{held}");
+        }
     }
 
     /// As [`Announcer::failed`], for what is no failed attempt to connect.
     pub(super) fn fails(&mut self, what: &str, kind: &str, message: &str) {
-        if self.0.as_deref() != Some(message) {
-            tracing::warn!(kind, "{what}: {message}");
-            self.0 = Some(message.to_owned());
+        if let Some(held) = self.0.fails(kind) {
+            tracing::warn!(kind, "{what}: {message}{held}");
         }
     }
 
     /// Sessions can be had, but do not last.
     pub(super) fn lost(&mut self, what: &str, cause: &str) {
-        if self.0.as_deref() != Some(cause) {
-            tracing::warn!("{what}: sessions do not last: {cause}");
-            self.0 = Some(cause.to_owned());
+        if let Some(held) = self.0.fails("sessions do not last") {
+            tracing::warn!("{what}: sessions do not last: {cause}{held}");
         }
     }
 
     pub(super) fn works(&mut self, what: &str) {
-        if self.0.take().is_some() {
-            tracing::info!("{what}: connected again");
+        if let Some(held) = self.0.works() {
+            tracing::info!("{what}: connected again{held}");
         }
     }
 }

@@ -17,6 +17,7 @@ use super::board::Board;
 use super::job::{Ended, Job, Run};
 use super::leftovers::Leftovers;
 use super::retry::{Announcer, CADENCE, LONGEST, Retry};
+use super::told::Told;
 use crate::collector::Scope;
 use crate::config::TargetKind;
 use crate::error::{CollectError, ConnectError, Cost};
@@ -43,10 +44,14 @@ const LOSSES: u32 = 2;
 /// another encoding need not be UTF-8. A limit of -2 marks a DROP DATABASE that was interrupted.
 const DATABASES: &str = "\
 SELECT pg_catalog.textsend(d.datname::text),
-       pg_catalog.has_database_privilege(d.oid, 'CONNECT')
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT'), pg_catalog.count(*) OVER ()
   FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
- ORDER BY d.datname";
+ ORDER BY d.datname = pg_catalog.current_database() DESC, d.datname LIMIT 10000";
+
+/// Databases that are walked, in the order of their names after the home database. The list itself is bounded
+/// above that, since the configuration may exclude some.
+const MOST_DATABASES: usize = 1_000;
 
 /// The walker's connection in the log.
 const WALK: &str = "the second connection, which walks the databases";
@@ -71,6 +76,9 @@ impl Visited {
     }
 }
 
+/// A database: its name, whether it may be entered, and how many there are.
+type Listed = (Vec<u8>, bool, i64);
+
 /// Why a walk came to nothing.
 struct Failed {
     cost: Cost,
@@ -94,6 +102,7 @@ pub(super) struct Walker {
     started: Option<f64>,
     leftovers: Leftovers,
     announcer: Announcer,
+    left_out: Told,
 }
 
 impl Walker {
@@ -110,6 +119,7 @@ impl Walker {
             started: None,
             leftovers: Leftovers::default(),
             announcer: Announcer::default(),
+            left_out: Told::default(),
         }
     }
 
@@ -250,10 +260,16 @@ impl Walker {
         let role = ident(&server.role);
         let mut known: Vec<Arc<str>> = Vec::new();
         let mut open: Vec<Arc<str>> = Vec::new();
-        for (name, may_enter) in listed {
+        let all = listed.first().map_or(0, |(_, _, all)| usize::try_from(*all).unwrap_or(0));
+        let mut left_out = all.saturating_sub(listed.len());
+        for (name, may_enter, _) in listed {
             let readable = std::str::from_utf8(&name).is_ok();
             let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
             if !self.target.databases.admits(&datname) {
+                continue;
+            }
+            if known.len() >= MOST_DATABASES {
+                left_out += 1;
                 continue;
             }
             known.push(datname.clone());
@@ -288,7 +304,15 @@ impl Walker {
         }
         open.sort_by_key(|d| *d != home);
         self.databases.retain(|d, _| known.contains(d));
-        self.board.retain_databases(&known);
+        self.board.retain_databases(&known, left_out);
+        if left_out == 0 {
+            self.left_out.works();
+        } else if let Some(held) = self.left_out.fails("") {
+            tracing::warn!(
+                left_out,
+                "more than {MOST_DATABASES} databases: name those to walk in databases.include{held}"
+            );
+        }
         let floor = PER_DATABASE * u32::try_from(open.len()).unwrap_or(u32::MAX);
         for job in self.databases.values_mut().flat_map(|d| &mut d.jobs) {
             job.set_floor(floor);
@@ -297,7 +321,7 @@ impl Walker {
     }
 
     /// Name and whether it may be entered; `None` from a pooler.
-    async fn listed(&mut self, home: &Arc<str>) -> Result<Option<Vec<(Vec<u8>, bool)>>, Failed> {
+    async fn listed(&mut self, home: &Arc<str>) -> Result<Option<Vec<Listed>>, Failed> {
         // A session that was kept may have been ended meanwhile, or lead to another server now.
         for last in [false, true] {
             if let Err(e) = self.enter(home).await {
@@ -312,7 +336,7 @@ impl Walker {
                 return Err(Failed { cost: Cost::Much, held: false });
             }
             let listed = session.read(DATABASES).await.and_then(|rows| {
-                rows.iter().map(|row| Ok((row.at::<Vec<u8>>(0)?, row.at::<bool>(1)?))).collect()
+                rows.iter().map(|row| Ok((row.at(0)?, row.at(1)?, row.at(2)?))).collect()
             });
             match listed {
                 Ok(listed) => return Ok(Some(listed)),

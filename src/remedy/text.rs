@@ -2,12 +2,8 @@
 //!
 //! Must not: let a control character of a name through to a terminal.
 
-/// Whether a character may move the cursor, hide what follows or turn it around.
-pub(super) fn hazardous(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-                       | '\u{feff}')
-}
+pub(super) use crate::text::hazardous;
+pub use crate::text::{one_line, printable};
 
 /// A statement whose quoted names are rewritten as `U&"..."`, and its strings as `E'...'`, where they hold
 /// control characters, so that it can be printed and still be run. Everything else stays; so does the end
@@ -38,6 +34,9 @@ pub fn tame(sql: &str) -> String {
             for c in token[1..].chars() {
                 match c {
                     '\\' => out.push_str("\\\\"),
+                    c if hazardous(c) && u32::from(c) > 0xffff => {
+                        out.push_str(&format!("\\+{:06X}", u32::from(c)));
+                    }
                     c if hazardous(c) => out.push_str(&format!("\\{:04X}", u32::from(c))),
                     c => out.push(c),
                 }
@@ -70,7 +69,10 @@ fn unseen(c: char) -> bool {
 
 /// As an `E'...'` takes it.
 pub(super) fn escape(out: &mut String, c: char) {
-    out.push_str(&format!("\\u{:04X}", u32::from(c)));
+    match u32::from(c) {
+        code @ 0x1_0000.. => out.push_str(&format!("\\U{code:08X}")),
+        code => out.push_str(&format!("\\u{code:04X}")),
+    }
 }
 
 /// Where a quoted token that begins `text` ends; a doubled quote does not end it.
@@ -87,24 +89,6 @@ fn closing(text: &str, quote: char) -> usize {
         }
     }
     text.len()
-}
-
-/// Text for a terminal or a log: line ends stay, other control characters show as `\u{1b}`.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => out.push(c),
-            c if hazardous(c) => out.extend(c.escape_unicode()),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// As [`printable`], in one line.
-pub fn one_line(text: &str) -> String {
-    printable(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 #[cfg(test)]

@@ -104,7 +104,17 @@ impl Process {
 
     /// Waits until the exposition satisfies `want`.
     pub async fn wait(&self, what: &str, want: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + Duration::from_secs(60);
+        self.wait_for(what, Duration::from_secs(60), want).await
+    }
+
+    /// As [`Process::wait`], for as long as this.
+    pub async fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        want: impl Fn(&str) -> bool,
+    ) -> String {
+        let end = Instant::now() + limit;
         loop {
             let text = self.metrics().await;
             if want(&text) {
@@ -117,6 +127,13 @@ impl Process {
 
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// A line of `/proc/PID/status` in bytes: `VmRSS` is what it takes now, `VmHWM` the most that it took.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        found.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     pub fn pid(&self) -> i32 {

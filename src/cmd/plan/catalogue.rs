@@ -62,7 +62,7 @@ SELECT i.inhrelid, i.inhparent, ",
 SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
        n.nspname::text AS schema, c.relname::text AS name, \
        c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged, \
-       pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound, \
+       pg_catalog.left(pg_catalog.pg_get_expr(c.relpartbound, 0), 16385) AS bound, \
        (SELECT pg_catalog.quote_ident(s.spcname) FROM pg_catalog.pg_tablespace s \
          WHERE s.oid = c.reltablespace) AS tablespace, \
        COALESCE(c.reloptions, '{}') AS options, \
@@ -81,12 +81,12 @@ SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
                JOIN pg_catalog.pg_opclass o ON o.oid = k.opc \
                JOIN pg_catalog.pg_type y ON y.oid = o.opcintype \
               ORDER BY k.nr) AS keys, \
-       CASE WHEN p.partattrs[0] = 0 THEN p.partexprs::text END AS exprs, \
-       CASE WHEN p.partrelid IS NOT NULL THEN pg_catalog.pg_get_partkeydef(c.oid) END AS key, \
+       CASE WHEN p.partattrs[0] = 0 THEN pg_catalog.left(p.partexprs::text, 16385) END AS exprs, \
+       CASE WHEN p.partrelid IS NOT NULL THEN pg_catalog.left(pg_catalog.pg_get_partkeydef(c.oid), 16385) END AS key, \
        CASE WHEN p.partattrs[0] <> 0 THEN \
             (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a \
               WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]) \
-            WHEN p.partnatts = 1 THEN '(' || pg_catalog.pg_get_expr(p.partexprs, c.oid) || ')' \
+            WHEN p.partnatts = 1 THEN pg_catalog.left('(' || pg_catalog.pg_get_expr(p.partexprs, c.oid) || ')', 16385) \
        END AS leading \
   FROM tree t \
   JOIN pg_catalog.pg_class c ON c.oid = t.id \

@@ -17,10 +17,10 @@ use crate::remedy::text::one_line;
 const INDEXES: &str = "\
 SELECT n.nspname::text AS schema, t.relname::text AS tab, c.relname::text AS name,
        i.indisvalid AND i.indisready AND i.indislive AS usable,
-       CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(c.oid)
+       pg_catalog.left(CASE WHEN k.oid IS NULL THEN pg_catalog.pg_get_indexdef(c.oid)
             ELSE pg_catalog.format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', n.nspname, t.relname,
                                    k.conname, pg_catalog.pg_get_constraintdef(k.oid))
-       END AS definition
+       END, 16385) AS definition
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
@@ -129,12 +129,16 @@ async fn write_indexes(session: &Session, out: &mut String) -> anyhow::Result<us
         if !row.get::<bool>("usable")? {
             why = Some("it is not valid");
         }
+        let definition = row.uncut::<&str>(4)?.unwrap_or_else(|| {
+            why = Some("its definition is too long to be read");
+            ""
+        });
         count += usize::from(why.is_none());
         let keys = [
             ("table", scalar(&format!("{schema}.{table}"))),
             ("database", scalar(datname)),
             ("name", scalar(row.get("name")?)),
-            ("create", scalar(row.get("definition")?)),
+            ("create", scalar(definition)),
         ];
         item(out, why, &keys);
     }

@@ -12,7 +12,7 @@ use crate::derive::index::{
     btree_pages, split,
 };
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Query, Row, Session, cut};
 
 /// Whose names are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,8 +115,8 @@ fn indexes(version: i32, times: bool) -> String {
                 CASE WHEN i.own THEN i.indkey::text END, CASE WHEN i.own THEN i.indclass::text END, \
                 CASE WHEN i.own THEN i.indcollation::text END, \
                 CASE WHEN i.own THEN i.indoption::text END, \
-                CASE WHEN i.own THEN i.indexprs::text END, CASE WHEN i.own THEN i.indpred::text END, \
-                CASE WHEN i.own AND m.amname NOT IN ('btree', 'hash') THEN pg_catalog.concat( \
+                CASE WHEN i.own THEN {expressions} END, CASE WHEN i.own THEN {predicate} END, \
+                CASE WHEN i.own AND m.amname NOT IN ('btree', 'hash') THEN pg_catalog.left(pg_catalog.concat( \
                   (SELECT pg_catalog.string_agg(o, ',' ORDER BY o) \
                      FROM pg_catalog.unnest(c.reloptions) o WHERE pg_catalog.split_part(o, '=', 1) \
                      NOT IN ('fillfactor', 'fastupdate', 'gin_pending_list_limit', 'buffering', \
@@ -124,7 +124,7 @@ fn indexes(version: i32, times: bool) -> String {
                   (SELECT pg_catalog.string_agg(pg_catalog.concat(a.attnum, a.attoptions), ',' \
                                                 ORDER BY a.attnum) \
                      FROM pg_catalog.pg_attribute a \
-                    WHERE a.attrelid = c.oid AND a.attoptions IS NOT NULL)) END, \
+                    WHERE a.attrelid = c.oid AND a.attoptions IS NOT NULL)), 16385) END, \
                 i.indisunique, {nulls}, i.indimmediate \
            FROM (SELECT i.*, i.xmin AS tx, NOT t.relispartition OR i.indrelid IN {own} AS own \
                    FROM pg_catalog.pg_index i \
@@ -136,7 +136,9 @@ fn indexes(version: i32, times: bool) -> String {
            LEFT JOIN pg_catalog.pg_constraint k \
                   ON k.conindid = c.oid AND k.contype IN ('p', 'u', 'x') \
           WHERE {USERS}",
-        own = own!()
+        own = own!(),
+        expressions = cut!("i.indexprs::text"),
+        predicate = cut!("i.indpred::text"),
     )
 }
 
@@ -250,13 +252,16 @@ fn index(row: &Row, opclasses: &HashMap<i64, i64>) -> Result<Index, CollectError
     })
 }
 
-/// `None` where it was not read, or is of a form that this code does not know: nothing is compared with
-/// it then.
+/// `None` where it was not read, is too long, or of a form that this code does not know: nothing is compared
+/// with it then.
 fn definition(
     row: &Row,
     opclasses: &HashMap<i64, i64>,
 ) -> Result<Option<Definition>, CollectError> {
     let Some(method) = row.at::<Option<String>>(19)? else { return Ok(None) };
+    if (21..=27).any(|column| row.is_cut(column)) {
+        return Ok(None);
+    }
     let keys = usize::try_from(row.at::<i32>(20)?).unwrap_or(0);
     let vector = |i| Ok::<_, CollectError>(numbers(row.at::<Option<&str>>(i)?.unwrap_or_default()));
     let [columns, classes, collations, options] =

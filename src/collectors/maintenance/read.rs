@@ -75,6 +75,11 @@ static CRON: Need = Need {
 /// in force. Who wrote them was looked at.
 const WITH_POLICIES: &str = "SELECT pg_catalog.set_config('row_security', 'on', true)";
 
+/// Characters of a job's name that are shown.
+const LONGEST_LABEL: usize = 200;
+/// Most bytes of a qualified name, and of a job's schedule.
+const LONGEST_NAME: usize = 512;
+
 /// A column as a type, or NULL where this version has none, or one of a type that a user made.
 fn column(table: &Table, name: &str, kind: &str) -> String {
     match table.columns.iter().any(|c| c == name) {
@@ -94,7 +99,7 @@ SELECT {parent} AS parent, {premake} AS premake, {automatic} = 'on' AS automatic
             THEN pg_catalog.date_part('epoch', {retention}::interval) END AS retention,
        CASE WHEN {retention} IS NOT NULL THEN {keeps} END AS keeps,
        pg_catalog.date_part('epoch', {last_run}) AS last_run
-  FROM ONLY {sql} c LIMIT 10000",
+  FROM ONLY {sql} c WHERE pg_catalog.octet_length({parent}) <= {LONGEST_NAME} LIMIT 10000",
         parent = column("parent_table", "text"),
         premake = column("premake", "float8"),
         automatic = column("automatic_maintenance", "text"),
@@ -111,8 +116,10 @@ fn jobs(table: &Table) -> String {
     let column = |name, kind| column(table, name, kind);
     format!(
         "\
-SELECT {id} AS jobid, COALESCE({name}, '') AS jobname, {database} AS database,
-       {schedule} AS schedule, COALESCE({active}, true) AS active
+SELECT {id} AS jobid, pg_catalog.left(COALESCE({name}, ''), {LONGEST_LABEL}) AS jobname,
+       pg_catalog.left({database}, 64) AS database,
+       CASE WHEN pg_catalog.octet_length({schedule}) <= {LONGEST_NAME} THEN {schedule} ELSE '' END
+         AS schedule, COALESCE({active}, true) AS active
   FROM ONLY {sql} c
  WHERE pg_catalog.concat_ws(' ', {command}, {name}) ~* 'partition|partman|run_maintenance'
  ORDER BY 1 LIMIT 1000",

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone};
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Query, Row, Session, cut};
 
 /// The server's now, its page size, and nothing that locks.
 const NOW: &str = "\
@@ -39,7 +39,9 @@ SELECT p.partrelid::int8 AS oid, NULL::int8 AS parent, NULL::text AS bound,
                JOIN pg_catalog.pg_type t ON t.oid = o.opcintype
               ORDER BY k.nr) AS keys,
        NULL::int8 AS pages, NULL::float8 AS rows,
-       CASE WHEN p.partattrs[0] = 0 THEN p.partexprs::text END AS exprs,
+       CASE WHEN p.partattrs[0] = 0 THEN ",
+            cut!("p.partexprs::text"),
+            " END AS exprs,
        (SELECT a.attname::text FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]) AS key_column
   FROM pg_catalog.pg_partitioned_table p
@@ -61,7 +63,9 @@ SELECT c.oid::int8, p.partrelid::int8, b.bound,
   FROM pg_catalog.pg_partitioned_table p
   JOIN pg_catalog.pg_inherits i ON i.inhparent = p.partrelid
   JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
- CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound OFFSET 0) b
+ CROSS JOIN LATERAL (SELECT ",
+            cut!("pg_catalog.pg_get_expr(c.relpartbound, 0)"),
+            " AS bound OFFSET 0) b
  WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't'",
             $attached
         )
@@ -157,7 +161,7 @@ pub struct Partition {
     pub oid: i64,
     /// Its parent's.
     pub parent: i64,
-    /// Its bound, as PostgreSQL deparses it.
+    /// Its bound, as PostgreSQL deparses it; `None` where that is too long to be read.
     pub bound: Option<String>,
     /// `relpages`.
     pub pages: i64,
@@ -319,14 +323,14 @@ impl Rows {
             Some(parent) => self.partitions.push(Partition {
                 oid,
                 parent,
-                bound: row.at(2)?,
+                bound: row.uncut(2)?.flatten(),
                 pages: row.at(7)?,
                 rows: row.at(8)?,
                 name: row.at(4)?,
             }),
             None => {
                 let name = row.at::<Option<String>>(3)?.zip(row.at::<Option<String>>(4)?);
-                let zone = row.at::<Option<&str>>(9)?.and_then(fixed_zone);
+                let zone = row.uncut::<Option<&str>>(9)?.flatten().and_then(fixed_zone);
                 self.tables.push(Table {
                     oid,
                     name,

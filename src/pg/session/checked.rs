@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{COMMIT, Query, Session, Timed, collect_error};
+use super::{Query, Session, Timed};
 use crate::error::CollectError;
-use crate::pg::row::Row;
+use crate::pg::row::{Budget, Row};
 use crate::pg::trust::{Need, Request, Trusted, read};
 
 /// What a user made among the relations that this transaction holds.
@@ -95,18 +95,22 @@ impl Session {
         plan: impl FnOnce(&Trusted) -> Result<Vec<Query<'q>>, CollectError>,
     ) -> Result<(Trusted, Vec<Vec<Row>>), CollectError> {
         self.takes_sql()?;
-        self.within_deadline(async {
-            let (trusted, _, queries) = self.begin_checked(request, None, plan).await?;
+        let result = self.within_deadline(async {
+            let budget = self.budget();
+            let (trusted, _, queries) = self.begin_checked(request, None, plan, &budget).await?;
             let (rows, ended) = tokio::join!(
-                join_all(queries.iter().map(|q| self.rows(q))),
-                self.client.batch_execute(COMMIT),
+                join_all(queries.iter().map(|q| self.rows(q, &budget))),
+                self.commit(),
             );
-            ended.map_err(collect_error)?;
+            ended?;
             let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
             self.remarks.lock().trusted.push(trusted.note(request.what()));
             Ok((trusted, rows))
-        })
-        .await
+        });
+        let result = result.await;
+        // What can be run only once is read as it is stored at the next poll.
+        self.is_unreadable(&result);
+        result
     }
 
     /// Runs `queries`, which plan a statement that somebody wrote, once the owners of all tables and views
@@ -128,12 +132,13 @@ impl Session {
         let locked = Query::new(LOCKED);
         self.takes_sql()?;
         self.within_deadline(async {
+            let budget = self.budget();
             let named = async {
                 let (begun, prepared, forgotten, locked) = tokio::join!(
                     self.begun_as_before(),
-                    self.rows(&prepare),
-                    self.rows(&forget),
-                    self.rows(&locked),
+                    self.rows(&prepare, &budget),
+                    self.rows(&forget, &budget),
+                    self.rows(&locked, &budget),
                 );
                 begun.and(prepared).and(forgotten).and(locked)
             };
@@ -144,11 +149,11 @@ impl Session {
                     let request = Request::Tables(&oids, what);
                     read(request, &self.check(request).await?, &self.settings.trust_owners)?;
                 }
-                let rows = join_all(queries.iter().map(|q| self.rows(q))).await;
+                let rows = join_all(queries.iter().map(|q| self.rows(q, &budget))).await;
                 rows.into_iter().collect::<Result<Vec<_>, _>>()
             }
             .await;
-            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
+            let ended = self.commit().await;
             read.and_then(|rows| ended.map(|()| rows))
         })
         .await
@@ -159,7 +164,7 @@ impl Session {
         let sql = request.sql(self.server.version_num);
         let (extension, signatures, tables, oids) = request.parameters();
         let query = Query::new(&sql).text(&extension).text_array(&signatures);
-        self.rows(&query.text_array(&tables).int8_array(&oids)).await
+        self.rows(&query.text_array(&tables).int8_array(&oids), &self.budget()).await
     }
 
     /// Reads `facts`, and looks at an extension as [`Session::read_trusted`] does; then what the first of
@@ -177,22 +182,26 @@ impl Session {
     ) -> Result<(Trusted, [Vec<Row>; 2], [Timed; 2]), CollectError> {
         self.takes_sql()?;
         let request = Request::Extension(need);
-        self.within_deadline(async {
+        let result = self.within_deadline(async {
+            let budget = self.budget();
             let (trusted, facts, [once, twice]) =
-                self.begin_checked(request, Some(facts), plan).await?;
+                self.begin_checked(request, Some(facts), plan, &budget).await?;
             let read = async {
-                let (once, first) = tokio::join!(self.rows(&once), self.timed(&twice));
+                let (once, first) =
+                    tokio::join!(self.rows(&once, &budget), self.timed(&twice, &budget));
                 let (once, first) = (once?, first?);
                 tokio::time::sleep(pause.saturating_sub(first.took)).await;
-                Ok((once, [first, self.timed(&twice).await?]))
+                Ok((once, [first, self.timed(&twice, &budget).await?]))
             }
             .await;
-            let ended = self.client.batch_execute(COMMIT).await.map_err(collect_error);
+            let ended = self.commit().await;
             let (once, twice) = read.and_then(|rows| ended.map(|()| rows))?;
             self.remarks.lock().trusted.push(trusted.note(request.what()));
             Ok((trusted, [facts, once], twice))
-        })
-        .await
+        });
+        let result = result.await;
+        self.is_unreadable(&result);
+        result
     }
 
     /// Begins a transaction, reads `facts`, checks, and gives what may be run; whoever asks ends the
@@ -202,12 +211,13 @@ impl Session {
         request: Request<'_>,
         facts: Option<Query<'_>>,
         plan: impl FnOnce(&Trusted) -> Result<Q, CollectError>,
+        budget: &Budget,
     ) -> Result<(Trusted, Vec<Row>, Q), CollectError> {
         // One round trip for all that does not depend on the answer.
         let (begun, checked, facts) = tokio::join!(
             self.begun_as_before(),
             self.check(request),
-            optional(facts.as_ref().map(|query| self.rows(query))),
+            optional(facts.as_ref().map(|query| self.rows(query, budget))),
         );
         let planned = begun.and(checked).and_then(|rows| {
             let trusted = read(request, &rows, &self.settings.trust_owners)?;
@@ -215,7 +225,7 @@ impl Session {
             Ok((trusted, facts?.unwrap_or_default(), queries))
         });
         if planned.as_ref().is_err_and(|e| !e.is_fatal()) {
-            self.client.batch_execute(COMMIT).await.map_err(collect_error)?;
+            self.commit().await?;
         }
         planned
     }

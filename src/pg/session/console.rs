@@ -3,12 +3,18 @@
 //!
 //! Must not: send anything but `SHOW` (a member of `stats_users` may do nothing else).
 
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
 use tokio_postgres::SimpleQueryMessage;
 
-use super::{Session, collect_error};
+use super::Session;
 use crate::config::TargetKind;
 use crate::error::CollectError;
 use crate::pg::Server;
+use crate::pg::redact::Veil;
+use crate::pg::row::Budget;
+use crate::text::{LONGEST, bounded};
 
 /// The answer to a `SHOW` command. Its columns differ between PgBouncer's versions, so they are
 /// found by name.
@@ -20,10 +26,37 @@ pub struct Table {
     pub rows: Vec<Vec<Option<String>>>,
 }
 
+/// What a value costs beside its bytes.
+const VALUE: u64 = 64;
+
 impl Table {
     /// Where a column is, if this version has it.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c == name)
+    }
+
+    /// False if it does not fit.
+    fn add(&mut self, message: &SimpleQueryMessage, veil: &Veil, budget: &Budget) -> bool {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                self.columns = columns.iter().map(|c| c.name().to_owned()).collect();
+                true
+            }
+            SimpleQueryMessage::Row(row) => {
+                let value = |i: usize| match row.try_get(i) {
+                    Ok(text) => text.map(|text| {
+                        let veiled = veil.value(text);
+                        bounded(veiled.as_deref().unwrap_or(text), LONGEST).into_owned()
+                    }),
+                    Err(_) => Some(char::REPLACEMENT_CHARACTER.to_string()),
+                };
+                let values: Vec<_> = (0..row.len()).map(value).collect();
+                let bytes = values.iter().flatten().map(|text| text.len() as u64).sum::<u64>();
+                self.rows.push(values);
+                budget.take(bytes + (1 + row.len() as u64) * VALUE)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -42,8 +75,18 @@ impl Session {
         }
         self.within_deadline(async {
             let command = format!("SHOW {what}");
-            let messages = self.client.simple_query(&command).await.map_err(collect_error)?;
-            Ok(table(&messages))
+            let failed = |e| self.connection.collect_error(e);
+            let mut messages = pin!(self.client.simple_query_raw(&command).await.map_err(failed)?);
+            let (budget, mut table) = (self.budget(), Table::default());
+            while let Some(message) = messages.try_next().await.map_err(failed)? {
+                if !table.add(&message, self.connection.veil(), &budget) {
+                    // A console cannot be asked to stop: the limit on an answer ends it.
+                    drop(table);
+                    while let Ok(Some(_)) = messages.try_next().await {}
+                    return Err(budget.spent());
+                }
+            }
+            Ok(table)
         })
         .await
     }
@@ -78,24 +121,4 @@ pub(in crate::pg) fn explained(message: &str) -> String {
         _ => return message.to_owned(),
     };
     format!("{message} ({remedy})")
-}
-
-fn table(messages: &[SimpleQueryMessage]) -> Table {
-    let mut table = Table::default();
-    for message in messages {
-        match message {
-            SimpleQueryMessage::RowDescription(columns) => {
-                table.columns = columns.iter().map(|c| c.name().to_owned()).collect();
-            }
-            SimpleQueryMessage::Row(row) => {
-                let value = |i: usize| match row.try_get(i) {
-                    Ok(text) => text.map(str::to_owned),
-                    Err(_) => Some(char::REPLACEMENT_CHARACTER.to_string()),
-                };
-                table.rows.push((0..row.len()).map(value).collect());
-            }
-            _ => {}
-        }
-    }
-    table
 }

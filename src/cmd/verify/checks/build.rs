@@ -98,7 +98,7 @@ SELECT c.oid::int8 AS oid, i.indrelid::int8 AS tab, h.inhparent::int8 AS parent,
        i.indisprimary AS prim, c.relname::text AS name,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql,
        pg_catalog.quote_ident(k.conname) AS constraint,
-       pg_catalog.pg_get_indexdef(c.oid) AS definition
+       pg_catalog.left(pg_catalog.pg_get_indexdef(c.oid), 16385) AS definition
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -41,7 +41,7 @@ SELECT n.nspname::text || '.' || r.relname::text AS root, pg_catalog.count(*) AS
         SELECT i.inhrelid FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.id)
         SELECT pg_catalog.count(*) FROM down
           JOIN pg_catalog.pg_class l ON l.oid = down.id AND l.relkind <> 'p') AS leaves,
-       pg_catalog.pg_get_partkeydef(r.oid) AS key
+       pg_catalog.left(pg_catalog.pg_get_partkeydef(r.oid), 16385) AS key
   FROM up
   JOIN pg_catalog.pg_class r ON r.oid = up.top AND NOT r.relispartition
   JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
@@ -51,6 +51,9 @@ SELECT n.nspname::text || '.' || r.relname::text AS root, pg_catalog.count(*) AS
 const SWITCH: &str = "\
 SELECT s.setting::text AS setting, s.source::text AS source
   FROM pg_catalog.pg_settings s WHERE s.name = 'enable_partition_pruning'";
+
+/// Most bytes of a plan: of a table with a thousand partitions it has half a megabyte.
+const LONGEST_PLAN: usize = 1 << 20;
 
 /// Schema and name of every table in a plan that `EXPLAIN (FORMAT YAML, VERBOSE)` prints. It writes a
 /// string as JSON does, so that each property is a line.
@@ -89,7 +92,10 @@ async fn pruning(cx: &Context<'_>) -> Result<Found, CollectError> {
         // On a line of its own, because the query may end with a comment.
         let sql = format!("EXPLAIN (FORMAT YAML, VERBOSE, COSTS OFF) {}\n", query.sql);
         let what = format!("query {}", query.name);
-        let read = cx.session.read_planning(&query.sql, &what, vec![Query::new(&sql)]).await;
+        let read = cx
+            .session
+            .read_planning(&query.sql, &what, vec![Query::new(&sql).longest(LONGEST_PLAN)])
+            .await;
         let rows: Vec<Row> = match read {
             Ok(answers) => answers.into_iter().flatten().collect(),
             Err(e @ CollectError::Missing { .. }) => {
