@@ -21,7 +21,7 @@ use axum::http::header::{
     HeaderMap, HeaderName, HeaderValue, VARY,
 };
 use axum::http::{Method, StatusCode, Uri, Version};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::body::Body as _;
@@ -82,7 +82,6 @@ pub fn router(app: App) -> Router {
     let layers = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(from_fn_with_state(app.clone(), count))
-        .layer(from_fn(plain))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_LIMIT))
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT));
     router
@@ -92,16 +91,10 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+/// Counts the answer to every request; refuses one that has no one meaning. After a body, which no request of ours
+/// has, the connection ends, so that none of its bytes can be taken for a request.
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
-    let handler = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
-    let response = next.run(request).await;
-    app.counters.count(handler.as_deref().unwrap_or("none"), response.status().as_u16());
-    response
-}
-
-/// Refuses what has no one meaning. After a body, which no request of ours has, the connection ends, so that
-/// none of its bytes can be taken for a request.
-async fn plain(request: Request, next: Next) -> Response {
+    let handler = request.extensions().get::<MatchedPath>().cloned();
     let hosts = request.headers().get_all(HOST).iter().count();
     let one_host = hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11);
     let has_body = !request.body().is_end_stream();
@@ -113,6 +106,8 @@ async fn plain(request: Request, next: Next) -> Response {
     if has_body {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    let handler = handler.as_ref().map_or("none", MatchedPath::as_str);
+    app.counters.count(handler, response.status().as_u16());
     response
 }
 
