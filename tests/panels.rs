@@ -39,6 +39,7 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_partition_default_rows", 13..=18, "no table of the demo has a DEFAULT"),
     ("pg_partition_last_attached_*", 13..=18, "nothing is attached while it is watched"),
     ("pg_partition_next_coverage_timestamp_seconds", 13..=18, "no table of the demo has a gap"),
+    ("pg_partition_open_ended_rows", 13..=18, "no table of the demo has an open end"),
     ("pg_partman_*", 13..=18, "pg_partman is not in the demo"),
     ("pg_query_planning_latency_seconds", 13..=18, "pg_stat_statements.track_planning is off"),
     ("pg_replication_slots_active", 13..=18, "the demo has no slot"),
