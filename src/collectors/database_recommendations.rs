@@ -48,6 +48,8 @@ pub struct Rows {
     pub datname: String,
     /// Partitioned tables.
     pub partitions: Result<partitions::Rows, CollectError>,
+    /// Partitions that differ from their siblings.
+    pub odd: Result<Option<Vec<findings::Odd>>, CollectError>,
     /// What autovacuum looks at.
     pub vacuum: Result<vacuum::Rows, CollectError>,
     /// Bytes on disk.
@@ -103,10 +105,20 @@ impl Collector for DatabaseRecommendations {
         let start = session.seconds();
         let parts = [Partitions::NAME, Vacuum::NAME, Sizes::NAME, IndexHealth::NAME];
         let set = |name: &str| session.settings().collectors.get(name)?.interval;
+        let partitions = part(Partitions, session, &()).await?;
+        // Of a collector that is switched off nothing is read.
+        let odd = match &partitions {
+            Ok(_) => match partitions::siblings(session).await {
+                Err(e) if e.is_fatal() => return Err(e),
+                odd => odd.map(Some),
+            },
+            Err(_) => Ok(None),
+        };
         let rows = Rows {
+            odd,
             least: parts.into_iter().filter_map(set).max().unwrap_or_default(),
             datname: session.server().datname.clone(),
-            partitions: part(Partitions, session, &()).await?,
+            partitions,
             vacuum: if session.server().in_recovery {
                 // What a standby counts is its own, and nothing changes rows there.
                 Err(CollectError::Missing {
@@ -178,6 +190,7 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
         indexes: indexes.as_ref().map(|(r, known)| faults(&r.facts, known)),
         bloated: indexes.as_ref().and_then(|(r, known)| bloated(r, known)),
         growth: growth(rows),
+        odd: rows.odd.as_ref().ok().cloned().flatten(),
         ..rows.partitions.as_ref().map_or_else(
             |_| Database { datname: rows.datname.clone(), ..Database::default() },
             of_partitions,
@@ -515,6 +528,7 @@ mod tests {
             least: Duration::ZERO,
             datname: "app".to_owned(),
             partitions: Ok(partitions),
+            odd: Ok(Some(Vec::new())),
             vacuum: Ok(vacuum),
             sizes: Ok(sizes),
             indexes: Err(CollectError::Missing {

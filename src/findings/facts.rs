@@ -191,6 +191,25 @@ pub struct Gap {
     pub to: f64,
 }
 
+/// Partitions of a table that differ in one property from most of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Odd {
+    /// The table.
+    pub table: Relation,
+    /// The property: owner, replica identity, row security or grants.
+    pub what: String,
+    /// What most have.
+    pub usual: String,
+    /// Partitions that are not partitioned themselves.
+    pub leaves: f64,
+    /// Those that differ.
+    pub odd: f64,
+    /// The first of these by name.
+    pub first: Relation,
+    /// What that has.
+    pub value: String,
+}
+
 /// A table that must exist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expected {
@@ -330,6 +349,8 @@ pub struct Database {
     pub benches: Option<Vec<Bench>>,
     /// Partitioned tables.
     pub partitioned: Option<Vec<Partitioned>>,
+    /// Partitions that differ from their siblings.
+    pub odd: Option<Vec<Odd>>,
     /// Tables that the configuration says must exist.
     pub expected: Option<Vec<Expected>>,
     /// Tables by what autovacuum looks at.

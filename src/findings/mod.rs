@@ -18,7 +18,7 @@ mod vacuum;
 
 pub use facts::{
     Bench, Bloated, Checkpoints, Connections, Counted, Database, Expected, Gap, Growing, Growth,
-    Index, IndexFault, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table,
+    Index, IndexFault, Odd, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table,
     Temporary,
 };
 pub use index::LARGE_INDEX;

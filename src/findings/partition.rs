@@ -11,7 +11,7 @@ const TOO_MANY: f64 = 1_000.0;
 const DAY: f64 = 86_400.0;
 
 pub(super) static RULES: &[&Rule] =
-    &[&MISSING, &RUNWAY, &GAP, &DEFAULT_ROWS, &OPEN_ENDED, &RETENTION, &MANY];
+    &[&MISSING, &RUNWAY, &GAP, &DEFAULT_ROWS, &OPEN_ENDED, &RETENTION, &SIBLINGS, &MANY];
 
 /// A table that must exist does not.
 pub static MISSING: Rule = Rule {
@@ -89,6 +89,20 @@ pub static RETENTION: Rule = Rule {
     alerts: &["PostgresPartitionRetentionExceeded"],
     check: Check::Database(retention),
 };
+/// A partition is unlike its siblings.
+pub static SIBLINGS: Rule = Rule {
+    id: "partition.siblings",
+    formerly: &[],
+    title: "Make partitions alike",
+    severity: Severity::Warning,
+    finds: "a partition has another owner, replica identity or row security than most of its siblings, or other \
+            grants, the owner's own left out",
+    why: "What is run as their owner fails on it, logical replication of its changes fails or lacks columns, and whoever \
+          reads it by its own name sees more or less than in the others.",
+    source: "pg_class.relowner, relreplident, relrowsecurity, relforcerowsecurity, relacl",
+    alerts: &[],
+    check: Check::Database(siblings),
+};
 /// There are very many partitions.
 pub static MANY: Rule = Rule {
     id: "partition.many",
@@ -143,6 +157,30 @@ fn runway(d: &Database) -> Verdict {
             .remedy(plan(d, t, &["--days", &days]));
         Some(finding)
     })
+}
+
+fn siblings(d: &Database) -> Verdict {
+    let found = d.odd.as_ref()?.iter().map(|o| {
+        let name = o.first.display();
+        let who = match o.odd {
+            n if n > 1.5 => format!("{n:.0} of {:.0} partitions, {name} among them, differ", o.leaves),
+            _ => format!("{name}, one of {:.0} partitions, differs", o.leaves),
+        };
+        // Grants may be many.
+        let long = o.value.len() > 80 || o.usual.len() > 80;
+        let how = match long {
+            true => String::new(),
+            false => format!(": {}, where most have {}", o.value, o.usual),
+        };
+        Finding::new(Subject::Relation(o.table.clone()), format!("{who} in {}{how}.", o.what))
+            .figure("partitions", o.leaves, Unit::Count)
+            .figure("differ", o.odd, Unit::Count)
+            .advice(
+                "Bring them to what the others have, and let the job that creates partitions do so (pg_partman: \
+                 its template table).",
+            )
+    });
+    Some(found.collect())
 }
 
 fn missing(d: &Database) -> Verdict {

@@ -332,6 +332,31 @@ fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
 }
 
 #[test]
+fn partitions_unlike_their_siblings_are_named() {
+    let of = |odd: f64, value: &str| {
+        let odd = Odd {
+            table: table("trades"),
+            what: "owner".to_owned(),
+            usual: "alice".to_owned(),
+            leaves: 30.0,
+            odd,
+            first: table("trades_1"),
+            value: value.to_owned(),
+        };
+        let d = Database { odd: Some(vec![odd]), ..Database::default() };
+        verdict(&d, "partition.siblings").unwrap().remove(0).evidence
+    };
+    let one =
+        "public.trades_1, one of 30 partitions, differs in owner: bob, where most have alice.";
+    assert_eq!(of(1.0, "bob"), one);
+    let long = "bob".repeat(40);
+    let some = "2 of 30 partitions, public.trades_1 among them, differ in owner.";
+    assert_eq!(of(2.0, &long), some);
+    let d = Database { odd: Some(vec![]), ..Database::default() };
+    assert_eq!(verdict(&d, "partition.siblings"), Some(vec![]));
+}
+
+#[test]
 fn planning_that_dominates_is_told_with_what_was_measured() {
     let statement = |calls: f64, planning: f64, execution: f64| Statement {
         name: "42".to_owned(),

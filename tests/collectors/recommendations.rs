@@ -118,6 +118,7 @@ async fn recommendations_about_a_database_follow_its_tables() {
     for (id, expected) in [
         ("partition.runway", Some(1.0)),
         ("partition.many", Some(0.0)),
+        ("partition.siblings", Some(0.0)),
         ("index.duplicate", Some(1.0)),
         ("index.invalid", Some(0.0)),
         ("vacuum.age", Some(1.0)),
@@ -159,4 +160,45 @@ async fn recommendations_about_a_database_follow_its_tables() {
     for id in ["index.duplicate", "vacuum.age", "statistics.age"] {
         assert_eq!(poll.get(ACTIVE, &["postgres", id]), Some(0.0), "{id}");
     }
+}
+
+#[tokio::test]
+async fn partitions_that_differ_from_most_are_found_by_each_property() {
+    use pgrunway::collectors::partitions::siblings;
+    let cluster = super::server().await;
+    let create = "\
+        CREATE ROLE bob; CREATE TABLE t (a int, b int NOT NULL) PARTITION BY LIST (a); \
+        CREATE TABLE t_2 PARTITION OF t FOR VALUES IN (2) PARTITION BY LIST (b); \
+        CREATE TABLE alike (a int) PARTITION BY LIST (a); \
+        CREATE TABLE alike_1 PARTITION OF alike FOR VALUES IN (1); \
+        CREATE TABLE alike_2 PARTITION OF alike FOR VALUES IN (2); \
+        DO $$ BEGIN FOR i IN 3 .. 7 LOOP \
+          EXECUTE format('CREATE TABLE t_%s PARTITION OF t FOR VALUES IN (%s)', i, i); \
+          EXECUTE format('CREATE TABLE t_2_%s PARTITION OF t_2 FOR VALUES IN (%s)', i, i); \
+        END LOOP; END $$; GRANT SELECT ON alike_1, alike_2 TO bob";
+    work(&cluster, "postgres", create).await;
+    let run = Run::new(&cluster, "mon", "postgres", "databaserecommendations").await;
+    assert_eq!(siblings(&run.session).await.unwrap(), []);
+    let change = "\
+        ALTER TABLE t_3 OWNER TO bob; ALTER TABLE t_2_4 REPLICA IDENTITY FULL; \
+        ALTER TABLE t_5 ENABLE ROW LEVEL SECURITY; ALTER TABLE t_6 ENABLE ROW LEVEL SECURITY; \
+        GRANT SELECT, INSERT ON t_2_7 TO bob";
+    work(&cluster, "postgres", change).await;
+    let odd = siblings(&run.session).await.unwrap();
+    assert!(odd.iter().all(|o| o.table.display() == "public.t" && o.leaves == 10.0), "{odd:?}");
+    let of: Vec<_> = odd
+        .iter()
+        .map(|o| {
+            (o.what.as_str(), o.odd, o.first.name.as_str(), o.value.as_str(), o.usual.as_str())
+        })
+        .collect();
+    assert_eq!(
+        of,
+        [
+            ("grants", 1.0, "t_2_7", "INSERT to bob, SELECT to bob", "none"),
+            ("owner", 1.0, "t_3", "bob", "postgres"),
+            ("replica identity", 1.0, "t_2_4", "FULL", "DEFAULT"),
+            ("row security", 2.0, "t_5", "enabled", "disabled"),
+        ]
+    );
 }

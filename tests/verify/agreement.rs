@@ -117,7 +117,8 @@ async fn verify_report_and_exporter_agree_on_the_planted_faults() {
          CREATE TABLE endless_rest (LIKE endless);
          DO $$ BEGIN EXECUTE format(
            'ALTER TABLE endless ATTACH PARTITION endless_rest FOR VALUES FROM (%L) TO (MAXVALUE)',
-           date_trunc('day', now()) + interval '2 days'); END $$;",
+           date_trunc('day', now()) + interval '2 days'); END $$;
+         ALTER TABLE endless_rest REPLICA IDENTITY FULL;",
     )
     .await;
     let (ok, _) =
@@ -132,6 +133,7 @@ async fn verify_report_and_exporter_agree_on_the_planted_faults() {
         "partition.default_rows",
         "partition.open_ended",
         "partition.retention",
+        "partition.siblings",
         "index.invalid",
         "index.unused",
         "index.duplicate",

@@ -420,6 +420,7 @@ async fn database(
         notes.extend(error.map(|e| format!("{what} of database {name}: {e}")));
     };
     note("partitions", rows.partitions.as_ref().err());
+    note("partitions that differ", rows.odd.as_ref().err());
     note("dead rows", rows.vacuum.as_ref().err());
     note("sizes", rows.sizes.as_ref().err());
     note("indexes", rows.indexes.as_ref().err());

@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod metrics;
+mod siblings;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::pg::Session;
 
 pub use catalogue::{Partition, Rows, Rule, Table, Zone};
 use metrics::*;
+pub use siblings::siblings;
 
 pub struct Partitions;
 

@@ -9,7 +9,7 @@ use crate::cli;
 use crate::cmd::plan;
 use crate::collector::Collector;
 use crate::collectors::database_recommendations::of_partitions;
-use crate::collectors::partitions::Partitions;
+use crate::collectors::partitions::{Partitions, siblings};
 use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::findings::{self, Database, Partitioned, Subject, partition};
@@ -28,7 +28,7 @@ macro_rules! checks {
         pub(super) static CHECKS: &[&Check] = &[$(&$name),*];
     };
 }
-checks! { MISSING RUNWAY GAP DEFAULT_ROWS OPEN_ENDED RETENTION MANY }
+checks! { MISSING RUNWAY GAP DEFAULT_ROWS OPEN_ENDED RETENTION SIBLINGS MANY }
 
 async fn facts<'a>(cx: &'a Context<'_>) -> Result<&'a Database, CollectError> {
     let read = async || Ok(of_partitions(&Partitions.fetch(cx.session, &()).await?));
@@ -41,6 +41,14 @@ async fn judged(cx: &Context<'_>, check: &'static Check) -> Result<Found, Collec
     if let Some(why) = nothing_to_do(check.id, facts) {
         return Ok(Found::skipped(why));
     }
+    let mut of_siblings = Database::default();
+    let facts = if check.id == SIBLINGS.id {
+        of_siblings.odd = Some(siblings(cx.session).await?);
+        of_siblings.partitioned.clone_from(&facts.partitioned);
+        &of_siblings
+    } else {
+        facts
+    };
     let verdict = findings::rule(check.id).and_then(|rule| rule.judge(facts.into()));
     let mut findings = Vec::new();
     for found in verdict.flatten().unwrap_or_default() {
