@@ -199,14 +199,14 @@ async fn refused(
 ) -> anyhow::Result<print::Refusals> {
     let mut found = print::Refusals::default();
     let Some(parent) = catalogue.tables.get(extension.level) else { return Ok(found) };
-    for (source, why) in
-        [(extension.default, &mut found.default), (extension.open, &mut found.open)]
+    for (source, why, open) in
+        [(extension.default, &mut found.default, false), (extension.open, &mut found.open, true)]
     {
         let source = source.and_then(|i| catalogue.partition(extension.level, i));
         let Some(source) = source else { continue };
         *why = match parent.leading {
             Some(_) => {
-                let sql = attach::refusal(session.server(), &source.oid, &parent.oid);
+                let sql = attach::refusal(session.server(), &source.oid, &parent.oid, &open);
                 let rows = session.read(sql.as_str()).await?;
                 rows.first().map(|row| row.at(0)).transpose()?.flatten()
             }

@@ -222,10 +222,14 @@ fn double(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// What `to_regclass()` takes for this relation.
+/// As the server's `quote_ident()` writes a name, control characters and all: for its own texts.
+pub fn server_ident(name: &str) -> String {
+    if plain(name) { name.to_owned() } else { double(name) }
+}
+
+/// What `to_regclass()` takes for this relation, and the server writes for it.
 pub fn spelled(schema: &str, name: &str) -> String {
-    let one = |name: &str| if plain(name) { name.to_owned() } else { double(name) };
-    format!("{}.{}", one(schema), one(name))
+    format!("{}.{}", server_ident(schema), server_ident(name))
 }
 
 /// The same as a literal.

@@ -13,7 +13,13 @@ const ATTACH: &str = include_str!("attach.sql");
 const REFUSAL: &str = include_str!("refusal.sql");
 
 /// Why rows of `source`, a partition of `parent`, are not moved: a query with one text, NULL where they are.
-pub(super) fn refusal(server: &Server, source: &dyn Part, parent: &dyn Part) -> Sql {
+/// `open` is whether the source has no end, and is cut by detaching it.
+pub(super) fn refusal(
+    server: &Server,
+    source: &dyn Part,
+    parent: &dyn Part,
+    open: &dyn Part,
+) -> Sql {
     // FOR TABLES IN SCHEMA.
     let (whole, any) = if server.version_num >= 150_000 {
         (
@@ -23,7 +29,7 @@ pub(super) fn refusal(server: &Server, source: &dyn Part, parent: &dyn Part) -> 
     } else {
         ("", "")
     };
-    Sql::new(REFUSAL, &[source, parent, &Deparsed(whole), &Deparsed(any)])
+    Sql::new(REFUSAL, &[source, parent, &Deparsed(whole), &Deparsed(any), open])
 }
 
 /// A bound without quotes and the letters before bit strings: integers are shown with or without them, by
@@ -113,7 +119,12 @@ pub(super) fn block(
     let first = all.first().map(|c| &c.bound);
     let tails = first.map(|b| tail(b, None)).unwrap_or_default();
     let top = format!("MAXVALUE{}", first.map(|b| tail(b, Some("MAXVALUE"))).unwrap_or_default());
-    let refusal = refusal(server, &Deparsed("v_source"), &Deparsed("c_parent"));
+    let refusal = refusal(
+        server,
+        &Deparsed("v_source"),
+        &Deparsed("c_parent"),
+        &Deparsed("v_source = c_open"),
+    );
     let refusal = Sql::new("v_refusal := ({})", &[&refusal]);
     let refusal = match parent.leading {
         Some(_) => refusal,

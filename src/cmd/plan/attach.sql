@@ -17,19 +17,32 @@ DECLARE
   c_tail constant text := {};
   c_top constant text := {};
   c_longest constant float8 := extract(epoch FROM current_setting('pgrunway.longest_wait')::interval) * 1000;
+  -- Before 15 the triggers that a partition has from its parent count as internal: those of keys are told by their functions.
+  c_system constant oid[] := ARRAY(SELECT f.oid FROM pg_proc f WHERE f.pronamespace = 'pg_catalog'::regnamespace
+    AND (f.proname LIKE 'RI\_FKey\_%' OR f.proname = 'unique_key_recheck'));
   v_columns text; v_rels oid[]; v_rel oid; v_t record; v_sql text;
   v_source regclass; v_part regclass; v_at oid; v_bound text; v_said text; v_from text; v_to text;
   v_where text; v_grown boolean; v_all boolean; v_rows int8; v_moved int8; v_refusal text; v_refers boolean;
   v_refused text; v_done boolean; v_slow boolean; v_tries int; v_waiting text; v_stop boolean := false;
   v_began timestamptz; v_held timestamptz; v_batch int8 := 5000; v_rate float8 := 15; v_scan float8 := 0;
-  v_ms float8; v_off_rel oid[]; v_off_name name[]; v_off_state text[]; v_forced oid[];
+  v_ms float8; v_off_rel oid[]; v_off_name name[]; v_off_state text[]; v_again text[];
 BEGIN
   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO v_columns FROM pg_attribute a
    WHERE a.attrelid = c_parent AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
   WITH RECURSIVE up(id) AS (SELECT c_parent::oid UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.id)
   SELECT EXISTS (SELECT FROM pg_constraint f JOIN up ON f.confrelid = up.id WHERE f.contype = 'f') INTO v_refers;
   IF coalesce(c_default, c_open) IS NOT NULL THEN
-    EXECUTE 'DROP TABLE IF EXISTS pg_temp.pgrunway_moved';
+    WITH RECURSIVE down(id) AS (
+      SELECT x::oid FROM unnest(ARRAY[c_default, c_open] || c_names::regclass[]) x WHERE x IS NOT NULL
+      UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+    SELECT string_agg(c.oid::regclass::text, ', ') INTO v_said FROM pg_class c JOIN down ON c.oid = down.id
+     WHERE c.relforcerowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = current_user);
+    IF v_said IS NOT NULL THEN
+      RAISE EXCEPTION 'row security is forced on %: only a superuser or a role with BYPASSRLS sees all rows', left(v_said, 500);
+    END IF;
+    IF to_regclass('pg_temp.pgrunway_moved') IS NOT NULL THEN
+      EXECUTE 'DROP TABLE pg_temp.pgrunway_moved';
+    END IF;
     EXECUTE format('CREATE TEMPORARY TABLE pgrunway_moved (LIKE %s) ON COMMIT DELETE ROWS', c_parent);
     COMMIT;
     -- Attaching reads the source under the lock: how long that takes is measured without one.
@@ -78,7 +91,7 @@ BEGIN
       IF v_source IS NOT NULL THEN
         v_where := coalesce(c_lists[n], format('%1$s >= %2$L AND %1$s < %3$L', c_key, v_from, v_to));
         EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %s) x', v_source, v_where, 2 * v_batch) INTO v_rows;
-        IF v_rows > 0 AND v_refusal IS NOT NULL THEN
+        IF (v_rows > 0 OR c_carved[n] = 't' AND v_refers) AND v_refusal IS NOT NULL THEN
           v_refused := concat_ws('; ', v_refused, format('%s (%s)', c_names[n], v_refusal));
           v_stop := v_stop OR c_carved[n] = 't';
           EXIT;
@@ -143,23 +156,16 @@ BEGIN
         END IF;
         v_held := clock_timestamp();
         IF v_rows > 0 THEN
-          -- No trigger and no policy has a say in where a row lies.
-          v_off_rel := NULL; v_off_name := NULL; v_off_state := NULL; v_forced := NULL;
+          -- No trigger has a say in where a row lies.
+          v_off_rel := NULL; v_off_name := NULL; v_off_state := NULL;
           WITH RECURSIVE down(id) AS (
             SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
           SELECT array_agg(g.tgrelid ORDER BY g.oid), array_agg(g.tgname ORDER BY g.oid), array_agg(g.tgenabled::text ORDER BY g.oid)
             INTO v_off_rel, v_off_name, v_off_state
-            FROM pg_trigger g JOIN down ON g.tgrelid = down.id WHERE NOT g.tgisinternal;
+            FROM pg_trigger g JOIN down ON g.tgrelid = down.id WHERE g.tgfoid <> ALL (c_system);
           FOR i IN 1 .. coalesce(array_length(v_off_rel, 1), 0) LOOP
             CONTINUE WHEN v_off_state[i] = 'D';
             EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', v_off_rel[i]::regclass, v_off_name[i]);
-          END LOOP;
-          WITH RECURSIVE down(id) AS (
-            SELECT x::oid FROM unnest(ARRAY[v_source, v_part]) x
-            UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
-          SELECT array_agg(c.oid) INTO v_forced FROM pg_class c JOIN down ON c.oid = down.id WHERE c.relforcerowsecurity;
-          FOR i IN 1 .. coalesce(array_length(v_forced, 1), 0) LOOP
-            EXECUTE format('ALTER TABLE ONLY %s NO FORCE ROW LEVEL SECURITY', v_forced[i]::regclass);
           END LOOP;
           IF v_refers THEN
             -- The row stays what it is; its foreign keys must not see it go and come.
@@ -182,7 +188,7 @@ BEGIN
           IF v_rows = 0 THEN
             SELECT array_agg(g.tgrelid ORDER BY g.oid), array_agg(g.tgname ORDER BY g.oid), array_agg(g.tgenabled::text ORDER BY g.oid)
               INTO v_off_rel, v_off_name, v_off_state
-              FROM pg_trigger g WHERE g.tgrelid = ANY (v_rels) AND NOT g.tgisinternal;
+              FROM pg_trigger g WHERE g.tgrelid = ANY (v_rels) AND g.tgfoid <> ALL (c_system);
           END IF;
           EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', c_parent, v_source);
         END IF;
@@ -200,11 +206,24 @@ BEGIN
           END LOOP;
         END IF;
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s %s', c_parent, v_part, v_bound);
+        IF current_setting('server_version_num')::int >= 170000 AND EXISTS (
+             SELECT FROM pg_attribute a WHERE a.attrelid = c_parent AND a.attidentity <> '' AND NOT a.attisdropped) THEN
+          -- From 17 on a partition shares its parent's identity columns, but only gets them when it is attached itself.
+          WITH RECURSIVE down(id, parent, depth) AS (
+            SELECT i.inhrelid, i.inhparent, 1 FROM pg_inherits i WHERE i.inhparent = v_part
+            UNION ALL SELECT i.inhrelid, i.inhparent, down.depth + 1 FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+          SELECT array_agg(format('ALTER TABLE %1$s DETACH PARTITION %2$s; ALTER TABLE %1$s ATTACH PARTITION %2$s %3$s',
+                                  down.parent::regclass, down.id::regclass, pg_get_expr(c.relpartbound, c.oid)) ORDER BY down.depth, down.id)
+            INTO v_again FROM down JOIN pg_class c ON c.oid = down.id;
+          FOR i IN 1 .. coalesce(array_length(v_again, 1), 0) LOOP
+            EXECUTE v_again[i];
+          END LOOP;
+        END IF;
         IF v_moved > 0 THEN
           FOR v_t IN WITH RECURSIVE down(id) AS (
                        SELECT v_part::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
                      SELECT g.tgrelid, g.tgname FROM pg_trigger g JOIN down ON g.tgrelid = down.id
-                      WHERE NOT g.tgisinternal AND g.tgenabled <> 'D' LOOP
+                      WHERE g.tgfoid <> ALL (c_system) AND g.tgenabled <> 'D' LOOP
             EXECUTE format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', v_t.tgrelid::regclass, v_t.tgname);
           END LOOP;
           EXECUTE format('INSERT INTO %1$s (%2$s) OVERRIDING SYSTEM VALUE SELECT %2$s FROM pg_temp.pgrunway_moved', v_part, v_columns);
@@ -213,18 +232,14 @@ BEGIN
         IF v_refers AND v_rows > 0 THEN
           PERFORM set_config('session_replication_role', 'origin', true);
         END IF;
-        FOR i IN 1 .. coalesce(array_length(v_forced, 1), 0) LOOP
-          EXECUTE format('ALTER TABLE ONLY %s FORCE ROW LEVEL SECURITY', v_forced[i]::regclass);
-        END LOOP;
-        v_forced := NULL;
         -- Triggers are enabled or not as on the sibling that each table is made like.
         FOR v_t IN WITH RECURSIVE down(id) AS (
                      SELECT v_part::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
                    SELECT g.tgrelid, g.tgname, coalesce(m.tgenabled::text, 'O') AS state
                      FROM pg_trigger g JOIN down ON g.tgrelid = down.id
                      LEFT JOIN unnest(c_new, c_like) pair(new, sibling) ON to_regclass(pair.new) = g.tgrelid
-                     LEFT JOIN pg_trigger m ON m.tgrelid = to_regclass(pair.sibling) AND m.tgname = g.tgname AND NOT m.tgisinternal
-                    WHERE NOT g.tgisinternal AND g.tgenabled::text <> coalesce(m.tgenabled::text, 'O') LOOP
+                     LEFT JOIN pg_trigger m ON m.tgrelid = to_regclass(pair.sibling) AND m.tgname = g.tgname
+                    WHERE g.tgfoid <> ALL (c_system) AND g.tgenabled::text <> coalesce(m.tgenabled::text, 'O') LOOP
           EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', v_t.tgrelid::regclass,
             CASE v_t.state WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
             v_t.tgname);

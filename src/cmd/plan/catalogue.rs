@@ -70,7 +70,7 @@ SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, t.pending, \
                   WHERE x.oid = c.reltoastrelid), '{}') AS toast, \
        (SELECT pg_catalog.quote_ident(a.amname) FROM pg_catalog.pg_am a \
          WHERE a.oid = c.relam AND a.amname <> 'heap') AS method, \
-       pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, \
+       pg_catalog.pg_get_userbyid(c.relowner)::text AS owner, c.relforcerowsecurity AS forced, \
        CASE WHEN c.reltuples > 0 THEN c.reltuples::float8 \
             ELSE pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 END AS rows, \
        p.partstrat::text AS strategy, \
@@ -135,6 +135,8 @@ pub(super) struct Relation {
     /// The access method, where it is not heap.
     pub(super) method: Option<String>,
     pub(super) owner: String,
+    /// Whether row security holds for its owner, too.
+    pub(super) forced: bool,
     pub(super) rows: f64,
     /// `RANGE (ts)`, of partitioned tables.
     pub(super) key: Option<String>,
@@ -211,11 +213,6 @@ impl Relation {
         Table::new(&self.name.schema, &self.name.table)
     }
 
-    /// Its name alone, quoted as the server does.
-    pub(super) fn name_sql(&self) -> String {
-        quote::ident(&self.name.table)
-    }
-
     fn read(row: &Row) -> Result<Self, CollectError> {
         let name = Name { schema: row.get("schema")?, table: row.get("name")? };
         let mut options: Vec<String> = row.get("options")?;
@@ -231,6 +228,7 @@ impl Relation {
             options,
             method: row.get("method")?,
             owner: row.get("owner")?,
+            forced: row.get("forced")?,
             rows: row.get::<Option<f64>>("rows")?.unwrap_or(0.0),
             key: row.get("key")?,
             leading: row.get("leading")?,

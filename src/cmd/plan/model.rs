@@ -9,7 +9,7 @@ use crate::derive::partition::plan::Creation;
 use crate::error::CollectError;
 use crate::pg::{Query, Session};
 use crate::remedy::{
-    Deparsed, Ident, Literal, Part, Regclass, Relation as Table, Sql, Step, block, note,
+    Deparsed, Ident, Literal, Part, Regclass, Relation as Table, Sql, Step, block, note, quote,
 };
 
 const PROPERTIES: &str = include_str!("model.sql");
@@ -161,19 +161,24 @@ impl Models {
 
     /// Triggers and policies: their text names the model.
     fn programs(&self, new: &Table, model: &Relation, out: &mut Vec<Step>) {
-        let new_sql = new.to_string();
+        let (old, now) = (
+            format!(" ON {} ", quote::spelled(&model.name.schema, &model.name.table)),
+            format!(" ON {} ", quote::spelled(&new.schema, &new.name)),
+        );
         for p in self.of(model, "trigger") {
             let (Some(name), Some(def)) = (&p.name, &p.def) else { continue };
-            let ident = crate::remedy::quote::ident(name);
-            let (before, after) = def.split_at(def.find(&ident).map_or(0, |at| at + ident.len()));
-            let on = format!(" ON {} ", model.sql);
-            let moved = after.replacen(&on, &format!(" ON {new_sql} "), 1);
-            out.push(Step::Sql(Sql::new("{}{}", &[&Deparsed(before), &Deparsed(&moved)])));
+            // The server's text, with the name of the table it is on.
+            let ident = quote::server_ident(name);
+            let at = def.find(&ident).map_or(0, |at| at + ident.len());
+            let (before, after) = def.split_at(at);
+            let moved = format!("{before}{}", after.replacen(&old, &now, 1));
+            out.push(Step::Sql(Sql::new("{}", &[&Deparsed(&moved)])));
         }
         for p in self.of(model, "policy") {
             let (Some(name), Some(def)) = (&p.name, &p.def) else { continue };
             // Inside a subquery a column of the table is called by the table's name.
-            let (old, now) = (format!("{}.", model.name_sql()), format!("{}.", name_of(new)));
+            let old = format!("{}.", quote::server_ident(&model.name.table));
+            let now = format!("{}.", quote::server_ident(&new.name));
             let mut moved = String::with_capacity(def.len());
             let mut rest = def.as_str();
             while let Some(at) = rest.find(&old) {
@@ -292,10 +297,6 @@ impl Models {
             }
         }
     }
-}
-
-fn name_of(table: &Table) -> String {
-    crate::remedy::quote::ident(&table.name)
 }
 
 fn create_table(new: &Table, model: &Relation) -> Sql {

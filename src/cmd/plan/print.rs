@@ -155,6 +155,17 @@ impl Page<'_> {
                 .to_owned();
         }
         let moves = self.extensions.iter().any(|e| e.default.is_some() || carves(e));
+        let mut tree = self.catalogue.partitions.iter().flatten();
+        if moves && tree.any(|t| t.forced) {
+            return "a superuser or a role with BYPASSRLS, because row security is forced on partitions."
+                .to_owned();
+        }
+        if moves && self.server.version_num < 150_000 {
+            return format!(
+                "the table's owner, {owner}; a superuser where rows are in the way and the table has triggers, or \
+                 foreign keys refer to it: before 15 nobody else can hold these off."
+            );
+        }
         if moves && self.catalogue.referenced {
             return format!(
                 "the table's owner, {owner}; a superuser where rows are in the way, because foreign keys refer \

@@ -16,6 +16,9 @@ SELECT pg_catalog.string_agg(w.why, '; ' ORDER BY w.why) FROM (
   SELECT pg_catalog.format('foreign key %I of %s refers to %s itself', f.conname, f.conrelid::regclass, f.confrelid::regclass) AS why
     FROM pg_catalog.pg_constraint f JOIN down ON down.id = f.confrelid WHERE f.contype = 'f' AND f.conparentid = 0
   UNION ALL
+  SELECT pg_catalog.format('foreign key %I of %s refers to the table, and what it refers to is not detached to be given another bound', f.conname, f.conrelid::regclass)
+    FROM pg_catalog.pg_constraint f JOIN up ON up.id = f.confrelid WHERE f.contype = 'f' AND f.conparentid = 0 AND {}
+  UNION ALL
   SELECT pg_catalog.format('rule %I of %s rewrites what is done to it', r.rulename, r.ev_class::regclass)
     FROM pg_catalog.pg_rewrite r JOIN down ON down.id = r.ev_class
   UNION ALL
