@@ -42,7 +42,7 @@ pub struct Need {
 /// runs as another role can go back to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Monitor {
-    /// Its name.
+    /// `session_user`.
     pub name: String,
     /// It is a superuser, or may become one by `SET ROLE`.
     pub superuser: bool,
@@ -79,9 +79,9 @@ pub struct Owner {
 pub struct Step {
     /// `schema`, `extension`, ...
     pub kind: String,
-    /// Its name.
+    /// As in the catalog, unquoted.
     pub name: String,
-    /// Who owns it.
+    /// Whoever can change what the name means.
     pub owner: Owner,
 }
 
