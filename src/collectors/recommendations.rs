@@ -61,7 +61,6 @@ fn checkpoints(version_num: i32) -> &'static str {
     }
 }
 
-/// The collector.
 pub struct Recommendations;
 
 /// One reading.
