@@ -145,7 +145,7 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     let section = &after[..after.find("### Connections").unwrap()];
     assert!(!section.contains("public.orders"), "it takes no rows, so that it does not grow");
     assert!(!report.markdown.contains("`storage.growth`, info"), "less than 1 GB a year");
-    assert!(report.markdown.contains("pgrunway plan public.orders --database trading --days 14"));
+    assert!(report.markdown.contains("pgrunway plan public.orders --days 14 --database=trading"));
     assert!(!report.markdown.contains("/* pgrunway */") && !report.markdown.contains("Not read"));
 }
 

@@ -420,8 +420,8 @@ indexes:
     assert_eq!(code, 1, "{report:#}");
     let check = &report["checks"].as_array().unwrap().last().unwrap()["findings"];
     assert!(check[0]["caution"].as_str().unwrap().starts_with("No SQL: the server gave up"));
-    let sql = "CREATE INDEX CONCURRENTLY IF NOT EXISTS u_b_idx ON public.u USING btree (b);";
-    assert_eq!(check[1]["mend"], serde_json::json!([sql]));
+    let sql = "'CREATE INDEX CONCURRENTLY u_b_idx ON public.u USING btree (b)'";
+    assert!(check[1]["mend"][0].as_str().unwrap().contains(sql), "{report:#}");
     // What reads all data waits no longer either, and the rest is read.
     gate.sql("postgres", "CREATE EXTENSION amcheck").await;
     let superuser = Gate::of_role(&cluster, "", "postgres");

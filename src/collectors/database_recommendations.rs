@@ -360,6 +360,12 @@ fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
             faults.push(Index {
                 table: Relation::new(k.schema, k.table),
                 name: k.name.to_owned(),
+                oid: k.judged.id,
+                constraint: k.index.constraint.is_some(),
+                cover: k
+                    .judged
+                    .cover
+                    .and_then(|cover| Some((cover.by, (*names.get(&cover.by)?).to_owned()))),
                 bytes: k.judged.pages * facts.block_size,
                 partitioned: k.index.partitioned,
                 fault,
@@ -396,6 +402,7 @@ fn bloated(rows: &index_health::Rows, known: &[Known<'_>]) -> Option<Vec<Bloated
             Some((all, beyond)) => bloated.push(Bloated {
                 table: Relation::new(k.schema, k.table),
                 name: k.name.to_owned(),
+                oid: k.judged.id,
                 bytes: *all,
                 share: beyond / all.max(1.0),
                 partitioned: k.index.partitioned,

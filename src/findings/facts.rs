@@ -269,6 +269,12 @@ pub struct Index {
     pub table: Relation,
     /// Its name, in the schema of its table.
     pub name: String,
+    /// `pg_class.oid`.
+    pub oid: i64,
+    /// Whether a constraint rests on it.
+    pub constraint: bool,
+    /// The index that does its work: OID and name.
+    pub cover: Option<(i64, String)>,
     /// Its bytes, partitions included.
     pub bytes: f64,
     /// Whether it is a partitioned one, which CONCURRENTLY does not take.
@@ -284,6 +290,8 @@ pub struct Bloated {
     pub table: Relation,
     /// Its name, in the schema of its table.
     pub name: String,
+    /// `pg_class.oid`.
+    pub oid: i64,
     /// Bytes that were looked at, of all its parts that were.
     pub bytes: f64,
     /// Share of these that holds nothing, estimated.

@@ -3,8 +3,10 @@
 //! Must not: judge in another way than these verdicts do.
 
 use super::facts::{Bloated, Database, Index, IndexFault};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict, fix};
+use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
 use crate::derive::units::{bytes, seconds};
+use crate::remedy::index::{self, There};
+use crate::remedy::{Relation, Script};
 
 const HALF: f64 = 0.5;
 /// Bytes that hold nothing, from which on it matters.
@@ -94,14 +96,35 @@ fn invalid(d: &Database) -> Verdict {
             // That of a partitioned table becomes valid with the last part that is attached.
             match i.partitioned {
                 true => finding,
-                false => finding.remedy(fix::reindex(&d.datname, &i.table, &i.name)),
+                false => finding.remedy(rebuild(d, i.oid, &i.table, &i.name)),
             }
         })
     })
 }
 
+fn rebuild(d: &Database, oid: i64, table: &Relation, name: &str) -> Script {
+    let index = Relation::new(table.schema.as_str(), name);
+    index::rebuilding(&d.datname, &There { oid, index: &index, table }, false)
+}
+
+/// What a constraint rests on is not dropped by a script.
 fn drop(d: &Database, i: &Index, finding: Finding) -> Finding {
-    finding.remedy(fix::drop_index(&d.datname, &i.table, &i.name, i.partitioned))
+    if i.constraint {
+        let advice = format!(
+            "{} It keeps a constraint, which statements may name: drop one of two that say the same by hand, with \
+             lock_timeout set.",
+            finding.advice
+        );
+        return finding.advice(advice);
+    }
+    let named = |name: &str| Relation::new(i.table.schema.as_str(), name);
+    // One that is not used needs nobody to do its work.
+    let needed = !matches!(i.fault, IndexFault::Unused { .. });
+    let other = i.cover.as_ref().filter(|_| needed).map(|(oid, name)| (*oid, named(name)));
+    let cover = other.as_ref().map(|(oid, index)| There { oid: *oid, index, table: &i.table });
+    let index = named(&i.name);
+    let which = There { oid: i.oid, index: &index, table: &i.table };
+    finding.remedy(index::dropping(&d.datname, &which, cover.as_ref(), i.partitioned))
 }
 
 fn unused(d: &Database) -> Verdict {
@@ -158,7 +181,7 @@ fn bloat(d: &Database) -> Verdict {
             } else {
                 "It needs as much room again while it runs. `pgrunway verify --exact` measures first."
             })
-            .remedy(fix::reindex(&d.datname, &i.table, &i.name))
+            .remedy(rebuild(d, i.oid, &i.table, &i.name))
     });
     Some(found.collect())
 }

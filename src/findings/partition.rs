@@ -126,8 +126,17 @@ fn finding(t: &Partitioned, evidence: String) -> Finding {
 
 /// `pgrunway plan` for a table.
 fn plan(d: &Database, t: &Partitioned, options: &[&str]) -> Command {
-    let words = ["--database", &d.datname].into_iter().chain(options.iter().copied());
-    Command::new("pgrunway").arg("plan").arg(t.name.to_string()).args(words)
+    // As `plan` reads names: with SQL's quotes, and no escapes.
+    let quoted = |name: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        match name.bytes().all(plain) && !name.is_empty() {
+            true => name.to_owned(),
+            false => format!("\"{}\"", name.replace('"', "\"\"")),
+        }
+    };
+    let name = format!("{}.{}", quoted(&t.name.schema), quoted(&t.name.name));
+    let command = Command::new("pgrunway").arg("plan").arg(name);
+    command.args(options.iter().copied()).arg(format!("--database={}", d.datname))
 }
 
 fn runway(d: &Database) -> Verdict {

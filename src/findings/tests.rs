@@ -270,7 +270,7 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
     assert_eq!(found.len(), 1);
     assert!(found[0].evidence.contains("ended 22.5 d ago"), "{found:?}");
     let command = found[0].remedy.as_ref().unwrap().text();
-    assert_eq!(command, "pgrunway plan public.orders --database shop --days 14");
+    assert_eq!(command, "pgrunway plan public.orders --days 14 --database=shop");
     let fallen = Partitioned { has_default: true, ..orders(-day) };
     let never = orders(0.0);
     let found = of(vec![fallen, never, orders(5.0 * day)]);
@@ -325,7 +325,7 @@ fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
     let finding = of(6.0, None).unwrap();
     assert_eq!(finding.severity, Severity::Warning);
     let command = finding.remedy.unwrap().text();
-    assert_eq!(command, "pgrunway plan public.trades --database shop --days 14");
+    assert_eq!(command, "pgrunway plan public.trades --days 14 --database=shop");
     let bare = Partitioned { runway: Some((1.0, 2.0)), ..Partitioned::default() };
     let d = Database { partitioned: Some(vec![bare]), ..Database::default() };
     assert_eq!(verdict(&d, "partition.open_ended"), Some(vec![]), "there is none");
@@ -422,6 +422,9 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     let index = |fault, partitioned| Index {
         table: table("t"),
         name: "i".to_owned(),
+        oid: 1,
+        constraint: false,
+        cover: None,
         bytes: 200.0 * MB,
         partitioned,
         fault,
@@ -431,18 +434,17 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
         sql(&d, id)
     };
     let unused = IndexFault::Unused { seconds: 864_000.0 };
-    assert_eq!(
-        of(index(unused.clone(), false), "index.unused").as_deref(),
-        Some("DROP INDEX CONCURRENTLY public.i;")
-    );
-    assert_eq!(
-        of(index(unused, true), "index.unused").as_deref(),
-        Some("SET lock_timeout = '2s';\nDROP INDEX public.i;\nRESET lock_timeout;")
-    );
+    let said = of(index(unused.clone(), false), "index.unused").unwrap();
+    assert!(said.contains("SELECT 'DROP INDEX CONCURRENTLY public.i' WHERE"), "{said}");
+    let said = of(index(unused.clone(), true), "index.unused").unwrap();
+    assert!(said.contains("DROP INDEX public.i;") && !said.contains("DROP INDEX CONC"), "{said}");
+    let kept = Index { constraint: true, ..index(unused, false) };
+    assert_eq!(of(kept, "index.unused"), None, "what a constraint rests on stays");
     let bloat = |share: f64, bytes: f64, partitioned| {
         let bloated = Some(vec![Bloated {
             table: table("t"),
             name: "i".to_owned(),
+            oid: 1,
             bytes,
             share,
             partitioned,
@@ -450,10 +452,11 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
         let d = Database { bloated, ..Database::default() };
         sql(&d, "index.bloat")
     };
-    let rebuilt = Some("REINDEX INDEX CONCURRENTLY public.i;");
+    let rebuilt =
+        |said: Option<String>| said.unwrap().contains("'REINDEX INDEX CONCURRENTLY public.i'");
     assert_eq!(bloat(0.5, 200.0 * MB, false), None);
-    assert_eq!(bloat(0.6, 200.0 * MB, false).as_deref(), rebuilt);
-    assert_eq!(bloat(0.6, 200.0 * MB, true).as_deref(), rebuilt);
+    assert!(rebuilt(bloat(0.6, 200.0 * MB, false)));
+    assert!(rebuilt(bloat(0.6, 200.0 * MB, true)));
     assert_eq!(bloat(0.9, 10.0 * MB, false), None);
 }
 
@@ -515,7 +518,7 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     let found = of(plain, "vacuum.age");
     assert_eq!(found[0].evidence, "It has 4.0 times the changes at which autovacuum comes.");
     let text = found[0].remedy.as_ref().unwrap().text();
-    assert!(text.ends_with("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
+    assert!(text.contains("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
     let parts = |n| Table { vacuum: overdue(n, 2.5), partitioned: true, ..Table::default() };
     let found = of(parts(3), "vacuum.age");
     assert!(found[0].evidence.starts_with("3 of its partitions"), "{found:?}");

@@ -99,7 +99,11 @@ fn analyze(d: &Database) -> Verdict {
                 .figure("times_threshold", t.analyze.times, Unit::Ratio)
                 .advice("The planner works with old statistics until then.")
         };
-        Some(finding.figure("rows", t.rows, Unit::Count).remedy(fix::analyze(&d.datname, &t.name)))
+        Some(finding.figure("rows", t.rows, Unit::Count).remedy(fix::analyze(
+            &d.datname,
+            &t.name,
+            t.partitioned,
+        )))
     })
 }
 
@@ -110,12 +114,11 @@ fn scale_factor(d: &Database) -> Verdict {
                 "About {:.0} rows (estimated): autovacuum waits for {:.0} dead ones.",
                 t.rows, t.vacuum_at
             );
-            let parameter = "autovacuum_vacuum_scale_factor";
             finding(t, evidence)
                 .figure("rows", t.rows, Unit::Count)
                 .figure("threshold", t.vacuum_at, Unit::Count)
                 .advice("It comes more often then, and takes less time.")
-                .remedy(fix::storage(&d.datname, &t.name, parameter, "0.02"))
+                .remedy(fix::scale_factor(&d.datname, &t.name, "0.02"))
         })
     })
 }

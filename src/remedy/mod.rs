@@ -6,11 +6,16 @@
 //!
 //! Must not: read a clock, a server or a file, or take SQL or a command as text from elsewhere.
 
+pub mod index;
+mod locked;
+pub mod orphans;
 pub mod quote;
 pub mod retire;
 mod script;
+pub mod setting;
 mod shell;
 mod sql;
+pub mod table;
 pub mod text;
 
 pub use script::{Head, Script, Step, block, note};

@@ -23,7 +23,7 @@ pub struct Head {
     pub title: String,
     /// As whom to run it.
     pub role: String,
-    /// The database; it refuses any other, and a server in recovery.
+    /// The database; it refuses any other (one that is empty means any), and a server in recovery.
     pub database: String,
     /// What it locks, how, and for how long others wait at most.
     pub locks: String,
@@ -107,7 +107,10 @@ impl Head {
     fn write(&self, out: &mut String) {
         comment(out, "pgrunway: ", &self.title);
         out.push_str("-- Nothing has been executed. Not inside a transaction, run:\n");
-        out.push_str(&format!("--   {} -f THIS_FILE\n", Command::psql(&self.database)));
+        out.push_str(&format!(
+            "--   {} -f THIS_FILE\n",
+            Command::psql(if self.database.is_empty() { "postgres" } else { &self.database })
+        ));
         if let Some(what) = &self.deletes {
             comment(out, "THIS DELETES DATA: ", what);
         }
@@ -135,14 +138,14 @@ impl Head {
         );
         let guard = Sql::new(
             "BEGIN\n  \
-               IF pg_catalog.current_database() <> {} THEN\n    \
+               IF pg_catalog.current_database() <> {} AND {} <> '' THEN\n    \
                  RAISE EXCEPTION 'this is database %: the script is for another', pg_catalog.current_database();\n  \
                END IF;\n  \
                IF pg_catalog.pg_is_in_recovery() THEN\n    \
                  RAISE EXCEPTION 'this is a standby: run the script on the primary';\n  \
                END IF;\n\
              END",
-            &[&Literal(&self.database)],
+            &[&Literal(&self.database), &Literal(&self.database)],
         );
         step(out, &Step::Block(guard), 0);
     }

@@ -129,7 +129,8 @@ async fn each_form_holds_whatever_the_names_are() {
         markdown.contains("public.&lt;b&gt;&amp;\\\\u{1b}\\[31m\\|\\`\\`\\`\\\\n'x"),
         "{markdown}"
     );
-    assert!(markdown.contains("````sql\nALTER TABLE public.U&\"<b>&\\001B[31m|```"), "{markdown}");
+    assert!(markdown.contains("````sql\n-- pgrunway: "), "{markdown}");
+    assert!(markdown.contains("\nALTER TABLE public.U&\"<b>&\\001B[31m|```"), "{markdown}");
     let cells = |line: &str| line.replace("\\|", "").matches('|').count();
     for line in markdown.lines().filter(|line| line.starts_with('|')) {
         assert_eq!(cells(line), 5, "{line}");

@@ -14,6 +14,7 @@ pub use crate::findings::Severity;
 use crate::findings::{self, Database, Rule};
 use crate::pg::Session;
 use crate::remedy::text::tame;
+use crate::remedy::{Remedy, Script};
 
 /// What a check looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,7 @@ impl Check {
             found: found.into(),
             mend: Vec::new(),
             command: None,
+            remedy: None,
             caution: None,
             deletes: false,
         }
@@ -108,10 +110,12 @@ pub struct Finding {
     pub object: String,
     /// What was found: a sentence without a full stop.
     pub found: String,
-    /// SQL that mends it, statement by statement, for psql; empty where none can.
+    /// SQL that mends it, for psql: a whole script, or statement by statement; empty where none can.
     pub mend: Vec<String>,
     /// The command that prints that SQL, where one does.
     pub command: Option<String>,
+    /// The same, typed, where `remedy` makes it.
+    pub remedy: Option<Remedy>,
     /// What to know before running it.
     pub caution: Option<String>,
     /// Whether it deletes rows.
@@ -122,6 +126,14 @@ impl Finding {
     /// Adds SQL that mends it.
     pub fn mend(mut self, statement: impl AsRef<str>) -> Self {
         self.mend.push(tame(statement.as_ref()));
+        self
+    }
+
+    /// Adds the script that fixes it.
+    pub fn remedy(mut self, script: Script) -> Self {
+        self.mend = vec![script.to_string()];
+        self.deletes = script.head.deletes.is_some();
+        self.remedy = Some(script.into());
         self
     }
 

@@ -47,7 +47,11 @@ fn rank(index: &Index) -> impl Ord + '_ {
 /// Whether something but queries relies on an index, so that it is never named. (An exclusion
 /// constraint's operators are not compared.)
 fn pinned(index: &Index) -> bool {
-    index.primary || index.exclusion || index.replica_identity || index.referenced
+    index.primary
+        || index.exclusion
+        || index.replica_identity
+        || index.referenced
+        || index.clustered
 }
 
 /// Whether the keys of `a` begin `b`: in the same order, or all reversed, which a B-tree read backwards

@@ -10,6 +10,7 @@ use crate::collectors::index_health::catalogue;
 use crate::derive::units::bytes;
 use crate::error::CollectError;
 use crate::pg::{Need, Query, Trusted};
+use crate::remedy::index::{self, There};
 
 pub(super) static BLOAT: Check = Check {
     id: "index.bloat",
@@ -53,7 +54,9 @@ async fn bloated(
     how: &str,
 ) -> Result<Vec<Finding>, CollectError> {
     let book = book(cx).await?;
-    let ids: Vec<i64> = airy.iter().map(|(id, ..)| *id).collect();
+    let table = |id| book.index(id).map(|index| index.table);
+    let ids: Vec<i64> =
+        airy.iter().flat_map(|(id, ..)| [Some(*id), table(*id)]).flatten().collect();
     let names = Names::read(cx, &ids).await?;
     let mut findings = Vec::new();
     for (id, size, air) in airy {
@@ -61,12 +64,14 @@ async fn bloated(
             continue;
         }
         let Some(name) = names.get(*id) else { continue };
+        let Some(table) = table(*id).and_then(|table| names.get(table)) else { continue };
+        let there = There { oid: *id, index: &name.relation, table: &table.relation };
         let found = format!("{} of {} is air, {how}", bytes(*air), bytes(*size));
-        findings.push(
-            BLOAT
-                .finding(book.index_name(*id), found)
-                .mend(format!("REINDEX INDEX CONCURRENTLY {};", name.sql)),
-        );
+        findings.push(BLOAT.finding(book.index_name(*id), found).remedy(index::rebuilding(
+            cx.datname(),
+            &there,
+            false,
+        )));
     }
     Ok(sorted(findings))
 }

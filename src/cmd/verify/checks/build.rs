@@ -12,20 +12,21 @@ use crate::config::IndexRule;
 use crate::derive::index::Table;
 use crate::error::CollectError;
 use crate::pg::Query;
+use crate::remedy::index::{self, There};
 use crate::remedy::quote::ident;
+use crate::remedy::{Relation, Step};
 
 /// Names of relations by oid.
 pub(super) struct Names(HashMap<i64, Name>);
 
 /// One of them.
 pub(super) struct Name {
-    /// With its schema, quoted where need be.
-    pub(super) sql: String,
+    /// Schema and name.
+    pub(super) relation: Relation,
 }
 
 const NAMES: &str = "\
-SELECT c.oid::int8 AS oid,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql
+SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = ANY ($1::pg_catalog.oid[])";
 
@@ -34,8 +35,9 @@ impl Names {
         let mut names = HashMap::new();
         if !oids.is_empty() {
             for row in cx.session.read(Query::new(NAMES).int8_array(oids)).await? {
-                let name = Name { sql: row.get("sql")? };
-                names.insert(row.get("oid")?, name);
+                let (schema, name): (String, String) = (row.get("schema")?, row.get("name")?);
+                let relation = Relation { schema, name };
+                names.insert(row.get("oid")?, Name { relation });
             }
         }
         Ok(Self(names))
@@ -51,9 +53,7 @@ struct Node {
     oid: i64,
     parent: i64,
     kind: String,
-    name: String,
-    sql: String,
-    schema_sql: String,
+    relation: Relation,
 }
 
 /// An index of it.
@@ -64,11 +64,8 @@ struct Part {
     usable: bool,
     exclusion: bool,
     primary: bool,
-    name: String,
-    /// With its schema.
-    sql: String,
-    /// Its constraint, quoted.
-    constraint: Option<String>,
+    relation: Relation,
+    constraint: bool,
     definition: String,
 }
 
@@ -84,8 +81,7 @@ UNION ALL
 SELECT i.inhrelid, i.inhparent FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.id
   JOIN pg_catalog.pg_class p ON p.oid = i.inhparent AND p.relkind = 'p')
 SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, c.relkind::text AS kind, c.relname::text AS name,
-       pg_catalog.quote_ident(n.nspname) AS schema_sql,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql
+       n.nspname::text AS schema
   FROM tree t
   JOIN pg_catalog.pg_class c ON c.oid = t.id
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -95,9 +91,8 @@ SELECT c.oid::int8 AS oid, t.parent::int8 AS parent, c.relkind::text AS kind, c.
 const PARTS: &str = "\
 SELECT c.oid::int8 AS oid, i.indrelid::int8 AS tab, h.inhparent::int8 AS parent,
        i.indisvalid AND i.indisready AND i.indislive AS usable, i.indisexclusion AS exclusion,
-       i.indisprimary AS prim, c.relname::text AS name,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS sql,
-       pg_catalog.quote_ident(k.conname) AS constraint,
+       i.indisprimary AS prim, c.relname::text AS name, n.nspname::text AS schema,
+       k.oid IS NOT NULL AS constraint,
        pg_catalog.left(pg_catalog.pg_get_indexdef(c.oid), 16385) AS definition
   FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
@@ -115,9 +110,7 @@ impl Tree {
                 oid: row.get("oid")?,
                 parent: row.get("parent")?,
                 kind: row.get("kind")?,
-                name: row.get("name")?,
-                sql: row.get("sql")?,
-                schema_sql: row.get("schema_sql")?,
+                relation: Relation { schema: row.get("schema")?, name: row.get("name")? },
             });
         }
         let oids: Vec<i64> = nodes.iter().map(|n| n.oid).collect();
@@ -130,8 +123,7 @@ impl Tree {
                 usable: row.get("usable")?,
                 exclusion: row.get("exclusion")?,
                 primary: row.get("prim")?,
-                name: row.get("name")?,
-                sql: row.get("sql")?,
+                relation: Relation { schema: row.get("schema")?, name: row.get("name")? },
                 constraint: row.get("constraint")?,
                 definition: row.get::<Option<String>>("definition")?.unwrap_or_default(),
             });
@@ -143,14 +135,14 @@ impl Tree {
         self.nodes.iter().find(|n| n.oid == oid)
     }
 
-    /// Brings the partitions below `table` to have what `index` (quoted, with its schema) is on it.
+    /// Brings the partitions below `table` to have what `index` is on it.
     fn complete(
         &self,
-        out: &mut Vec<String>,
+        out: &mut Vec<Step>,
         table: i64,
-        index: (Option<i64>, &str),
+        index: (Option<i64>, &Relation),
         create: &Create,
-        constraint: Option<&str>,
+        constraint: Option<&'static str>,
     ) {
         for child in self.nodes.iter().filter(|n| n.parent == table) {
             // A foreign table has no indexes.
@@ -166,65 +158,47 @@ impl Tree {
                     p.table == child.oid
                         && p.parent.is_none()
                         && (p.usable || child.kind == "p")
-                        && p.constraint.is_some() == constraint.is_some()
+                        && p.constraint == constraint.is_some()
                         && found.is_some_and(|f| f.rest == create.rest && f.unique == create.unique)
                 })
             };
             match attached.or_else(same) {
-                Some(part) if child.kind == "p" => {
-                    let below = (Some(part.oid), part.sql.as_str());
-                    if !part.usable || attached.is_none() {
-                        self.complete(out, child.oid, below, create, constraint);
-                    }
-                    if !part.usable || attached.is_none() {
-                        out.push(attach(index.1, &part.sql));
-                    }
-                }
                 Some(part) => {
-                    if !part.usable {
-                        out.push(reindex(part));
+                    if part.usable && attached.is_some() {
+                        continue;
+                    }
+                    if child.kind == "p" {
+                        let below = (Some(part.oid), &part.relation);
+                        self.complete(out, child.oid, below, create, constraint);
+                    } else if !part.usable {
+                        out.extend(index::rebuild(&part.there(child), part.exclusion));
                     }
                     // Again for one that is attached: the parent is told that it is valid now.
-                    if !part.usable || attached.is_none() {
-                        out.push(attach(index.1, &part.sql));
-                    }
+                    out.push(index::attach(index.1, &part.relation));
                 }
                 None => {
-                    let name =
-                        self.free(&shortened(&format!("{}_{}", child.name, create.bare_name())));
-                    let name = ident(&name);
-                    let full = format!("{}.{name}", child.schema_sql);
-                    let (head, rest) = (create.head(), &create.rest);
+                    let name = format!("{}_{}", child.relation.name, create.name);
+                    let name = self.free(&shortened(&name));
+                    let full = Relation::new(child.relation.schema.as_str(), name);
+                    let wanted = create.wanted(&child.relation, &full);
                     match (child.kind.as_str(), constraint) {
                         ("p", Some(kind)) => {
-                            let key = key_of(rest);
-                            out.push(format!(
-                                "ALTER TABLE ONLY {} ADD CONSTRAINT {name} {kind} {key};",
-                                child.sql
-                            ));
+                            let key = key_of(&create.rest);
+                            out.extend(index::constrain(&wanted, kind, Some(key)));
                             self.complete(out, child.oid, (None, &full), create, constraint);
                         }
                         ("p", None) => {
-                            out.push(format!(
-                                "{head} IF NOT EXISTS {name} ON ONLY {} {rest};",
-                                child.sql
-                            ));
+                            out.extend(index::on_only(&wanted));
                             self.complete(out, child.oid, (None, &full), create, constraint);
                         }
                         (_, constraint) => {
-                            out.push(format!(
-                                "{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};",
-                                child.sql
-                            ));
+                            out.extend(index::build(&wanted));
                             if let Some(kind) = constraint {
-                                out.push(format!(
-                                    "ALTER TABLE {} ADD CONSTRAINT {name} {kind} USING INDEX {name};",
-                                    child.sql
-                                ));
+                                out.extend(index::constrain(&wanted, kind, None));
                             }
                         }
                     }
-                    out.push(attach(index.1, &full));
+                    out.push(index::attach(index.1, &full));
                 }
             }
         }
@@ -236,8 +210,7 @@ impl Tree {
 
     /// A foreign partition has no part to attach, and without it the parent's index never becomes valid.
     /// CREATE INDEX without ONLY leaves foreign tables out, and takes the parts that are there.
-    fn beside_foreign(&self, root: &Node, create: &Create) -> Vec<String> {
-        let (head, rest) = (create.head(), &create.rest);
+    fn beside_foreign(&self, root: &Node, index: &Relation, create: &Create) -> Vec<Step> {
         let mut steps = Vec::new();
         for leaf in self.nodes.iter().filter(|n| !matches!(n.kind.as_str(), "p" | "f")) {
             let there = self.parts.iter().any(|p| {
@@ -248,21 +221,18 @@ impl Tree {
                         .is_some_and(|f| f.rest == create.rest && f.unique == create.unique)
             });
             if !there {
-                let name = shortened(&format!("{}_{}", leaf.name, create.bare_name()));
-                let name = ident(&self.free(&name));
-                steps.push(format!(
-                    "{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};",
-                    leaf.sql
-                ));
+                let name = shortened(&format!("{}_{}", leaf.relation.name, create.name));
+                let part = Relation::new(leaf.relation.schema.as_str(), self.free(&name));
+                steps.extend(index::build(&create.wanted(&leaf.relation, &part)));
             }
         }
-        steps.push(format!("{head} IF NOT EXISTS {} ON {} {rest};", create.name, root.sql));
+        steps.extend(index::over_parts(&create.wanted(&root.relation, index)));
         steps
     }
 
     /// A name that no index of the tree has.
     fn free(&self, name: &str) -> String {
-        let taken = |name: &str| self.parts.iter().any(|p| p.name == name);
+        let taken = |name: &str| self.parts.iter().any(|p| p.relation.name == name);
         let mut free = name.to_owned();
         let mut n = 1;
         while taken(&free) {
@@ -277,14 +247,10 @@ impl Tree {
     }
 }
 
-fn attach(parent: &str, part: &str) -> String {
-    format!("ALTER INDEX {parent} ATTACH PARTITION {part};")
-}
-
-fn reindex(part: &Part) -> String {
-    // An exclusion constraint's cannot be rebuilt beside writes.
-    let how = if part.exclusion { "" } else { "CONCURRENTLY " };
-    format!("REINDEX INDEX {how}{};", part.sql)
+impl Part {
+    fn there<'a>(&'a self, node: &'a Node) -> There<'a> {
+        There { oid: self.oid, index: &self.relation, table: &node.relation }
+    }
 }
 
 /// `(a, b)` of `USING btree (a, b)`.
@@ -314,20 +280,23 @@ SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::in
     let table: i64 = row.get("tab")?;
     let tree = Tree::read(cx, table).await?;
     let Some(part) = tree.parts.iter().find(|p| p.oid == id) else { return Ok(finding) };
-    if tree.node(table).is_none_or(|n| n.kind != "p") {
+    let Some(node) = tree.node(table) else { return Ok(finding) };
+    let database = cx.datname();
+    if node.kind != "p" {
         // What REINDEX CONCURRENTLY left behind has its work done by the original.
         let leftover = |suffix: &str| {
-            part.name.rsplit_once(suffix).is_some_and(|(base, number)| {
+            part.relation.name.rsplit_once(suffix).is_some_and(|(base, number)| {
                 number.bytes().all(|b| b.is_ascii_digit())
-                    && tree.parts.iter().any(|p| p.name == base)
+                    && tree.parts.iter().any(|p| p.relation.name == base)
             })
         };
-        if (leftover("_ccnew") || leftover("_ccold")) && part.constraint.is_none() {
+        if (leftover("_ccnew") || leftover("_ccold")) && !part.constraint {
             return Ok(finding
-                .mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", part.sql))
+                .remedy(index::dropping(database, &part.there(node), None, false))
                 .caution("A REINDEX CONCURRENTLY that failed left it behind."));
         }
-        return Ok(finding.mend(reindex(part)).caution(
+        let script = index::rebuilding(database, &part.there(node), part.exclusion);
+        return Ok(finding.remedy(script).caution(
             "Where it is unique, REINDEX fails as long as there are duplicates, and names one.",
         ));
     }
@@ -338,24 +307,26 @@ SELECT i.indrelid::int8 AS tab FROM pg_catalog.pg_index i WHERE i.indexrelid::in
         ));
     }
     let Some(create) = Create::parse(&part.definition) else { return Ok(finding) };
+    let create = Create { exact: true, ..create };
     if part.exclusion {
         return Ok(finding.caution(
             "No SQL: an exclusion constraint has to be added to each partition by ALTER TABLE.",
         ));
     }
-    let constraint = match (&part.constraint, part.primary) {
-        (None, _) => None,
-        (Some(_), true) => Some("PRIMARY KEY"),
-        (Some(_), false) => Some("UNIQUE"),
+    let constraint = match (part.constraint, part.primary) {
+        (false, _) => None,
+        (true, true) => Some("PRIMARY KEY"),
+        (true, false) => Some("UNIQUE"),
     };
     let mut steps = Vec::new();
-    tree.complete(&mut steps, table, (Some(id), &part.sql), &create, constraint);
+    tree.complete(&mut steps, table, (Some(id), &part.relation), &create, constraint);
     if steps.is_empty() {
         // All parts are there and valid, and it was not told.
         let parts = tree.parts.iter().filter(|p| p.parent == Some(id));
-        steps.extend(parts.map(|p| attach(&part.sql, &p.sql)));
+        steps.extend(parts.map(|p| index::attach(&part.relation, &p.relation)));
     }
-    Ok(steps.into_iter().fold(finding, Finding::mend))
+    steps.push(index::valid(&part.relation));
+    Ok(finding.remedy(index::building(database, &part.relation, &node.relation, steps)))
 }
 
 /// Adds what creates an index that the file expects, as far as it says how.
@@ -425,44 +396,61 @@ async fn try_new_index(
 ) -> Result<Finding, CollectError> {
     let tree = Tree::read(cx, table).await?;
     let Some(node) = tree.node(table) else { return Ok(finding) };
-    let (head, name, rest) = (create.head(), &create.name, &create.rest);
+    let database = cx.datname();
+    let index = Relation::new(node.relation.schema.as_str(), create.name.as_str());
+    let wanted = create.wanted(&node.relation, &index);
     if node.kind != "p" {
-        return Ok(finding
-            .mend(format!("{head} CONCURRENTLY IF NOT EXISTS {name} ON {} {rest};", node.sql)));
+        let steps = index::build(&wanted);
+        return Ok(finding.remedy(index::building(database, &index, &node.relation, steps)));
     }
     if tree.has_foreign() {
-        let steps = tree.beside_foreign(node, create);
-        return Ok(steps.into_iter().fold(finding, Finding::mend));
+        if create.unique {
+            return Ok(finding
+                .caution("No SQL: a table with foreign partitions cannot have a unique index."));
+        }
+        let steps = tree.beside_foreign(node, &index, create);
+        return Ok(finding.remedy(index::building(database, &index, &node.relation, steps)));
     }
-    let mut steps = vec![format!("{head} IF NOT EXISTS {name} ON ONLY {} {rest};", node.sql)];
-    let full = format!("{}.{name}", node.schema_sql);
-    tree.complete(&mut steps, table, (None, &full), create, None);
-    Ok(steps.into_iter().fold(finding, Finding::mend))
+    let mut steps = index::on_only(&wanted);
+    tree.complete(&mut steps, table, (None, &index), create, None);
+    steps.push(index::valid(&index));
+    Ok(finding.remedy(index::building(database, &index, &node.relation, steps)))
 }
 
-/// Adds what drops an index, or the constraint that it keeps.
+/// An index that another one makes needless, or that is not used.
+pub(super) struct Needless {
+    /// Its OID.
+    pub(super) index: i64,
+    /// Its table's.
+    pub(super) table: i64,
+    /// That of the one that does its work.
+    pub(super) cover: Option<i64>,
+    /// Whether a constraint rests on it.
+    pub(super) constraint: bool,
+    /// Whether it has parts.
+    pub(super) partitioned: bool,
+}
+
+/// Adds what drops an index; what a constraint rests on stays.
 pub(super) fn drop_index(
+    cx: &Context<'_>,
     names: &Names,
     finding: Finding,
-    id: i64,
-    table: i64,
-    constraint: Option<&String>,
-    partitioned: bool,
+    which: &Needless,
 ) -> Finding {
-    let (Some(index), Some(on)) = (names.get(id), names.get(table)) else { return finding };
-    if let Some(constraint) = constraint {
-        let sql =
-            format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {};", on.sql, ident(constraint));
-        return finding.mend(sql).caution("It waits for, and then stops, all who use the table.");
+    let (Some(index), Some(on)) = (names.get(which.index), names.get(which.table)) else {
+        return finding;
+    };
+    if which.constraint {
+        return finding.caution(
+            "No SQL: it keeps a constraint, which statements may name (ON CONFLICT) and foreign keys need. \
+             Where both constraints say the same, drop one of them by hand, at a quiet hour, with lock_timeout \
+             set.",
+        );
     }
-    if partitioned {
-        // There is no CONCURRENTLY for it, and its parts cannot be dropped one by one.
-        return finding
-            .mend(format!("SET lock_timeout = '2s';\nDROP INDEX IF EXISTS {};\nRESET lock_timeout;", index.sql))
-            .caution(
-                "It cannot be dropped CONCURRENTLY: it locks the table with all partitions for a moment. \
-                 Should it give up, run it again.",
-            );
-    }
-    finding.mend(format!("DROP INDEX CONCURRENTLY IF EXISTS {};", index.sql))
+    let cover = which
+        .cover
+        .and_then(|oid| Some(There { oid, index: &names.get(oid)?.relation, table: &on.relation }));
+    let index = There { oid: which.index, index: &index.relation, table: &on.relation };
+    finding.remedy(index::dropping(cx.datname(), &index, cover.as_ref(), which.partitioned))
 }

@@ -6,6 +6,8 @@ use super::super::check::{Check, Context, Found, Scope, Severity, When};
 use super::{counted, sorted, thousands};
 use crate::error::CollectError;
 use crate::pg::Query;
+use crate::remedy::orphans::Orphans;
+use crate::remedy::{Relation, table};
 
 static NOT_VALID: Check = Check {
     id: "constraint.not_valid",
@@ -39,10 +41,8 @@ fn constraints(version: i32) -> String {
         "SELECT COALESCE(n.nspname::text || '.' || c.relname::text, \
                          m.nspname::text || '.' || y.typname::text) AS object, \
                 k.conname::text AS name, k.contype::text AS kind, c.oid IS NULL AS domain, \
-                pg_catalog.quote_ident(k.conname) AS name_sql, \
-                COALESCE(pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
-                         pg_catalog.quote_ident(m.nspname) || '.' || pg_catalog.quote_ident(y.typname)) \
-                  AS object_sql, \
+                COALESCE(n.nspname, m.nspname)::text AS schema, \
+                COALESCE(c.relname, y.typname)::text AS relation, \
                 COALESCE(c.reltuples, 0)::float8 AS rows \
            FROM pg_catalog.pg_constraint k \
            LEFT JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
@@ -63,18 +63,17 @@ async fn not_valid(cx: &Context<'_>) -> Result<Found, CollectError> {
     let mut findings = Vec::new();
     for row in &rows {
         let (object, name): (&str, &str) = (row.get("object")?, row.get("name")?);
-        let (object_sql, name_sql): (&str, &str) = (row.get("object_sql")?, row.get("name_sql")?);
+        let of = Relation::new(row.get::<&str>("schema")?, row.get::<&str>("relation")?);
         let kind = match row.get::<&str>("kind")? {
             "c" => "CHECK",
             "f" => "FOREIGN KEY",
             "n" => "NOT NULL",
             _ => "constraint",
         };
-        let what = if row.get("domain")? { "DOMAIN" } else { "TABLE" };
         findings.push(
             NOT_VALID
                 .finding(object, format!("{kind} {name} is NOT VALID"))
-                .mend(format!("ALTER {what} {object_sql} VALIDATE CONSTRAINT {name_sql};"))
+                .remedy(table::validate(cx.datname(), &of, name, row.get("domain")?))
                 .caution(
                     "It reads the whole table beside reads and writes, and fails while a row \
                      breaks the constraint.",
@@ -93,8 +92,24 @@ async fn not_valid(cx: &Context<'_>) -> Result<Found, CollectError> {
 /// CONSTRAINT` has them. Those of partitions come with their parent's.
 const FOREIGN_KEYS: &str = "\
 SELECT n.nspname::text || '.' || c.relname::text AS object, k.conname::text AS name,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS child,
-       pg_catalog.quote_ident(pn.nspname) || '.' || pg_catalog.quote_ident(p.relname) AS parent,
+       n.nspname::text AS child_schema, c.relname::text AS child,
+       pn.nspname::text AS parent_schema, p.relname::text AS parent,
+       ARRAY(WITH RECURSIVE follow(id, what) AS (
+         SELECT k.conrelid, NULL::pg_catalog.name::text UNION
+         SELECT r.oid, CASE f.confdeltype
+                  WHEN 'c' THEN 'rows of ' || rn.nspname::text || '.' || r.relname::text || ' go by ' || f.conname::text || ' (ON DELETE CASCADE)'
+                  ELSE f.conname::text || ' of ' || rn.nspname::text || '.' || r.relname::text || ' is set to '
+                       || CASE f.confdeltype WHEN 'n' THEN 'NULL' ELSE 'its default' END END
+           FROM follow
+           JOIN pg_catalog.pg_constraint f ON f.contype = 'f' AND f.conparentid = 0 AND f.confdeltype IN ('c', 'n', 'd')
+            AND (f.confrelid = follow.id
+                 OR f.confrelid IN (SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = follow.id))
+           JOIN pg_catalog.pg_class r ON r.oid = f.conrelid
+           JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace)
+         SELECT follow.what FROM follow WHERE follow.what IS NOT NULL
+         UNION SELECT 'the trigger ' || t.tgname::text || ' fires' FROM pg_catalog.pg_trigger t
+          WHERE t.tgrelid = k.conrelid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype::int4 & 8 <> 0
+         ORDER BY 1) AS follow,
        c.oid::int8 AS child_id, p.oid::int8 AS parent_id,
        c.relkind = 'p' AS child_many, p.relkind = 'p' AS parent_many,
        k.confmatchtype = 'f' AS match_full,
@@ -121,35 +136,32 @@ SELECT n.nspname::text || '.' || c.relname::text AS object, k.conname::text AS n
  WHERE k.contype = 'f' AND k.conparentid = 0 AND k.convalidated
  ORDER BY 1, 2";
 
-/// Rows counted before we say `more than`.
-const ENOUGH: i64 = 1_000;
-
 async fn orphans(cx: &Context<'_>) -> Result<Found, CollectError> {
     let rows = cx.session.read(FOREIGN_KEYS).await?;
     let mut findings = Vec::new();
     let mut failures = Vec::new();
     for row in &rows {
         let (object, name): (&str, &str) = (row.get("object")?, row.get("name")?);
-        let only = |many: &str| -> Result<&str, CollectError> {
-            Ok(if row.get(many)? { "" } else { "ONLY " })
-        };
-        let (child, parent): (&str, &str) = (row.get("child")?, row.get("parent")?);
-        let (child, parent) = (
-            format!("{}{child}", only("child_many")?),
-            format!("{}{parent}", only("parent_many")?),
-        );
-        let (present, matches): (&str, &str) = (row.get("present")?, row.get("matches")?);
+        let child = Relation::new(row.get::<&str>("child_schema")?, row.get::<&str>("child")?);
+        let parent = Relation::new(row.get::<&str>("parent_schema")?, row.get::<&str>("parent")?);
+        let follow: Vec<String> = row.get("follow")?;
         // Of a period (18), the last column overlaps; that is not looked at here.
-        let lost =
-            format!("({present}) AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {matches})");
-        let count = format!(
-            "SELECT pg_catalog.count(*) AS n \
-               FROM (SELECT FROM {child} AS f WHERE {lost} LIMIT {}) x",
-            ENOUGH + 1
-        );
+        let lost = Orphans {
+            database: cx.datname(),
+            child: &child,
+            child_tree: row.get("child_many")?,
+            parent: &parent,
+            parent_tree: row.get("parent_many")?,
+            key: name,
+            present: row.get("present")?,
+            matches: row.get("matches")?,
+            rows: 0,
+            follow: &follow,
+        };
+        let count = lost.count();
         let tables = [row.get("child_id")?, row.get("parent_id")?];
         let what = format!("{object}, {name}");
-        let read = cx.session.read_tables(&tables, &what, vec![Query::new(&count)]).await;
+        let read = cx.session.read_tables(&tables, &what, vec![Query::new(count.as_str())]).await;
         let n: i64 = match read {
             Ok(answers) => answers.iter().flatten().next().map_or(Ok(0), |row| row.get("n"))?,
             Err(e @ CollectError::Missing { .. }) => {
@@ -165,20 +177,17 @@ async fn orphans(cx: &Context<'_>) -> Result<Found, CollectError> {
         if n == 0 {
             continue;
         }
-        let many = if n > ENOUGH {
-            format!("more than {}", thousands(ENOUGH as f64))
-        } else {
-            thousands(n as f64)
-        };
-        findings.push(
-            ORPHANS
-                .finding(object, format!("{many} rows of {name} point to no row of {parent}"))
-                .mend(format!("DELETE FROM {child} AS f WHERE {lost};"))
-                .deletes(&format!(
-                    "Better to bring the missing rows back, or to set the key to \
-                     NULL. To look at them: SELECT f.* FROM {child} AS f WHERE {lost};"
-                )),
+        let lost = Orphans { rows: n, ..lost };
+        let found = format!(
+            "{} rows of {name} point to no row of {}",
+            thousands(n as f64),
+            parent.display()
         );
+        findings.push(ORPHANS.finding(object, found).remedy(lost.script()).caution(format!(
+            "THIS DELETES DATA. Better to bring the missing rows back, or to set the key to NULL. To look at \
+             them: {};",
+            lost.look()
+        )));
     }
     let checked = rows.len() - failures.len();
     let summary = counted(checked, "foreign key", "read, row by row");

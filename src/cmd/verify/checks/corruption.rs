@@ -6,6 +6,8 @@ use super::super::check::{Check, Context, Found, Scope, Severity, When};
 use super::{constraints, counted, sorted};
 use crate::error::CollectError;
 use crate::pg::{Need, Query, Trusted};
+use crate::remedy::Relation;
+use crate::remedy::index::{self, There};
 
 static CORRUPT: Check = Check {
     id: "index.corrupt",
@@ -25,9 +27,12 @@ pub(super) static CHECKS: &[&Check] = &[&CORRUPT];
 /// Leaves no index of a standby's unlogged tables, which are empty there.
 const BTREES: &str = "\
 SELECT c.oid::int8 AS oid, n.nspname::text || '.' || c.relname::text AS object,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS object_sql,
+       n.nspname::text AS schema, c.relname::text AS name,
+       tn.nspname::text AS table_schema, t.relname::text AS table_name, i.indisexclusion AS exclusion,
        i.indrelid::int8 AS table, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
   FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
+  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   JOIN pg_catalog.pg_am a ON a.oid = c.relam
   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -84,11 +89,14 @@ async fn corrupt(cx: &Context<'_>) -> Result<Found, CollectError> {
             Err(e @ CollectError::Missing { .. }) => return Err(e),
             Err(e) if e.is_fatal() => return Err(e),
             Err(CollectError::Query { sqlstate, message }) if sqlstate == INDEX_CORRUPTED => {
-                let object_sql: &str = row.get("object_sql")?;
+                let index = Relation::new(row.get::<&str>("schema")?, row.get::<&str>("name")?);
+                let table =
+                    Relation::new(row.get::<&str>("table_schema")?, row.get::<&str>("table_name")?);
+                let there = There { oid, index: &index, table: &table };
                 findings.push(
                     CORRUPT
                         .finding(object, message)
-                        .mend(format!("REINDEX INDEX CONCURRENTLY {object_sql};"))
+                        .remedy(index::rebuilding(cx.datname(), &there, row.get("exclusion")?))
                         .caution(
                             "Find out why first: disk, memory, or another version of the collation \
                              library. A unique index may have let duplicates in; REINDEX fails then, \

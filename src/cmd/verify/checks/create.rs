@@ -2,6 +2,8 @@
 //!
 //! Must not: ask a server, or change what comes after the table's name.
 
+use crate::remedy::Relation;
+use crate::remedy::index::Wanted;
 use crate::remedy::quote::ident;
 
 /// `NAMEDATALEN` less its NUL.
@@ -11,23 +13,26 @@ pub(super) const NAME_MAX: usize = 63;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Create {
     pub(super) unique: bool,
-    /// Quoted where need be, without a schema.
+    /// As it is in the catalog, without a schema.
     pub(super) name: String,
     /// `USING btree (a) WHERE b`.
     pub(super) rest: String,
+    /// Whether the server would write `rest` so.
+    pub(super) exact: bool,
 }
 
 impl Create {
     /// A B-tree on columns.
     pub(super) fn on_columns(name: &str, columns: &[&str]) -> Self {
         let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
-        Self::on_keys(name, false, &columns)
+        let exact = !columns.iter().any(|column| column.starts_with("U&"));
+        Self { exact, ..Self::on_keys(name, false, &columns) }
     }
 
     /// A B-tree on keys such as `a DESC`, quoted where need be.
     pub(super) fn on_keys(name: &str, unique: bool, keys: &[String]) -> Self {
         let rest = format!("USING btree ({})", keys.join(", "));
-        Self { unique, name: ident(&shortened(name)), rest }
+        Self { unique, name: shortened(name), rest, exact: false }
     }
 
     /// From a statement such as `pg_get_indexdef` prints.
@@ -58,21 +63,23 @@ impl Create {
         let rest = after.trim_start();
         (rest.starts_with('(') || word(rest, "USING").is_some()).then(|| Self {
             unique,
-            name: name.to_owned(),
+            name: bare(name),
             rest: rest.to_owned(),
+            exact: false,
         })
     }
 
-    pub(super) fn head(&self) -> &'static str {
-        if self.unique { "CREATE UNIQUE INDEX" } else { "CREATE INDEX" }
+    /// The same on a table, under a name.
+    pub(super) fn wanted<'a>(&'a self, table: &'a Relation, index: &'a Relation) -> Wanted<'a> {
+        Wanted { table, index, unique: self.unique, rest: &self.rest, exact: self.exact }
     }
+}
 
-    /// The name as it is in the catalog.
-    pub(super) fn bare_name(&self) -> String {
-        match self.name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\""),
-            None => self.name.clone(),
-        }
+/// A name as it is in the catalog.
+fn bare(name: &str) -> String {
+    match name.strip_prefix('"').and_then(|n| n.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => name.to_lowercase(),
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
             (
                 "create unique index concurrently if not exists \"on \"\"x\" on \"S.\".\"ONLY\"(a);",
                 true,
-                "\"on \"\"x\"",
+                "on \"x",
                 "(a)",
             ),
             ("CREATE INDEX on_it ON only_t USING hash (a)", false, "on_it", "USING hash (a)"),
@@ -158,7 +165,7 @@ mod tests {
         ] {
             assert_eq!(parse(sql), None, "{sql}");
         }
-        assert_eq!(Create::parse("CREATE INDEX \"a\"\"b\" ON t (a)").unwrap().bare_name(), "a\"b");
+        assert_eq!(Create::parse("CREATE INDEX \"a\"\"b\" ON t (a)").unwrap().name, "a\"b");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Book {
         self.facts.tables.get(*self.tables.get(&id)?)
     }
 
-    fn index(&self, id: i64) -> Option<&Index> {
+    pub(super) fn index(&self, id: i64) -> Option<&Index> {
         self.facts.indexes.get(*self.indexes.get(&id)?)
     }
 
@@ -318,11 +318,23 @@ async fn coverage(cx: &Context<'_>) -> Result<Found, CollectError> {
     Ok(Found::new(format!("{noun}, {covered} on every partition"), sorted(findings)))
 }
 
-/// Adds what drops an index, with its constraint if it has one.
-fn drop_it(book: &Book, names: &Names, finding: Finding, judged: &Judged) -> Finding {
-    let constraint = book.index(judged.id).and_then(|index| index.constraint.as_ref());
-    let partitioned = book.partitioned(judged.table);
-    build::drop_index(names, finding, judged.id, judged.table, constraint, partitioned)
+/// Adds what drops an index, unless it keeps a constraint.
+fn drop_it(
+    cx: &Context<'_>,
+    book: &Book,
+    names: &Names,
+    finding: Finding,
+    judged: &Judged,
+    cover: Option<i64>,
+) -> Finding {
+    let needless = build::Needless {
+        index: judged.id,
+        table: judged.table,
+        cover,
+        constraint: book.index(judged.id).is_some_and(|index| index.constraint.is_some()),
+        partitioned: book.partitioned(judged.table),
+    };
+    build::drop_index(cx, names, finding, &needless)
 }
 
 async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
@@ -340,7 +352,7 @@ async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
             book.size(judged.pages)
         );
         let finding = UNUSED.finding(book.index_name(judged.id), found);
-        let finding = drop_it(book, &names, finding, judged);
+        let finding = drop_it(cx, book, &names, finding, judged, None);
         let note = "Each server counts for itself: look at the standbys too, and think of what runs once \
                     a month.";
         findings.push(match &finding.caution {
@@ -363,7 +375,11 @@ async fn unused(cx: &Context<'_>) -> Result<Found, CollectError> {
 }
 
 fn ids(judged: &[&Judged]) -> Vec<i64> {
-    judged.iter().flat_map(|j| [j.id, j.table]).collect()
+    judged
+        .iter()
+        .flat_map(|j| [Some(j.id), Some(j.table), j.cover.map(|cover| cover.by)])
+        .flatten()
+        .collect()
 }
 
 async fn covered(
@@ -390,7 +406,7 @@ async fn covered(
         };
         let found = format!("{by} {how}; it has {} and was {scans}", book.size(judged.pages));
         let finding = check.finding(book.index_name(judged.id), found);
-        findings.push(drop_it(book, &names, finding, judged));
+        findings.push(drop_it(cx, book, &names, finding, judged, Some(cover.by)));
     }
     Ok(Found::new(counted(book.verdicts.indexes.len(), "index", "compared"), sorted(findings)))
 }

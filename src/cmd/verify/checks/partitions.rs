@@ -163,7 +163,8 @@ async fn retired(
             finding.also(format!("No SQL: {why}."))
         }
         Ok(retire) => {
-            finding.mend(retire.script().to_string()).deletes("Archive first what must be kept.")
+            let finding = finding.remedy(retire.script());
+            finding.caution("THIS DELETES DATA. Archive first what must be kept.")
         }
         Err(e) => finding.also(format!("No SQL: {e:#}.")),
     }

@@ -8,7 +8,7 @@ use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When}
 use super::{constraints, counted, sorted};
 use crate::error::CollectError;
 use crate::pg::{Query, Row};
-use crate::remedy::quote::ident;
+use crate::remedy::setting::{self, Source};
 
 static PRUNING: Check = Check {
     id: "partition.pruning",
@@ -178,20 +178,14 @@ async fn finding(
         )));
     }
     let server = cx.session.server();
-    let (database, role) = (ident(&server.datname), ident(&server.role));
-    let finding = finding.caution("enable_partition_pruning is off.");
-    Ok(match switch.map_or(Ok(""), |row| row.get::<&str>("source"))? {
-        "database" => {
-            finding.mend(format!("ALTER DATABASE {database} RESET enable_partition_pruning;"))
-        }
-        "user" => finding.mend(format!("ALTER ROLE {role} RESET enable_partition_pruning;")),
-        "database user" => finding.mend(format!(
-            "ALTER ROLE {role} IN DATABASE {database} RESET enable_partition_pruning;"
-        )),
-        _ => finding
-            .mend("ALTER SYSTEM SET enable_partition_pruning = on;")
-            .mend("SELECT pg_catalog.pg_reload_conf();"),
-    })
+    let source = match switch.map_or(Ok(""), |row| row.get::<&str>("source"))? {
+        "database" => Source::Database(&server.datname),
+        "user" => Source::Role(&server.role),
+        "database user" => Source::RoleIn(&server.role, &server.datname),
+        _ => Source::System { restart: false },
+    };
+    let script = setting::set(&server.datname, "enable_partition_pruning", "on", source);
+    Ok(finding.caution("enable_partition_pruning is off.").remedy(script))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::counted;
 use crate::cmd::advice;
 use crate::error::CollectError;
 use crate::findings;
+use crate::remedy::Remedy;
 
 static RECOMMENDED: Check = Check {
     id: "settings.recommended",
@@ -38,10 +39,10 @@ async fn recommended(cx: &Context<'_>) -> Result<Found, CollectError> {
             let mut finding = RECOMMENDED.finding(rule.id, sentence);
             finding = finding.severity(f.severity).caution(f.advice);
             if let Some(remedy) = f.remedy {
-                finding = finding.mend(match &remedy {
-                    crate::remedy::Remedy::Sql(script) => script.body(),
-                    other => other.text(),
-                });
+                finding = match remedy {
+                    Remedy::Sql(script) => finding.remedy(*script),
+                    other => finding.mend(other.text()),
+                };
             }
             findings.push(finding);
         }

@@ -5,7 +5,7 @@
 use super::super::check::{Check, Context, Finding, Found, Scope, Severity};
 use crate::error::CollectError;
 use crate::pg::{Query, Row};
-use crate::remedy::quote::{ident, literal};
+use crate::remedy::setting::{self, Source};
 
 const LOCKS: &str = "none";
 
@@ -103,7 +103,7 @@ SELECT s.name::text AS name, s.setting::text AS setting, s.source::text AS sourc
        s.context = 'postmaster' AS restart
   FROM pg_catalog.pg_settings s WHERE s.name = $1";
 
-async fn setting(cx: &Context<'_>, name: &str) -> Result<Option<Row>, CollectError> {
+async fn parameter(cx: &Context<'_>, name: &str) -> Result<Option<Row>, CollectError> {
     let name = name.to_owned();
     Ok(cx.session.read(Query::new(SETTING).text(&name)).await?.into_iter().next())
 }
@@ -117,28 +117,26 @@ fn set(
 ) -> Result<Finding, CollectError> {
     let server = cx.session.server();
     let name: &str = row.get("name")?;
-    let (database, role) = (ident(&server.datname), ident(&server.role));
-    let local = match row.get("source")? {
-        "database" => format!("ALTER DATABASE {database} RESET {name};"),
-        "user" => format!("ALTER ROLE {role} RESET {name};"),
-        "database user" => format!("ALTER ROLE {role} IN DATABASE {database} RESET {name};"),
-        "global" => format!("ALTER ROLE ALL RESET {name};"),
+    let source = match row.get("source")? {
+        "database" => Source::Database(&server.datname),
+        "user" => Source::Role(&server.role),
+        "database user" => Source::RoleIn(&server.role, &server.datname),
+        "global" => Source::All,
         "command line" => {
             return Ok(finding.caution(format!(
                 "It was given on the server's command line, which wins over ALTER SYSTEM: change it \
                  there to {name} = {value}."
             )));
         }
-        _ => {
-            let finding = finding.mend(format!("ALTER SYSTEM SET {name} = {value};"));
-            return Ok(if row.get("restart")? {
-                finding.caution("It takes effect when the server is restarted.")
-            } else {
-                finding.mend("SELECT pg_catalog.pg_reload_conf();")
-            });
-        }
+        _ => Source::System { restart: row.get("restart")? },
     };
-    Ok(finding.mend(local))
+    let finding = finding.remedy(setting::set(&server.datname, name, value, source));
+    Ok(match source {
+        Source::System { restart: true } => {
+            finding.caution("It takes effect when the server is restarted.")
+        }
+        _ => finding,
+    })
 }
 
 /// A parameter that must have one of a few values.
@@ -149,7 +147,7 @@ async fn switch(
     good: &[&str],
     value: &str,
 ) -> Result<Found, CollectError> {
-    let Some(row) = setting(cx, name).await? else {
+    let Some(row) = parameter(cx, name).await? else {
         return Ok(Found::skipped(format!("this server has no setting {name}")));
     };
     let now: &str = row.get("setting")?;
@@ -163,7 +161,7 @@ async fn switch(
 
 async fn query_size(cx: &Context<'_>) -> Result<Found, CollectError> {
     let name = "track_activity_query_size";
-    let Some(row) = setting(cx, name).await? else {
+    let Some(row) = parameter(cx, name).await? else {
         return Ok(Found::skipped(format!("this server has no setting {name}")));
     };
     let now: &str = row.get("setting")?;
@@ -172,25 +170,29 @@ async fn query_size(cx: &Context<'_>) -> Result<Found, CollectError> {
         return Ok(Found::new(summary, Vec::new()));
     }
     let finding = QUERY_SIZE.finding(name, summary.clone());
-    Ok(Found::new(summary, vec![set(finding, cx, &row, "'4kB'")?]))
+    Ok(Found::new(summary, vec![set(finding, cx, &row, "4kB")?]))
 }
 
 async fn statements(cx: &Context<'_>) -> Result<Found, CollectError> {
     let server = cx.session.server();
     let mut findings = Vec::new();
     let name = "pg_stat_statements";
-    if let Some(row) = setting(cx, "shared_preload_libraries").await? {
+    if let Some(row) = parameter(cx, "shared_preload_libraries").await? {
         let now: &str = row.get("setting")?;
         let libraries: Vec<&str> =
             now.split(',').map(|l| l.trim().trim_matches('"')).filter(|l| !l.is_empty()).collect();
         // A path may stand before it.
         if !libraries.iter().any(|l| l.rsplit('/').next() == Some(name)) {
-            let all: Vec<String> = libraries.iter().copied().chain([name]).map(literal).collect();
             let finding = STATEMENTS.finding(
                 "shared_preload_libraries",
                 format!("shared_preload_libraries = '{now}' does not load {name}"),
             );
-            findings.push(set(finding, cx, &row, &all.join(", "))?);
+            findings.push(match row.get("source")? {
+                "command line" => set(finding, cx, &row, &format!("{now},{name}"))?,
+                _ => finding
+                    .remedy(setting::preload(&server.datname, name))
+                    .caution("It takes effect when the server is restarted."),
+            });
         }
     } else {
         // Only a superuser or pg_read_all_settings sees it.
@@ -206,15 +208,15 @@ async fn statements(cx: &Context<'_>) -> Result<Found, CollectError> {
                     &*server.datname,
                     format!("the extension {name} is not in database {}", server.datname),
                 )
-                .mend(format!("CREATE EXTENSION {name};"))
+                .remedy(setting::extension(&server.datname, name))
                 .caution(format!("Run it in database {}.", server.datname)),
         );
     }
-    if let Some(row) = setting(cx, "pg_stat_statements.track").await?
+    if let Some(row) = parameter(cx, "pg_stat_statements.track").await?
         && row.get::<&str>("setting")? == "none"
     {
         let finding = STATEMENTS.finding("pg_stat_statements.track", "it tracks nothing");
-        findings.push(set(finding, cx, &row, "'top'")?);
+        findings.push(set(finding, cx, &row, "top")?);
     }
     let summary = match server.extensions.get(name) {
         Some(e) => {
@@ -235,6 +237,6 @@ async fn role(cx: &Context<'_>) -> Result<Found, CollectError> {
     }
     let finding = ROLE
         .finding(&*server.role, format!("{} lacks pg_monitor", server.role))
-        .mend(format!("GRANT pg_monitor TO {};", ident(&server.role)));
+        .remedy(setting::grant(&server.datname, "pg_monitor", &server.role));
     Ok(Found::new(format!("{} lacks pg_monitor", server.role), vec![finding]))
 }

@@ -7,6 +7,7 @@ use super::{counted, sorted, thousands};
 use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::pg::Row;
+use crate::remedy::{Relation, table};
 
 static ANALYZED: Check = Check {
     id: "statistics.age",
@@ -62,7 +63,7 @@ leaves AS (
 SELECT t.root, pg_catalog.sum(pg_catalog.pg_stat_get_live_tuples(t.id)) AS live
   FROM tree t GROUP BY t.root)
 SELECT n.nspname::text || '.' || c.relname::text AS object, c.relkind = 'p' AS partitioned,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS object_sql,
+       n.nspname::text AS schema, c.relname::text AS name,
        GREATEST(c.reltuples, 0)::float8 AS rows, c.reltuples < 0 AS never,
        COALESCE(l.live, pg_catalog.pg_stat_get_live_tuples(c.oid))::float8 AS live,
        pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8 AS dead,
@@ -79,6 +80,10 @@ SELECT n.nspname::text || '.' || c.relname::text AS object, c.relkind = 'p' AS p
    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
  ORDER BY 1";
 
+fn relation(row: &Row) -> Result<Relation, CollectError> {
+    Ok(Relation::new(row.get::<&str>("schema")?, row.get::<&str>("name")?))
+}
+
 fn off(row: &Row) -> Result<&'static str, CollectError> {
     Ok(if row.get("off")? { "; autovacuum is switched off for it" } else { "" })
 }
@@ -93,7 +98,8 @@ async fn analyzed(cx: &Context<'_>) -> Result<Found, CollectError> {
     let rows = cx.session.read(TABLES).await?;
     let mut findings = Vec::new();
     for row in &rows {
-        let (object, object_sql): (&str, &str) = (row.get("object")?, row.get("object_sql")?);
+        let object: &str = row.get("object")?;
+        let relation = relation(row)?;
         let since: Option<f64> = row.get("since")?;
         let found = if row.get("partitioned")? {
             // Before 14, the server does not say when a partitioned table was analysed.
@@ -121,9 +127,10 @@ async fn analyzed(cx: &Context<'_>) -> Result<Found, CollectError> {
             )
         };
         // From 18 on the partitions need not be analysed along with their table.
-        let only = row.get("partitioned")? && server.version_num >= 180_000;
-        let only = if only { "ONLY " } else { "" };
-        findings.push(ANALYZED.finding(object, found).mend(format!("ANALYZE {only}{object_sql};")));
+        let partitioned: bool = row.get("partitioned")?;
+        let only = partitioned && server.version_num >= 180_000;
+        let script = table::analyze(cx.datname(), &relation, only, !partitioned);
+        findings.push(ANALYZED.finding(object, found).remedy(script));
     }
     Ok(Found::new(counted(rows.len(), "table", "looked at"), sorted(findings)))
 }
@@ -140,7 +147,8 @@ async fn vacuumed(cx: &Context<'_>) -> Result<Found, CollectError> {
         if row.get("partitioned")? || dead <= FEW + 0.4 * all {
             continue;
         }
-        let (object, object_sql): (&str, &str) = (row.get("object")?, row.get("object_sql")?);
+        let object: &str = row.get("object")?;
+        let relation = relation(row)?;
         let found = format!(
             "about {} dead rows beside {} live ones{}",
             thousands(dead),
@@ -150,7 +158,7 @@ async fn vacuumed(cx: &Context<'_>) -> Result<Found, CollectError> {
         findings.push(
             VACUUMED
                 .finding(object, found)
-                .mend(format!("VACUUM (ANALYZE) {object_sql};"))
+                .remedy(table::vacuum(cx.datname(), &relation))
                 .caution(HELD_BACK),
         );
     }
@@ -161,10 +169,16 @@ const HELD_BACK: &str = "\
 It keeps what the oldest transaction, prepared transaction or replication slot may still see: look for \
 them in pg_stat_activity.backend_xmin, pg_prepared_xacts and pg_replication_slots.xmin.";
 
+/// An age that the server counts; at most some thousand millions.
+#[expect(clippy::cast_possible_truncation, reason = "it is far below 2^53")]
+fn whole(age: f64) -> i64 {
+    age as i64
+}
+
 /// Tables with their TOAST tables, which VACUUM does along with them.
 const AGES: &str = "\
 SELECT n.nspname::text || '.' || c.relname::text AS object,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS object_sql,
+       n.nspname::text AS schema, c.relname::text AS name,
        GREATEST(pg_catalog.age(c.relfrozenxid), pg_catalog.age(t.relfrozenxid))::float8 AS xids,
        GREATEST(pg_catalog.mxid_age(c.relminmxid), pg_catalog.mxid_age(t.relminmxid))::float8 AS mxids,
        LEAST(pg_catalog.current_setting('autovacuum_freeze_max_age')::float8,
@@ -189,31 +203,33 @@ async fn wraparound(cx: &Context<'_>) -> Result<Found, CollectError> {
     let mut findings = Vec::new();
     let mut oldest: f64 = 0.0;
     for row in &rows {
-        let age = |name: &str| -> Result<f64, CollectError> {
+        let age_of = |name: &str| -> Result<f64, CollectError> {
             Ok(row.get::<Option<f64>>(name)?.unwrap_or(0.0))
         };
-        let (xids, mxids) = (age("xids")?, age("mxids")?);
+        let (xids, mxids) = (age_of("xids")?, age_of("mxids")?);
         oldest = oldest.max(xids).max(mxids);
-        let (noun, age, limit) = if mxids / age("mxid_limit")? > xids / age("xid_limit")? {
-            ("multixacts", mxids, age("mxid_limit")?)
+        let (noun, age, limit) = if mxids / age_of("mxid_limit")? > xids / age_of("xid_limit")? {
+            ("multixacts", mxids, age_of("mxid_limit")?)
         } else {
-            ("transactions", xids, age("xid_limit")?)
+            ("transactions", xids, age_of("xid_limit")?)
         };
         if age <= 1.1 * limit && age < FAILSAFE {
             continue;
         }
-        let (object, object_sql): (&str, &str) = (row.get("object")?, row.get("object_sql")?);
+        let object: &str = row.get("object")?;
+        let relation = relation(row)?;
         let found = format!(
             "not frozen for {} {noun}; autovacuum should have from {} on",
             thousands(age),
             thousands(limit)
         );
+        let limits = (age_of("xid_limit")?, age_of("mxid_limit")?);
         let severity = if age >= FAILSAFE { Severity::Critical } else { Severity::Warning };
         findings.push(
             WRAPAROUND
                 .finding(object, found)
                 .severity(severity)
-                .mend(format!("VACUUM (FREEZE) {object_sql};"))
+                .remedy(table::freeze(cx.datname(), &relation, whole(limits.0), whole(limits.1)))
                 .caution(HELD_BACK),
         );
     }

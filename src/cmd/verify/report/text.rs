@@ -5,6 +5,7 @@
 use super::super::Run;
 use super::super::check::{Finding, Outcome, Severity, Status};
 use super::{counts, verdict};
+use crate::remedy::Remedy;
 use crate::remedy::text::{one_line, printable};
 
 const RED: &str = "31;1";
@@ -129,7 +130,12 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
             continue;
         }
         page.line("           Mend:");
-        let sql = printable(&finding.mend.join("\n"));
+        // What stands at the head of a script is for who runs it: --format sql has it.
+        let sql = match &finding.remedy {
+            Some(Remedy::Sql(script)) => script.body(),
+            _ => finding.mend.join("\n"),
+        };
+        let sql = printable(&sql);
         let lines: Vec<&str> = sql.lines().collect();
         let shown = if lines.len() > LONGEST { LONGEST - 4 } else { lines.len() };
         for line in lines.iter().take(shown) {
