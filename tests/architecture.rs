@@ -195,6 +195,62 @@ fn derive_findings_and_remedy_are_pure() {
     }
 }
 
+/// Where statements are put together: `remedy` for people, `cmd/plan` of its typed parts, and what pgrunway runs
+/// on clusters and tables of its own; `poller/walker.rs` has a hint for the log.
+const WRITES_SQL: &[&str] = &[
+    "remedy",
+    "cmd/plan",
+    "cmd/cluster",
+    "cmd/demo",
+    "cmd/load",
+    "cmd/trading",
+    "pg/admin.rs",
+    "poller/walker.rs",
+];
+
+/// Whether a text puts a name behind the words that begin a statement: `DROP INDEX {`.
+fn formats_sql(code: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "ALTER ",
+        "ANALYZE ",
+        "CREATE ",
+        "DELETE FROM ",
+        "DROP ",
+        "GRANT ",
+        "REINDEX ",
+        "TRUNCATE ",
+        "UPDATE ",
+        "VACUUM ",
+        "pgrunway plan ",
+    ];
+    let skip = |c: char| c.is_ascii_uppercase() || c == ' ';
+    WORDS.iter().any(|word| {
+        code.match_indices(word).any(|(at, _)| {
+            let mut rest = code[at + word.len()..].trim_start_matches(skip);
+            // Options, such as `(FREEZE)`.
+            if let Some((inside, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')'))
+                && inside.chars().all(|c| skip(c) || c == ',')
+            {
+                rest = after.trim_start_matches(skip);
+            }
+            rest.starts_with('{')
+        })
+    })
+}
+
+#[test]
+fn what_people_are_to_run_is_written_by_remedy_alone() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (path, code) in modules().values().flatten() {
+        let relative = path.strip_prefix(&src).unwrap().to_str().unwrap();
+        let may = WRITES_SQL.iter().any(|part| relative.starts_with(part));
+        assert!(may || !formats_sql(code), "{relative} formats a statement: use remedy");
+    }
+    assert!(formats_sql("format!(\"DROP INDEX CONCURRENTLY {};\", name)"));
+    assert!(formats_sql("format!(\"VACUUM (FREEZE) {name}\")"));
+    assert!(!formats_sql("\"drop it by ALTER TABLE ... {why}, since the last ANALYZE ({ago})\""));
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_what_it_must_not_do() {
     let mut files = Vec::new();

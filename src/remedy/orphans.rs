@@ -122,12 +122,12 @@ impl Orphans<'_> {
                    PERFORM pg_catalog.set_config('lock_timeout', '200', true);\n      \
                    began := pg_catalog.clock_timestamp();\n      \
                    DELETE FROM {}{} AS f WHERE f.ctid = ANY (tids)\n         \
-                      AND (f.tableoid, f.ctid) IN (SELECT u.tab, u.tid FROM pg_catalog.unnest(tables, tids) u(tab, tid))\n         \
+                      AND (f.tableoid, f.ctid) IN (SELECT u.tab, u.tid FROM ROWS FROM (pg_catalog.unnest(tables), pg_catalog.unnest(tids)) u(tab, tid))\n         \
                       AND {};\n      \
                    GET DIAGNOSTICS gone = ROW_COUNT;\n      \
                    total := total + gone;\n      \
                    DELETE FROM pg_temp.pgrunway_orphans o WHERE (o.tab, o.tid) IN (\n        \
-                     SELECT u.tab, u.tid FROM pg_catalog.unnest(tables, tids) u(tab, tid));\n      \
+                     SELECT u.tab, u.tid FROM ROWS FROM (pg_catalog.unnest(tables), pg_catalog.unnest(tids)) u(tab, tid));\n      \
                    took := pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - began);\n      \
                    batch := CASE WHEN took < 0.1 THEN LEAST(batch * 2, 2000) WHEN took > 0.4 THEN GREATEST(batch / 4, 1)\n        \
                      ELSE batch END;\n      \

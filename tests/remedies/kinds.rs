@@ -134,7 +134,7 @@ pub const KINDS: &[Kind] = &[
                 INSERT INTO {t} SELECT i, i % 2 + 1 FROM generate_series(1, 200) i;
                 ALTER TABLE ONLY {t} ADD CONSTRAINT {i} UNIQUE (a, b)",
         wanted: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{si}'::regclass AND {usable})
-                 AND (SELECT count(*) = 3 FROM pg_constraint WHERE contype = 'u')",
+                 AND (SELECT count(*) = 3 FROM pg_constraint WHERE contype = 'u' AND conrelid >= 16384)",
         kept: ROWS,
         ..NONE
     },
@@ -164,8 +164,9 @@ pub const KINDS: &[Kind] = &[
         what: "two unique constraints on the same columns",
         does: "nothing is printed: a constraint is never dropped",
         plant: "CREATE SEQUENCE {s}.q START 1000; CREATE TABLE {t} (a int DEFAULT nextval('{s}.q'),
-                  CONSTRAINT one UNIQUE (a), CONSTRAINT another UNIQUE (a));
-                INSERT INTO {t} SELECT generate_series(1, 200); ANALYZE {t}",
+                  CONSTRAINT one UNIQUE (a));
+                INSERT INTO {t} SELECT generate_series(1, 200);
+                ALTER TABLE {t} ADD CONSTRAINT another UNIQUE (a); ANALYZE {t}",
         kept: "(SELECT count(*) = 2 FROM pg_constraint WHERE contype = 'u' AND conrelid = '{t}'::regclass)",
         ..NONE
     },

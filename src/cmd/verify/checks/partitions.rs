@@ -13,7 +13,7 @@ use crate::collectors::partitions::{Partitions, siblings};
 use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::findings::{self, Database, Partitioned, Subject, partition};
-use crate::remedy::{Command, Relation, Remedy};
+use crate::remedy::{Command, Relation, Remedy, table};
 
 const LOCKS: &str = "none, but for a sequence behind an integer key (ROW EXCLUSIVE for a moment); to print SQL, \
                 ACCESS SHARE for a moment on the table";
@@ -177,7 +177,7 @@ SELECT c.oid, c.oid FROM pg_catalog.pg_class c WHERE c.relkind = 'p' AND NOT c.r
 UNION ALL
 SELECT t.root, i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.id)
 SELECT rn.nspname::text AS schema, r.relname::text AS name,
-       pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS default_sql,
+       n.nspname::text AS default_schema, c.relname::text AS default_name,
        (SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
          WHERE a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]) AS key
   FROM tree t
@@ -199,13 +199,15 @@ async fn moved(
     let mut tables = Vec::new();
     for row in cx.session.read(DEFAULTS).await? {
         if row.get::<&str>("schema")? == table.schema && row.get::<&str>("name")? == table.name {
-            tables.push((row.get::<String>("default_sql")?, row.get::<Option<String>>("key")?));
+            let default =
+                Relation::new(row.get::<&str>("default_schema")?, row.get::<&str>("default_name")?);
+            tables.push((default, row.get::<Option<String>>("key")?));
         }
     }
     if finding.mend.iter().any(|script| script.contains("moved there.")) {
         // Else the estimate would go on counting them.
-        let vacuum = |finding: Finding, (table, _): &(String, _)| {
-            finding.mend(format!("VACUUM (ANALYZE) {table};"))
+        let vacuum = |finding: Finding, (default, _): &(Relation, _)| {
+            finding.mend(table::vacuum(cx.datname(), default).body())
         };
         return Ok(tables.iter().fold(finding, vacuum));
     }
