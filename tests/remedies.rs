@@ -231,7 +231,8 @@ impl Case<'_> {
             tokio::time::sleep(Duration::from_millis(1_500)).await;
             blocker.batch_execute("COMMIT").await.unwrap();
         };
-        let work = async { tokio::join!(self.until_right(&script, 3), release) };
+        // One that gives up soon is run again.
+        let work = async { tokio::join!(self.until_right(&script, 12), release) };
         let (_, longest) = self.beside(work).await;
         assert!(longest < PATIENCE, "{}: others waited for {longest:?}\n{script}", self.kind.what);
         self.count(longest);

@@ -49,7 +49,7 @@ pub fn fill(template: &str, names: [&str; 4]) -> String {
         .replace("'{p}'", &string(s, p))
         .replace("'{si}'", &string(s, i))
         .replace("'{s}.q'", &string(s, "q"))
-        .replace("'{s}.both'", &string(s, "both"))
+        .replace("'{s}.a_and_b'", &string(s, "a_and_b"))
         .replace("'{s}.part_1'", &string(s, "part_1"))
         .replace("{t}", &format!("{s}.{t}"))
         .replace("{p}", &format!("{s}.{p}"))
@@ -188,9 +188,9 @@ pub const KINDS: &[Kind] = &[
         what: "an index whose columns begin another one",
         does: "DROP INDEX CONCURRENTLY",
         plant: "CREATE TABLE {t} (a int DEFAULT 1, b int); INSERT INTO {t} SELECT generate_series(1, 200);
-                CREATE INDEX {i} ON {t} (a); CREATE INDEX both ON {t} (a, b); ANALYZE {t}",
+                CREATE INDEX {i} ON {t} (a); CREATE INDEX a_and_b ON {t} (a, b); ANALYZE {t}",
         wanted: "(SELECT count(*) = 1 FROM pg_index i WHERE i.indrelid = '{t}'::regclass AND {usable})",
-        kept: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{s}.both'::regclass AND {usable})",
+        kept: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{s}.a_and_b'::regclass AND {usable})",
         ..NONE
     },
     Kind {
@@ -201,10 +201,10 @@ pub const KINDS: &[Kind] = &[
                 CREATE TABLE {s}.part_1 PARTITION OF {t} FOR VALUES FROM (0) TO (100);
                 CREATE TABLE {s}.part_2 PARTITION OF {t} DEFAULT;
                 INSERT INTO {t} SELECT generate_series(1, 200);
-                CREATE INDEX {i} ON {t} (a); CREATE INDEX both ON {t} (a, b); ANALYZE",
+                CREATE INDEX {i} ON {t} (a); CREATE INDEX a_and_b ON {t} (a, b); ANALYZE",
         wanted: "(SELECT count(*) = 1 FROM pg_index i WHERE i.indrelid = '{t}'::regclass AND {usable})
                  AND (SELECT count(*) = 1 FROM pg_index i WHERE i.indrelid = '{s}.part_1'::regclass)",
-        kept: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{s}.both'::regclass AND {usable})",
+        kept: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{s}.a_and_b'::regclass AND {usable})",
         ..NONE
     },
     Kind {
@@ -297,7 +297,7 @@ pub const KINDS: &[Kind] = &[
                 CREATE TABLE {s}.part_1 PARTITION OF {t} FOR VALUES FROM (0) TO (100);
                 CREATE TABLE {s}.part_2 PARTITION OF {t} DEFAULT;
                 INSERT INTO {t} SELECT generate_series(1, 200)",
-        wanted: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{s}.expected'::regclass AND {usable})",
+        wanted: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = to_regclass('{s}.expected') AND {usable})",
         kept: ROWS,
         any_name: false,
         ..NONE
