@@ -75,7 +75,7 @@ fn syntax(name: &str, e: &serde_saphyr::Error) -> ConfigError {
     } else if text.starts_with("non-finite float") {
         ("the number is not finite", "write a finite number")
     } else {
-        (text, "mend the YAML; a value with special characters goes into quotes")
+        (text, "fix the YAML; a value with special characters goes into quotes")
     };
     ConfigError::new(place, problem, remedy)
 }

@@ -313,7 +313,7 @@ impl Params<'_> {
                     "" => 5432,
                     text => text.parse().ok().filter(|port| *port != 0).ok_or_else(|| {
                         let problem = "the port is not a number from 1 to 65535";
-                        let remedy = "mend it; in a URI, percent-encode special characters of user \
+                        let remedy = "fix it; in a URI, percent-encode special characters of user \
                                       and password";
                         self.refuse("port", problem, remedy)
                     })?,

@@ -368,7 +368,7 @@ fn file_faults_name_line_column_and_remedy() {
         ("dsn: host=h password=hunter2 x", "pgrunway.yml:1:6: a word without `=` after parameter"),
         ("log: {}\nlog: {}", "pgrunway.yml:2:1: the key is there twice; keep one of the two"),
         ("log: {}\n---\nlog: {}", "pgrunway.yml:3:1: a second document starts here"),
-        ("dsn: \"hunter2\n", "pgrunway.yml:1:6: unclosed quote; mend the YAML"),
+        ("dsn: \"hunter2\n", "pgrunway.yml:1:6: unclosed quote; fix the YAML"),
         ("dsn: hunter2: x\n", "pgrunway.yml:1:13: mapping values are not allowed"),
         ("partition: []", "pgrunway.yml:1:1: unknown key `partition`; did you mean `partitions`?"),
         (
