@@ -196,7 +196,7 @@ fn derive_findings_and_remedy_are_pure() {
 }
 
 /// Where statements are put together: `remedy` for people, `cmd/plan` of its typed parts, and what pgrunway runs
-/// on clusters and tables of its own; `poller/walker.rs` has a hint for the log.
+/// on clusters and tables of its own; `pg/trust` and `poller/walker.rs` have hints for the log.
 const WRITES_SQL: &[&str] = &[
     "remedy",
     "cmd/plan",
@@ -205,6 +205,7 @@ const WRITES_SQL: &[&str] = &[
     "cmd/load",
     "cmd/trading",
     "pg/admin.rs",
+    "pg/trust",
     "poller/walker.rs",
 ];
 
