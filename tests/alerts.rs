@@ -151,7 +151,7 @@ fn every_alert_says_what_how_bad_and_what_to_do() {
         assert!(rule.annotations["runbook_url"].ends_with(&format!("/{page}")), "{at}");
         let text = std::fs::read_to_string(repo(&page)).unwrap_or_else(|e| panic!("{page}: {e}"));
         assert!(text.starts_with(&format!("# {at}\n")), "{page}");
-        for part in ["## Meaning", "## Urgency", "## Confirm", "## Mend", "## Silence", "## Tune"] {
+        for part in ["## Meaning", "## Urgency", "## Confirm", "## Fix", "## Silence", "## Tune"] {
             assert!(text.contains(&format!("\n{part}\n")), "{page} has no {part}");
         }
     }
