@@ -167,6 +167,46 @@ async fn what_cannot_be_read_is_said_and_the_rest_is_there() {
 }
 
 #[tokio::test]
+async fn a_short_watch_leaves_no_database_and_no_collector_out() {
+    let cluster = common::server().await;
+    let names = ["eins", "zwei", "drei", "vier", "fünf"];
+    for name in names {
+        let admin = common::admin(&cluster, "postgres").await;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let admin = common::admin(&cluster, name).await;
+        let sql = format!(
+            "CREATE TABLE of_{name} (a int) PARTITION BY RANGE (a);
+             CREATE TABLE part PARTITION OF of_{name} FOR VALUES FROM (0) TO (10);
+             CREATE TABLE t (a int); CREATE INDEX one ON t (a); CREATE INDEX two ON t (a);"
+        );
+        admin.batch_execute(&sql).await.unwrap();
+    }
+    let args = ["report", "--over=100ms", "--databases.exclude=vier"];
+    let dsn = format!(
+        "host={} port={} user=postgres dbname=postgres",
+        cluster.socket_dir().display(),
+        cluster.port()
+    );
+    let (code, report, err) = process::run(&args, &[("DATA_SOURCE_NAME", &dsn)]).await;
+    assert_eq!(code, 0, "{err}");
+    for name in names {
+        let wanted = name != "vier";
+        // By the collectors, by the catalogs, by the rules.
+        for said in [
+            format!("| `public.of_{name}` |"),
+            format!("### Database {name}\n"),
+            format!("### Drop indexes that are the same as another ({name})\n"),
+        ] {
+            assert_eq!(report.contains(&said), wanted, "{said} in {report}");
+        }
+    }
+    assert!(!report.contains("Not read"), "{report}");
+    // Its own at least, which a collector of the whole server counts.
+    let used: u32 = Report::row_of(&report, "in use at the end")[1].parse().unwrap();
+    assert!((1..=50).contains(&used), "{used}: {report}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_gives_no_report() {
     let folder = tempfile::tempdir().unwrap();
     let html = folder.path().join("r.html");

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod bench;
 pub mod cluster;
+mod databases;
 pub mod demo;
 pub mod fetch;
 mod file;

@@ -17,9 +17,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use tokio::time::Instant;
 
+use crate::cmd::databases;
 use crate::config::{Config, Settings};
 use crate::error::CollectError;
-use crate::pg::{Clock, Lossy, Server, Session};
+use crate::pg::{Clock, Server, Session};
 use check::{Check, Context, Found, Outcome, Scope, Selection, Severity, Status, When};
 pub use checks::all;
 use checks::databases::REACHABLE;
@@ -196,15 +197,6 @@ pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
     Ok(run)
 }
 
-/// Databases that the exporter would look into, and whether it may. Names as bytes, since they need
-/// not be in this database's encoding.
-const DATABASES: &str = "\
-SELECT pg_catalog.textsend(d.datname::text) AS datname,
-       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may
-  FROM pg_catalog.pg_database d
- WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
- ORDER BY d.datname";
-
 /// Goes from database to database with one connection at a time.
 struct Visitor<'a> {
     config: &'a Config,
@@ -345,10 +337,7 @@ async fn visited(
     config: &Config,
     named: &[String],
 ) -> Result<(Vec<String>, Vec<String>), CollectError> {
-    let mut present = Vec::new();
-    for row in home.read(DATABASES).await? {
-        present.push((row.get::<Lossy>("datname")?.0, row.get::<bool>("may")?));
-    }
+    let present = databases::list(home).await?;
     let chosen = |datname: &str| match named.is_empty() {
         true => config.databases().admits(datname),
         false => named.iter().any(|n| n == datname),
@@ -356,13 +345,13 @@ async fn visited(
     let mut wanted = expectations(config.settings());
     wanted.retain(|datname| chosen(datname));
     wanted.extend(named.iter().cloned());
-    let known = |datname: &str| present.iter().any(|(d, _)| d == datname);
+    let known = |datname: &str| present.iter().any(|d| d.datname == datname);
     let missing = wanted.iter().filter(|d| !known(d)).cloned().collect();
     // A database that may not be entered passes by, as in the exporter, unless somebody wants it.
     let visited = present
         .iter()
-        .filter(|(d, may)| chosen(d) && (*may || wanted.contains(d)))
-        .map(|(d, _)| d.clone())
+        .filter(|d| chosen(&d.datname) && (d.may_enter || wanted.contains(&d.datname)))
+        .map(|d| d.datname.clone())
         .collect();
     Ok((visited, missing))
 }

@@ -147,7 +147,7 @@ async fn verify_report_and_exporter_agree_on_the_planted_faults() {
     // The command is shown for people, the SQL that it prints for programs.
     let (_, report) = gate.json(&["--database", "faulty", "--only", "partition.runway"]).await;
     let short = verified(&report, Some("faulty"))["partition.runway"].1.clone();
-    let command = "pgrunway plan public.short --database faulty --days 14".to_owned();
+    let command = "pgrunway plan public.short --days 14 --database=faulty".to_owned();
     assert!(short.contains(&("public.short".to_owned(), Some(command.clone()))), "{short:?}");
     assert!(gate::mends(&report).iter().any(|(_, object, _)| object.contains("public.short")));
     let (_, text, _) = gate.verify(&["--database", "faulty", "--only", "partition.runway"]).await;

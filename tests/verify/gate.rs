@@ -2,7 +2,6 @@
 //!
 //! Must not: mend in another way than the report prints.
 
-use std::path::PathBuf;
 use std::process::Stdio;
 
 use pgrunway::cmd::cluster::Cluster;
@@ -63,16 +62,7 @@ impl<'a> Gate<'a> {
 
     /// Runs a script through psql as a superuser.
     pub async fn psql(&self, database: &str, script: &str) -> (bool, String) {
-        self.run_file(self.dir.path().join("script.sql"), database, script).await
-    }
-
-    /// The same for several at a time.
-    pub async fn psql_file(&self, database: &str, script: &str) -> (bool, String) {
-        let dir = tempfile::tempdir().unwrap();
-        self.run_file(dir.path().join("script.sql"), database, script).await
-    }
-
-    async fn run_file(&self, file: PathBuf, database: &str, script: &str) -> (bool, String) {
+        let file = self.dir.path().join("script.sql");
         std::fs::write(&file, script).unwrap();
         // The servers of other majors come without it.
         let own = self.cluster.binaries().join("psql");

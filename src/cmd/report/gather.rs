@@ -4,18 +4,18 @@
 //! Must not: hold more than two connections to the server at a time, or lose the report to one part that
 //! fails: that is noted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
-use tokio::time::{Instant, sleep_until};
 
 use super::pools;
 use super::queries::{self, Benched};
-use super::view;
+use super::watch::{Watched, watch};
 use crate::cmd::advice::{self, noted};
+use crate::cmd::databases;
 use crate::collector::Collector;
 use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
 use crate::collectors::{partitions, statements};
@@ -23,15 +23,12 @@ use crate::config::Config;
 use crate::derive::index::{Facts, Verdicts};
 use crate::derive::statement::published;
 use crate::error::CollectError;
-use crate::findings::{self, Connections};
+use crate::findings;
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session, Trusted, settle};
-use crate::poller::Poller;
 use crate::snapshot::Snapshot;
 
 /// Statements that are told apart.
 const STATEMENTS: usize = 50;
-/// Interval of collectors that are watched over a short time.
-const SHORTEST: Duration = Duration::from_secs(1);
 
 /// One row of `pg_settings`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,15 +119,20 @@ pub async fn gather(
     let mut notes = Vec::new();
     let session = at_home(config, clock).await?;
     let before = counters(&session, &mut notes).await;
+    let listed = noted(&mut notes, "the list of databases", databases::list(&session).await);
+    let listed = listed.unwrap_or_default().into_iter().map(|d| d.datname);
+    let listed: BTreeSet<String> = listed.filter(|d| config.databases().admits(d)).collect();
     session.close().await;
 
     let from = clock.epoch() + clock.seconds();
-    let ((snapshot, cache, peak), (poolers, away)) =
-        tokio::join!(watch(config, over, clock), pools::watch(config, over, clock));
+    let (watched, (poolers, away)) =
+        tokio::join!(watch(config, over, clock, &listed), pools::watch(config, over, clock));
+    let Watched { snapshot, cache, peak, notes: unreached } = watched;
     notes.extend(away);
     if !snapshot.up {
         bail!("{} stopped answering while it was watched", snapshot.target);
     }
+    notes.extend(unreached);
     let to = clock.epoch() + clock.seconds();
 
     let session = at_home(config, clock).await?;
@@ -145,13 +147,12 @@ pub async fn gather(
     session.close().await;
 
     let mut databases = Vec::new();
-    for found in &snapshot.databases {
-        let name = &found.datname;
-        if let Some(trouble) = &found.trouble {
+    for (name, trouble) in to_read(&snapshot, listed) {
+        if let Some(trouble) = trouble {
             notes.push(format!("database {name}: {trouble}"));
             continue;
         }
-        match database(config, name, clock, &mut notes).await {
+        match database(config, &name, clock, &mut notes).await {
             Ok(database) => databases.push(database),
             Err(e) => notes.push(format!("catalogs of database {name}: {e:#}")),
         }
@@ -185,6 +186,19 @@ pub async fn gather(
     })
 }
 
+/// Databases, and why one cannot be read: those that the collectors came to, and those that they did not
+/// come to in time. Their catalogs are read all the same.
+fn to_read(snapshot: &Snapshot, listed: BTreeSet<String>) -> BTreeMap<String, Option<Arc<str>>> {
+    let mut all: BTreeMap<String, Option<Arc<str>>> = BTreeMap::new();
+    // Where there are more than are walked, the walk has chosen.
+    if snapshot.left_out == 0 {
+        all.extend(listed.into_iter().map(|datname| (datname, None)));
+    }
+    let visited = snapshot.databases.iter();
+    all.extend(visited.map(|d| (d.datname.to_string(), d.trouble.clone())));
+    all
+}
+
 async fn connect(config: &Config, datname: Option<&str>, clock: Clock) -> anyhow::Result<Session> {
     let settings = config.settings().clone();
     Ok(Session::connect(config.connect(), datname, settings, clock).await?)
@@ -194,54 +208,6 @@ async fn connect(config: &Config, datname: Option<&str>, clock: Clock) -> anyhow
 async fn at_home(config: &Config, clock: Clock) -> anyhow::Result<Session> {
     let session = connect(config, None, clock).await?;
     Ok(settle(session, config.connect(), &statements::NEED, config.databases(), None).await?)
-}
-
-type Watched = (Arc<Snapshot>, BTreeMap<String, Vec<(f64, f64)>>, Connections);
-
-/// Runs the collectors, and looks at every snapshot that they give.
-async fn watch(config: &Config, over: Duration, clock: Clock) -> Watched {
-    let mut target = crate::cmd::serve::target(config);
-    let mut settings = (*target.settings).clone();
-    for name in ["tables", "cache", "connections", "indexes"] {
-        // A curve wants points; what the user chose stays.
-        if let Some(collector) = settings.collectors.get_mut(name) {
-            collector.interval.get_or_insert((over / 20).max(SHORTEST));
-        }
-    }
-    target.settings = Arc::new(settings);
-    let poller = Poller::start(target);
-    let mut snapshots = poller.snapshots();
-    let mut cache: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut peak = Connections { peak: 0.0, peak_active: 0.0 };
-    let end = Instant::now() + over;
-    let mut last = f64::NEG_INFINITY;
-    loop {
-        tokio::select! {
-            () = sleep_until(end) => break,
-            changed = snapshots.changed() => if changed.is_err() { break },
-        }
-        let snapshot = snapshots.borrow_and_update().clone();
-        let at = clock.epoch() + clock.seconds();
-        let count = |state: &[(&str, &str)]| -> f64 {
-            view::series(&snapshot, "pg_stat_activity_count", state)
-                .filter_map(|s| s.number())
-                .sum()
-        };
-        peak.peak = peak.peak.max(count(&[]));
-        peak.peak_active = peak.peak_active.max(count(&[("state", "active")]));
-        if at - last < 1.0 {
-            continue;
-        }
-        last = at;
-        for s in view::series(&snapshot, "pg_cache_hit_ratio", &[]) {
-            if let Some(ratio) = s.number() {
-                cache.entry(s.label("datname").to_owned()).or_default().push((at, ratio));
-            }
-        }
-    }
-    let snapshot = snapshots.borrow().clone();
-    poller.stop().await;
-    (snapshot, cache, peak)
 }
 
 /// A row of `pg_stat_statements`: database, role and `queryid`, and the counters in [`COUNTERS`]'s

@@ -15,6 +15,7 @@ pub mod queries;
 pub mod statements;
 pub mod statistics;
 pub mod view;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,35 @@
+//! Which databases of a server there are to look into, for commands that do not leave it to the poller.
+//!
+//! Must not: enter one, or choose among them.
+
+use crate::error::CollectError;
+use crate::pg::{Lossy, Session};
+
+/// Databases that can be entered at all, and whether this role may. Names as bytes, since they need not be
+/// in this database's encoding.
+const DATABASES: &str = "\
+SELECT pg_catalog.textsend(d.datname::text) AS datname,
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may
+  FROM pg_catalog.pg_database d
+ WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
+ ORDER BY d.datname";
+
+/// A database of the server.
+pub struct Listed {
+    /// `pg_database.datname`.
+    pub datname: String,
+    /// Whether the role has CONNECT.
+    pub may_enter: bool,
+}
+
+/// Those that the exporter would look into, but for the configuration's filter.
+///
+/// # Errors
+/// `pg_database` could not be read.
+pub async fn list(session: &Session) -> Result<Vec<Listed>, CollectError> {
+    let rows = session.read(DATABASES).await?;
+    let read = |row: &crate::pg::Row| {
+        Ok(Listed { datname: row.get::<Lossy>("datname")?.0, may_enter: row.get("may")? })
+    };
+    rows.iter().map(read).collect()
+}
