@@ -445,7 +445,8 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
             let args = ["plan", "public.trades", "--days", "30"];
             let (code, sql, log) = process::run(&args, &[("DATA_SOURCE_NAME", &uri)]).await;
             assert_eq!(code, 0, "{log}");
-            trading.batch_execute(&sql).await.unwrap();
+            let (done, said) = common::psql(cluster, "trading", &sql).await;
+            assert!(done, "{said}\n{sql}");
         };
         stage.course(expected, plan).await
     };

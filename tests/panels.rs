@@ -36,6 +36,11 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_index_unused", 13..=18, "its statistics are young"),
     ("pg_longest_lock_wait_seconds", 13..=18, "nobody waits for a lock"),
     ("pg_oldest_prepared_transaction_seconds", 13..=18, "no transaction is prepared"),
+    (
+        "pg_partition_bounded_until_timestamp_seconds",
+        13..=18,
+        "no table of the demo has an open end",
+    ),
     ("pg_partition_default_rows", 13..=18, "no table of the demo has a DEFAULT"),
     ("pg_partition_last_attached_*", 13..=18, "nothing is attached while it is watched"),
     ("pg_partition_next_coverage_timestamp_seconds", 13..=18, "no table of the demo has a gap"),

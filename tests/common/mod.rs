@@ -96,6 +96,28 @@ pub async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
     }
 }
 
+/// Runs a script through psql as a superuser, as its head says: whether it ended well, and what psql said.
+pub async fn psql(cluster: &Cluster, database: &str, script: &str) -> (bool, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("script.sql");
+    std::fs::write(&file, script).unwrap();
+    // Servers that are packaged without clients take whichever psql there is.
+    let own = cluster.binaries().join("psql");
+    let out = tokio::process::Command::new(if own.is_file() { own } else { "psql".into() })
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-f"])
+        .arg(&file)
+        .arg("-h")
+        .arg(cluster.socket_dir())
+        .args(["-p", &cluster.port().to_string()])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let text =
+        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    (out.status.success(), text)
+}
+
 /// Settings under which nothing times out because a machine is busy, but for locks.
 pub fn settings() -> Settings {
     let mut settings = Settings::default();

@@ -2,7 +2,6 @@
 //!
 //! Must not: execute a plan in another way than its header tells.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use pgrunway::cmd::cluster::Cluster;
@@ -11,7 +10,6 @@ use pgrunway::collectors::partitions::Partitions;
 use pgrunway::config::Settings;
 use pgrunway::metric::{Sink, Value};
 use pgrunway::pg::{Clock, Session};
-use tokio::process::Command;
 use tokio_postgres::Client;
 
 use super::common;
@@ -70,24 +68,7 @@ impl Tester<'_> {
 
     /// Runs a script as its header tells, as a superuser.
     pub async fn psql(&self, script: &str) -> (bool, String) {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("plan.sql");
-        std::fs::write(&file, script).unwrap();
-        // Servers that are packaged without clients take whichever psql there is.
-        let own = self.cluster.binaries().join("psql");
-        let out = Command::new(if own.is_file() { own } else { "psql".into() })
-            .args(["-X", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", self.datname, "-f"])
-            .arg(&file)
-            .arg("-h")
-            .arg(self.cluster.socket_dir())
-            .args(["-p", &self.cluster.port().to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
-        let text = String::from_utf8_lossy(&out.stdout).into_owned()
-            + &String::from_utf8_lossy(&out.stderr);
-        (out.status.success(), text)
+        common::psql(self.cluster, self.datname, script).await
     }
 
     /// Plans, runs the plan twice, sees the runway, plans again. Returns the script.
