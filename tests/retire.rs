@@ -228,7 +228,7 @@ async fn what_is_another_thing_by_now_or_needed_stays() {
         }
         assert!(
             said.contains(
-                "ERROR:  not retired: \"public\".\"t_2\"; \"public\".\"t_3\"; \"public\".\"t_4\""
+                "ERROR:  not retired: public.t_2; public.t_3; public.t_4; public.t_5; public.t_6"
             ),
             "{said}"
         );

@@ -102,12 +102,22 @@ fn form(expression: &str) -> KeyForm {
         let grain = Grain::from_word(word).filter(|_| exact(inner) == KeyForm::Exact);
         return grain.map_or(KeyForm::Unknown, KeyForm::Truncated);
     }
-    match text.rsplit_once(" AT TIME ZONE '") {
-        Some((inner, zone)) if zone.ends_with("'::text") && identifier(unwrapped(inner)) => {
-            KeyForm::Exact
-        }
+    // 13 shows the function that later versions show as AT TIME ZONE.
+    let zoned = match call(text, "timezone") {
+        Some(inside) => inside.strip_prefix('\'').and_then(|rest| rest.split_once("'::text, ")),
+        None => text.rsplit_once(" AT TIME ZONE '").and_then(|(inner, zone)| {
+            zone.strip_suffix("'::text").map(|zone| (zone, unwrapped(inner)))
+        }),
+    };
+    match zoned {
+        Some((_, inner)) if identifier(inner) => KeyForm::Exact,
         _ => KeyForm::Unknown,
     }
+}
+
+/// Whether an expression converts a time between zones, as any version shows it.
+fn converts(expression: &str) -> bool {
+    expression.contains(" AT TIME ZONE ") || expression.contains("timezone(")
 }
 
 /// A column by its name alone.
@@ -173,7 +183,7 @@ pub(super) async fn plan(
             let Some(expression) = expressions.get(&table.oid) else { return KeyForm::Exact };
             // A zone that is not known here decides when its days end.
             let local = level.time_key().is_some_and(|key| key.is_local());
-            let form = match local && level.zone.is_none() && expression.contains(" AT TIME ZONE ") {
+            let form = match local && level.zone.is_none() && converts(expression) {
                 true => KeyForm::Unknown,
                 false => form(expression),
             };
@@ -257,6 +267,10 @@ mod tests {
         for (expression, want) in [
             ("((ts AT TIME ZONE 'Asia/Tokyo'::text))::date", Exact),
             ("(ts AT TIME ZONE 'UTC'::text)", Exact),
+            ("(timezone('Asia/Tokyo'::text, ts))::date", Exact),
+            ("timezone('UTC'::text, (ts - x))", Unknown),
+            ("timezone(zone, ts)", Unknown),
+            ("public.timezone('UTC'::text, ts)", Unknown),
             ("(ts)::date", Exact),
             ("\"At\"", Exact),
             ("to_timestamp((seconds)::double precision)", Exact),
