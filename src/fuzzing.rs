@@ -18,6 +18,7 @@ use crate::derive::partition::{
 };
 use crate::metric::Sink;
 use crate::pg::Table;
+use crate::pg::framing::{Framing, Limits};
 use crate::render;
 
 /// Takes any bytes.
@@ -31,6 +32,7 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("config", config),
     ("dsn", dsn),
     ("expressions", expressions),
+    ("framing", framing),
     ("passfile", pass),
     ("pgbouncer", pgbouncer),
     ("service", service),
@@ -158,6 +160,18 @@ fn service(data: &[u8]) {
     let env = HashMap::from([("PGSERVICE", "shop"), ("PGSERVICEFILE", path)]);
     let files = HashMap::from([(PathBuf::from(path), text(data))]);
     resolve(&World { env, files }, None);
+}
+
+/// What a server sends, after a byte for whether TLS was asked for and one for the size of the pieces that arrive.
+/// What is refused does not depend on how the bytes are cut.
+fn framing(data: &[u8]) {
+    let [tls, size, sent @ ..] = data else { return };
+    let limits = Limits { row: 4096, answer: 65_536, types: |oid| oid < 16_384 };
+    let taken = |size: usize| {
+        let mut framing = Framing::new(limits, tls % 2 == 1);
+        sent.chunks(size).try_for_each(|piece| framing.take(piece))
+    };
+    assert_eq!(taken(usize::from(*size) + 1), taken(sent.len().max(1)));
 }
 
 /// `.pgpass`.
