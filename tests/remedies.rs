@@ -138,7 +138,7 @@ impl Case<'_> {
     }
 
     async fn psql(&self, script: &str) -> (bool, String) {
-        self.gate.psql_file(&self.database, script).await
+        self.gate.psql(&self.database, script).await
     }
 
     /// Runs it until it is right, at most so often.
@@ -343,7 +343,7 @@ async fn what_verify_prints_is_safe_to_follow() {
                 }
                 let database = format!("lane_{lane}_{n}");
                 let (ok, said) =
-                    gate.psql_file("postgres", &format!("CREATE DATABASE {database}")).await;
+                    gate.psql("postgres", &format!("CREATE DATABASE {database}")).await;
                 assert!(ok, "{said}");
                 let admin = common::admin(&cluster, &database).await;
                 let case = Case {

@@ -2,12 +2,10 @@
 //!
 //! Must not: mend in another way than the report prints.
 
-use std::process::Stdio;
-
 use pgrunway::cmd::cluster::Cluster;
 use serde_json::Value;
-use tokio::process::Command;
 
+use super::common;
 use super::common::process::run;
 
 /// A server and what is expected of it.
@@ -62,24 +60,7 @@ impl<'a> Gate<'a> {
 
     /// Runs a script through psql as a superuser.
     pub async fn psql(&self, database: &str, script: &str) -> (bool, String) {
-        let file = self.dir.path().join("script.sql");
-        std::fs::write(&file, script).unwrap();
-        // The servers of other majors come without it.
-        let own = self.cluster.binaries().join("psql");
-        let program = if own.is_file() { own } else { "psql".into() };
-        let out = Command::new(program)
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-f"])
-            .arg(&file)
-            .arg("-h")
-            .arg(self.cluster.socket_dir())
-            .args(["-p", &self.cluster.port().to_string()])
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap();
-        let text = String::from_utf8_lossy(&out.stdout).into_owned()
-            + &String::from_utf8_lossy(&out.stderr);
-        (out.status.success(), text)
+        common::psql(self.cluster, database, script).await
     }
 }
 
