@@ -260,11 +260,17 @@ impl Case<'_> {
                 "BEGIN".to_owned()
             };
             blocker.batch_execute(&begin).await.unwrap();
+            // Again and again: the first may come before psql is there, which would then wait for the blocker.
             let kill = async {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-                self.admin.batch_execute(end).await.unwrap();
+                loop {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    self.admin.batch_execute(end).await.unwrap();
+                }
             };
-            let ((ok, said), ()) = tokio::join!(self.psql(&script), kill);
+            let (ok, said) = tokio::select! {
+                ended = self.psql(&script) => ended,
+                () = kill => unreachable!("it goes on until psql has ended"),
+            };
             blocker.batch_execute("COMMIT").await.unwrap();
             self.kept("terminated", &script).await;
             assert!(!ok || self.holds(self.kind.wanted).await, "{}: {said}", self.kind.what);
