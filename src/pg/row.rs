@@ -67,7 +67,7 @@ const NULL: u8 = 0xfe;
 const CUT: u8 = 0xff;
 const WIDTH: usize = size_of::<u32>();
 /// What a row costs beside its values: itself, and the allocator's share.
-const OVERHEAD: u64 = 64;
+const OVERHEAD: u64 = 80;
 
 /// Most bytes of a text that are read. A catalog's page holds half a megabyte of it, and a row 12, if it compresses
 /// well. SQL cuts what a user can make longer by `cut!`, so that not all of it is sent.
