@@ -2,7 +2,7 @@
 //! that is larger than we take is refused before the driver has buffered it.
 //!
 //! Must not: read, wait or keep more than one message that it has to look into, each of at most
-//! [`KEPT`] bytes. It is a pure function of the bytes, however they are cut.
+//! 64 KiB. It is a pure function of the bytes, however they are cut.
 
 use std::collections::BTreeMap;
 
