@@ -6,6 +6,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -596,4 +597,55 @@ async fn after_an_outage_the_first_good_poll_follows_within_two_seconds() {
     assert!(times[times.len() / 2] <= limit, "{times:?}");
     // A busy machine may hold up one or the other, and snapshots come every half second.
     assert!(times[18] <= limit * 2 && times[19] <= limit * 3, "{times:?}");
+}
+
+/// Whether [`cut`] ends its session after the answer.
+static CUTS: AtomicBool = AtomicBool::new(false);
+
+/// Its answer is complete, and then its session ends, as when a server is stopped at that moment.
+#[allow(non_camel_case_types, reason = "its name is its label")]
+struct cut;
+
+impl Collector for cut {
+    type Rows = ();
+    type State = f64;
+    const NAME: &'static str = "cut";
+    const HELP: &'static str = "A collector of the test.";
+    const SCOPE: Scope = Scope::Server;
+    const INTERVAL: Duration = Duration::from_millis(200);
+    const METRICS: &'static [&'static Metric] = {
+        static RUNS: Metric = Metric::gauge("pg_cut", &["answer"], "Runs.");
+        &[&RUNS]
+    };
+
+    async fn fetch(&self, session: &Session, _: &f64) -> Result<(), CollectError> {
+        let pid = session.read("SELECT pg_catalog.pg_backend_pid()").await?[0].at::<i32>(0)?;
+        if CUTS.swap(false, Ordering::Relaxed) {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+            tokio::time::timeout(Duration::from_secs(10), session.over()).await.unwrap();
+        }
+        Ok(())
+    }
+
+    fn derive(&self, state: &mut f64, (): (), sink: &mut Sink) {
+        *state += 1.0;
+        sink.number(Self::METRICS[0], &["fine"], *state);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_with_the_server_after_an_answer_is_not_held_against_its_collector() {
+    let mut cluster = common::server().await;
+    let poller = Poller::start(target(&cluster, vec![&cut]));
+    wait(&poller, 20, "polled", |s| s.up && runs(s, "cut", "fine") > 2.0).await;
+    CUTS.store(true, Ordering::Relaxed);
+    while CUTS.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    cluster.stop().await.unwrap();
+    let (down, _) = wait(&poller, 10, "down", |s| !s.up).await;
+    let before = runs(&down, "cut", "fine");
+    cluster.restart().await.unwrap();
+    // Held against it, it would be left alone for fifteen seconds.
+    wait(&poller, 10, "back", |s| s.up && runs(s, "cut", "fine") > before + 1.0).await;
 }

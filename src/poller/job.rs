@@ -40,7 +40,7 @@ pub(super) enum Ended {
 /// How a collector's session was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loss {
-    /// The server said that it ends it, or did not answer at all.
+    /// The server said that it ends it, or did not answer at all; or the answer had come before.
     Told,
     /// Without a word.
     Silent,
@@ -136,6 +136,7 @@ impl Job {
         let families = match result {
             // A part that failed is told as a failure; the rest is published all the same.
             Ok((families, refused)) => {
+                self.loss = Some(Loss::Told);
                 match several(failed) {
                     Some(e) => {
                         self.outcome.series = series(&families);
@@ -152,7 +153,9 @@ impl Job {
                 self.loss = match e {
                     CollectError::Ended { .. } | CollectError::Deadline(_) => Some(Loss::Told),
                     CollectError::Lost(_) => Some(Loss::Silent),
-                    _ => None,
+                    CollectError::Limit { .. } => None,
+                    // It was answered; what became of the session after that is seen below.
+                    _ => Some(Loss::Told),
                 };
                 match e {
                     CollectError::Missing { .. }
