@@ -35,7 +35,7 @@ impl Exporter {
     async fn page(&self, target: &str) -> String {
         let answer = http::get(self.process.address, &format!("/metrics?target={target}")).await;
         assert_eq!(answer.status, 200, "{target}: {}", answer.text());
-        assert!(answer.took < Duration::from_secs(2), "{target}: {:?}", answer.took);
+        assert!(answer.took < Duration::from_secs(5), "{target}: {:?}", answer.took);
         answer.text()
     }
 
@@ -75,7 +75,7 @@ async fn two_poolers_and_a_server_have_pages_of_their_own() {
     admin.batch_execute("CREATE DATABASE shop").await.unwrap();
     admin.batch_execute("CREATE DATABASE scratch").await.unwrap();
     let file = format!(
-        "timeouts: {{statement: 1s, handshake: 1s}}\ntargets:\n\
+        "timeouts: {{statement: 3s, handshake: 3s}}\ntargets:\n\
          - {{name: pool-1, dsn: '{}'}}\n\
          - {{name: pool-2, dsn: 'postgresql://stats:stats@127.0.0.1:{}', kind: pgbouncer}}\n\
          - {{name: taken-for-a-server, dsn: '{}', kind: postgres}}\n\
@@ -242,7 +242,7 @@ async fn an_exhausted_pool_keeps_the_exporter_waiting_and_no_longer() {
     let cluster = server().await;
     let databases = ["postgres = SERVER dbname=postgres user=mon pool_size=2"];
     let pooler = PgBouncer::start(&cluster, &databases, &[]).await;
-    let short = ["--timeouts.statement=500ms", "--timeouts.handshake=500ms"];
+    let short = ["--timeouts.statement=1s", "--timeouts.handshake=1s"];
     let process = Process::serve(&pooler.dsn("mon", "postgres"), &short).await;
     process.wait("up", |t| is(t, "pg_up", 1.0)).await;
     let mut apps = Vec::new();
@@ -296,16 +296,15 @@ async fn every_collector_works_through_a_pooler_in_transaction_mode() {
         || pgrunway::collectors::ALL.iter().copied().filter(|c| c.scope() != Scope::Pooler);
     let text = process
         .wait("all have run", |t| {
-            of_a_server()
-                .all(|c| t.contains(&format!("collector_success{{collector=\"{}\"", c.name())))
-                && t.contains("pg_query_duration_seconds_bucket{")
+            of_a_server().all(|c| {
+                let success = format!("pgrunway_collector_success{{collector=\"{}\"", c.name());
+                let mut lines = t.lines().filter(|l| l.starts_with(&success)).peekable();
+                lines.peek().is_some() && lines.all(|l| l.ends_with(" 1"))
+            }) && t.contains("pg_query_duration_seconds_bucket{")
                 && value(t, "pgrunway_database_up", &[("datname", "unknown_to_the_pooler")])
                     .is_some()
         })
         .await;
-    for line in text.lines().filter(|l| l.starts_with("pgrunway_collector_success{")) {
-        assert!(line.ends_with(" 1"), "{line}\n{:#?}", process.log());
-    }
     assert!(is(&text, "pg_up", 1.0));
     let p = [("datname", "postgres"), ("schemaname", "public"), ("relname", "p")];
     assert_eq!(value(&text, "pg_partition_covered", &p), Some(1.0));
