@@ -501,15 +501,15 @@ mod tests {
                 name: name.map(|name| ("public".to_owned(), name.to_owned())),
             },
             stored,
-            options: String::new(),
+            options: None,
             live: 100_000.0,
             counts: Counts {
                 rows: 100_000.0 * f64::from(u8::from(stored)),
                 dead,
                 ..Counts::default()
             },
-            last: [None; 4],
-            counters: [0.0; 8],
+            last: vacuum::Last::default(),
+            counters: vacuum::Counters::default(),
         };
         let vacuum = vacuum::Rows {
             started: 1.0,

@@ -7,13 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::figures::figures;
 use super::relations::{Roots, Table, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Forest, Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Session};
+use crate::pg::{OrZero, Query, Row, Session, columns};
 
 const LABELS: &[&str] = &["datname", "schemaname", "relname", "indexrelname"];
 
@@ -92,12 +93,12 @@ static EXEMPT: Metric = Metric::gauge(
 
 fn tables() -> String {
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8, \
-                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
-                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
-                pg_catalog.pg_stat_get_numscans(c.oid)::float8, \
+        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+                pg_catalog.pg_stat_get_numscans(c.oid)::float8 AS seq_scans, \
                 CASE WHEN c.relkind = 'p' THEN 0 WHEN c.reltuples > 0 THEN c.reltuples \
-                     ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END::float8 \
+                     ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END::float8 AS rows \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
@@ -114,32 +115,33 @@ fn indexes(version: i32) -> String {
         "NULL::float8"
     };
     format!(
-        "SELECT x.* FROM ( \
-           SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8, \
+        "SELECT x.*, GREATEST(x.blks_fetched - x.blks_hit, 0)::float8 AS blks_read FROM ( \
+           SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8 AS parent, \
                   CASE WHEN NOT c.relispartition THEN c.relname::text END AS name, \
-                  pg_catalog.hashname(c.relname), \
+                  pg_catalog.hashname(c.relname) AS hash, \
                   pg_catalog.pg_stat_get_numscans(c.oid)::float8 AS scans, \
-                  pg_catalog.pg_stat_get_tuples_returned(c.oid)::float8, \
-                  pg_catalog.pg_stat_get_tuples_fetched(c.oid)::float8, \
-                  pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS blocks, \
-                  pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8, \
-                  {last_scan}, \
+                  pg_catalog.pg_stat_get_tuples_returned(c.oid)::float8 AS tup_read, \
+                  pg_catalog.pg_stat_get_tuples_fetched(c.oid)::float8 AS tup_fetch, \
+                  pg_catalog.pg_stat_get_blocks_fetched(c.oid) AS blks_fetched, \
+                  pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 AS blks_hit, \
+                  {last_scan} AS last_scan, \
                   CASE WHEN $1 > 0 AND c.relispartition AND c.relkind = 'i' THEN \
                     (SELECT pg_catalog.format('%I.%I', n.nspname, t.relname) \
-                       FROM pg_catalog.pg_class t WHERE t.oid = i.indrelid) END, \
+                       FROM pg_catalog.pg_class t WHERE t.oid = i.indrelid) END AS partition, \
                   c.relkind = 'I' AS partitioned \
              FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
             WHERE {USERS} OFFSET 0) x \
-          WHERE x.scans > 0 OR x.blocks > 0 OR x.name IS NOT NULL OR x.partitioned"
+          WHERE x.scans > 0 OR x.blks_fetched > 0 OR x.name IS NOT NULL OR x.partitioned"
     )
 }
 
 fn invalid() -> String {
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8, n.nspname::text, t.relname::text, c.relname::text \
+        "SELECT c.oid::int8, h.inhparent::int8 AS parent, n.nspname::text AS schemaname, \
+                t.relname::text AS relname, c.relname::text AS indexrelname \
            FROM pg_catalog.pg_index i \
            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
            JOIN pg_catalog.pg_class t ON t.oid = i.indrelid \
@@ -149,42 +151,79 @@ fn invalid() -> String {
             AND i.indrelid NOT IN ( \
               SELECT p.relid FROM pg_catalog.pg_stat_progress_create_index p \
                WHERE p.relid IS NOT NULL AND p.datname = pg_catalog.current_database()) \
-          ORDER BY 3, 4, 5"
+          ORDER BY schemaname, relname, indexrelname"
     )
 }
 
 pub struct Indexes;
 
-/// One index.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Index {
-    /// Oid.
-    pub id: i64,
-    /// Its table.
-    pub table: i64,
-    /// The partitioned index it is attached to.
-    pub parent: Option<i64>,
-    /// Only of those that are attached to no other.
-    pub name: Option<String>,
-    /// Hash of its name.
-    pub hash: i32,
-    /// `idx_scan`, `idx_tup_read`, `idx_tup_fetch`, `idx_blks_read`, `idx_blks_hit`.
-    pub counters: [f64; 5],
-    /// `last_idx_scan`, Unix seconds.
-    pub last_scan: Option<f64>,
-    /// Its table, quoted, where it is a partition and partitions are named.
-    pub partition: Option<String>,
+columns! {
+    /// A table with what tells how it is read.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Scanned {
+        /// Where it belongs.
+        pub table: Table,
+        /// `seq_scan`.
+        pub seq_scans: f64 as OrZero,
+        /// Estimated.
+        pub rows: f64 as OrZero,
+    }
 }
 
-/// One index that is not valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// Oid.
-    pub id: i64,
-    /// The partitioned index it is attached to.
-    pub parent: Option<i64>,
-    /// Its schema, table and name.
-    pub name: [String; 3],
+columns! {
+    /// One index.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Index {
+        /// OID.
+        pub id: i64 = "oid",
+        /// Its table.
+        pub table: i64 = "indrelid",
+        /// The partitioned index it is attached to.
+        pub parent: Option<i64>,
+        /// Only of those that are attached to no other.
+        pub name: Option<String>,
+        /// Hash of its name.
+        pub hash: i32,
+        /// What was counted of it.
+        pub counts: Counts,
+        /// `last_idx_scan`, Unix seconds.
+        pub last_scan: Option<f64>,
+        /// Its table, quoted, where it is a partition and partitions are named.
+        pub partition: Option<String>,
+    }
+}
+
+figures! {
+    /// What is counted of an index.
+    pub struct Counts: f64 as OrZero {
+        /// `idx_scan`.
+        scans => SCANS,
+        /// `idx_tup_read`.
+        tup_read => TUP_READ,
+        /// `idx_tup_fetch`.
+        tup_fetch => TUP_FETCH,
+        /// `idx_blks_read`.
+        blks_read => BLKS_READ,
+        /// `idx_blks_hit`.
+        blks_hit => BLKS_HIT,
+    }
+}
+
+columns! {
+    /// One index that is not valid.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Invalid {
+        /// OID.
+        pub id: i64 = "oid",
+        /// The partitioned index it is attached to.
+        pub parent: Option<i64>,
+        /// Schema.
+        pub schemaname: String,
+        /// Table.
+        pub relname: String,
+        /// Index.
+        pub indexrelname: String,
+    }
 }
 
 /// What one poll read.
@@ -202,20 +241,33 @@ pub struct Rows {
     pub per_partition: usize,
     /// This database.
     pub datname: String,
-    /// All tables with `seq_scan` and rows.
-    pub tables: Vec<(Table, [f64; 2])>,
+    /// All tables.
+    pub tables: Vec<Scanned>,
     /// All indexes but those of partitions that were never read.
     pub indexes: Vec<Index>,
     /// All that are not valid.
     pub invalid: Vec<Invalid>,
 }
 
-/// Totals per root index, and per root table the scans by (index, sequential) with their window.
+figures! {
+    /// Scans of a table.
+    struct Scans: f64 {
+        /// By an index.
+        index,
+        /// Of all of it.
+        sequential,
+    }
+}
+
+/// What was counted.
 #[derive(Debug, Default)]
 pub struct State {
-    indexes: Rollup<5>,
-    scans: Rollup<2>,
-    windows: HashMap<i64, Window<2>>,
+    /// [`Counts`] of each root index.
+    indexes: Rollup<{ Counts::N }>,
+    /// [`Scans`] of each root table, and their window.
+    scans: Rollup<{ Scans::N }>,
+    windows: HashMap<i64, Window<{ Scans::N }>>,
+    /// Scans of the index of one partition.
     partitions: Rollup<1>,
 }
 
@@ -248,41 +300,9 @@ impl Collector for Indexes {
         let per_partition = i64::try_from(settings.indexes.per_partition).unwrap_or(i64::MAX);
         let queries =
             [Query::new(&tables), Query::new(&indexes).int8(&per_partition), Query::new(&invalid)];
-        let mut answers = session.read_all(&queries).await?.into_iter();
+        let answers = session.read_all(&queries).await?;
+        let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let tables = next().into_iter().map(|row| {
-            let number = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
-            Ok((Table::from_row(&row)?, [number(4)?, number(5)?]))
-        });
-        let tables = tables.collect::<Result<_, CollectError>>()?;
-        let indexes = next().into_iter().map(|row| {
-            let counter = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
-            Ok(Index {
-                id: row.at(0)?,
-                table: row.at(1)?,
-                parent: row.at(2)?,
-                name: row.at(3)?,
-                hash: row.at(4)?,
-                counters: [
-                    counter(5)?,
-                    counter(6)?,
-                    counter(7)?,
-                    // Both come from one row, and are handed over together.
-                    (counter(8)? - counter(9)?).max(0.0),
-                    counter(9)?,
-                ],
-                last_scan: row.at(10)?,
-                partition: row.at(11)?,
-            })
-        });
-        let indexes = indexes.collect::<Result<_, CollectError>>()?;
-        let invalid = next().into_iter().map(|row| {
-            Ok(Invalid {
-                id: row.at(0)?,
-                parent: row.at(1)?,
-                name: [row.at(2)?, row.at(3)?, row.at(4)?],
-            })
-        });
         Ok(Rows {
             at: session.seconds(),
             started: session.server().started,
@@ -290,14 +310,14 @@ impl Collector for Indexes {
             minimum_rows: settings.indexes.minimum_rows as f64,
             per_partition: settings.indexes.per_partition,
             datname: session.server().datname.clone(),
-            tables,
-            indexes,
-            invalid: invalid.collect::<Result<_, CollectError>>()?,
+            tables: Row::all(next())?,
+            indexes: Row::all(next())?,
+            invalid: Row::all(next())?,
         })
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let roots = Roots::new(rows.tables.iter().map(|(table, _)| table));
+        let roots = Roots::new(rows.tables.iter().map(|t| &t.table));
         let forest = Forest::new(
             (rows.indexes.iter().map(|i| (i.id, i.parent)))
                 .chain(rows.invalid.iter().map(|i| (i.id, i.parent)))
@@ -326,7 +346,7 @@ impl Collector for Indexes {
                 id: index.id,
                 root: forest.root(index.id),
                 alias: Some((index.table, index.hash)),
-                counters: index.counters,
+                counters: index.counts.into(),
             })
             .collect();
         state.indexes.update(rows.started, &readings);
@@ -337,10 +357,9 @@ impl Collector for Indexes {
             *last = last.max(at);
         }
         // One index after the other: where the series limit cuts, what is there is whole.
-        let metrics = [&SCANS, &TUP_READ, &TUP_FETCH, &BLKS_READ, &BLKS_HIT];
         for (labels, id) in &shown {
             let Some(total) = state.indexes.total(*id) else { continue };
-            for (metric, value) in metrics.into_iter().zip(total) {
+            for (metric, value) in Counts::METRICS.into_iter().zip(total) {
                 sink.number(metric, labels, value);
             }
             sink.number(&LAST_SCAN, labels, last_scans.get(id).copied());
@@ -366,7 +385,7 @@ fn partitions(
             id: index.id,
             root: index.id,
             alias: Some((index.table, index.hash)),
-            counters: [index.counters[0]],
+            counters: [index.counts.scans],
         })
         .collect();
     state.partitions.update(rows.started, &readings);
@@ -376,7 +395,7 @@ fn partitions(
     }
     for ([datname, schema, table, index], id) in shown {
         let Some(leaves) = leaves.get_mut(id) else { continue };
-        leaves.sort_by(|(a, x), (b, y)| b.counters[0].total_cmp(&a.counters[0]).then(x.cmp(y)));
+        leaves.sort_by(|(a, x), (b, y)| b.counts.scans.total_cmp(&a.counts.scans).then(x.cmp(y)));
         for (leaf, name) in leaves.iter().take(rows.per_partition) {
             let scans = state.partitions.total(leaf.id).map(|[scans]| scans);
             sink.number(&PARTITION_SCANS, &[datname, schema, table, index, name], scans);
@@ -386,42 +405,52 @@ fn partitions(
 
 fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sink) {
     let by_index = rows.indexes.iter().filter_map(|index| {
+        let scans = Scans { index: index.counts.scans, sequential: 0.0 };
         Some(Reading {
             id: index.id,
             root: roots.of(index.table)?,
             alias: Some((index.table, index.hash)),
-            counters: [index.counters[0], 0.0],
+            counters: scans.into(),
         })
     });
-    let sequential = rows.tables.iter().filter_map(|(table, [scans, _])| {
+    let sequential = rows.tables.iter().filter_map(|Scanned { table, seq_scans, .. }| {
         let root = roots.of(table.id)?;
-        Some(Reading { id: table.id, root, alias: None, counters: [0.0, *scans] })
+        let scans = Scans { index: 0.0, sequential: *seq_scans };
+        Some(Reading { id: table.id, root, alias: None, counters: scans.into() })
     });
     let readings: Vec<_> = by_index.chain(sequential).collect();
     state.scans.update(rows.started, &readings);
     state.windows.retain(|id, _| state.scans.total(*id).is_some());
     let mut sizes: HashMap<i64, f64> = HashMap::new();
-    for (table, [_, count]) in &rows.tables {
-        if let Some(root) = roots.of(table.id) {
-            *sizes.entry(root).or_default() += count;
+    for table in &rows.tables {
+        if let Some(root) = roots.of(table.table.id) {
+            *sizes.entry(root).or_default() += table.rows;
         }
     }
-    let mut all = [0.0; 2];
+    let mut all = Scans::default();
     for (schema, name, id) in roots.iter() {
         let Some(total) = state.scans.total(id) else { continue };
         let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
         window.push(rows.at, total);
-        let [index, sequential] = window.sums();
-        let Some(share) = ratio(index, index + sequential) else { continue };
+        let scans = Scans::from(window.sums());
+        let Some(share) = scans.by_index() else { continue };
         let labels = [rows.datname.as_str(), schema, name];
         let exempt = sizes.get(&id).is_none_or(|size| *size < rows.minimum_rows);
         sink.number(&RATIO, &labels, share);
         sink.number(&EXEMPT, &labels, f64::from(u8::from(exempt)));
         if !exempt {
-            all = [all[0] + index, all[1] + sequential];
+            all.index += scans.index;
+            all.sequential += scans.sequential;
         }
     }
-    sink.number(&ALL_RATIO, &[&rows.datname], ratio(all[0], all[0] + all[1]));
+    sink.number(&ALL_RATIO, &[&rows.datname], all.by_index());
+}
+
+impl Scans {
+    /// The share that used an index.
+    fn by_index(self) -> Option<f64> {
+        ratio(self.index, self.index + self.sequential)
+    }
 }
 
 /// The invalid ones first: where the series limit cuts, they are the last to go.
@@ -430,8 +459,8 @@ fn validity(rows: &Rows, forest: &Forest, shown: &[([&str; 4], i64)], sink: &mut
     let ids: HashSet<i64> = shown.iter().map(|(_, id)| *id).collect();
     for index in &rows.invalid {
         if !ids.contains(&forest.root(index.id)) {
-            let [schema, table, name] = &index.name;
-            sink.number(&INVALID, &[&rows.datname, schema, table, name], 1.0);
+            let Invalid { schemaname, relname, indexrelname, .. } = index;
+            sink.number(&INVALID, &[&rows.datname, schemaname, relname, indexrelname], 1.0);
         }
     }
     for bad in [true, false] {
@@ -455,7 +484,7 @@ mod tests {
             parent: None,
             name: Some(name.to_owned()),
             hash: 1,
-            counters: [scans, read, fetched, scans * 10.0, scans * 20.0],
+            counts: Counts::from([scans, read, fetched, scans * 10.0, scans * 20.0]),
             last_scan: (scans > 0.0).then_some(1_700_000_000.0 + scans),
             partition: None,
         }
@@ -468,7 +497,10 @@ mod tests {
 
     /// Every table has 600 rows where 1,000 are wanted.
     fn rows(at: f64, tables: Vec<(Table, f64)>, indexes: Vec<Index>) -> Rows {
-        let tables = tables.into_iter().map(|(table, scans)| (table, [scans, 600.0])).collect();
+        let tables = tables
+            .into_iter()
+            .map(|(table, seq_scans)| Scanned { table, seq_scans, rows: 600.0 })
+            .collect();
         Rows {
             at,
             started: 1.0,
@@ -544,10 +576,16 @@ mod tests {
                 attached(102, 2, 100, [1.0, 10.0, 10.0]),
             ],
         );
-        let names = |s: &str, t: &str, i: &str| [s.to_owned(), t.to_owned(), i.to_owned()];
+        let invalid = |id, parent, table: &str, index: &str| Invalid {
+            id,
+            parent,
+            schemaname: "public".to_owned(),
+            relname: table.to_owned(),
+            indexrelname: index.to_owned(),
+        };
         last.invalid = vec![
-            Invalid { id: 204, parent: Some(100), name: names("public", "orders_3", "x") },
-            Invalid { id: 205, parent: None, name: names("public", "orders_2", "y_ccnew") },
+            invalid(204, Some(100), "orders_3", "x"),
+            invalid(205, None, "orders_2", "y_ccnew"),
         ];
         let third = poll(&Indexes, &mut state, last);
         assert_eq!(value(&third, SCANS.name, &AT), Some(7.0));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session, columns};
 
 const DATNAME: &[&str] = &["datname"];
 
@@ -65,13 +65,13 @@ fn sql(version_num: i32) -> String {
                 SELECT DISTINCT few.datid, u.pid \
                   FROM (SELECT w.pid, w.datid FROM w ORDER BY w.since LIMIT 20) few \
                  CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(few.pid)) u(pid)) \
-         SELECT pg_catalog.textsend(d.datname::text), NULL::text, \
-                (SELECT pg_catalog.count(*) FROM w WHERE w.datid = d.oid)::int8, \
+         SELECT pg_catalog.textsend(d.datname::text) AS datname, NULL::text AS mode, \
+                (SELECT pg_catalog.count(*) FROM w WHERE w.datid = d.oid)::int8 AS count, \
                 (SELECT pg_catalog.date_part('epoch', \
                           pg_catalog.clock_timestamp() - pg_catalog.min(w.since)) \
-                   FROM w WHERE w.datid = d.oid)::float8, \
+                   FROM w WHERE w.datid = d.oid)::float8 AS longest, \
                 (SELECT pg_catalog.count(*) FROM b \
-                  WHERE b.datid = d.oid AND b.pid NOT IN (SELECT w.pid FROM w))::int8 \
+                  WHERE b.datid = d.oid AND b.pid NOT IN (SELECT w.pid FROM w))::int8 AS blocking \
            FROM pg_catalog.pg_database d WHERE d.datallowconn \
           UNION ALL \
          SELECT pg_catalog.textsend(d.datname::text), pg_catalog.lower(l.mode), \
@@ -82,47 +82,42 @@ fn sql(version_num: i32) -> String {
 }
 
 const PREPARED_XACTS: &str = "\
-SELECT pg_catalog.textsend(d.datname::text), pg_catalog.count(p.gid)::int8,
+SELECT pg_catalog.textsend(d.datname::text) AS datname, pg_catalog.count(p.gid)::int8 AS count,
        pg_catalog.date_part('epoch',
-         pg_catalog.clock_timestamp() - pg_catalog.min(p.prepared))::float8
+         pg_catalog.clock_timestamp() - pg_catalog.min(p.prepared))::float8 AS oldest
   FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.database = d.datname
  WHERE d.datallowconn GROUP BY d.oid, d.datname ORDER BY d.datname";
 
 pub struct Locks;
 
-/// Locks of one database and mode.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// Database.
-    pub datname: String,
-    /// Mode in lower case, such as `accesssharelock`.
-    pub mode: String,
-    /// Locks.
-    pub count: i64,
+columns! {
+    /// Locks of one database, by mode, or who waits there.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Locked {
+        /// Database.
+        pub datname: String as Lossy,
+        /// Mode in lower case, such as `accesssharelock`; `None` for those who wait.
+        pub mode: Option<String>,
+        /// Locks, or backends that wait.
+        pub count: i64,
+        /// For how long the first of them has waited, in seconds.
+        pub longest: Option<f64>,
+        /// Backends at the heads of the queues.
+        pub blocking: Option<i64>,
+    }
 }
 
-/// Who waits in one database.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Waits {
-    /// Database.
-    pub datname: String,
-    /// Backends that wait.
-    pub waiting: i64,
-    /// Seconds.
-    pub longest: Option<f64>,
-    /// Backends at the heads of the queues.
-    pub blocking: i64,
-}
-
-/// Prepared transactions of one database.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Prepared {
-    /// Database.
-    pub datname: String,
-    /// Transactions.
-    pub count: i64,
-    /// Seconds.
-    pub oldest: Option<f64>,
+columns! {
+    /// Prepared transactions of one database.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Prepared {
+        /// Database.
+        pub datname: String as Lossy,
+        /// Transactions.
+        pub count: i64,
+        /// Seconds.
+        pub oldest: Option<f64>,
+    }
 }
 
 /// What one poll read.
@@ -130,10 +125,8 @@ pub struct Prepared {
 pub struct Rows {
     /// Objective in seconds.
     pub objective: f64,
-    /// By database and mode.
-    pub held: Vec<Held>,
-    /// Of every database that allows connections.
-    pub waits: Vec<Waits>,
+    /// By database and mode, and who waits in each database that allows connections.
+    pub locked: Vec<Locked>,
     /// Of every database that allows connections.
     pub prepared: Vec<Prepared>,
 }
@@ -153,27 +146,10 @@ impl Collector for Locks {
         let answers = session.read_all(&[Query::new(&sql), Query::new(PREPARED_XACTS)]).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let (mut held, mut waits) = (Vec::new(), Vec::new());
-        for row in next() {
-            let datname = row.at::<Lossy>(0)?.0;
-            match row.at::<Option<String>>(1)? {
-                Some(mode) => held.push(Held { datname, mode, count: row.at(2)? }),
-                None => waits.push(Waits {
-                    datname,
-                    waiting: row.at(2)?,
-                    longest: row.at(3)?,
-                    blocking: row.at(4)?,
-                }),
-            }
-        }
-        let prepared = |row: &Row| {
-            Ok(Prepared { datname: row.at::<Lossy>(0)?.0, count: row.at(1)?, oldest: row.at(2)? })
-        };
         Ok(Rows {
             objective: session.settings().objectives.lock_wait,
-            held,
-            waits,
-            prepared: next().iter().map(prepared).collect::<Result<_, CollectError>>()?,
+            locked: Row::all(next())?,
+            prepared: Row::all(next())?,
         })
     }
 
@@ -181,19 +157,20 @@ impl Collector for Locks {
         sink.number(&OBJECTIVE, &[], rows.objective);
         // A wait can end, and the server's clock be set back, between two looks.
         let age = |seconds: Option<f64>| seconds.map(|s| s.max(0.0));
-        for waits in &rows.waits {
+        for waits in rows.locked.iter().filter(|l| l.mode.is_none()) {
             let datname = [waits.datname.as_str()];
-            sink.number(&WAITING, &datname, number(waits.waiting));
+            sink.number(&WAITING, &datname, number(waits.count));
             sink.number(&LONGEST, &datname, age(waits.longest));
-            sink.number(&BLOCKING, &datname, number(waits.blocking));
+            sink.number(&BLOCKING, &datname, waits.blocking.map(number));
         }
         for prepared in &rows.prepared {
             let datname = [prepared.datname.as_str()];
             sink.number(&PREPARED, &datname, number(prepared.count));
             sink.number(&OLDEST_PREPARED, &datname, age(prepared.oldest));
         }
-        for held in &rows.held {
-            sink.number(&COUNT, &[&held.datname, &held.mode], number(held.count));
+        for held in &rows.locked {
+            let Some(mode) = &held.mode else { continue };
+            sink.number(&COUNT, &[&held.datname, mode], number(held.count));
         }
     }
 }
@@ -210,20 +187,30 @@ mod tests {
 
     #[test]
     fn golden() {
-        let held =
-            |mode: &str, count| Held { datname: "app".to_owned(), mode: mode.to_owned(), count };
-        let waits = |datname: &str, waiting, longest| Waits {
+        let held = |mode: &str, count| Locked {
+            datname: "app".to_owned(),
+            mode: Some(mode.to_owned()),
+            count,
+            longest: None,
+            blocking: None,
+        };
+        let waits = |datname: &str, count: i64, longest| Locked {
             datname: datname.to_owned(),
-            waiting,
+            mode: None,
+            count,
             longest,
-            blocking: waiting.min(1),
+            blocking: Some(count.min(1)),
         };
         let prepared =
             |datname: &str, count, oldest| Prepared { datname: datname.to_owned(), count, oldest };
         let rows = Rows {
             objective: 60.0,
-            held: vec![held("accesssharelock", 12), held("accessexclusivelock", 1)],
-            waits: vec![waits("app", 3, Some(61.5)), waits("sh\"op", 0, None)],
+            locked: vec![
+                waits("app", 3, Some(61.5)),
+                waits("sh\"op", 0, None),
+                held("accesssharelock", 12),
+                held("accessexclusivelock", 1),
+            ],
             prepared: vec![prepared("app", 1, Some(-0.1)), prepared("sh\"op", 0, None)],
         };
         check("locks", &poll(&Locks, &mut (), rows));

@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod connections;
 pub mod database_recommendations;
 pub mod databases;
+mod figures;
 #[cfg(test)]
 mod golden;
 pub mod index_health;

@@ -6,30 +6,38 @@
 use std::collections::HashSet;
 
 use crate::derive::rollup::Forest;
-use crate::error::CollectError;
-use crate::pg::Row;
+use crate::pg::{IfAny, columns};
 
 /// Condition on `pg_class c` joined to `pg_namespace n`: neither a system schema (TOAST and other
 /// sessions' temporary schemas among them) nor temporary.
 pub(crate) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
      AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'";
 
-/// A table, materialised view, partition or partitioned table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
-    /// Oid.
-    pub id: i64,
-    /// The partitioned table it is a partition of.
-    pub parent: Option<i64>,
-    /// Schema and name; only of those that are nobody's partition.
-    pub name: Option<(String, String)>,
+columns! {
+    /// A table, materialised view, partition or partitioned table: columns `oid`, `parent`, `schemaname`
+    /// and `relname`, of which the last two are NULL for a partition.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Table {
+        /// OID.
+        pub id: i64 = "oid",
+        /// The partitioned table it is a partition of.
+        pub parent: Option<i64>,
+        /// Schema and name; only of those that are nobody's partition.
+        pub name: Option<(String, String)> as IfAny<Name>,
+    }
 }
 
-impl Table {
-    /// From five columns: oid, parent, schema, name (both NULL for a partition).
-    pub(super) fn from_row(row: &Row) -> Result<Self, CollectError> {
-        let (schema, name): (Option<String>, Option<String>) = (row.at(2)?, row.at(3)?);
-        Ok(Self { id: row.at(0)?, parent: row.at(1)?, name: schema.zip(name) })
+columns! {
+    /// Schema and name of a relation.
+    pub struct Name {
+        schemaname: String,
+        relname: String,
+    }
+}
+
+impl From<IfAny<Name>> for Option<(String, String)> {
+    fn from(name: IfAny<Name>) -> Self {
+        name.0.map(|n| (n.schemaname, n.relname))
     }
 }
 

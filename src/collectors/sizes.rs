@@ -11,7 +11,7 @@ use crate::collector::{Collector, Scope};
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Row, Session};
+use crate::pg::{Row, Session, columns};
 
 const LABELS: &[&str] = &["datname", "schemaname", "relname"];
 
@@ -78,13 +78,14 @@ fn sql(method: Method) -> String {
              JOIN pg_catalog.pg_database d ON d.oid = l.database \
             WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'relation' \
               AND l.relation IS NOT NULL AND l.mode = 'AccessExclusiveLock') \
-         SELECT r.id, r.parent, r.nspname, r.relname, r.indrelid, r.stored AND r.estimated, \
+         SELECT r.oid::int8, r.parent, r.schemaname, r.relname, r.indrelid, \
+                r.stored AND r.estimated AS estimated, \
                 CASE WHEN NOT r.stored THEN 0 \
                      WHEN r.estimated THEN r.pages * r.block \
-                     ELSE pg_catalog.pg_table_size(r.oid) END::int8 \
+                     ELSE pg_catalog.pg_table_size(r.oid) END::int8 AS bytes \
            FROM ( \
-             SELECT c.oid, c.oid::int8 AS id, h.inhparent::int8 AS parent, \
-                    CASE WHEN NOT c.relispartition THEN n.nspname::text END AS nspname, \
+             SELECT c.oid, h.inhparent::int8 AS parent, \
+                    CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
                     CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
                     i.indrelid::int8 AS indrelid, c.relkind NOT IN ('p', 'I') AS stored, \
                     ({estimated}) AS estimated, \
@@ -102,17 +103,19 @@ fn sql(method: Method) -> String {
 
 pub struct Sizes;
 
-/// One relation with its size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relation {
-    /// Table or index; `parent` and `name` are those of its own kind.
-    pub table: Table,
-    /// For an index: its table.
-    pub index_of: Option<i64>,
-    /// Whether it was not measured, so that `bytes` is an estimate.
-    pub estimated: bool,
-    /// `None` where it was dropped meanwhile, or there is nothing to estimate from.
-    pub bytes: Option<i64>,
+columns! {
+    /// One relation with its size.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Relation {
+        /// Table or index; `parent` and `name` are those of its own kind.
+        pub table: Table,
+        /// For an index: its table.
+        pub index_of: Option<i64> = "indrelid",
+        /// Whether it was not measured, so that `bytes` is an estimate.
+        pub estimated: bool,
+        /// `None` where it was dropped meanwhile, or there is nothing to estimate from.
+        pub bytes: Option<i64>,
+    }
 }
 
 /// What one poll read.
@@ -183,19 +186,11 @@ impl Collector for Sizes {
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
         let start = session.seconds();
         let (rows, too_many) = read(session).await?;
-        let relations = rows.iter().map(|row| {
-            Ok(Relation {
-                table: Table::from_row(row)?,
-                index_of: row.at(4)?,
-                estimated: row.at(5)?,
-                bytes: row.at(6)?,
-            })
-        });
         Ok(Rows {
             took: session.seconds() - start,
             too_many,
             datname: session.server().datname.clone(),
-            relations: relations.collect::<Result<_, CollectError>>()?,
+            relations: Row::all(&rows)?,
         })
     }
 

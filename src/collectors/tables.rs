@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::figures::figures;
 use super::relations::{Roots, Table, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{OrZero, Row, Session, columns};
 
 const LABELS: &[&str] = &["datname", "schemaname", "relname"];
 
@@ -49,12 +50,12 @@ cumulative!(IDX_HIT "idx_blocks_hit" "idx_blks_hit" "Blocks of the table's index
 /// of the indexes only those that were ever used.
 fn sql() -> String {
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8, \
-                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
-                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
-                NULL::int8, 0, \
-                pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8, \
-                pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 \
+        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+                NULL::int8 AS indrelid, 0 AS hash, \
+                pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS fetched, \
+                pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 AS hit \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
@@ -75,17 +76,35 @@ fn sql() -> String {
 
 pub struct Tables;
 
-/// A table or an index with its buffer counters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Relation {
-    /// The relation; an index has neither parent nor name here.
-    pub table: Table,
-    /// For an index: its table, and the hash of its own name.
-    pub index_of: Option<(i64, i32)>,
-    /// Blocks asked for.
-    pub fetched: f64,
-    /// Those found in shared buffers.
-    pub hit: f64,
+columns! {
+    /// A table or an index with its buffer counters.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Relation {
+        /// The relation; an index has neither parent nor name here.
+        pub table: Table,
+        /// For an index: its table.
+        pub index_of: Option<i64> = "indrelid",
+        /// For an index: the hash of its name.
+        pub hash: i32,
+        /// Blocks asked for.
+        pub fetched: f64 as OrZero,
+        /// Those found in shared buffers.
+        pub hit: f64 as OrZero,
+    }
+}
+
+figures! {
+    /// Blocks of a table and of its indexes.
+    struct Blocks: f64 {
+        /// Asked for of the table.
+        heap,
+        /// Those found in shared buffers.
+        heap_hit,
+        /// Asked for of indexes.
+        idx,
+        /// Those found in shared buffers.
+        idx_hit,
+    }
 }
 
 /// What one poll read.
@@ -103,10 +122,12 @@ pub struct Rows {
     pub relations: Vec<Relation>,
 }
 
-/// Totals per root table: heap fetched and hit, index fetched and hit; and their window.
+/// What was counted of each root table.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<4>,
+    /// [`Blocks`].
+    totals: Rollup<{ Blocks::N }>,
+    /// Blocks asked for, and those found in shared buffers.
     windows: HashMap<i64, Window<2>>,
     /// Root tables that were ever read: only those have counters.
     used: HashSet<i64>,
@@ -126,22 +147,12 @@ impl Collector for Tables {
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
         let sql = sql();
         let rows = session.read(sql.as_str()).await?;
-        let relations = rows.iter().map(|row| {
-            let owner: Option<i64> = row.at(4)?;
-            let hash: i32 = row.at(5)?;
-            Ok(Relation {
-                table: Table::from_row(row)?,
-                index_of: owner.map(|owner| (owner, hash)),
-                fetched: row.at::<Option<f64>>(6)?.unwrap_or(0.0),
-                hit: row.at::<Option<f64>>(7)?.unwrap_or(0.0),
-            })
-        });
         Ok(Rows {
             at: session.seconds(),
             started: session.server().started,
             window: session.settings().ratio_window.as_secs_f64(),
             datname: session.server().datname.clone(),
-            relations: relations.collect::<Result<_, CollectError>>()?,
+            relations: Row::all(&rows)?,
         })
     }
 
@@ -154,37 +165,31 @@ impl Collector for Tables {
             .filter_map(|relation| {
                 let Relation { fetched, hit, .. } = *relation;
                 let id = relation.table.id;
-                Some(match relation.index_of {
-                    None => Reading {
-                        id,
-                        root: roots.of(id)?,
-                        alias: None,
-                        counters: [fetched, hit, 0.0, 0.0],
-                    },
-                    Some(alias) => Reading {
-                        id,
-                        root: roots.of(alias.0)?,
-                        alias: Some(alias),
-                        counters: [0.0, 0.0, fetched, hit],
-                    },
-                })
+                let root = roots.of(relation.index_of.unwrap_or(id))?;
+                let alias = relation.index_of.map(|table| (table, relation.hash));
+                let blocks = match alias {
+                    None => Blocks { heap: fetched, heap_hit: hit, ..Blocks::default() },
+                    Some(_) => Blocks { idx: fetched, idx_hit: hit, ..Blocks::default() },
+                };
+                Some(Reading { id, root, alias, counters: blocks.into() })
             })
             .collect();
         state.totals.update(rows.started, &readings);
         state.windows.retain(|id, _| state.totals.total(*id).is_some());
         let totals = || {
             roots.iter().filter_map(|(schema, name, id)| {
-                Some(([rows.datname.as_str(), schema, name], id, state.totals.total(id)?))
+                let total = Blocks::from(state.totals.total(id)?);
+                Some(([rows.datname.as_str(), schema, name], id, total))
             })
         };
         // Ratios before counters: where the series limit cuts, alerts are the last to go.
-        for (labels, id, [heap, heap_hit, idx, idx_hit]) in totals() {
+        for (labels, id, total) in totals() {
             let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
-            window.push(rows.at, [heap + idx, heap_hit + idx_hit]);
+            window.push(rows.at, [total.heap + total.idx, total.heap_hit + total.idx_hit]);
             let [fetched, hit] = window.sums();
             sink.number(&RATIO, &labels, ratio(hit, fetched));
         }
-        let read = |r: &&Reading<4>| r.counters.iter().any(|c| *c > 0.0);
+        let read = |r: &&Reading<{ Blocks::N }>| r.counters.iter().any(|c| *c > 0.0);
         let mut used: HashSet<i64> = readings.iter().filter(read).map(|r| r.root).collect();
         used.extend(state.used.iter().filter(|id| state.totals.total(**id).is_some()));
         for (labels, id, mut total) in totals() {
@@ -193,13 +198,12 @@ impl Collector for Tables {
             }
             if !state.used.contains(&id) {
                 // The zero that the first increase needs; what was counted follows in a poll.
-                total = [0.0; 4];
+                total = Blocks::default();
             }
-            let [heap, heap_hit, idx, idx_hit] = total;
-            sink.number(&HEAP_READ, &labels, (heap - heap_hit).max(0.0));
-            sink.number(&HEAP_HIT, &labels, heap_hit);
-            sink.number(&IDX_READ, &labels, (idx - idx_hit).max(0.0));
-            sink.number(&IDX_HIT, &labels, idx_hit);
+            sink.number(&HEAP_READ, &labels, (total.heap - total.heap_hit).max(0.0));
+            sink.number(&HEAP_HIT, &labels, total.heap_hit);
+            sink.number(&IDX_READ, &labels, (total.idx - total.idx_hit).max(0.0));
+            sink.number(&IDX_HIT, &labels, total.idx_hit);
         }
         state.used = used;
     }
@@ -212,12 +216,12 @@ mod tests {
     use super::*;
 
     fn heap(table: Table, fetched: f64, hit: f64) -> Relation {
-        Relation { table, index_of: None, fetched, hit }
+        Relation { table, index_of: None, hash: 0, fetched, hit }
     }
 
     fn index(id: i64, of: i64, hash: i32, fetched: f64, hit: f64) -> Relation {
         let table = Table { id, parent: None, name: None };
-        Relation { table, index_of: Some((of, hash)), fetched, hit }
+        Relation { table, index_of: Some(of), hash, fetched, hit }
     }
 
     fn rows(at: f64, relations: Vec<Relation>) -> Rows {

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use super::figures::figures;
 use super::relations::{Roots, Table, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::derive::vacuum::{Counts, Due, Thresholds};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{OrZero, Query, Row, Session, columns};
 
 const LABELS: &[&str] = &["datname", "schemaname", "relname"];
 
@@ -53,7 +54,6 @@ gauges! {
     LAST_ANALYZE "last_analyze" "Unix time at which the table or one of its partitions was last analysed by hand, absent if never";
     LAST_AUTOANALYZE "last_autoanalyze" "Unix time at which autovacuum last analysed the table or one of its partitions, absent if never";
 }
-const LAST: [&Metric; 4] = [&LAST_VACUUM, &LAST_AUTOVACUUM, &LAST_ANALYZE, &LAST_AUTOANALYZE];
 
 /// Counters by nature, under postgres_exporter's names.
 macro_rules! cumulative {
@@ -66,10 +66,8 @@ macro_rules! cumulative {
                  to watch; never falling, absent until the table is written or vacuumed."
             ),
         );)*
-        static COUNTERS: [&Metric; N] = [$(&$ident),*];
     };
 }
-const N: usize = 8;
 cumulative! {
     INSERTED "n_tup_ins" "Rows inserted";
     UPDATED "n_tup_upd" "Rows updated";
@@ -98,7 +96,6 @@ macro_rules! progress {
             concat!("pg_stat_progress_vacuum_", $name), RELATION,
             concat!($help, ", pg_stat_progress_vacuum.", $column, "."),
         );)*
-        static PROGRESS: [&Metric; 4] = [$(&$ident),*];
     };
 }
 progress! {
@@ -136,14 +133,16 @@ static METRICS: &[&Metric] = &[
 ];
 
 const THRESHOLDS: &str = "\
-SELECT pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8,
-       pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8,
-       pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8,
-       pg_catalog.current_setting('autovacuum_vacuum_insert_threshold')::float8,
-       pg_catalog.current_setting('autovacuum_vacuum_insert_scale_factor')::float8,
-       pg_catalog.current_setting('autovacuum_analyze_threshold')::float8,
-       pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8,
-       pg_catalog.current_setting('autovacuum_freeze_max_age')::float8";
+SELECT pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 AS threshold,
+       pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8 AS scale_factor,
+       pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8 AS max_threshold,
+       pg_catalog.current_setting('autovacuum_vacuum_insert_threshold')::float8 AS insert_threshold,
+       pg_catalog.current_setting('autovacuum_vacuum_insert_scale_factor')::float8
+         AS insert_scale_factor,
+       pg_catalog.current_setting('autovacuum_analyze_threshold')::float8 AS analyze_threshold,
+       pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8
+         AS analyze_scale_factor,
+       pg_catalog.current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age";
 
 const RUNNING_NOW: &str = "\
 SELECT c.relname::text, p.phase, p.heap_blks_total::float8, p.heap_blks_scanned::float8,
@@ -160,7 +159,8 @@ fn tables(version_num: i32) -> String {
     };
     let epoch = |function: &str| {
         format!(
-            "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_{function}_time(c.oid))::float8"
+            "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_last_{function}_time(c.oid))::float8 \
+               AS last_{function}"
         )
     };
     let last = ["vacuum", "autovacuum", "analyze", "autoanalyze"].map(epoch).join(", ");
@@ -174,20 +174,21 @@ fn tables(version_num: i32) -> String {
         "analyze_count",
         "autoanalyze_count",
     ]
-    .map(|function| format!("pg_catalog.pg_stat_get_{function}(c.oid)::float8"))
+    .map(|function| format!("pg_catalog.pg_stat_get_{function}(c.oid)::float8 AS {function}"))
     .join(", ");
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8, \
-                CASE WHEN NOT c.relispartition THEN n.nspname::text END, \
-                CASE WHEN NOT c.relispartition THEN c.relname::text END, \
-                c.relkind <> 'p', \
+        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
+                CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
+                CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+                c.relkind <> 'p' AS stored, \
                 (SELECT pg_catalog.string_agg(o, ' ') FROM pg_catalog.unnest(c.reloptions) o \
-                  WHERE pg_catalog.octet_length(o) <= {LONGEST_OPTION}), \
-                c.reltuples::float8, pg_catalog.pg_stat_get_live_tuples(c.oid)::float8, \
-                pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8, \
-                pg_catalog.pg_stat_get_ins_since_vacuum(c.oid)::float8, \
-                pg_catalog.pg_stat_get_mod_since_analyze(c.oid)::float8, \
-                CASE WHEN c.relkind <> 'p' THEN pg_catalog.age(c.relfrozenxid)::float8 END, {frozen}, \
+                  WHERE pg_catalog.octet_length(o) <= {LONGEST_OPTION}) AS options, \
+                c.reltuples::float8, pg_catalog.pg_stat_get_live_tuples(c.oid)::float8 AS live, \
+                pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8 AS dead, \
+                pg_catalog.pg_stat_get_ins_since_vacuum(c.oid)::float8 AS inserted, \
+                pg_catalog.pg_stat_get_mod_since_analyze(c.oid)::float8 AS modified, \
+                CASE WHEN c.relkind <> 'p' THEN pg_catalog.age(c.relfrozenxid)::float8 END AS age, \
+                {frozen} AS frozen, \
                 {last}, {counters} \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -201,34 +202,125 @@ const LONGEST_OPTION: usize = 128;
 
 pub struct Vacuum;
 
-/// One table, materialised view, partition or partitioned table.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Relation {
-    /// Where it belongs.
-    pub table: Table,
-    /// Whether it holds rows itself.
-    pub stored: bool,
-    /// `pg_class.reloptions`, separated by blanks.
-    pub options: String,
-    /// Live rows.
-    pub live: f64,
-    /// What autovacuum looks at.
-    pub counts: Counts,
-    /// Unix seconds: VACUUM, autovacuum, ANALYZE, autoanalyze.
-    pub last: [Option<f64>; 4],
-    /// In the order of the metrics.
-    pub counters: [f64; N],
+columns! {
+    /// One table, materialised view, partition or partitioned table.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Relation {
+        /// Where it belongs.
+        pub table: Table,
+        /// Whether it holds rows itself.
+        pub stored: bool,
+        /// `pg_class.reloptions`, separated by blanks.
+        pub options: Option<String>,
+        /// Live rows.
+        pub live: f64 as OrZero,
+        /// What autovacuum looks at.
+        pub counts: Counts,
+        /// When what came last.
+        pub last: Last,
+        /// What was counted.
+        pub counters: Counters,
+    }
 }
 
-/// A vacuum that runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Table, `None` if it was dropped meanwhile.
-    pub relname: Option<String>,
-    /// Phase.
-    pub phase: String,
-    /// Blocks in all, scanned, vacuumed; passes over the indexes.
-    pub figures: [Option<f64>; 4],
+columns! {
+    impl Counts {
+        rows: f64 as OrZero = "reltuples",
+        dead: f64 as OrZero,
+        inserted: f64 as OrZero,
+        modified: f64 as OrZero,
+        age: f64 as OrZero,
+        frozen: f64 as OrZero,
+    }
+}
+
+figures! {
+    /// When each was last done, in Unix seconds.
+    pub struct Last: Option<f64> {
+        /// VACUUM by hand.
+        vacuum = "last_vacuum" => LAST_VACUUM,
+        /// VACUUM by autovacuum.
+        autovacuum = "last_autovacuum" => LAST_AUTOVACUUM,
+        /// ANALYZE by hand.
+        analyze = "last_analyze" => LAST_ANALYZE,
+        /// ANALYZE by autovacuum.
+        autoanalyze = "last_autoanalyze" => LAST_AUTOANALYZE,
+    }
+}
+
+figures! {
+    /// What is counted of a table.
+    pub struct Counters: f64 as OrZero {
+        /// `n_tup_ins`.
+        tuples_inserted => INSERTED,
+        /// `n_tup_upd`.
+        tuples_updated => UPDATED,
+        /// `n_tup_del`.
+        tuples_deleted => DELETED,
+        /// `n_tup_hot_upd`.
+        tuples_hot_updated => HOT,
+        /// `vacuum_count`.
+        vacuum_count => VACUUMS,
+        /// `autovacuum_count`.
+        autovacuum_count => AUTOVACUUMS,
+        /// `analyze_count`.
+        analyze_count => ANALYZES,
+        /// `autoanalyze_count`.
+        autoanalyze_count => AUTOANALYZES,
+    }
+}
+
+columns! {
+    /// A vacuum that runs.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Progress {
+        /// Table, `None` if it was dropped meanwhile.
+        pub relname: Option<String>,
+        /// Phase.
+        pub phase: String,
+        /// How far it is.
+        pub figures: ProgressFigures,
+    }
+}
+
+figures! {
+    /// How far a vacuum is.
+    pub struct ProgressFigures: Option<f64> {
+        /// Blocks in all.
+        heap_blks_total => BLOCKS,
+        /// Blocks scanned.
+        heap_blks_scanned => SCANNED,
+        /// Blocks cleaned.
+        heap_blks_vacuumed => VACUUMED,
+        /// Passes over the indexes.
+        index_vacuum_count => ROUNDS,
+    }
+}
+
+columns! {
+    /// The server's settings.
+    struct Configured {
+        threshold: f64,
+        scale_factor: f64,
+        max_threshold: Option<f64>,
+        insert_threshold: f64,
+        insert_scale_factor: f64,
+        analyze_threshold: f64,
+        analyze_scale_factor: f64,
+        freeze_max_age: f64,
+    }
+}
+
+impl From<Configured> for Thresholds {
+    fn from(server: Configured) -> Self {
+        Self {
+            vacuum: (server.threshold, server.scale_factor),
+            vacuum_max: server.max_threshold,
+            insert: (server.insert_threshold, server.insert_scale_factor),
+            analyze: (server.analyze_threshold, server.analyze_scale_factor),
+            freeze_max_age: server.freeze_max_age,
+        }
+    }
 }
 
 /// What one poll read.
@@ -251,7 +343,7 @@ pub struct Rows {
 /// Totals per root table, and which were ever written or vacuumed.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<N>,
+    totals: Rollup<{ Counters::N }>,
     used: HashSet<i64>,
 }
 
@@ -261,7 +353,7 @@ struct Sum {
     live: f64,
     dead: f64,
     modified: f64,
-    last: [Option<f64>; 4],
+    last: Last,
     due: Due,
 }
 
@@ -281,24 +373,17 @@ impl Collector for Vacuum {
         let answers = session.read_all(&queries).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let thresholds = next().first().ok_or_else(|| CollectError::Missing {
+        let thresholds: Configured = Row::first(next())?.ok_or_else(|| CollectError::Missing {
             what: "the server answered a query without FROM with no row".to_owned(),
             remedy: "check that this is a PostgreSQL server".to_owned(),
         })?;
-        let progress = |row: &Row| {
-            Ok(Progress {
-                relname: row.at(0)?,
-                phase: row.at(1)?,
-                figures: [row.at(2)?, row.at(3)?, row.at(4)?, row.at(5)?],
-            })
-        };
         Ok(Rows {
             started: session.server().started,
             datname: session.server().datname.clone(),
-            thresholds: of_server(thresholds)?,
+            thresholds: thresholds.into(),
             tells_of_partitioned: session.server().version_num >= 140_000,
-            relations: next().iter().map(Relation::from_row).collect::<Result<_, _>>()?,
-            progress: next().iter().map(progress).collect::<Result<_, CollectError>>()?,
+            relations: Row::all(next())?,
+            progress: Row::all(next())?,
         })
     }
 
@@ -309,7 +394,7 @@ impl Collector for Vacuum {
         for relation in &rows.relations {
             let Some(root) = roots.of(relation.table.id) else { continue };
             sums.entry(root).or_default().add(relation, rows.thresholds);
-            let (id, counters) = (relation.table.id, relation.counters);
+            let (id, counters) = (relation.table.id, relation.counters.into());
             readings.push(Reading { id, root, alias: None, counters });
         }
         state.totals.update(rows.started, &readings);
@@ -329,7 +414,7 @@ impl Collector for Vacuum {
             sink.number(&FREEZE_DUE, &labels, sum.due.freeze);
             sink.number(&ANALYZE_DUE, &labels, sum.due.analyze);
             sink.number(&MODIFIED, &labels, sum.modified);
-            for (metric, at) in LAST.into_iter().zip(sum.last) {
+            for (metric, at) in Last::METRICS.into_iter().zip(<[_; Last::N]>::from(sum.last)) {
                 sink.number(metric, &labels, at);
             }
         }
@@ -339,8 +424,8 @@ impl Collector for Vacuum {
         for (labels, id, _) in labelled().filter(|(_, id, _)| used.contains(id)) {
             // The zero that the first increase needs; what was counted follows in a poll.
             let known = state.used.contains(&id);
-            let total = state.totals.total(id).filter(|_| known).unwrap_or([0.0; N]);
-            for (metric, total) in COUNTERS.into_iter().zip(total) {
+            let total = state.totals.total(id).filter(|_| known).unwrap_or_default();
+            for (metric, total) in Counters::METRICS.into_iter().zip(total) {
                 sink.number(metric, &labels, total);
             }
         }
@@ -398,7 +483,7 @@ pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
     for relation in &rows.relations {
         let Some(root) = roots.of(relation.table.id) else { continue };
         let Some(standing) = by_root.get_mut(&root) else { continue };
-        let own = rows.thresholds.of_table(&relation.options);
+        let own = relation.thresholds(rows.thresholds);
         if root == relation.table.id {
             standing.stored = relation.stored;
             standing.scale_factor = own.vacuum.1;
@@ -406,8 +491,8 @@ pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
         }
         if !relation.stored {
             if root == relation.table.id && rows.tells_of_partitioned {
-                let [.., by_hand, by_itself] = relation.last;
-                let never = relation.counts.rows <= 0.0 && by_hand.or(by_itself).is_none();
+                let last = relation.last.analyze.or(relation.last.autoanalyze);
+                let never = relation.counts.rows <= 0.0 && last.is_none();
                 standing.never_analyzed = Some(never);
             }
             continue;
@@ -426,57 +511,34 @@ pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
 }
 
 impl Relation {
-    fn from_row(row: &Row) -> Result<Self, CollectError> {
-        let figure = |at: usize| Ok::<_, CollectError>(row.at::<Option<f64>>(at)?.unwrap_or(0.0));
-        let mut counters = [0.0; N];
-        for (i, counter) in counters.iter_mut().enumerate() {
-            *counter = figure(17 + i)?;
-        }
-        Ok(Self {
-            table: Table::from_row(row)?,
-            stored: row.at(4)?,
-            options: row.at::<Option<String>>(5)?.unwrap_or_default(),
-            live: figure(7)?,
-            counts: Counts {
-                rows: figure(6)?,
-                dead: figure(8)?,
-                inserted: figure(9)?,
-                modified: figure(10)?,
-                age: figure(11)?,
-                frozen: figure(12)?,
-            },
-            last: [row.at(13)?, row.at(14)?, row.at(15)?, row.at(16)?],
-            counters,
-        })
+    /// The server's thresholds, or its own.
+    fn thresholds(&self, server: Thresholds) -> Thresholds {
+        server.of_table(self.options.as_deref().unwrap_or_default())
     }
+}
+
+/// `None` is before anything.
+fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    if other > one { other } else { one }
 }
 
 impl Sum {
     fn add(&mut self, relation: &Relation, thresholds: Thresholds) {
-        for (sum, last) in self.last.iter_mut().zip(relation.last) {
-            // None is less than anything.
-            if last > *sum {
-                *sum = last;
-            }
-        }
+        let last = &relation.last;
+        self.last = Last {
+            vacuum: later(self.last.vacuum, last.vacuum),
+            autovacuum: later(self.last.autovacuum, last.autovacuum),
+            analyze: later(self.last.analyze, last.analyze),
+            autoanalyze: later(self.last.autoanalyze, last.autoanalyze),
+        };
         if !relation.stored {
             return;
         }
         self.live += relation.live;
         self.dead += relation.counts.dead;
         self.modified += relation.counts.modified;
-        self.due = self.due.max(thresholds.of_table(&relation.options).due(&relation.counts));
+        self.due = self.due.max(relation.thresholds(thresholds).due(&relation.counts));
     }
-}
-
-fn of_server(row: &Row) -> Result<Thresholds, CollectError> {
-    Ok(Thresholds {
-        vacuum: (row.at(0)?, row.at(1)?),
-        vacuum_max: row.at(2)?,
-        insert: (row.at(3)?, row.at(4)?),
-        analyze: (row.at(5)?, row.at(6)?),
-        freeze_max_age: row.at(7)?,
-    })
 }
 
 /// Of two tables of one name in two schemas the first counts.
@@ -492,7 +554,8 @@ fn running(rows: &Rows, sink: &mut Sink) {
     }
     for (relname, progress) in by_name {
         sink.number(&PHASE, &[datname, relname, &progress.phase], 1.0);
-        for (metric, figure) in PROGRESS.into_iter().zip(progress.figures) {
+        let figures = <[_; ProgressFigures::N]>::from(progress.figures);
+        for (metric, figure) in ProgressFigures::METRICS.into_iter().zip(figures) {
             sink.number(metric, &[datname, relname], figure);
         }
     }
@@ -508,11 +571,19 @@ mod tests {
         Relation {
             table,
             stored: true,
-            options: String::new(),
+            options: None,
             live: 1000.0,
             counts: Counts { rows: 1000.0, dead, modified: 30.0, age: 5e7, ..Counts::default() },
-            last: [None, Some(1_700_000_000.0 + n), None, Some(1_700_000_000.0)],
-            counters: [n, 0.0, 0.0, 0.0, 0.0, n / 10.0, 0.0, 0.0],
+            last: Last {
+                autovacuum: Some(1_700_000_000.0 + n),
+                autoanalyze: Some(1_700_000_000.0),
+                ..Last::default()
+            },
+            counters: Counters {
+                tuples_inserted: n,
+                autovacuum_count: n / 10.0,
+                ..Counters::default()
+            },
         }
     }
 
@@ -538,20 +609,20 @@ mod tests {
         let orders = |n: f64| {
             let parent = Relation {
                 stored: false,
-                last: [None, None, Some(1_700_000_500.0), None],
-                counters: [0.0; N],
+                last: Last { analyze: Some(1_700_000_500.0), ..Last::default() },
+                counters: Counters::default(),
                 ..relation(root(1, "public", "orders"), 9e9, 0.0)
             };
             let strict = Relation {
-                options: "autovacuum_vacuum_scale_factor=0".to_owned(),
+                options: Some("autovacuum_vacuum_scale_factor=0".to_owned()),
                 ..relation(partition(3, 1), 100.0, n + 20.0)
             };
             vec![parent, relation(partition(2, 1), 125.0, n), strict]
         };
         let idle = |mut all: Vec<Relation>| {
             let quiet = Relation {
-                last: [None; 4],
-                counters: [0.0; N],
+                last: Last::default(),
+                counters: Counters::default(),
                 ..relation(root(9, "we\"ird", "a\\b\nc"), 0.0, 0.0)
             };
             all.push(quiet);
@@ -567,7 +638,7 @@ mod tests {
         let running = |relname: Option<&str>| Progress {
             relname: relname.map(str::to_owned),
             phase: "scanning heap".to_owned(),
-            figures: [Some(100.0), Some(40.0), Some(0.0), Some(0.0)],
+            figures: [Some(100.0), Some(40.0), Some(0.0), Some(0.0)].into(),
         };
         last.progress = vec![running(Some("orders_2")), running(Some("orders_2")), running(None)];
         let families = poll(&Vacuum, &mut state, last);

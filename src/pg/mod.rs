@@ -4,6 +4,7 @@
 
 mod admin;
 mod bench;
+mod columns;
 mod connect;
 pub mod framing;
 mod guard;
@@ -20,9 +21,12 @@ mod trust;
 pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
+pub(crate) use columns::columns;
+pub use columns::{Cells, Count, FromRow, IfAny, IfColumn, Milliseconds, OrZero, Uncut, Unfit};
 pub use quota::Quota;
 pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};
 pub use server::{Extension, Server};
 pub use session::{OWN_MARK, Query, Remarks, Session, Table};
+pub use tokio_postgres::types::Type;
 pub use trust::{Need, Table as ExtensionTable, Trusted, settle};

@@ -50,13 +50,13 @@ impl<'a> FromSql<'a> for Raw<'a> {
 }
 
 /// Names and types of an answer's columns.
-type Columns = Arc<[(String, Type)]>;
+pub(super) type Columns = Arc<[(String, Type)]>;
 
 /// One row of an answer, packed. The driver's own would cost several times as much: it keeps what it read from the
 /// socket, and 24 bytes for each value.
 #[derive(Debug)]
 pub struct Row {
-    columns: Columns,
+    pub(super) columns: Columns,
     /// Each value after its length: in one byte below [`LONG`], else in four that follow that mark.
     data: Box<[u8]>,
 }
@@ -291,13 +291,24 @@ impl Row {
         }
     }
 
+    /// Every value, in the order of the columns.
+    pub(super) fn values(&self) -> impl Iterator<Item = Packed<'_>> {
+        let mut rest = &*self.data;
+        std::iter::from_fn(move || {
+            let (value, after) = unpack(rest)?;
+            rest = after;
+            Some(value)
+        })
+    }
+
     /// From this value on.
     fn rest(&self, index: usize) -> Option<&[u8]> {
         (0..index).try_fold(&*self.data, |rest, _| unpack(rest).map(|(_, rest)| rest))
     }
 }
 
-enum Packed<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Packed<'a> {
     Value(&'a [u8]),
     Null,
     Cut,
@@ -331,13 +342,45 @@ fn unpack(data: &[u8]) -> Option<(Packed<'_>, &[u8])> {
     Some((Packed::Value(value), rest))
 }
 
-fn wrong(column: &str, source: crate::error::Source) -> CollectError {
+pub(super) fn wrong(column: &str, source: crate::error::Source) -> CollectError {
     CollectError::Decode { column: column.to_owned(), source }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A value of an answer: NULL, too long, or its bytes.
+    pub(crate) type Cell = Option<Option<Vec<u8>>>;
+
+    pub(crate) fn int8(value: i64) -> Cell {
+        Some(Some(value.to_be_bytes().to_vec()))
+    }
+
+    pub(crate) fn text(value: &str) -> Cell {
+        Some(Some(value.as_bytes().to_vec()))
+    }
+
+    /// The rows of an answer.
+    pub(crate) fn answer<const N: usize>(
+        columns: &[(&str, Type); N],
+        rows: &[[Cell; N]],
+    ) -> Vec<Row> {
+        let columns: Columns =
+            columns.iter().map(|(name, kind)| ((*name).to_owned(), kind.clone())).collect();
+        let row = |cells: &[Cell; N]| {
+            let mut data = Vec::new();
+            for cell in cells {
+                match cell {
+                    None => data.push(NULL),
+                    Some(None) => data.push(CUT),
+                    Some(Some(value)) => pack(&mut data, value),
+                }
+            }
+            Row { columns: columns.clone(), data: data.into() }
+        };
+        rows.iter().map(row).collect()
+    }
 
     #[test]
     fn values_of_any_length_are_packed() {

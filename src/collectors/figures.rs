@@ -1,0 +1,76 @@
+//! `figures!`: columns of one kind that are treated alike, each under its name and with its metric. The maths takes
+//! them as an array; nobody else counts positions.
+//!
+//! Must not: hold figures of different kinds, which are fields of `columns!`.
+
+/// Declares a struct of `columns!` whose fields all have one type (`as` what they are read as), becomes an array and
+/// is made of one. Where each field names the metric that it goes out as (`field => METRIC`), `METRICS` lists them in
+/// the array's order.
+macro_rules! figures {
+    (
+        $(#[$meta:meta])* $vis:vis struct $name:ident: $kind:ty $(as $read:ty)? {
+            $($(#[$field_meta:meta])* $field:ident $(= $column:literal)? => $metric:ident),* $(,)?
+        }
+    ) => {
+        $crate::collectors::figures::figures! {
+            @declare $(#[$meta])* $vis $name [$kind $(as $read)?]
+            $($(#[$field_meta])* $field $([$column])?;)*
+        }
+
+        impl $name {
+            /// The metrics of the figures.
+            const METRICS: [&'static $crate::metric::Metric; Self::N] = [$(&$metric),*];
+        }
+    };
+    (
+        $(#[$meta:meta])* $vis:vis struct $name:ident: $kind:ty $(as $read:ty)? {
+            $($(#[$field_meta:meta])* $field:ident $(= $column:literal)?),* $(,)?
+        }
+    ) => {
+        $crate::collectors::figures::figures! {
+            @declare $(#[$meta])* $vis $name [$kind $(as $read)?]
+            $($(#[$field_meta])* $field $([$column])?;)*
+        }
+    };
+    (
+        @declare $(#[$meta:meta])* $vis:vis $name:ident $type:tt
+        $($(#[$field_meta:meta])* $field:ident $([$column:literal])?;)*
+    ) => {
+        $crate::collectors::figures::figures! {
+            @columns $(#[$meta])* $vis $name
+            $($(#[$field_meta])* $field $type $([$column])?;)*
+        }
+        $crate::collectors::figures::figures! { @array $name $type $($field)* }
+    };
+    (
+        @columns $(#[$meta:meta])* $vis:vis $name:ident
+        $($(#[$field_meta:meta])* $field:ident [$kind:ty $(as $read:ty)?] $([$column:literal])?;)*
+    ) => {
+        $crate::pg::columns! {
+            $(#[$meta])*
+            #[derive(Debug, Clone, Copy, Default, PartialEq)]
+            $vis struct $name {
+                $($(#[$field_meta])* pub $field: $kind $(as $read)? $(= $column)?),*
+            }
+        }
+    };
+    (@array $name:ident [$kind:ty $(as $read:ty)?] $($field:ident)*) => {
+        impl $name {
+            /// How many figures there are.
+            const N: usize = [$(stringify!($field)),*].len();
+        }
+
+        impl From<$name> for [$kind; $name::N] {
+            fn from(figures: $name) -> Self {
+                [$(figures.$field),*]
+            }
+        }
+
+        impl From<[$kind; $name::N]> for $name {
+            fn from([$($field),*]: [$kind; $name::N]) -> Self {
+                Self { $($field),* }
+            }
+        }
+    };
+}
+pub(crate) use figures;
