@@ -15,6 +15,7 @@ use clap::{
 
 use crate::config::schema::{Key, Kind};
 use crate::config::table;
+use crate::config::theirs::{self, Becomes, Takes, Theirs};
 use crate::config::{Flags, KnownCollector, duration};
 
 mod verify;
@@ -95,6 +96,9 @@ pub enum Command {
     ///
     /// Asks the first --web.listen-address for /-/healthy. Meant for a container's health check.
     Healthcheck(HealthcheckArgs),
+    /// List the metrics that may be exported, one a line; what postgres_exporter's --dumpmaps is for
+    #[command(hide = true)]
+    Dumpmaps,
 }
 
 /// Options of `metrics`.
@@ -429,12 +433,34 @@ fn rate(text: &str) -> Result<f64, String> {
 /// The whole command with the flags of all settings, for parsing and for the docs.
 pub fn command(known: &[KnownCollector]) -> clap::Command {
     let mut command = Cli::command();
-    for key in table::keys(known) {
-        for arg in args(&key) {
+    let keys = table::keys(known);
+    for key in &keys {
+        for arg in args(key) {
+            command = command.arg(arg);
+        }
+    }
+    for theirs in theirs::beside(&keys) {
+        for arg in args_of_theirs(theirs) {
             command = command.arg(arg);
         }
     }
     command
+}
+
+/// The flag of postgres_exporter's; docs/migrating.md lists them, the help does not.
+fn args_of_theirs(theirs: &Theirs) -> Vec<Arg> {
+    let base = |id: String, long: String| Arg::new(id).long(long).global(true).hide(true);
+    let (is, no) = (format!("theirs.{}", theirs.flag), format!("theirs.no-{}", theirs.flag));
+    if theirs.takes == Takes::Text {
+        return vec![base(is, theirs.flag.to_owned()).action(ArgAction::Set)];
+    }
+    let long = format!("no-{}", theirs.flag);
+    vec![
+        base(is.clone(), theirs.flag.to_owned())
+            .action(ArgAction::SetTrue)
+            .overrides_with(no.clone()),
+        base(no, long).action(ArgAction::SetTrue).overrides_with(is),
+    ]
 }
 
 /// Settings that `-h` shows too.
@@ -500,7 +526,13 @@ where
     let cli = Cli::from_arg_matches(&matches)?;
     let mut flags = given(&matches, known);
     flags.set_config_file(cli.config_file);
-    let command = cli.command.unwrap_or(Command::Serve);
+    let lists = |theirs: &Theirs| {
+        theirs.becomes == Becomes::Lists && flags.theirs(theirs.flag) == Some("true")
+    };
+    let command = match cli.command {
+        _ if theirs::ALL.iter().any(lists) => Command::Dumpmaps,
+        command => command.unwrap_or(Command::Serve),
+    };
     if let Command::Demo(DemoArgs { port: Some(port), .. }) = &command {
         flags.set("web.listen_address", vec![format!("127.0.0.1:{port}")]);
     }
@@ -521,6 +553,18 @@ fn given(matches: &ArgMatches, known: &[KnownCollector]) -> Flags {
         } else if typed(&key.path) {
             let values = matches.get_many::<String>(&key.path).unwrap_or_default();
             flags.set(key.path.clone(), values.cloned().collect());
+        }
+    }
+    for theirs in theirs::beside(&table::keys(known)) {
+        let (is, no) = (format!("theirs.{}", theirs.flag), format!("theirs.no-{}", theirs.flag));
+        if theirs.takes == Takes::Text {
+            if let Some(text) = matches.get_one::<String>(&is) {
+                flags.set_theirs(theirs.flag, text.clone());
+            }
+        } else if typed(&no) && matches.get_flag(&no) {
+            flags.set_theirs(theirs.flag, "false".to_owned());
+        } else if typed(&is) && matches.get_flag(&is) {
+            flags.set_theirs(theirs.flag, "true".to_owned());
         }
     }
     flags

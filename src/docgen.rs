@@ -9,7 +9,8 @@ use crate::cmd;
 use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
-use crate::config::{params, schema, table};
+use crate::config::theirs::{self, Becomes, Takes};
+use crate::config::{params, schema, table as config_table};
 use crate::findings::{self, Check, Rule};
 use crate::metric::{Kind, Metric};
 use crate::{render, snapshot};
@@ -71,6 +72,42 @@ fn table(out: &mut String, metrics: &[&Metric]) {
     }
 }
 
+/// The table of postgres_exporter's flags and variables in `docs/migrating.md`.
+pub fn theirs() -> String {
+    let keys = config_table::keys(&cmd::known());
+    let ours: Vec<String> = keys.iter().map(schema::Key::flag).collect();
+    let mut out = String::from("| postgres_exporter | variable | here |\n|---|---|---|\n");
+    let code = |names: &[&str]| {
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    };
+    for theirs in theirs::ALL {
+        let no = if theirs.takes == Takes::Switch { "[no-]" } else { "" };
+        let env = if theirs.env.is_empty() { String::new() } else { code(&[theirs.env]) };
+        let same = theirs.becomes == Becomes::Same || ours.iter().any(|f| f == theirs.flag);
+        let here = match theirs.becomes {
+            _ if same && theirs.takes == Takes::Switch => {
+                "the collector of this name, all of it".to_owned()
+            }
+            _ if same => "the same".to_owned(),
+            Becomes::Same => "the same".to_owned(),
+            Becomes::Setting(path) => format!("`{path}`"),
+            Becomes::Metrics(names) => format!("switches {} on or off", code(names)),
+            Becomes::Hides(names) => format!("leaves out {}", code(names)),
+            Becomes::Lists => "lists the metrics that may be exported".to_owned(),
+            Becomes::Nothing(why, fine) => {
+                let but = match fine {
+                    [] => String::new(),
+                    fine => format!(" (no warning for {})", code(fine)),
+                };
+                format!("a warning: {why}{but}")
+            }
+        };
+        let _ = writeln!(out, "| `--{no}{}` | {env} | {here} |", theirs.flag);
+    }
+    let _ = writeln!(out, "| | {} | the same |", code(&theirs::VARIABLES));
+    out
+}
+
 /// The table of collectors in the README.
 pub fn collectors() -> String {
     let mut out = String::from("| collector | default | what it reads |\n|---|---|---|\n");
@@ -98,10 +135,10 @@ fn partition_rules(out: &mut String) {
          runway_required: 14d, max_age: 90d, must_exist: true}}\n- {{table: public.events, unit: \
          ms}}\n- {{table: 'scratch.*', ignore: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        table::PARTITIONS,
-        table::PARTITIONS,
+        config_table::PARTITIONS,
+        config_table::PARTITIONS,
     );
-    list_of(out, table::PARTITIONS);
+    list_of(out, config_table::PARTITIONS);
 }
 
 /// The section on indexes that must be there.
@@ -115,10 +152,10 @@ fn expected_indexes(out: &mut String) {
          database: trading, name: idx_trades_symbol}}\n- {{table: public.trades, columns: 'symbol, \
          executed_at DESC'}}\n- {{table: 'tenant_*.users', columns: email, unique: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        table::INDEXES,
-        table::INDEXES,
+        config_table::INDEXES,
+        config_table::INDEXES,
     );
-    list_of(out, table::INDEXES);
+    list_of(out, config_table::INDEXES);
 }
 
 /// The section on queries that must read few partitions.
@@ -132,7 +169,7 @@ fn queries(out: &mut String) {
          max_partitions: 2\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
     );
-    list_of(out, table::QUERIES);
+    list_of(out, config_table::QUERIES);
 }
 
 /// The table of checks in `docs/verify.md`.
@@ -167,7 +204,7 @@ fn list_of(out: &mut String, name: &str) {
 
 /// The keys of one of the file's lists.
 fn keys_of(name: &str) -> Vec<schema::Key> {
-    let list = table::lists(&cmd::known()).into_iter().find(|list| list.name == name);
+    let list = config_table::lists(&cmd::known()).into_iter().find(|list| list.name == name);
     list.into_iter().flat_map(|list| list.keys).collect()
 }
 
@@ -186,12 +223,13 @@ fn targets(out: &mut String) {
          'postgresql://pgrunway@shop.internal/postgres', password_file: /etc/pgrunway/shop}}\n\
          - {{name: shop-pooler, dsn: 'postgresql://stats@shop.internal:6432', kind: pgbouncer}}\n\
          ```\n\n| key | what it may hold | default | what it means |\n|---|---|---|---|\n",
-        table::TARGETS,
-        table::TARGETS,
+        config_table::TARGETS,
+        config_table::TARGETS,
     );
-    let general: Vec<String> = table::keys(&cmd::known()).into_iter().map(|k| k.path).collect();
+    let general: Vec<String> =
+        config_table::keys(&cmd::known()).into_iter().map(|k| k.path).collect();
     // `dsn` is in both, and means less here.
-    let (own, shared): (Vec<_>, Vec<_>) = keys_of(table::TARGETS)
+    let (own, shared): (Vec<_>, Vec<_>) = keys_of(config_table::TARGETS)
         .into_iter()
         .partition(|key| key.path == "dsn" || !general.contains(&key.path));
     own.iter().for_each(|key| row(out, key));
@@ -221,7 +259,7 @@ pub fn configuration() -> String {
          | key in the file | flag | environment | what it may hold | default | what it means |\n\
          |---|---|---|---|---|---|\n",
     );
-    for key in table::keys(&cmd::known()) {
+    for key in config_table::keys(&cmd::known()) {
         let env = std::iter::once(key.env()).chain(key.aliases.iter().map(|a| (*a).to_owned()));
         let env: Vec<String> = env.map(|e| format!("`{e}`")).collect();
         let default =

@@ -114,6 +114,10 @@ struct World<'a> {
 }
 
 impl Surroundings for World<'_> {
+    fn names(&self) -> Vec<String> {
+        self.env.keys().map(|name| (*name).to_owned()).collect()
+    }
+
     fn env(&self, name: &str) -> Option<String> {
         self.env.get(name).filter(|v| !v.is_empty()).map(|v| (*v).to_owned())
     }

@@ -67,6 +67,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             start_logging(&config);
             cmd::serve::run(&config, cmd::serve::shutdown_signal()?).await
         }
+        Command::Dumpmaps => cmd::metrics::list(&mut output::stdout()),
         Command::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);

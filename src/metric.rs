@@ -3,6 +3,7 @@
 //!
 //! Must not: know PostgreSQL, a clock, or how samples are encoded.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -156,6 +157,49 @@ pub struct Family {
     pub metric: &'static Metric,
     /// Its samples, in the order they were emitted.
     pub samples: Vec<Sample>,
+}
+
+/// What a target's series wear: the beginning of their names, and labels beside their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dress {
+    /// In the place of `pg`, where a name begins with that.
+    pub prefix: Option<Arc<str>>,
+    /// Name and value; a metric that has a label of the same name keeps its own.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// Nothing added.
+static PLAIN: Dress = Dress { prefix: None, labels: Vec::new() };
+
+impl Dress {
+    /// What a metric is called in it.
+    pub fn name<'a>(&self, metric: &'a Metric) -> Cow<'a, str> {
+        match (&self.prefix, metric.name.strip_prefix("pg_")) {
+            (Some(prefix), Some(rest)) => Cow::Owned(format!("{prefix}_{rest}")),
+            _ => Cow::Borrowed(metric.name),
+        }
+    }
+
+    /// The labels that a metric gets in it beside its own.
+    pub fn labels<'a>(&'a self, metric: &'a Metric) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let pairs = self.labels.iter().map(|(name, value)| (&**name, &**value));
+        pairs.filter(|(name, _)| !metric.labels.contains(name))
+    }
+}
+
+/// A family and what it wears.
+#[derive(Debug, Clone, Copy)]
+pub struct Dressed<'a> {
+    /// The samples.
+    pub family: &'a Family,
+    /// Of their target.
+    pub dress: &'a Dress,
+}
+
+impl<'a> From<&'a Family> for Dressed<'a> {
+    fn from(family: &'a Family) -> Self {
+        Self { family, dress: &PLAIN }
+    }
 }
 
 /// What the sink refused, kept so that a defect shows itself in a metric and not as a bad scrape.

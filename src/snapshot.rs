@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::metric::{Family, Metric, Refused, Sink};
+use crate::metric::{Dress, Family, Metric, Refused, Sink};
 
 /// How the runs of one collector in one database went.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +108,10 @@ pub struct Snapshot {
     pub outcomes: Vec<Outcome>,
     /// Fresh families only; several may share a metric (one per database).
     pub families: Vec<Arc<Family>>,
+    /// What all its series wear.
+    pub dress: Arc<Dress>,
+    /// Other targets whose series stand on the same page.
+    pub parts: Vec<Snapshot>,
 }
 
 static UP: Metric = Metric::gauge(

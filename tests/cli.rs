@@ -4,7 +4,12 @@
 
 mod common;
 
-use common::process::run;
+use common::http;
+use common::process::{Process, run};
+use nix::sys::signal::Signal;
+use pgrunway::cli::{self, Invocation};
+use pgrunway::cmd;
+use pgrunway::config::{Config, Process as Surroundings};
 
 const DSN: (&str, &str) = ("DATA_SOURCE_NAME", "postgresql://mon@127.0.0.1:1/postgres");
 
@@ -161,4 +166,128 @@ async fn a_reader_that_has_seen_enough_is_no_failure() {
         assert!(codes.contains(&ended.status.code().unwrap_or(-1)), "{args:?}: {said}");
         assert!(!said.contains("pipe") && !said.contains("panicked"), "{args:?}: {said}");
     }
+}
+
+/// Flags and variables of postgres_exporter: versions, flag, whether it is a switch, variable, a value.
+fn theirs() -> Vec<(&'static str, &'static str, bool, Option<&'static str>, &'static str)> {
+    let text = include_str!("postgres_exporter/flags.tsv");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split('\t').collect();
+            let variable = (cells[3] != "-").then_some(cells[3]);
+            (cells[0], cells[1], cells[2] == "switch", variable, cells[4])
+        })
+        .collect()
+}
+
+/// These need a file or a socket of their own (`tests/web.rs`).
+const OF_THE_PORT: [&str; 2] = ["web.config.file", "web.systemd-socket"];
+
+#[tokio::test]
+async fn every_flag_and_variable_of_postgres_exporter_starts() {
+    for version in ["0.19", "0.20"] {
+        let of_it = || {
+            theirs().into_iter().filter(|(versions, flag, ..)| {
+                versions.contains(version) && !OF_THE_PORT.contains(flag) && *flag != "dumpmaps"
+            })
+        };
+        assert!(of_it().count() >= 40, "{version}");
+        // kingpin's forms: --flag=value and --flag value, --flag and --no-flag.
+        for form in 0..2 {
+            let mut args = Vec::new();
+            for (_, flag, switch, _, value) in of_it() {
+                match (switch, form) {
+                    (true, 0) => args.push(format!("--{flag}")),
+                    (true, _) => args.push(format!("--no-{flag}")),
+                    (false, 0) => args.push(format!("--{flag}={value}")),
+                    (false, _) => args.extend([format!("--{flag}"), value.to_owned()]),
+                }
+            }
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let mut process = Process::start(&args, &[DSN]).await;
+            let answer = http::get(process.address, "/m").await;
+            assert_eq!(answer.status, 200, "{args:?}");
+            let log = process.log().join("\n");
+            assert!(log.contains("going on without it"), "{log}");
+            let warned = log.matches("has no effect").count();
+            assert_eq!(warned, if form == 0 { 3 } else { 4 }, "{log}");
+            process.stop(Signal::SIGTERM).await;
+        }
+        let mut env = vec![DSN, ("PG_EXPORTER_WEB_LISTEN_ADDRESS", "127.0.0.1:0")];
+        env.extend(of_it().filter_map(|(.., switch, variable, value)| {
+            Some((variable?, if switch { "T" } else { value }))
+        }));
+        assert!(env.len() >= 10);
+        let mut process = Process::start(&[], &env).await;
+        assert_eq!(http::get(process.address, "/m").await.status, 200);
+        process.stop(Signal::SIGTERM).await;
+    }
+}
+
+/// The chart prometheus-postgres-exporter 8.2 with its default values, and with each of its switches.
+#[tokio::test]
+async fn the_helm_chart_s_arguments_start() {
+    let env = [
+        ("DATA_SOURCE_URI", "127.0.0.1:1/?sslmode=disable"),
+        ("DATA_SOURCE_USER", "postgres"),
+        ("DATA_SOURCE_PASS", "hunter2"),
+    ];
+    let default = ["--config.file=/etc/postgres_exporter.yml", "--web.listen-address=127.0.0.1:0"];
+    let all = [
+        "--no-collector.database",
+        "--no-collector.stat_bgwriter",
+        "--disable-default-metrics",
+        "--disable-settings-metrics",
+        "--log.level=fatal",
+        "--log.format=json",
+    ];
+    let mut process = Process::start(&default, &env).await;
+    let log = process.log().join("\n");
+    let said = "--config.file: cannot read /etc/postgres_exporter.yml";
+    assert!(log.contains(said) && log.contains("going on without it"), "{log}");
+    assert_eq!(http::get(process.address, "/").await.status, 200, "its probes ask for /");
+    process.stop(Signal::SIGTERM).await;
+    let args: Vec<&str> = default.into_iter().chain(all).filter(|a| !a.contains("log.")).collect();
+    let mut process = Process::start(&args, &env).await;
+    process.stop(Signal::SIGTERM).await;
+    // Without a line of the log its address is not known here; that it is accepted is.
+    let all = std::iter::once("pgrunway").chain(default).chain(all);
+    let Invocation { flags, .. } = cli::parse(all, &cmd::known()).unwrap();
+    assert!(Config::resolve(&flags, &Surroundings, &cmd::known()).is_ok());
+}
+
+#[tokio::test]
+async fn a_variable_that_nothing_has_is_named_with_the_nearest() {
+    let env = [
+        DSN,
+        ("PGRUNWAY_LOGLEVEL", "debug"),
+        ("PG_EXPORTER_METRIC_PREFX", "x"),
+        ("DATA_SOURCE_PASSWORD", "hunter2"),
+        // Of a service named pgrunway, by Kubernetes.
+        ("PGRUNWAY_SERVICE_HOST", "10.0.0.1"),
+        ("PGRUNWAY_PORT_9187_TCP_ADDR", "10.0.0.1"),
+        ("PGRUNWAY_SERVICE_PORT_HTTP", "9187"),
+        ("PGRUNWAY_PORT", "tcp://10.0.0.1:9187"),
+    ];
+    let mut process = Process::start(&["--web.listen-address=127.0.0.1:0"], &env).await;
+    let log = process.log().join("\n");
+    for (name, meant) in [
+        ("PGRUNWAY_LOGLEVEL", "did you mean `PGRUNWAY_LOG_LEVEL`?"),
+        ("PG_EXPORTER_METRIC_PREFX", "did you mean `PG_EXPORTER_METRIC_PREFIX`?"),
+        ("DATA_SOURCE_PASSWORD", "see docs/config.md"),
+    ] {
+        let line = log.lines().find(|line| line.contains(&format!("{name} has no effect")));
+        assert!(line.is_some_and(|line| line.contains(meant)), "{name}: {log}");
+    }
+    assert_eq!(log.matches("has no effect").count(), 3, "{log}");
+    assert!(!log.contains("hunter2"), "{log}");
+    process.stop(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
+async fn dumpmaps_lists_metrics_and_ends() {
+    let (code, out, err) = run(&["--dumpmaps"], &[]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.lines().any(|line| line.starts_with("pg_up{}  ")), "{out}");
 }

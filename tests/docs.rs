@@ -47,6 +47,7 @@ fn generated_documentation_is_current() {
     check("docs/alerts.md", None, &rules::table(promql::collectors));
     check("alerts/prometheusrule.yml", None, &rules::manifest());
     check("docs/verify.md", Some("checks"), &docgen::checks());
+    check("docs/migrating.md", Some("theirs"), &docgen::theirs());
 }
 
 /// Every text of ours that a reader may take a default from.

@@ -332,3 +332,58 @@ async fn every_collector_works_through_a_pooler_in_transaction_mode() {
     });
     assert_eq!(row, Some("0"));
 }
+
+/// A list in `DATA_SOURCE_NAME` or `DATA_SOURCE_URI`: all on one page, told apart by `server`.
+#[tokio::test]
+async fn a_list_of_connection_strings_is_one_page_with_the_label_server() {
+    let cluster = server().await;
+    let port = cluster.port();
+    let (one, two) = (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
+    let name = |form: &str| match form {
+        "uri" => format!("postgresql://mon:mon@{one}/postgres,postgres://mon:mon@{two}/postgres"),
+        _ => format!(
+            "host=127.0.0.1 port={port} dbname=postgres user=mon password=mon,host=localhost \
+             port={port} user=mon password=mon dbname=postgres"
+        ),
+    };
+    let uris = format!("{one}/postgres?sslmode=disable,{two}/postgres");
+    let listen = "--web.listen-address=127.0.0.1:0";
+    for (form, env) in [
+        ("uri", vec![("DATA_SOURCE_NAME", name("uri"))]),
+        ("keywords", vec![("DATA_SOURCE_NAME", name("keywords"))]),
+        (
+            "uris",
+            vec![
+                ("DATA_SOURCE_URI", uris),
+                ("DATA_SOURCE_USER", "mon".to_owned()),
+                ("DATA_SOURCE_PASS", "mon".to_owned()),
+            ],
+        ),
+    ] {
+        let env: Vec<(&str, &str)> = env.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let args = [listen, "--constantLabels=region=eu,datname=never", "--metric-prefix=my"];
+        let mut process = Process::start(&args, &env).await;
+        let up = |text: &str, server: &str| {
+            value(text, "my_up", &[("server", server), ("region", "eu")]) == Some(1.0)
+                && value(text, "my_postmaster_start_time_seconds", &[("server", server)]).is_some()
+                && value(
+                    text,
+                    "my_stat_database_xact_commit",
+                    &[("server", server), ("datname", "postgres")],
+                )
+                .is_some()
+        };
+        let text = process.wait(form, |text| up(text, &one) && up(text, &two)).await;
+        assert!(!text.contains("\npg_"), "{text}");
+        assert_eq!(value(&text, "pgrunway_target_up", &[("target", &two)]), Some(1.0));
+        let accept = ("accept", "application/openmetrics-text");
+        let open = http::request(process.address, "GET", "/metrics", &[accept]).await.text();
+        assert!(
+            open.contains(&format!(
+                "my_up{{region=\"eu\",datname=\"never\",server=\"{one}\"}} 1.0"
+            )),
+            "{open}"
+        );
+        process.stop(Signal::SIGTERM).await;
+    }
+}

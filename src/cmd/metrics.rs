@@ -1,4 +1,5 @@
-//! `pgrunway metrics`: collects twice over an interval and prints the exposition, without a server.
+//! `pgrunway metrics`: collects twice over an interval and prints the exposition, without a server. Also lists
+//! what an exposition may hold.
 //!
 //! Must not: print anything but the exposition to its output.
 
@@ -25,4 +26,16 @@ pub async fn run(config: &Config, over: Duration, out: &mut dyn Write) -> anyhow
         bail!("{} cannot be reached", snapshot.target);
     }
     Ok(())
+}
+
+/// Lists the metrics that may be exported: name, labels and help.
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn list(out: &mut dyn Write) -> anyhow::Result<()> {
+    for metric in crate::docgen::catalogue() {
+        let labels = metric.labels.join(",");
+        writeln!(out, "{}{{{labels}}}  {}", metric.name, metric.help)?;
+    }
+    Ok(out.flush()?)
 }

@@ -28,8 +28,10 @@ use crate::snapshot::{Of, Snapshot, target_families};
 /// Pause between the first tries of two listed targets, and the most that all of them may take.
 const SPACING: Duration = Duration::from_millis(20);
 const SPREAD: Duration = Duration::from_secs(15);
-/// Without a server of its own the page of this process is renewed so often.
+/// Without a server of its own the page of this process is renewed so often; where those of a list are on it,
+/// so often.
 const RENEWED: Duration = Duration::from_secs(5);
+const RENEWED_GROUP: Duration = Duration::from_secs(1);
 
 /// The limit of open files where it cannot be read, and the one that is enough for all that we do.
 const FEW_FILES: u64 = 256;
@@ -66,30 +68,35 @@ fn listed(config: &TargetConfig) -> Target {
 }
 
 fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
+    let exposed = &settings.exposed;
     let wanted = |c: &&dyn AnyCollector| {
-        settings.collectors.get(c.name()).map_or(c.default_on(), |setting| setting.enabled)
+        let on = settings.collectors.get(c.name()).map_or(c.default_on(), |own| own.enabled);
+        let mut names = c.metrics().iter().map(|metric| metric.name);
+        (on || names.clone().any(|name| exposed.shows(name)))
+            && !names.all(|name| exposed.hides(name))
     };
     collectors::ALL.iter().copied().filter(wanted).collect()
 }
 
 /// Starts each listed target a little later than the one before.
-fn start_listed(targets: &[TargetConfig]) -> Vec<(String, NamedPoller)> {
+fn start_listed(targets: &[TargetConfig]) -> Vec<(String, bool, NamedPoller)> {
     let count = u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
     let spacing = SPACING.min(SPREAD / count);
     let mut delay = Duration::ZERO;
     let start = |config: &TargetConfig| {
-        let named = Named { name: &config.name, expected: config.expected, delay };
+        let (name, grouped) = (&config.name, config.grouped);
+        let named = Named { name, grouped, expected: config.expected, delay };
         delay += spacing;
-        (config.name.clone(), NamedPoller::start(listed(config), &named))
+        (config.name.clone(), grouped, NamedPoller::start(listed(config), &named))
     };
     targets.iter().map(start).collect()
 }
 
-/// The views of the listed targets, by name.
-type Views = Vec<(String, View)>;
+/// The views of the listed targets, by name, and whether their series stand on the page of this process.
+type Views = Vec<(String, bool, View)>;
 
 fn by_name(views: &Views) -> BTreeMap<String, Listed> {
-    let listed = |(name, view): &(String, View)| {
+    let listed = |(name, _, view): &(String, bool, View)| {
         let (for_page, for_state) = (view.clone(), view.clone());
         let listed = Listed {
             snapshot: Arc::new(move || for_page.snapshot()),
@@ -141,7 +148,8 @@ impl Exporter {
             None => watch::channel(Arc::new(alone)).1,
         };
         let listed = start_listed(config.targets());
-        let views: Views = listed.iter().map(|(name, p)| (name.clone(), p.view())).collect();
+        let views: Views =
+            listed.iter().map(|(n, group, p)| (n.clone(), *group, p.view())).collect();
         let targets = Arc::new(by_name(&views));
         let first = with_targets(&snapshots.borrow(), &views);
         let (publisher, pages) = Publisher::new(renderer, first);
@@ -162,7 +170,7 @@ impl Exporter {
         };
         let limits = Limits::within(most_files(), others(config));
         let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
-        let listed = listed.into_iter().map(|(_, poller)| poller).collect();
+        let listed = listed.into_iter().map(|(_, _, poller)| poller).collect();
         Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller, listed })
     }
 
@@ -214,9 +222,11 @@ fn with_targets(snapshot: &Arc<Snapshot>, views: &Views) -> Arc<Snapshot> {
     if views.is_empty() {
         return snapshot.clone();
     }
-    let states = views.iter().map(|(name, view)| (name.as_str(), view.up()));
+    let states = views.iter().map(|(name, _, view)| (name.as_str(), view.up()));
     let mut with = Snapshot::clone(snapshot);
     with.families.extend(target_families(states).into_iter().map(Arc::new));
+    let grouped = views.iter().filter(|(_, grouped, _)| *grouped);
+    with.parts = grouped.map(|(_, _, view)| view.snapshot()).collect();
     Arc::new(with)
 }
 
@@ -226,9 +236,11 @@ async fn publish_each(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     views: Views,
 ) {
+    let grouped = views.iter().any(|(_, grouped, _)| *grouped);
+    let renewed = if grouped { RENEWED_GROUP } else { RENEWED };
     loop {
         if snapshots.changed().await.is_err() {
-            sleep(RENEWED).await;
+            sleep(renewed).await;
         }
         let snapshot = snapshots.borrow_and_update().clone();
         publisher.publish(with_targets(&snapshot, &views)).await;

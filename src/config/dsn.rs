@@ -43,6 +43,69 @@ pub(super) fn parse(text: &str) -> Result<Vec<Pair>, Fault> {
     }
 }
 
+/// The connection strings of a list that is separated by commas. A comma separates where the beginning of another
+/// string follows: a scheme, or after keywords the name of a parameter; `host=a,b` is one server with two hosts.
+pub(super) fn list(text: &str) -> Vec<&str> {
+    let scheme = |rest: &str| {
+        let rest = rest.trim_start().to_ascii_lowercase();
+        rest.starts_with("postgresql://") || rest.starts_with("postgres://")
+    };
+    let parameter = |rest: &str| {
+        let name = rest.split('=').next().unwrap_or_default().trim();
+        rest.contains('=') && params::find(name).is_some()
+    };
+    let mut quoted = false;
+    let mut escaped = false;
+    let mut uri = scheme(text);
+    let mut items = Vec::new();
+    let mut start = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if !uri => escaped = true,
+            b'\'' if !uri => quoted = !quoted,
+            b',' if !quoted => {
+                let rest = text.get(at + 1..).unwrap_or_default();
+                let last = rest.trim().is_empty();
+                // Before its host, a URI may have a password with anything in it.
+                let ended = !uri || !in_hosts(text, start, at);
+                if last || scheme(rest) || (parameter(rest) && ended) {
+                    items.push(text.get(start..at).unwrap_or_default());
+                    (start, uri) = (at + 1, scheme(rest));
+                }
+            }
+            _ => {}
+        }
+    }
+    items.push(text.get(start..).unwrap_or_default());
+    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
+/// Whether a place in a URI is among its hosts.
+fn in_hosts(text: &str, start: usize, at: usize) -> bool {
+    let so_far = text.get(start..at).unwrap_or_default();
+    let location = so_far.split_once("://").map_or(so_far, |(_, location)| location);
+    !location.contains(['/', '?'])
+}
+
+/// The same for URIs without a scheme: another one begins with a host and a slash, once the one before has its own
+/// slash; `a,b/trade` is one server with two hosts.
+pub(super) fn list_of_uris(text: &str) -> Vec<&str> {
+    let mut items = Vec::new();
+    let mut start = 0;
+    for (at, _) in text.match_indices(',') {
+        let rest = text.get(at + 1..).unwrap_or_default();
+        let begins = rest.contains("://")
+            || rest.find(['/', '?', '=', '&']).is_some_and(|i| rest[i..].starts_with('/'));
+        if begins && !in_hosts(text, start, at) {
+            items.push(text.get(start..at).unwrap_or_default());
+            start = at + 1;
+        }
+    }
+    items.push(text.get(start..).unwrap_or_default());
+    items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()
+}
+
 fn several() -> Fault {
     Fault::new(
         "holds several connection strings",
@@ -351,10 +414,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lists_are_split_where_another_server_begins() {
+        let split = |text: &str| list(text).join(" | ");
+        for (text, expected) in [
+            ("postgres://a/d", "postgres://a/d"),
+            ("postgres://a/d,postgresql://b/d", "postgres://a/d | postgresql://b/d"),
+            ("postgres://a/d, POSTGRES://b/d,", "postgres://a/d | POSTGRES://b/d"),
+            ("postgres://a,b/d,postgres://c/d", "postgres://a,b/d | postgres://c/d"),
+            ("postgres://a/d,host=b", "postgres://a/d | host=b"),
+            ("postgres://u:p,host=x@a/d", "postgres://u:p,host=x@a/d"),
+            ("host=a,b port=1,2", "host=a,b port=1,2"),
+            ("host=a user=x,host=b user=y", "host=a user=x | host=b user=y"),
+            ("host=a password=x,host=b", "host=a password=x | host=b"),
+            ("host=a password='x,host=b'", "host=a password='x,host=b'"),
+            (r"host=a password='it\'s,host=b',host=c", r"host=a password='it\'s,host=b' | host=c"),
+            ("port=5432,port=6432", "port=5432 | port=6432"),
+            ("host=a application_name=x,y=z", "host=a application_name=x,y=z"),
+            ("host=a,postgres://b/d", "host=a | postgres://b/d"),
+            (" , ", ""),
+        ] {
+            assert_eq!(split(text), expected, "{text}");
+        }
+        let split = |text: &str| list_of_uris(text).join(" | ");
+        for (text, expected) in [
+            ("a:1/d?sslmode=disable,b:2/d", "a:1/d?sslmode=disable | b:2/d"),
+            ("a,b/d", "a,b/d"),
+            ("a:1,b:2", "a:1,b:2"),
+            ("a,b/d,c/d", "a,b/d | c/d"),
+            ("a/d?options=-c%20x=1,y=2/", "a/d?options=-c%20x=1,y=2/"),
+            ("postgres://a/d,postgres://b/d", "postgres://a/d | postgres://b/d"),
+        ] {
+            assert_eq!(split(text), expected, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in any::<String>()) {
             let _ = parse(&text);
+            let _ = (list(&text), list_of_uris(&text));
         }
 
         #[test]

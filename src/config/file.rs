@@ -200,7 +200,7 @@ impl Reader<'_> {
         let texts = match (&key.kind, &node.value) {
             // As if the key were not there.
             (_, Node::Null) => return Ok(()),
-            (Kind::List | Kind::Addresses, Node::Seq(items)) => {
+            (Kind::List | Kind::Addresses | Kind::Labels, Node::Seq(items)) => {
                 let mut texts = Vec::new();
                 for item in items {
                     match &item.value {

@@ -9,6 +9,7 @@
 mod columns;
 mod dsn;
 pub mod duration;
+mod exposed;
 mod file;
 mod index_rules;
 pub mod params;
@@ -22,8 +23,10 @@ pub mod suggest;
 pub mod surroundings;
 pub mod table;
 mod target;
+pub mod theirs;
 
 pub use columns::IndexColumn;
+pub use exposed::Exposed;
 pub use index_rules::{IndexRule, IndexSettings};
 pub use resolve::{Flags, default_listen, listen_addresses};
 pub use rules::{PartitionRule, PartitionSettings, QueryRule};
@@ -142,7 +145,7 @@ pub enum RootCert {
 }
 
 /// How to reach one server. Timeouts of sessions are in [`Timeouts`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Connect {
     /// Tried in order.
     pub endpoints: Vec<Endpoint>,
@@ -210,10 +213,13 @@ pub enum LogFormat {
 }
 
 /// One of several servers or poolers, with a page of its own.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TargetConfig {
     /// Name in the URL and in labels, unique.
     pub name: String,
+    /// Whether it comes from a list of connection strings: its series then stand on the page of this process too,
+    /// with its name as the label `server`.
+    pub grouped: bool,
     /// What it is taken for until it was asked.
     pub expected: TargetKind,
     /// How to reach it.
@@ -237,6 +243,7 @@ pub struct Config {
     pub(crate) databases: DatabaseFilter,
     pub(crate) settings: Arc<Settings>,
     pub(crate) notes: Vec<String>,
+    pub(crate) missing: bool,
 }
 
 impl Config {
@@ -276,6 +283,10 @@ impl Config {
     /// What the collectors read.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+    /// Whether the file that was named is missing, which was accepted.
+    pub fn file_is_missing(&self) -> bool {
+        self.missing
     }
     /// What was accepted but has no effect or another one than the user may expect; one line each,
     /// to be logged once at the start.

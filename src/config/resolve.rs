@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dsn;
 use super::file::{self, FileItem, Parsed};
 use super::schema::{Key, Keyed, List, Setting, Value};
 use super::settings::{self, General, PerTarget, Web};
@@ -16,6 +17,7 @@ use super::target::{self, Dsn};
 use super::{Config, Connect, KnownCollector, Settings, Surroundings, table};
 use crate::error::ConfigError;
 
+mod compat;
 mod items;
 
 use items::{expected_index, query, rule};
@@ -24,6 +26,8 @@ use items::{expected_index, query, rule};
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Flags {
     values: BTreeMap<String, Vec<String>>,
+    /// Those of postgres_exporter that are not ours too.
+    theirs: BTreeMap<&'static str, String>,
     config_file: Option<PathBuf>,
 }
 
@@ -33,9 +37,19 @@ impl Flags {
         self.values.insert(path.into(), texts);
     }
 
-    /// `--config.file`.
+    /// Adds a flag of postgres_exporter's; of a switch, whether it is on.
+    pub fn set_theirs(&mut self, flag: &'static str, text: String) {
+        self.theirs.insert(flag, text);
+    }
+
+    /// What a flag of postgres_exporter's was given as.
+    pub fn theirs(&self, flag: &str) -> Option<&str> {
+        self.theirs.get(flag).map(String::as_str)
+    }
+
+    /// `--config.file`; an empty one counts as not given.
     pub fn set_config_file(&mut self, path: Option<PathBuf>) {
-        self.config_file = path;
+        self.config_file = path.filter(|path| !path.as_os_str().is_empty());
     }
 
     /// What a flag was given as.
@@ -71,6 +85,10 @@ struct Sources<'a> {
     world: &'a dyn Surroundings,
     file: Arc<Parsed>,
     table: Arc<Table>,
+    /// What was accepted without its usual effect, of the file and of postgres_exporter's flags and variables.
+    notes: Vec<String>,
+    /// Whether the file that was named is missing, and that was accepted.
+    missing: bool,
     /// What one target has of its own; it wins over all else.
     overlay: Option<&'a FileItem>,
 }
@@ -109,15 +127,26 @@ impl<'a> Sources<'a> {
             Some(path) => Some((path.clone(), "--config.file")),
             None => world.env(variable).map(|path| (PathBuf::from(path), variable)),
         };
+        let mut notes = Vec::new();
+        let mut missing = false;
         let file = match named {
             None => Parsed::default(),
-            Some((path, place)) => {
-                let name = path.display().to_string();
-                let text = read_file(world, &path, place)?;
-                file::parse(&name, &text, &table.keys, &table.lists)?
-            }
+            Some((path, place)) => match read_file(world, &path, place) {
+                Ok(text) => {
+                    let name = path.display().to_string();
+                    file::parse(&name, &text, &table.keys, &table.lists)?
+                }
+                Err(e) if compat::may_be_missing(&path, flags, world) => {
+                    notes.push(format!("{}: {}; going on without it", e.place, e.problem));
+                    missing = true;
+                    Parsed::default()
+                }
+                Err(e) => return Err(e),
+            },
         };
-        Ok(Self { flags, world, file: file.into(), table: table.into(), overlay: None })
+        notes.extend(compat::notes(flags, world, &table.keys)?);
+        let (file, table) = (file.into(), table.into());
+        Ok(Self { flags, world, file, table, notes, missing, overlay: None })
     }
 
     /// The items of one of the file's lists, each checked by `check`.
@@ -151,6 +180,9 @@ impl<'a> Sources<'a> {
         if let Some(texts) = self.flags.get(&key.path) {
             let place = format!("--{}", key.flag());
             return Some(Given { origin: Origin::Flag, place, texts: texts.to_vec() });
+        }
+        if let Some((place, text)) = compat::flag_of(&key.path, self.flags) {
+            return Some(Given { origin: Origin::Flag, place, texts: vec![text] });
         }
         let own = key.env();
         for variable in std::iter::once(own.as_str()).chain(key.aliases.iter().copied()) {
@@ -195,19 +227,29 @@ impl<'a> Sources<'a> {
         Ok(())
     }
 
-    fn dsn(&self) -> Result<Option<Dsn>, ConfigError> {
+    /// The connection strings: several only where `DATA_SOURCE_NAME` or `DATA_SOURCE_URI` lists them.
+    fn dsns(&self) -> Result<Vec<Dsn>, ConfigError> {
         let given = self.given_for(table::DSN);
         let from_file_or_nowhere = given.as_ref().is_none_or(|g| g.origin == Origin::File);
-        if from_file_or_nowhere && let Some(dsn) = target::data_source_uri(self.world)? {
-            return Ok(Some(dsn));
+        if from_file_or_nowhere {
+            let uris = target::data_source_uris(self.world)?;
+            if !uris.is_empty() {
+                return Ok(uris);
+            }
         }
-        Ok(given.map(|given| Dsn { text: given.texts.concat(), place: given.place }))
+        let Some(Given { place, texts, .. }) = given else { return Ok(Vec::new()) };
+        let text = texts.concat();
+        if place != "DATA_SOURCE_NAME" {
+            return Ok(vec![Dsn { text, place }]);
+        }
+        let dsn = |text: &str| Dsn { text: text.to_owned(), place: place.clone() };
+        Ok(dsn::list(&text).into_iter().map(dsn).collect())
     }
 
     /// Whether a server is named outside the list of targets.
     fn names_a_server(&self) -> Result<bool, ConfigError> {
         let variables = ["PGHOST", "PGHOSTADDR", "PGSERVICE"];
-        Ok(self.dsn()?.is_some() || variables.iter().any(|name| self.world.env(name).is_some()))
+        Ok(!self.dsns()?.is_empty() || variables.iter().any(|name| self.world.env(name).is_some()))
     }
 
     fn web(&self) -> Result<Web, ConfigError> {
@@ -239,6 +281,7 @@ impl<'a> Sources<'a> {
         s.partitions.rules = self.items(table::PARTITIONS, rule)?;
         s.queries = self.items(table::QUERIES, query)?;
         s.indexes.expected = self.items(table::INDEXES, expected_index)?;
+        compat::expose(self.flags, self.world, &mut s.exposed)?;
         for (path, value) in
             [(settings::LOCK, s.timeouts.lock), (settings::SCAN_SPACING, s.statements.scan_spacing)]
         {
@@ -310,20 +353,35 @@ impl Config {
         let sources = Sources::read(flags, world, known)?;
         let mut general = sources.general(known)?;
         let shared = Arc::new(general.each.settings.clone());
-        let (targets, mut notes) = items::targets(&sources, known, &shared)?;
+        let (mut targets, more) = items::targets(&sources, known, &shared)?;
+        let mut notes = sources.notes.clone();
+        notes.extend(more);
         let named = sources.names_a_server()?;
         let listed = targets.first().filter(|_| !named);
         let (connect, default_target) = match listed {
             // For the subcommands that look at one server.
-            Some(first) => (first.connect.clone(), false),
+            Some(first) => (Some(first.connect.clone()), false),
             None => {
-                let target = target::resolve(sources.dsn()?.as_ref(), world)?;
-                sources.connect_timeout(target.connect_timeout, &mut general.each.settings);
-                notes.extend(target.notes);
-                (target.connect, true)
+                let dsns = sources.dsns()?;
+                if dsns.len() > 1 {
+                    let group = items::group(&dsns, &sources, &general.each, &mut notes)?;
+                    let first = group.first().map(|target| target.connect.clone());
+                    targets.splice(0..0, group);
+                    (first, false)
+                } else {
+                    let target = target::resolve(dsns.first(), world)?;
+                    sources.connect_timeout(target.connect_timeout, &mut general.each.settings);
+                    notes.extend(target.notes);
+                    (Some(target.connect), true)
+                }
             }
         };
-        Ok(Self { notes, targets, default_target, ..Self::of(connect, general) })
+        let Some(connect) = connect else {
+            let problem = "holds no connection string";
+            return Err(ConfigError::new("DATA_SOURCE_NAME", problem, "write one"));
+        };
+        let missing = sources.missing;
+        Ok(Self { notes, targets, default_target, missing, ..Self::of(connect, general) })
     }
 
     /// The configuration for a subcommand that looks at one server.
@@ -336,7 +394,7 @@ impl Config {
             settings.answer_limit = settings.answer_limit.max(ONCE);
             return Ok(self);
         }
-        let problem = "the file lists several targets, and this looks at one server";
+        let problem = "several servers are listed, and this looks at one";
         Err(ConfigError::new("targets", problem, "name the server with `--dsn`"))
     }
 
@@ -374,6 +432,7 @@ impl Config {
             databases: each.databases,
             settings: Arc::new(each.settings),
             notes: Vec::new(),
+            missing: false,
         }
     }
 

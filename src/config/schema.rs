@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::columns::{self, IndexColumn};
-use super::{Fault, duration, suggest};
+use super::{Fault, duration, exposed, suggest};
 
 mod setting;
 
@@ -51,6 +51,10 @@ pub enum Kind {
     List,
     /// Addresses with ports: a YAML list, or separated by commas.
     Addresses,
+    /// Labels as `name=value`: a YAML list, or separated by commas.
+    Labels,
+    /// The beginning of a metric's name.
+    Prefix,
     /// A connection string; checked where it is taken apart, never shown.
     Dsn,
     /// Path of a file.
@@ -69,6 +73,7 @@ pub(super) enum Value {
     Text(String),
     List(Vec<String>),
     Addresses(Vec<SocketAddr>),
+    Labels(Vec<(String, String)>),
     Columns(Vec<IndexColumn>),
 }
 
@@ -140,6 +145,8 @@ impl Kind {
             Self::Pattern => "name, `*` and `?` are wildcards".to_owned(),
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
+            Self::Labels => "list of `name=value`".to_owned(),
+            Self::Prefix => "beginning of a metric's name".to_owned(),
             Self::Dsn => "connection string".to_owned(),
             Self::File => "path of a file".to_owned(),
             Self::Name => "letters, digits, `.`, `_`, `:` and `-`, 100 at most".to_owned(),
@@ -159,6 +166,8 @@ impl Kind {
             Self::Zone => "ZONE",
             Self::List => "NAME,...",
             Self::Addresses => "ADDRESS:PORT",
+            Self::Labels => "NAME=VALUE,...",
+            Self::Prefix => "PREFIX",
             Self::Text => "TEXT",
             Self::Columns => "COLUMN,...",
             Self::Pattern => "PATTERN",
@@ -189,6 +198,10 @@ impl Kind {
                     ));
                 }
                 Ok(Value::Addresses(list))
+            }
+            Self::Labels => {
+                let labels = items().iter().map(|t| exposed::label(t)).collect::<Result<_, _>>()?;
+                Ok(Value::Labels(labels))
             }
             _ => match texts {
                 [text] => self.parse_one(text),
@@ -309,7 +322,8 @@ impl Kind {
                 Err(Fault::new("is empty", "write it, or leave it out"))
             }
             Self::Dsn | Self::Pattern | Self::Text | Self::File => Ok(Value::Text(text.to_owned())),
-            Self::List | Self::Addresses => self.parse(&[text.to_owned()], true),
+            Self::Prefix => exposed::prefix(text).map(Value::Text),
+            Self::List | Self::Addresses | Self::Labels => self.parse(&[text.to_owned()], true),
         }
     }
 }

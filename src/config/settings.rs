@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::exposed::Exposed;
 use super::index_rules::IndexSettings;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
@@ -20,7 +21,7 @@ pub(super) const SCAN_SPACING: &str = "collectors.statements.scan_spacing";
 
 const LEVELS: Kind = Kind::Choice {
     words: &["trace", "debug", "info", "warn", "error"],
-    aliases: &[("warning", "warn")],
+    aliases: &[("warning", "warn"), ("fatal", "error")],
 };
 const FORMATS: Kind = Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
 const TARGET_KINDS: Kind = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
@@ -180,6 +181,8 @@ settings! {
             pub partitions: PartitionSettings,
             /// Index collectors.
             pub indexes: IndexSettings,
+            /// What goes out, and how.
+            pub exposed: Exposed,
         }
         rest {
             /// Queries whose plans `verify` looks at, in the order of the file.

@@ -9,6 +9,9 @@ pub trait Surroundings {
     /// An environment variable; an empty one counts as not set.
     fn env(&self, name: &str) -> Option<String>;
 
+    /// The names of all environment variables that are set and not empty.
+    fn names(&self) -> Vec<String>;
+
     /// A whole file.
     ///
     /// # Errors
@@ -35,6 +38,11 @@ impl Surroundings for Process {
     fn env(&self, name: &str) -> Option<String> {
         let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
         Some(value.to_string_lossy().into_owned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
+        set.map(|(name, _)| name.to_string_lossy().into_owned()).collect()
     }
 
     fn read(&self, path: &Path) -> std::io::Result<String> {
@@ -82,6 +90,10 @@ impl Fixed {
 impl Surroundings for Fixed {
     fn env(&self, name: &str) -> Option<String> {
         self.env.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.env.keys().cloned().collect()
     }
 
     fn read(&self, path: &Path) -> std::io::Result<String> {

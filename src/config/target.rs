@@ -91,11 +91,17 @@ pub(super) fn resolve_named(
 }
 
 /// `DATA_SOURCE_URI` (as postgres_exporter has it: without a scheme) or `DATA_SOURCE_URI_FILE`.
-pub(super) fn data_source_uri(world: &dyn Surroundings) -> Result<Option<Dsn>, ConfigError> {
-    Ok(variable_or_file(world, "DATA_SOURCE_URI")?.map(|(text, place)| {
+/// A list of them is one of servers.
+pub(super) fn data_source_uris(world: &dyn Surroundings) -> Result<Vec<Dsn>, ConfigError> {
+    let Some((text, place)) = variable_or_file(world, "DATA_SOURCE_URI")? else {
+        return Ok(Vec::new());
+    };
+    let dsn = |text: &str| {
         let whole = text.contains("://");
-        Dsn { text: if whole { text } else { format!("postgresql://{text}") }, place }
-    }))
+        let text = if whole { text.to_owned() } else { format!("postgresql://{text}") };
+        Dsn { text, place: place.clone() }
+    };
+    Ok(dsn::list_of_uris(&text).into_iter().map(dsn).collect())
 }
 
 /// The content of the file that `NAME_FILE` names, else `NAME`; with the name of the one used.

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::clock::Time;
 use crate::config::TargetKind;
-use crate::metric::Family;
+use crate::metric::{Dress, Family};
 use crate::pg::Session;
 use crate::snapshot::{Database, Of, Outcome, Role, Snapshot, Trouble};
 
@@ -44,6 +44,7 @@ struct State {
 /// The results of one target.
 pub(super) struct Board {
     target: Arc<str>,
+    dress: Arc<Dress>,
     state: Mutex<State>,
     changed: Notify,
     /// As in the state, for whoever waits for it.
@@ -54,7 +55,13 @@ impl Board {
     pub(super) fn new(target: String, of: Of) -> Self {
         let state = State { of, ..State::default() };
         let up = watch::Sender::new(false);
-        Self { target: target.into(), state: Mutex::new(state), changed: Notify::new(), up }
+        let (target, dress) = (target.into(), Arc::default());
+        Self { target, dress, state: Mutex::new(state), changed: Notify::new(), up }
+    }
+
+    /// The same whose series wear something.
+    pub(super) fn dressed(self, dress: Dress) -> Self {
+        Self { dress: Arc::new(dress), ..self }
     }
 
     /// A panic while the lock is held leaves plain data behind: nothing to repair.
@@ -229,6 +236,8 @@ impl Board {
                 .filter(fresh)
                 .flat_map(|s| s.families.iter().cloned())
                 .collect(),
+            dress: self.dress.clone(),
+            parts: Vec::new(),
         }
     }
 }

@@ -189,7 +189,9 @@ impl Job {
         let rows = rows?;
         let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit);
         self.collector.derive(&mut self.state, rows, &mut sink);
-        let (families, refused) = sink.finish();
+        let (mut families, refused) = sink.finish();
+        let exposed = &session.settings().exposed;
+        families.retain(|family| !exposed.hides(family.metric.name));
         Ok((families.into_iter().map(Arc::new).collect(), refused))
     }
 

@@ -22,7 +22,8 @@ use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Time};
 use crate::collector::{AnyCollector, Scope};
-use crate::config::{Connect, DatabaseFilter, Settings, TargetKind};
+use crate::config::{Connect, DatabaseFilter, Exposed, Settings, TargetKind};
+use crate::metric::Dress;
 use crate::pg::Quota;
 use crate::snapshot::{Of, Snapshot};
 use board::Board;
@@ -102,6 +103,8 @@ impl View {
 pub struct Named<'a> {
     /// Its name in the log.
     pub name: &'a str,
+    /// Whether its series wear its name as the label `server`, since they share a page with others'.
+    pub grouped: bool,
     /// What it is taken for until it was asked.
     pub expected: TargetKind,
     /// Pause before it is tried, so that not all are at once.
@@ -119,7 +122,7 @@ impl Poller {
     /// Starts polling. Must be called inside a tokio runtime.
     pub fn start(target: Target) -> Self {
         let expected = target.connect.expected();
-        let workers = Workers::start(target, expected, Duration::ZERO, &Span::none());
+        let workers = Workers::start(target, expected, None, Duration::ZERO, &Span::none());
         let board = workers.board.clone();
         let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Time::now())));
         let mut publisher = JoinSet::new();
@@ -159,7 +162,8 @@ impl NamedPoller {
     pub fn start(target: Target, named: &Named<'_>) -> Self {
         // Of the highest level, or a log of errors alone would not tell of whom it speaks.
         let span = tracing::error_span!("target", name = named.name);
-        Self(Workers::start(target, named.expected, named.delay, &span))
+        let server = named.grouped.then_some(named.name);
+        Self(Workers::start(target, named.expected, server, named.delay, &span))
     }
 
     /// As [`Poller::stop`].
@@ -181,8 +185,14 @@ struct Workers {
 }
 
 impl Workers {
-    fn start(target: Target, expected: TargetKind, delay: Duration, span: &Span) -> Self {
-        let (board, mut kept, mut walker) = parts(target, expected);
+    fn start(
+        target: Target,
+        expected: TargetKind,
+        server: Option<&str>,
+        delay: Duration,
+        span: &Span,
+    ) -> Self {
+        let (board, mut kept, mut walker) = parts(target, expected, server);
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut for_kept = Stop(stopped.clone());
@@ -212,7 +222,7 @@ impl Workers {
 /// Collects everything twice, `over` apart, and gives the snapshot after the second time.
 pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     let expected = target.connect.expected();
-    let (board, mut kept, mut walker) = parts(target, expected);
+    let (board, mut kept, mut walker) = parts(target, expected, None);
     for round in 0..2 {
         if round > 0 {
             sleep(over).await;
@@ -224,14 +234,28 @@ pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     board.snapshot(Time::now())
 }
 
-fn parts(target: Target, expected: TargetKind) -> (Arc<Board>, Kept, Walker) {
+fn parts(target: Target, expected: TargetKind, server: Option<&str>) -> (Arc<Board>, Kept, Walker) {
     let target = Arc::new(target);
     let clock = Clock::start();
-    let board = Arc::new(Board::new(target.connect.describe(), of(expected)));
+    let dress = dress(&target.settings.exposed, server);
+    let board = Board::new(target.connect.describe(), of(expected)).dressed(dress);
+    let board = Arc::new(board);
     let quota = Quota::default();
     let walker = Walker::new(target.clone(), board.clone(), clock, quota.for_second());
     let kept = Kept::new(target, board.clone(), clock, quota, expected);
     (board, kept, walker)
+}
+
+/// What the configuration puts on a target's series. The last of two labels of the same name counts.
+fn dress(exposed: &Exposed, server: Option<&str>) -> Dress {
+    let mut labels: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    let constant = exposed.constant_labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    for (name, value) in constant.chain(server.map(|server| ("server", server))) {
+        labels.retain(|(known, _)| **known != *name);
+        labels.push((name.into(), value.into()));
+    }
+    let prefix = (exposed.prefix != "pg").then(|| exposed.prefix.as_str().into());
+    Dress { prefix, labels }
 }
 
 fn of(kind: TargetKind) -> Of {

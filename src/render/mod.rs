@@ -19,7 +19,7 @@ pub use accept::{Choice, Format, choose};
 pub use pages::{OnDemand, Pages, Publisher};
 pub use text::text_of;
 
-use crate::metric::{Family, Metric, Sample, Value};
+use crate::metric::{Dressed, Family, Metric, Sample, Value};
 use crate::snapshot::Snapshot;
 
 /// Metrics about this process beyond the process collector's, for the catalogue.
@@ -142,21 +142,33 @@ impl Renderer {
         snapshot: &Snapshot,
         format: Format,
     ) -> Result<Vec<u8>, prometheus::Error> {
-        let (own, build) = (snapshot.own_families(), build_info());
-        let ours = own.iter().chain(snapshot.families.iter().map(Arc::as_ref)).chain([&build]);
-        encode(ours, self.registry.gather(), format)
+        let build = build_info();
+        let parts = own(snapshot);
+        encode(dressed(&parts).chain([Dressed::from(&build)]), self.registry.gather(), format)
     }
 }
 
 /// Encodes a snapshot alone: this process is on the page of its own, not on that of each target.
 fn render_alone(snapshot: &Snapshot, format: Format) -> Result<Vec<u8>, prometheus::Error> {
-    let own = snapshot.own_families();
-    let ours = own.iter().chain(snapshot.families.iter().map(Arc::as_ref));
-    encode(ours, Vec::new(), format)
+    encode(dressed(&own(snapshot)), Vec::new(), format)
+}
+
+/// Every target of a page, with what is known of it beside its families.
+fn own(snapshot: &Snapshot) -> Vec<(&Snapshot, Vec<Family>)> {
+    let all = std::iter::once(snapshot).chain(&snapshot.parts);
+    all.map(|target| (target, target.own_families())).collect()
+}
+
+/// All families of a page.
+fn dressed<'a>(parts: &'a [(&Snapshot, Vec<Family>)]) -> impl Iterator<Item = Dressed<'a>> {
+    parts.iter().flat_map(|(target, own)| {
+        let families = own.iter().chain(target.families.iter().map(Arc::as_ref));
+        families.map(|family| Dressed { family, dress: &target.dress })
+    })
 }
 
 fn encode<'a>(
-    ours: impl Iterator<Item = &'a Family>,
+    ours: impl Iterator<Item = Dressed<'a>>,
     gathered: Vec<prometheus::proto::MetricFamily>,
     format: Format,
 ) -> Result<Vec<u8>, prometheus::Error> {

@@ -9,7 +9,7 @@ use prost_types::Timestamp;
 
 use self::client::{Bucket, BucketSpan, Counter, Gauge, Histogram, LabelPair, Untyped};
 pub(super) use self::client::{Metric as Point, MetricFamily, MetricType};
-use crate::metric::{self, Family, Kind, Native, Sample, Value};
+use crate::metric::{self, Dress, Dressed, Kind, Native, Sample, Value};
 
 /// Generated from `proto/` (see `tests/model.rs`).
 mod client {
@@ -21,12 +21,13 @@ const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// Families by name: ours (one family per database arrives) and those of the registry.
 pub(super) fn families<'a>(
-    ours: impl IntoIterator<Item = &'a Family>,
+    ours: impl IntoIterator<Item = impl Into<Dressed<'a>>>,
     gathered: &[prometheus::proto::MetricFamily],
 ) -> Vec<MetricFamily> {
     let mut all: BTreeMap<String, MetricFamily> = BTreeMap::new();
-    for family in ours {
+    for Dressed { family, dress } in ours.into_iter().map(Into::into) {
         let metric = family.metric;
+        let name = dress.name(metric);
         let kind = match metric.kind {
             Kind::Gauge => MetricType::Gauge,
             Kind::Counter => MetricType::Counter,
@@ -34,9 +35,9 @@ pub(super) fn families<'a>(
             Kind::Untyped => MetricType::Untyped,
         };
         let into = all
-            .entry(metric.name.to_owned())
-            .or_insert_with(|| new_family(metric.name, metric.help, kind));
-        into.metric.extend(family.samples.iter().map(|sample| point(metric, sample)));
+            .entry(name.clone().into_owned())
+            .or_insert_with(|| new_family(&name, metric.help, kind));
+        into.metric.extend(family.samples.iter().map(|sample| point(metric, sample, dress)));
     }
     for family in gathered {
         if let Some(family) = of_registry(family) {
@@ -69,8 +70,9 @@ fn label(name: &str, value: &str) -> LabelPair {
     LabelPair { name: Some(name.to_owned()), value: Some(value.to_owned()) }
 }
 
-fn point(metric: &metric::Metric, sample: &Sample) -> Point {
-    let labels = metric.labels.iter().zip(&sample.labels);
+fn point(metric: &metric::Metric, sample: &Sample, dress: &Dress) -> Point {
+    let own = metric.labels.iter().zip(&sample.labels).map(|(name, value)| (*name, &**value));
+    let labels = own.chain(dress.labels(metric));
     let mut point = Point { label: labels.map(|(n, v)| label(n, v)).collect(), ..Point::default() };
     match (&sample.value, metric.kind) {
         (Value::Histogram(value), _) => point.histogram = Some(histogram(value)),

@@ -11,18 +11,18 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, TextEncoder};
 
-use crate::metric::{Family, Kind, Metric, Sample, Value};
+use crate::metric::{Dress, Dressed, Family, Kind, Metric, Sample, Value};
 
 /// The text of families, ours and those of the registry.
 ///
 /// # Errors
 /// Only if the encoder refuses a family, which [`crate::metric::Sink`] makes impossible.
 pub(super) fn encode<'a>(
-    ours: impl IntoIterator<Item = &'a Family>,
+    ours: impl IntoIterator<Item = impl Into<Dressed<'a>>>,
     gathered: Vec<MetricFamily>,
 ) -> Result<Vec<u8>, prometheus::Error> {
     let mut families = Families::default();
-    ours.into_iter().for_each(|family| families.merge(family));
+    ours.into_iter().for_each(|family| families.merge(family.into()));
     for family in gathered {
         families.0.insert(family.name().to_owned(), (false, family));
     }
@@ -35,11 +35,12 @@ struct Families(BTreeMap<String, (bool, MetricFamily)>);
 
 impl Families {
     /// Adds a family's samples to those of the same name (one family per database arrives).
-    fn merge(&mut self, family: &Family) {
+    fn merge(&mut self, Dressed { family, dress }: Dressed<'_>) {
         let metric = family.metric;
-        let (_, into) = self.0.entry(metric.name.to_owned()).or_insert_with(|| {
+        let name = dress.name(metric);
+        let (_, into) = self.0.entry(name.clone().into_owned()).or_insert_with(|| {
             let mut new = MetricFamily::default();
-            new.set_name(metric.name.to_owned());
+            new.set_name(name.into_owned());
             new.set_help(metric.help.to_owned());
             new.set_field_type(match metric.kind {
                 // The crate panics on its own UNTYPED; `encode` corrects the type line.
@@ -49,7 +50,7 @@ impl Families {
             });
             (metric.kind == Kind::Untyped, new)
         });
-        into.mut_metric().extend(family.samples.iter().map(|s| proto(metric, s)));
+        into.mut_metric().extend(family.samples.iter().map(|s| proto(metric, s, dress)));
     }
 
     fn encode(self) -> Result<Vec<u8>, prometheus::Error> {
@@ -90,11 +91,12 @@ fn replace(text: &mut Vec<u8>, start: usize, wrong: &str, right: &str) {
     }
 }
 
-fn proto(metric: &Metric, sample: &Sample) -> ProtoMetric {
-    let pairs = metric.labels.iter().zip(&sample.labels).map(|(name, value)| {
+fn proto(metric: &Metric, sample: &Sample, dress: &Dress) -> ProtoMetric {
+    let own = metric.labels.iter().zip(&sample.labels).map(|(name, value)| (*name, &**value));
+    let pairs = own.chain(dress.labels(metric)).map(|(name, value)| {
         let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value.as_ref().to_owned());
+        pair.set_name(name.to_owned());
+        pair.set_value(value.to_owned());
         pair
     });
     let mut out = ProtoMetric::default();

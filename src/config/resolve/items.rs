@@ -10,9 +10,9 @@ use super::super::file::FileItem;
 use super::super::index_rules::IndexRule;
 use super::super::rules::{self, PartitionRule, QueryRule};
 use super::super::schema::{Keyed, Setting};
-use super::super::settings::TargetItem;
+use super::super::settings::{PerTarget, TargetItem};
 use super::super::target::{self, Dsn};
-use super::super::{CONSOLE, KnownCollector, Settings, TargetConfig, TargetKind, table};
+use super::super::{CONSOLE, Endpoint, KnownCollector, Settings, TargetConfig, TargetKind, table};
 use super::{Sources, put};
 use crate::error::ConfigError;
 
@@ -130,6 +130,41 @@ pub(super) fn targets(
     Ok((targets, notes))
 }
 
+/// The servers of a list of connection strings, each named as postgres_exporter names it, by host and port; a
+/// second one of the same name by its database too.
+pub(super) fn group(
+    dsns: &[Dsn],
+    sources: &Sources<'_>,
+    each: &PerTarget,
+    notes: &mut Vec<String>,
+) -> Result<Vec<TargetConfig>, ConfigError> {
+    let mut group: Vec<TargetConfig> = Vec::new();
+    let shared = Arc::new(each.settings.clone());
+    for dsn in dsns {
+        let resolved = target::resolve(Some(dsn), sources.world)?;
+        notes.extend(resolved.notes);
+        let connect = resolved.connect;
+        let mut settings = shared.clone();
+        if resolved.connect_timeout.is_some() {
+            sources.connect_timeout(resolved.connect_timeout, Arc::make_mut(&mut settings));
+        }
+        let place = match connect.endpoints.first() {
+            Some(Endpoint::Tcp { host, port }) => format!("{host}:{port}"),
+            Some(Endpoint::Unix { directory, port }) => format!("{}:{port}", directory.display()),
+            None => String::new(),
+        };
+        let taken = |name: &str| group.iter().any(|target| target.name == name);
+        let names = [place.clone(), format!("{place}/{}", connect.dbname)];
+        let Some(name) = names.into_iter().find(|name| !taken(name)) else {
+            notes.push(format!("{}: {place} is there twice, and is watched once", dsn.place));
+            continue;
+        };
+        let (expected, databases) = (connect.expected(), each.databases.clone());
+        group.push(TargetConfig { name, grouped: true, expected, connect, databases, settings });
+    }
+    Ok(group)
+}
+
 /// A target, and what was accepted of its connection string without its usual effect.
 fn target(
     item: &FileItem,
@@ -163,6 +198,7 @@ fn target(
     let settings = if same { shared.clone() } else { Arc::new(each.settings) };
     let expected = wanted.kind.unwrap_or_else(|| connect.expected());
     let databases = each.databases;
-    let target = TargetConfig { name: wanted.name, expected, connect, databases, settings };
+    let target =
+        TargetConfig { name: wanted.name, grouped: false, expected, connect, databases, settings };
     Ok((target, resolved.notes))
 }

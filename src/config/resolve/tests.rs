@@ -205,6 +205,7 @@ fn every_setting_takes_the_values_of_its_kind() {
                 Kind::Zone => "UTC".to_owned(),
                 Kind::Columns => "a, b DESC".to_owned(),
                 Kind::Addresses => ":1".to_owned(),
+                Kind::Labels => "a=b,c=d".to_owned(),
                 _ => "x".to_owned(),
             };
             let texts = [sample, key.default.clone()];
@@ -478,6 +479,61 @@ fn what_managed_services_keep_for_themselves_is_left_out_unless_the_user_says() 
     assert_eq!(entered(Some("")), format!("shop {managed} mine"));
 }
 
+/// postgres_exporter's flags lie between our flags and the environment, and a switch is for its metrics only.
+#[test]
+fn flags_of_postgres_exporter_have_their_effect() {
+    use super::super::theirs::{self, Becomes};
+    let keys = table::keys(&KNOWN);
+    for theirs in theirs::ALL {
+        if let Becomes::Setting(path) = theirs.becomes {
+            let key = keys.iter().find(|key| key.path == path);
+            let key = key.unwrap_or_else(|| panic!("{}: no setting {path}", theirs.flag));
+            assert!(theirs.env.is_empty() || key.aliases.contains(&theirs.env), "{}", theirs.env);
+        }
+    }
+    let given = |pairs: &[(&'static str, &str)]| {
+        let mut flags = Flags::default();
+        pairs.iter().for_each(|(flag, text)| flags.set_theirs(flag, (*text).to_owned()));
+        flags
+    };
+    let resolve = |flags: &Flags, world: &Fixed| Config::resolve(flags, world, &KNOWN).unwrap();
+    let flags = given(&[
+        ("collector.stat_statements.limit", "7"),
+        ("exclude-databases", "a,b"),
+        ("collector.stat_bgwriter", "false"),
+        ("collector.stat_statements", "true"),
+        ("constantLabels", "a=b"),
+        ("metric-prefix", ""),
+        ("collection-timeout", "3s"),
+        ("auto-discover-databases", "true"),
+    ]);
+    let config = resolve(&flags, &Fixed::new());
+    let s = config.settings();
+    assert_eq!((s.statements.top, config.databases().exclude.join("|").as_str()), (7, "a|b"));
+    assert!(s.exposed.hides("pg_stat_bgwriter_buffers_clean") && !s.exposed.hides("pg_up"));
+    assert!(s.exposed.shows("pg_stat_statements_calls_total"));
+    assert_eq!(s.exposed.constant_labels, [("a".to_owned(), "b".to_owned())]);
+    assert_eq!(s.exposed.prefix, "pg");
+    assert_eq!(config.notes().len(), 1, "{:?}", config.notes());
+    assert!(config.notes()[0].starts_with("--collection-timeout has no effect: a scrape is"));
+
+    let mut both = given(&[("exclude-databases", "theirs")]);
+    let world = Fixed::new().env("PG_EXPORTER_EXCLUDE_DATABASES", "variable");
+    assert_eq!(resolve(&both, &world).databases().exclude, ["theirs"]);
+    both.set("databases.exclude", vec!["ours".to_owned()]);
+    assert_eq!(resolve(&both, &world).databases().exclude, ["ours"]);
+
+    let settings = |value| {
+        let world = Fixed::new().env("PG_EXPORTER_DISABLE_SETTINGS_METRICS", value);
+        Config::resolve(&Flags::default(), &world, &KNOWN)
+            .map(|config| config.settings().exposed.hides("pg_settings_x"))
+    };
+    let said = ["T", "0", ""].map(|value| settings(value).unwrap());
+    assert_eq!(said, [true, false, false]);
+    let e = settings("maybe").unwrap_err().to_string();
+    assert!(e.starts_with("PG_EXPORTER_DISABLE_SETTINGS_METRICS: the value is neither"), "{e}");
+}
+
 /// A row that nobody reads would be a setting without effect.
 #[test]
 fn every_row_of_the_table_is_read() {
@@ -487,7 +543,8 @@ fn every_row_of_the_table_is_read() {
         let world = Fixed::new().env(&key.env(), bad);
         let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
             Ok(config) => {
-                format!("{:?} {:?}", config.databases(), config.settings().trust_owners)
+                let s = config.settings();
+                format!("{:?} {:?} {:?}", config.databases(), s.trust_owners, s.exposed.hide)
             }
             Err(e) => e.place,
         };

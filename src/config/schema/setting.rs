@@ -101,6 +101,9 @@ field! {
     bool { Value::Boolean(v) => Some(v) } |v, _| v.to_string();
     String { Value::Text(v) => Some(v) } |v, _| v.clone();
     Vec<String> { Value::List(v) => Some(v) } |v, _| v.join(",");
+    Vec<(String, String)> { Value::Labels(v) => Some(v) } |v, _| {
+        v.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    };
     Vec<SocketAddr> { Value::Addresses(v) => Some(v) } |v, _| {
         v.iter().map(address).collect::<Vec<_>>().join(",")
     };

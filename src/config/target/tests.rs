@@ -115,7 +115,7 @@ fn data_source_variables_and_their_files() {
         .env("DATA_SOURCE_URI", "db:5433/trade?sslmode=disable")
         .env("DATA_SOURCE_USER", "mon")
         .env("DATA_SOURCE_PASS", "p@ss/word");
-    let dsn = data_source_uri(&world).unwrap().unwrap();
+    let dsn = data_source_uris(&world).unwrap().remove(0);
     assert_eq!(dsn.place, "DATA_SOURCE_URI");
     let target = resolve(Some(&dsn), &world).unwrap();
     assert_eq!(target.connect.describe(), "mon@db:5433/trade");
@@ -129,7 +129,7 @@ fn data_source_variables_and_their_files() {
         .file("/s/uri", "postgresql://other/x\n")
         .file("/s/user", "filed\n")
         .file("/s/pass", "filed\n");
-    let dsn = data_source_uri(&world).unwrap().unwrap();
+    let dsn = data_source_uris(&world).unwrap().remove(0);
     let target = resolve(Some(&dsn), &world).unwrap();
     assert_eq!(target.connect.describe(), "filed@other:5432/x");
     assert_eq!(target.connect.password, Password::File("/s/pass".into()));
