@@ -380,7 +380,7 @@ async fn a_list_of_connection_strings_is_one_page_with_the_label_server() {
         let open = http::request(process.address, "GET", "/metrics", &[accept]).await.text();
         assert!(
             open.contains(&format!(
-                "my_up{{region=\"eu\",datname=\"never\",server=\"{one}\"}} 1.0"
+                "my_up{{region=\"eu\",datname=\"never\",server=\"{one}\"}} 1\n"
             )),
             "{open}"
         );
