@@ -282,9 +282,14 @@ impl Retire {
                    IF NOT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMP') THEN\n    \
                      RAISE EXCEPTION 'this needs the privilege TEMP on the database, for functions of its own';\n  \
                    END IF;\n  \
-                   IF NOT pg_catalog.pg_try_advisory_lock(1885827703, ({} - 2147483648)::int) THEN\n    \
-                     RAISE EXCEPTION 'somebody else is retiring partitions of this table just now';\n  \
-                   END IF;\n\
+                   FOR n IN 1 .. 50 LOOP\n    \
+                     EXIT WHEN pg_catalog.pg_try_advisory_lock(1885827703, ({} - 2147483648)::int);\n    \
+                     IF n = 50 THEN\n      \
+                       RAISE EXCEPTION 'another session is retiring partitions of this table';\n    \
+                     END IF;\n    \
+                     COMMIT;\n    \
+                     PERFORM pg_catalog.pg_sleep(0.1);\n  \
+                   END LOOP;\n\
                  END",
                 &[&Regclass(&self.table), &self.oid, &Literal(&self.table.display()), &self.oid],
             )),
