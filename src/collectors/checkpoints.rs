@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
+use super::figures::figures;
 use super::totals::Totals;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{IfColumn, Query, Row, Session, columns};
 
 macro_rules! counters {
     ($($ident:ident $name:literal $help:literal;)*) => {
@@ -74,64 +75,105 @@ static CHECKPOINTER_RESET: Metric = Metric::counter(
      (PostgreSQL 17 and later); a time under postgres_exporter's name.",
 );
 
-const BOTH: [[&Metric; 2]; 5] = [
-    [&TIMED, &OLD_TIMED],
-    [&REQUESTED, &OLD_REQUESTED],
-    [&WRITE_TIME, &OLD_WRITE_TIME],
-    [&SYNC_TIME, &OLD_SYNC_TIME],
-    [&WRITTEN, &OLD_WRITTEN],
-];
-const LATER: [&Metric; 4] = [&RESTART_TIMED, &RESTART_REQUESTED, &RESTART_DONE, &DONE];
-const WRITER: [&Metric; 3] = [&CLEAN, &MAXWRITTEN, &ALLOC];
-const EARLIER: [&Metric; 2] = [&BACKEND, &BACKEND_FSYNC];
+/// The older names of the first counters of the checkpointer.
+const OLD: [&Metric; 5] =
+    [&OLD_TIMED, &OLD_REQUESTED, &OLD_WRITE_TIME, &OLD_SYNC_TIME, &OLD_WRITTEN];
 
 const BEFORE_17: &str = "\
-SELECT b.checkpoints_timed::float8, b.checkpoints_req::float8, b.checkpoint_write_time::float8,
-       b.checkpoint_sync_time::float8, b.buffers_checkpoint::float8,
+SELECT b.checkpoints_timed::float8 AS num_timed, b.checkpoints_req::float8 AS num_requested,
+       b.checkpoint_write_time::float8 AS write_time, b.checkpoint_sync_time::float8 AS sync_time,
+       b.buffers_checkpoint::float8 AS buffers_written,
        b.buffers_clean::float8, b.maxwritten_clean::float8, b.buffers_alloc::float8,
        b.buffers_backend::float8, b.buffers_backend_fsync::float8,
-       pg_catalog.date_part('epoch', b.stats_reset)::float8
+       pg_catalog.date_part('epoch', b.stats_reset)::float8 AS reset
   FROM pg_catalog.pg_stat_bgwriter b";
 
-/// From 17 on, where `num_done` is NULL.
+/// From 17 on, where `num_done` comes with 18.
 fn since_17(version_num: i32) -> String {
-    let done = if version_num >= 180_000 { "c.num_done::float8" } else { "NULL::float8" };
+    let done = if version_num >= 180_000 { "c.num_done::float8, " } else { "" };
     format!(
         "SELECT c.num_timed::float8, c.num_requested::float8, c.write_time::float8, \
                 c.sync_time::float8, c.buffers_written::float8, b.buffers_clean::float8, \
                 b.maxwritten_clean::float8, b.buffers_alloc::float8, \
                 c.restartpoints_timed::float8, c.restartpoints_req::float8, \
-                c.restartpoints_done::float8, {done}, \
-                pg_catalog.date_part('epoch', b.stats_reset)::float8, \
-                pg_catalog.date_part('epoch', c.stats_reset)::float8 \
+                c.restartpoints_done::float8, {done}\
+                pg_catalog.date_part('epoch', b.stats_reset)::float8 AS reset, \
+                pg_catalog.date_part('epoch', c.stats_reset)::float8 AS checkpointer_reset \
            FROM pg_catalog.pg_stat_checkpointer c CROSS JOIN pg_catalog.pg_stat_bgwriter b"
     )
 }
 
 pub struct Checkpoints;
 
+figures! {
+    /// The checkpointer's counters, under the names of PostgreSQL 17.
+    pub struct Checkpointer: Option<f64> as IfColumn<Option<f64>> {
+        /// Checkpoints due to `checkpoint_timeout`.
+        num_timed => TIMED,
+        /// Those that were asked for.
+        num_requested => REQUESTED,
+        /// Milliseconds.
+        write_time => WRITE_TIME,
+        /// Milliseconds.
+        sync_time => SYNC_TIME,
+        /// Buffers.
+        buffers_written => WRITTEN,
+        /// Restartpoints due to `checkpoint_timeout`; from 17 on.
+        restartpoints_timed => RESTART_TIMED,
+        /// Restartpoints that were asked for; from 17 on.
+        restartpoints_req => RESTART_REQUESTED,
+        /// Restartpoints that were performed; from 17 on.
+        restartpoints_done => RESTART_DONE,
+        /// Checkpoints that were performed; from 18 on.
+        num_done => DONE,
+    }
+}
+
+figures! {
+    /// The background writer's counters.
+    pub struct Writer: Option<f64> as IfColumn<Option<f64>> {
+        /// Buffers that it wrote.
+        buffers_clean => CLEAN,
+        /// Rounds that it cut short.
+        maxwritten_clean => MAXWRITTEN,
+        /// Buffers allocated.
+        buffers_alloc => ALLOC,
+        /// Buffers that backends wrote; before 17.
+        buffers_backend => BACKEND,
+        /// Times that backends called fsync; before 17.
+        buffers_backend_fsync => BACKEND_FSYNC,
+    }
+}
+
+columns! {
+    /// The views' one row.
+    #[derive(Debug, Clone, PartialEq, Default)]
+    pub struct Counted {
+        /// Of checkpoints.
+        pub checkpointer: Checkpointer,
+        /// Of the background writer.
+        pub writer: Writer,
+        /// When the background writer's statistics were reset, in Unix seconds.
+        pub reset: Option<f64>,
+        /// When the checkpointer's were, in Unix seconds; from 17 on.
+        pub checkpointer_reset: Option<f64> as IfColumn<Option<f64>>,
+    }
+}
+
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
     /// Unix seconds of the server's start.
     pub started: f64,
-    /// Timed, requested, write time, sync time, buffers.
-    pub checkpoints: [f64; 5],
-    /// Buffers cleaned, rounds cut short, buffers allocated.
-    pub writer: [f64; 3],
-    /// Buffers and fsyncs of backends; before PostgreSQL 17.
-    pub earlier: Option<[f64; 2]>,
-    /// Restartpoints timed, requested, done; from PostgreSQL 17 on. Checkpoints done; from 18 on.
-    pub later: Option<([f64; 3], Option<f64>)>,
-    /// Unix seconds, of the background writer and the checkpointer.
-    pub resets: [Option<f64>; 2],
+    /// What it counted.
+    pub counted: Counted,
 }
 
 /// Totals. Before 17 all columns are of one row, and reset together.
 #[derive(Debug, Default)]
 pub struct State {
-    checkpoints: Totals<9>,
-    writer: Totals<5>,
+    checkpointer: Totals<{ Checkpointer::N }>,
+    writer: Totals<{ Writer::N }>,
 }
 
 impl Collector for Checkpoints {
@@ -148,55 +190,22 @@ impl Collector for Checkpoints {
         let new = version_num >= 170_000;
         let sql = if new { since_17(version_num) } else { BEFORE_17.to_owned() };
         let answer = session.read(Query::new(&sql)).await?;
-        let row: &Row = answer.first().ok_or_else(|| CollectError::Missing {
-            what: "pg_stat_bgwriter has no row".to_owned(),
-            remedy: "check that this is a PostgreSQL server".to_owned(),
-        })?;
-        Ok(Rows {
-            started: session.server().started,
-            checkpoints: [row.at(0)?, row.at(1)?, row.at(2)?, row.at(3)?, row.at(4)?],
-            writer: [row.at(5)?, row.at(6)?, row.at(7)?],
-            earlier: if new { None } else { Some([row.at(8)?, row.at(9)?]) },
-            later: if new {
-                Some(([row.at(8)?, row.at(9)?, row.at(10)?], row.at(11)?))
-            } else {
-                None
-            },
-            resets: if new { [row.at(12)?, row.at(13)?] } else { [row.at(10)?, None] },
-        })
+        Ok(Rows { started: session.server().started, counted: Row::one(&answer)? })
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let mut counters = [0.0; 9];
-        counters[..5].copy_from_slice(&rows.checkpoints);
-        if let Some((restartpoints, done)) = rows.later {
-            counters[5..8].copy_from_slice(&restartpoints);
-            counters[8] = done.unwrap_or(0.0);
-        }
-        let totals = state.checkpoints.add(rows.started, counters);
-        for (names, total) in BOTH.into_iter().zip(totals) {
-            names.into_iter().for_each(|metric| sink.number(metric, &[], total));
-        }
-        if let Some((_, done)) = rows.later {
-            let known = if done.is_some() { 4 } else { 3 };
-            for (metric, total) in LATER.into_iter().zip(&totals[5..]).take(known) {
-                sink.number(metric, &[], *total);
-            }
-        }
-        let [clean, maxwritten, alloc] = rows.writer;
-        let [backend, fsync] = rows.earlier.unwrap_or_default();
-        let totals = state.writer.add(rows.started, [clean, maxwritten, alloc, backend, fsync]);
-        for (metric, total) in WRITER.into_iter().zip(totals) {
+        let Counted { checkpointer, writer, reset, checkpointer_reset } = rows.counted;
+        let totals = state.checkpointer.add_known(rows.started, checkpointer.into());
+        let names = Checkpointer::METRICS.into_iter().zip(totals);
+        for (metric, total) in names.chain(OLD.into_iter().zip(totals)) {
             sink.number(metric, &[], total);
         }
-        if rows.earlier.is_some() {
-            for (metric, total) in EARLIER.into_iter().zip(&totals[3..]) {
-                sink.number(metric, &[], *total);
-            }
+        let totals = state.writer.add_known(rows.started, writer.into());
+        for (metric, total) in Writer::METRICS.into_iter().zip(totals) {
+            sink.number(metric, &[], total);
         }
-        for (metric, at) in [&RESET, &CHECKPOINTER_RESET].into_iter().zip(rows.resets) {
-            sink.number(metric, &[], at);
-        }
+        sink.number(&RESET, &[], reset);
+        sink.number(&CHECKPOINTER_RESET, &[], checkpointer_reset);
     }
 }
 
@@ -207,22 +216,42 @@ mod tests {
 
     #[test]
     fn golden_of_18_and_older_versions_have_what_they_have() {
-        let later = |n: f64| {
-            let done = Some(n / 2.0);
-            Rows {
-                started: 1.0,
-                checkpoints: [n, n + 1.0, 10.0 * n, 0.5 * n, 100.0 * n],
-                writer: [2.0 * n, 0.0, 3.0 * n],
-                earlier: None,
-                later: Some(([0.0, n, n], done)),
-                resets: [Some(1_700_000_000.0), Some(1_700_000_001.0)],
-            }
+        let later = |n: f64| Rows {
+            started: 1.0,
+            counted: Counted {
+                checkpointer: Checkpointer {
+                    num_timed: Some(n),
+                    num_requested: Some(n + 1.0),
+                    write_time: Some(10.0 * n),
+                    sync_time: Some(0.5 * n),
+                    buffers_written: Some(100.0 * n),
+                    restartpoints_timed: Some(0.0),
+                    restartpoints_req: Some(n),
+                    restartpoints_done: Some(n),
+                    num_done: Some(n / 2.0),
+                },
+                writer: Writer {
+                    buffers_clean: Some(2.0 * n),
+                    maxwritten_clean: Some(0.0),
+                    buffers_alloc: Some(3.0 * n),
+                    ..Writer::default()
+                },
+                reset: Some(1_700_000_000.0),
+                checkpointer_reset: Some(1_700_000_001.0),
+            },
         };
         let mut state = State::default();
         poll(&Checkpoints, &mut state, later(10.0));
         check("checkpoints", &poll(&Checkpoints, &mut state, later(14.0)));
 
-        let earlier = |n: f64| Rows { earlier: Some([n, 0.0]), later: None, ..later(n) };
+        let earlier = |n: f64| {
+            let mut rows = later(n);
+            let checkpointer = &mut rows.counted.checkpointer;
+            (checkpointer.restartpoints_timed, checkpointer.restartpoints_req) = (None, None);
+            (checkpointer.restartpoints_done, checkpointer.num_done) = (None, None);
+            rows.counted.writer.buffers_backend = Some(n);
+            rows
+        };
         let mut state = State::default();
         poll(&Checkpoints, &mut state, earlier(3.0));
         let families = poll(&Checkpoints, &mut state, earlier(7.0));

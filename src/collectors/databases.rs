@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session, columns};
 
 static SIZE: Metric = Metric::gauge(
     "pg_database_size_bytes",
@@ -25,10 +25,10 @@ const LONGEST: Duration = Duration::from_secs(900);
 macro_rules! size_where {
     ($condition:literal) => {
         concat!(
-            "SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), \
+            "SELECT pg_catalog.textsend(d.datname::text) AS datname, \
                     CASE WHEN pg_catalog.has_database_privilege(d.oid, 'CONNECT') \
                            OR pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') \
-                         THEN pg_catalog.pg_database_size(d.oid) END::int8 \
+                         THEN pg_catalog.pg_database_size(d.oid) END::int8 AS bytes \
                FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 AND ",
             $condition,
             " ORDER BY d.datname"
@@ -42,13 +42,31 @@ SELECT d.oid::int8 FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 ORDE
 
 pub struct Databases;
 
+columns! {
+    /// One database.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Size {
+        /// Database.
+        pub datname: String as Lossy,
+        /// On disk; `None` where it may not be measured.
+        pub bytes: Option<i64>,
+    }
+}
+
+columns! {
+    /// A database that is to be measured.
+    struct Listed {
+        oid: i64,
+    }
+}
+
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Seconds the poll took.
     pub took: f64,
-    /// Name and bytes of each database; no bytes where they may not be measured.
-    pub databases: Vec<(String, Option<i64>)>,
+    /// All databases.
+    pub databases: Vec<Size>,
 }
 
 impl Collector for Databases {
@@ -67,16 +85,12 @@ impl Collector for Databases {
             Err(e) if !e.is_fatal() => one_by_one(session).await?,
             all => all?,
         };
-        let databases = rows.iter().map(|row| Ok((row.at::<Lossy>(1)?.0, row.at(2)?)));
-        Ok(Rows {
-            databases: databases.collect::<Result<_, CollectError>>()?,
-            took: session.seconds() - start,
-        })
+        Ok(Rows { databases: Row::all(&rows)?, took: session.seconds() - start })
     }
 
     fn derive(&self, took: &mut f64, rows: Rows, sink: &mut Sink) {
         *took = rows.took;
-        for (datname, bytes) in &rows.databases {
+        for Size { datname, bytes } in &rows.databases {
             // Bytes on disk are far below 2^53.
             sink.number(&SIZE, &[datname], bytes.map(|b| b as f64));
         }
@@ -95,11 +109,10 @@ impl Collector for Databases {
 async fn one_by_one(session: &Session) -> Result<Vec<Row>, CollectError> {
     let (mut rows, mut failure) = (Vec::new(), None);
     let enough = session.seconds() + session.settings().timeouts.statement.as_secs_f64() * 2.0;
-    for database in session.read(LIST).await? {
+    for Listed { oid } in Row::all(&session.read(LIST).await?)? {
         if session.seconds() > enough {
             break;
         }
-        let oid: i64 = database.at(0)?;
         match session.read(Query::new(ONE).int8(&oid)).await {
             Ok(row) => rows.extend(row),
             Err(e) if e.is_fatal() => return Err(e),
@@ -120,11 +133,9 @@ mod tests {
     #[test]
     fn golden_and_the_interval_follows_the_cost() {
         let mut took = 0.0;
-        let databases = vec![
-            ("app".to_owned(), Some(7_000_000)),
-            ("closed".to_owned(), None),
-            ("sh\"op\\\n".to_owned(), Some(9)),
-        ];
+        let size = |datname: &str, bytes| Size { datname: datname.to_owned(), bytes };
+        let databases =
+            vec![size("app", Some(7_000_000)), size("closed", None), size("sh\"op\\\n", Some(9))];
         let families = poll(&Databases, &mut took, Rows { took: 3.0, databases });
         assert_eq!(Databases.interval(&took), Duration::from_secs(300));
         check("databases", &families);

@@ -3,6 +3,8 @@
 //!
 //! Must not: hold figures of different kinds, which are fields of `columns!`.
 
+use crate::metric::Metric;
+
 /// Declares a struct of `columns!` whose fields all have one type (`as` what they are read as), becomes an array and
 /// is made of one. Where each field names the metric that it goes out as (`field => METRIC`), `METRICS` lists them in
 /// the array's order.
@@ -74,3 +76,19 @@ macro_rules! figures {
     };
 }
 pub(crate) use figures;
+
+/// Lists of metrics, one after the other.
+pub(crate) const fn listed<const N: usize>(lists: &[&[&'static Metric]]) -> [&'static Metric; N] {
+    let mut all = [lists[0][0]; N];
+    let (mut count, mut list) = (0, 0);
+    while list < lists.len() {
+        let mut i = 0;
+        while i < lists[list].len() {
+            all[count] = lists[list][i];
+            (count, i) = (count + 1, i + 1);
+        }
+        list += 1;
+    }
+    assert!(count == N, "the lists hold another number of metrics");
+    all
+}

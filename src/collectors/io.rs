@@ -5,46 +5,50 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Row, Session};
+use crate::pg::{Row, Session, columns};
 
 const LABELS: &[&str] = &["backend", "object", "context"];
 
 macro_rules! counters {
-    ($($ident:ident $name:literal $column:literal $what:literal;)*) => {
+    ($($ident:ident $name:ident $column:literal $what:literal;)*) => {
         $(static $ident: Metric = Metric::counter(
-            concat!("pg_stat_io_", $name, "_total"),
+            concat!("pg_stat_io_", stringify!($name), "_total"),
             LABELS,
             concat!(
                 $what, ", pg_stat_io.", $column, ", since pgrunway began to watch; backend: client, \
                  autovacuum, checkpointer, bgwriter or other (PostgreSQL 16 and later)."
             ),
         );)*
-        /// In the order of the columns of [`sql`].
-        static METRICS: &[&Metric] = &[$(&$ident),*];
+
+        figures! {
+            /// What is counted; `None` is an operation that cannot occur.
+            pub struct Counters: Option<f64> {
+                $(#[doc = concat!("`pg_stat_io.", $column, "`.")] $name => $ident),*
+            }
+        }
     };
 }
 
 counters! {
-    READS "reads" "reads" "Read operations";
-    READ_BYTES "read_bytes" "read_bytes" "Bytes read";
-    READ_SECONDS "read_seconds" "read_time" "Seconds spent reading (0 unless track_io_timing is on)";
-    WRITES "writes" "writes" "Write operations";
-    WRITE_BYTES "write_bytes" "write_bytes" "Bytes written";
-    WRITE_SECONDS "write_seconds" "write_time" "Seconds spent writing (0 unless track_io_timing is on)";
-    EXTENDS "extends" "extends" "Extensions of a relation";
-    EXTEND_BYTES "extend_bytes" "extend_bytes" "Bytes by which relations were extended";
-    HITS "hits" "hits" "Blocks found in shared buffers";
-    EVICTIONS "evictions" "evictions" "Blocks evicted from a buffer for another use";
-    REUSES "reuses" "reuses" "Buffers of a ring used again";
-    FSYNCS "fsyncs" "fsyncs" "Calls of fsync";
-    FSYNC_SECONDS "fsync_seconds" "fsync_time" "Seconds spent in fsync (0 unless track_io_timing is on)";
+    READS reads "reads" "Read operations";
+    READ_BYTES read_bytes "read_bytes" "Bytes read";
+    READ_SECONDS read_seconds "read_time" "Seconds spent reading (0 unless track_io_timing is on)";
+    WRITES writes "writes" "Write operations";
+    WRITE_BYTES write_bytes "write_bytes" "Bytes written";
+    WRITE_SECONDS write_seconds "write_time" "Seconds spent writing (0 unless track_io_timing is on)";
+    EXTENDS extends "extends" "Extensions of a relation";
+    EXTEND_BYTES extend_bytes "extend_bytes" "Bytes by which relations were extended";
+    HITS hits "hits" "Blocks found in shared buffers";
+    EVICTIONS evictions "evictions" "Blocks evicted from a buffer for another use";
+    REUSES reuses "reuses" "Buffers of a ring used again";
+    FSYNCS fsyncs "fsyncs" "Calls of fsync";
+    FSYNC_SECONDS fsync_seconds "fsync_time" "Seconds spent in fsync (0 unless track_io_timing is on)";
 }
-
-const N: usize = 13;
 
 /// Before 18 all operations are of `op_bytes`. Times are in milliseconds.
 fn sql(version_num: i32) -> String {
@@ -56,27 +60,27 @@ fn sql(version_num: i32) -> String {
         }
     };
     let columns = [
-        "i.reads".to_owned(),
-        bytes("reads", "read_bytes"),
-        "i.read_time / 1000".to_owned(),
-        "i.writes".to_owned(),
-        bytes("writes", "write_bytes"),
-        "i.write_time / 1000".to_owned(),
-        "i.extends".to_owned(),
-        bytes("extends", "extend_bytes"),
-        "i.hits".to_owned(),
-        "i.evictions".to_owned(),
-        "i.reuses".to_owned(),
-        "i.fsyncs".to_owned(),
-        "i.fsync_time / 1000".to_owned(),
+        ("reads", "i.reads".to_owned()),
+        ("read_bytes", bytes("reads", "read_bytes")),
+        ("read_seconds", "i.read_time / 1000".to_owned()),
+        ("writes", "i.writes".to_owned()),
+        ("write_bytes", bytes("writes", "write_bytes")),
+        ("write_seconds", "i.write_time / 1000".to_owned()),
+        ("extends", "i.extends".to_owned()),
+        ("extend_bytes", bytes("extends", "extend_bytes")),
+        ("hits", "i.hits".to_owned()),
+        ("evictions", "i.evictions".to_owned()),
+        ("reuses", "i.reuses".to_owned()),
+        ("fsyncs", "i.fsyncs".to_owned()),
+        ("fsync_seconds", "i.fsync_time / 1000".to_owned()),
     ]
-    .map(|column| format!("pg_catalog.sum({column})::float8"));
+    .map(|(name, column)| format!("pg_catalog.sum({column})::float8 AS {name}"));
     format!(
         "SELECT CASE WHEN i.backend_type = 'client backend' THEN 'client' \
                      WHEN i.backend_type LIKE 'autovacuum%' THEN 'autovacuum' \
                      WHEN i.backend_type = 'checkpointer' THEN 'checkpointer' \
                      WHEN i.backend_type = 'background writer' THEN 'bgwriter' \
-                     ELSE 'other' END, i.object, i.context, {} \
+                     ELSE 'other' END AS backend, i.object, i.context, {} \
            FROM pg_catalog.pg_stat_io i GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
         columns.join(", ")
     )
@@ -84,13 +88,28 @@ fn sql(version_num: i32) -> String {
 
 pub struct Io;
 
-/// A kind of backend, an object, a context, with the counters; NULL is an operation that cannot occur.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// The labels.
-    pub labels: [String; 3],
-    /// In the order of the metrics.
-    pub counters: [Option<f64>; N],
+columns! {
+    /// What is counted of one kind of backend on one kind of object in one context.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Line {
+        /// Of whom.
+        pub labels: Labels,
+        /// What.
+        pub counters: Counters,
+    }
+}
+
+columns! {
+    /// Labels of a line.
+    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+    pub struct Labels {
+        /// `client`, `autovacuum`, `checkpointer`, `bgwriter` or `other`.
+        pub backend: String,
+        /// `pg_stat_io.object`.
+        pub object: String,
+        /// `pg_stat_io.context`.
+        pub context: String,
+    }
 }
 
 /// What one poll read.
@@ -105,8 +124,8 @@ pub struct Rows {
 /// Totals, and the number of each line in them.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<N>,
-    ids: BTreeMap<[String; 3], i64>,
+    totals: Rollup<{ Counters::N }>,
+    ids: BTreeMap<Labels, i64>,
 }
 
 impl Collector for Io {
@@ -117,7 +136,7 @@ impl Collector for Io {
         "Reads, writes and their time by kind of backend, from pg_stat_io (16+).";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = METRICS;
+    const METRICS: &'static [&'static Metric] = &Counters::METRICS;
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
         let (started, version_num) = (session.server().started, session.server().version_num);
@@ -126,14 +145,7 @@ impl Collector for Io {
         }
         let sql = sql(version_num);
         let rows = session.read(sql.as_str()).await?;
-        let line = |row: &Row| {
-            let mut counters = [None; N];
-            for (i, counter) in counters.iter_mut().enumerate() {
-                *counter = row.at(3 + i)?;
-            }
-            Ok(Line { labels: [row.at(0)?, row.at(1)?, row.at(2)?], counters })
-        };
-        Ok(Rows { started, lines: rows.iter().map(line).collect::<Result<_, CollectError>>()? })
+        Ok(Rows { started, lines: Row::all(&rows)? })
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
@@ -141,17 +153,18 @@ impl Collector for Io {
         for line in &rows.lines {
             let next = i64::try_from(state.ids.len()).unwrap_or(i64::MAX);
             let id = *state.ids.entry(line.labels.clone()).or_insert(next);
-            let counters = line.counters.map(|c| c.unwrap_or(0.0));
+            let counters = <[_; Counters::N]>::from(line.counters).map(|c| c.unwrap_or(0.0));
             readings.push(Reading { id, root: id, alias: None, counters });
         }
         state.totals.update(rows.started, &readings);
         for (line, reading) in rows.lines.iter().zip(&readings) {
             // What never happened since the last reset, nor while we watched, has no series.
             let Some(totals) = state.totals.total(reading.id) else { continue };
-            let labels = line.labels.each_ref().map(String::as_str);
-            for ((metric, raw), total) in METRICS.iter().zip(line.counters).zip(totals) {
+            let Labels { backend, object, context } = &line.labels;
+            let counters = <[_; Counters::N]>::from(line.counters);
+            for ((metric, raw), total) in Counters::METRICS.iter().zip(counters).zip(totals) {
                 if raw.is_some_and(|raw| raw > 0.0) || total > 0.0 {
-                    sink.number(metric, &labels, total);
+                    sink.number(metric, &[backend, object, context], total);
                 }
             }
         }
@@ -165,20 +178,26 @@ mod tests {
 
     fn rows(n: f64) -> Rows {
         let line = |backend: &str, context: &str, counters| Line {
-            labels: [backend, "relation", context].map(str::to_owned),
+            labels: Labels {
+                backend: backend.to_owned(),
+                object: "relation".to_owned(),
+                context: context.to_owned(),
+            },
             counters,
         };
-        let mut client = [Some(n); N];
-        client[10] = None;
-        let mut checkpointer = [None; N];
-        (checkpointer[3], checkpointer[4]) = (Some(n), Some(8192.0 * n));
-        checkpointer[5] = Some(0.0);
+        let client = Counters { reuses: None, ..Counters::from([Some(n); Counters::N]) };
+        let checkpointer = Counters {
+            writes: Some(n),
+            write_bytes: Some(8192.0 * n),
+            write_seconds: Some(0.0),
+            ..Counters::default()
+        };
         Rows {
             started: 1.0,
             lines: vec![
                 line("checkpointer", "normal", checkpointer),
                 line("client", "normal", client),
-                line("client", "vacuum", [Some(0.0); N]),
+                line("client", "vacuum", [Some(0.0); Counters::N].into()),
             ],
         }
     }

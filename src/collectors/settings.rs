@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Row, Session, columns};
 
 static START: Metric = Metric::gauge(
     "pg_postmaster_start_time_seconds",
@@ -66,21 +66,30 @@ fn sql() -> String {
 }
 
 const TIMES: &str = "\
-SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8";
+SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8 AS loaded";
 
 pub struct Settings;
 
-/// One row of `pg_settings`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Setting {
-    /// Name.
-    pub name: String,
-    /// Value as text.
-    pub value: Option<String>,
-    /// Unit, such as `8kB`.
-    pub unit: Option<String>,
-    /// Whether it waits for a restart.
-    pub pending: bool,
+columns! {
+    /// One row of `pg_settings`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Setting {
+        /// Name.
+        pub name: String,
+        /// Value as text.
+        pub value: Option<String> = "setting",
+        /// Unit, such as `8kB`.
+        pub unit: Option<String>,
+        /// Whether it waits for a restart.
+        pub pending: bool = "pending_restart",
+    }
+}
+
+columns! {
+    /// When the files were read.
+    struct Times {
+        loaded: Option<f64>,
+    }
 }
 
 /// What one poll read.
@@ -108,20 +117,8 @@ impl Collector for Settings {
         let answers = session.read_all(&[TIMES.into(), sql.as_str().into()]).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let loaded = next().first().map(|row| row.at(0)).transpose()?.flatten();
-        let settings = next().iter().map(|row| {
-            Ok(Setting {
-                name: row.at(0)?,
-                value: row.at(1)?,
-                unit: row.at(2)?,
-                pending: row.at(3)?,
-            })
-        });
-        Ok(Rows {
-            started: session.server().started,
-            loaded,
-            settings: settings.collect::<Result<_, CollectError>>()?,
-        })
+        let Times { loaded } = Row::one(next())?;
+        Ok(Rows { started: session.server().started, loaded, settings: Row::all(next())? })
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {

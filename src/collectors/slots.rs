@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Row, Session};
+use crate::pg::{IfColumn, Lossy, Row, Session, columns};
 
 const BY_DATABASE: &[&str] = &["slot_name", "database"];
 const BY_TYPE: &[&str] = &["slot_name", "slot_type"];
@@ -79,16 +79,18 @@ fn sql(version_num: i32) -> String {
         }
         _ => "CASE WHEN s.wal_status = 'lost' THEN 'wal_removed' END",
     };
-    let inactive = if version_num >= 170_000 { "s.inactive_since" } else { "NULL::timestamptz" };
+    let inactive = match version_num {
+        170_000.. => ", pg_catalog.date_part('epoch', s.inactive_since)::float8 AS inactive_since",
+        _ => "",
+    };
     format!(
-        "SELECT s.slot_name::text, s.slot_type, pg_catalog.textsend(COALESCE(s.database::text, '')), \
-                s.active, \
-                pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8, \
+        "SELECT s.slot_name::text, s.slot_type, s.active, \
+                pg_catalog.textsend(COALESCE(s.database::text, '')) AS database, \
+                pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8 AS current, \
                 CASE WHEN s.wal_status IS DISTINCT FROM 'lost' \
-                     THEN pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn) END::float8, \
-                pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::float8, \
-                s.safe_wal_size::float8, s.wal_status, {reason}, \
-                pg_catalog.date_part('epoch', {inactive})::float8 \
+                     THEN pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn) END::float8 AS retained, \
+                pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::float8 AS confirmed, \
+                s.safe_wal_size::float8, s.wal_status, {reason} AS reason{inactive} \
            FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
                              THEN COALESCE(pg_catalog.pg_last_wal_receive_lsn(), \
                                            pg_catalog.pg_last_wal_replay_lsn()) \
@@ -99,31 +101,33 @@ fn sql(version_num: i32) -> String {
 
 pub struct Slots;
 
-/// One slot.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Slot {
-    /// Name.
-    pub name: String,
-    /// `physical` or `logical`.
-    pub kind: String,
-    /// Database of a logical slot, else empty.
-    pub database: String,
-    /// Whether somebody streams from it.
-    pub active: bool,
-    /// The server's position in bytes.
-    pub current: Option<f64>,
-    /// Bytes held back.
-    pub retained: Option<f64>,
-    /// Position in bytes.
-    pub confirmed: Option<f64>,
-    /// Bytes.
-    pub safe: Option<f64>,
-    /// `reserved`, `extended`, `unreserved`, `lost`.
-    pub status: Option<String>,
-    /// Why it is of no more use.
-    pub reason: Option<String>,
-    /// Unix seconds.
-    pub inactive_since: Option<f64>,
+columns! {
+    /// One slot.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Slot {
+        /// Name.
+        pub name: String = "slot_name",
+        /// `physical` or `logical`.
+        pub kind: String = "slot_type",
+        /// Database of a logical slot, else empty.
+        pub database: String as Lossy,
+        /// Whether somebody streams from it.
+        pub active: bool,
+        /// The server's position in bytes.
+        pub current: Option<f64>,
+        /// Bytes held back.
+        pub retained: Option<f64>,
+        /// Position in bytes.
+        pub confirmed: Option<f64>,
+        /// Bytes.
+        pub safe: Option<f64> = "safe_wal_size",
+        /// `reserved`, `extended`, `unreserved`, `lost`.
+        pub status: Option<String> = "wal_status",
+        /// Why it is of no more use.
+        pub reason: Option<String>,
+        /// Unix seconds; from PostgreSQL 17 on.
+        pub inactive_since: Option<f64> as IfColumn<Option<f64>>,
+    }
 }
 
 /// What one poll read.
@@ -160,7 +164,7 @@ impl Collector for Slots {
         let rows = session.read(sql.as_str()).await?;
         Ok(Rows {
             objective: session.settings().objectives.slot_retained_bytes,
-            slots: rows.iter().map(Slot::from_row).collect::<Result<_, _>>()?,
+            slots: Row::all(&rows)?,
         })
     }
 
@@ -185,24 +189,6 @@ impl Collector for Slots {
                 sink.number(&INVALID, &[&slot.name, &slot.kind, reason], 1.0);
             }
         }
-    }
-}
-
-impl Slot {
-    fn from_row(row: &Row) -> Result<Self, CollectError> {
-        Ok(Self {
-            name: row.at(0)?,
-            kind: row.at(1)?,
-            database: row.at::<Lossy>(2)?.0,
-            active: row.at(3)?,
-            current: row.at(4)?,
-            retained: row.at(5)?,
-            confirmed: row.at(6)?,
-            safe: row.at(7)?,
-            status: row.at(8)?,
-            reason: row.at(9)?,
-            inactive_since: row.at(10)?,
-        })
     }
 }
 

@@ -14,6 +14,16 @@ impl<const N: usize> Totals<N> {
         self.0.update(started, &[Reading { id: 0, root: 0, alias: None, counters }]);
         self.0.total(0).unwrap_or([0.0; N])
     }
+
+    /// As [`Totals::add`] for columns of which not every version has all: what is absent has no total.
+    pub(super) fn add_known(
+        &mut self,
+        started: f64,
+        counters: [Option<f64>; N],
+    ) -> [Option<f64>; N] {
+        let totals = self.add(started, counters.map(|c| c.unwrap_or(0.0)));
+        std::array::from_fn(|i| counters[i].map(|_| totals[i]))
+    }
 }
 
 #[cfg(test)]

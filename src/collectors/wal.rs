@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use super::figures::figures;
 use super::totals::Totals;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Query, Row, Session, columns};
 
 static BYTES: Metric = Metric::counter(
     "pg_wal_bytes_total",
@@ -74,11 +75,12 @@ const ARCHIVER: &str = "\
 SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN pg_catalog.pg_wal_lsn_diff(COALESCE(pg_catalog.pg_last_wal_receive_lsn(),
                                                      pg_catalog.pg_last_wal_replay_lsn()), '0/0')
-            ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0') END::float8,
-       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8,
+            ELSE pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0') END::float8
+         AS position,
+       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8 AS now,
        a.archived_count::float8, a.failed_count::float8,
-       pg_catalog.date_part('epoch', a.last_archived_time)::float8,
-       pg_catalog.date_part('epoch', a.last_failed_time)::float8
+       pg_catalog.date_part('epoch', a.last_archived_time)::float8 AS last_archived,
+       pg_catalog.date_part('epoch', a.last_failed_time)::float8 AS last_failed
   FROM pg_catalog.pg_stat_archiver a";
 
 const STAT_WAL: &str = "\
@@ -87,30 +89,63 @@ SELECT w.wal_records::float8, w.wal_fpi::float8, w.wal_bytes::float8, w.wal_buff
 
 pub struct Wal;
 
+figures! {
+    /// What `pg_stat_archiver` counts.
+    pub struct Archived: f64 {
+        /// Files.
+        archived_count => ARCHIVED,
+        /// Attempts that failed.
+        failed_count => FAILED,
+    }
+}
+
+figures! {
+    /// What `pg_stat_wal` counts.
+    pub struct Generated: f64 {
+        /// Records.
+        wal_records => RECORDS,
+        /// Images of whole pages.
+        wal_fpi => IMAGES,
+        /// Bytes.
+        wal_bytes => STAT_BYTES,
+        /// Times that the buffers were full.
+        wal_buffers_full => BUFFERS_FULL,
+    }
+}
+
+columns! {
+    /// Where the WAL and its archiver are.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Standing {
+        /// The server's clock, Unix seconds.
+        pub now: f64,
+        /// Position in bytes.
+        pub position: Option<f64>,
+        /// What was archived.
+        pub archived: Archived,
+        /// Unix seconds.
+        pub last_archived: Option<f64>,
+        /// Unix seconds.
+        pub last_failed: Option<f64>,
+    }
+}
+
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Unix seconds of the server's start.
     pub started: f64,
-    /// The server's clock, Unix seconds.
-    pub now: f64,
-    /// Position in bytes.
-    pub position: Option<f64>,
-    /// Files archived, and failed attempts.
-    pub archiver: [f64; 2],
-    /// Unix seconds.
-    pub last_archived: Option<f64>,
-    /// Unix seconds.
-    pub last_failed: Option<f64>,
-    /// Records, page images, bytes, full buffers; from PostgreSQL 14 on.
-    pub stat_wal: Option<[f64; 4]>,
+    /// Where it is.
+    pub standing: Standing,
+    /// From PostgreSQL 14 on.
+    pub generated: Option<Generated>,
 }
 
 /// Totals, and the last position with the start of the server that it is of.
 #[derive(Debug, Default)]
 pub struct State {
-    archiver: Totals<2>,
-    stat_wal: Totals<4>,
+    archived: Totals<{ Archived::N }>,
+    generated: Totals<{ Generated::N }>,
     bytes: f64,
     last: Option<(f64, f64)>,
 }
@@ -141,26 +176,18 @@ impl Collector for Wal {
             queries.push(Query::new(STAT_WAL));
         }
         let answers = session.read_all(&queries).await?;
-        let mut first = answers.iter().map(|rows| rows.first());
-        let row = first.next().flatten().ok_or_else(|| CollectError::Missing {
-            what: "pg_stat_archiver has no row".to_owned(),
-            remedy: "check that this is a PostgreSQL server".to_owned(),
-        })?;
-        let four =
-            |row: &Row| Ok::<_, CollectError>([row.at(0)?, row.at(1)?, row.at(2)?, row.at(3)?]);
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
         Ok(Rows {
             started: session.server().started,
-            position: row.at(0)?,
-            now: row.at(1)?,
-            archiver: [row.at(2)?, row.at(3)?],
-            last_archived: row.at(4)?,
-            last_failed: row.at(5)?,
-            stat_wal: first.next().flatten().map(four).transpose()?,
+            standing: Row::one(next())?,
+            generated: Row::first(next())?,
         })
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        if let Some(position) = rows.position {
+        let Standing { now, position, archived, last_archived, last_failed } = rows.standing;
+        if let Some(position) = position {
             if let Some((started, last)) = state.last
                 && started == rows.started
             {
@@ -169,17 +196,16 @@ impl Collector for Wal {
             state.last = Some((rows.started, position));
             sink.number(&BYTES, &[], state.bytes);
         }
-        let [archived, failed] = state.archiver.add(rows.started, rows.archiver);
-        sink.number(&ARCHIVED, &[], archived);
-        sink.number(&FAILED, &[], failed);
-        sink.number(&ARCHIVE_AGE, &[], rows.last_archived.map(|at| (rows.now - at).max(0.0)));
-        sink.number(&LAST_ARCHIVED, &[], rows.last_archived);
-        sink.number(&LAST_FAILED, &[], rows.last_failed);
-        if let Some(counters) = rows.stat_wal {
-            let totals = state.stat_wal.add(rows.started, counters);
-            for (metric, total) in
-                [&RECORDS, &IMAGES, &STAT_BYTES, &BUFFERS_FULL].iter().zip(totals)
-            {
+        let totals = state.archived.add(rows.started, archived.into());
+        for (metric, total) in Archived::METRICS.into_iter().zip(totals) {
+            sink.number(metric, &[], total);
+        }
+        sink.number(&ARCHIVE_AGE, &[], last_archived.map(|at| (now - at).max(0.0)));
+        sink.number(&LAST_ARCHIVED, &[], last_archived);
+        sink.number(&LAST_FAILED, &[], last_failed);
+        if let Some(generated) = rows.generated {
+            let totals = state.generated.add(rows.started, generated.into());
+            for (metric, total) in Generated::METRICS.into_iter().zip(totals) {
                 sink.number(metric, &[], total);
             }
         }
@@ -194,12 +220,19 @@ mod tests {
     fn rows(position: f64, archived: f64) -> Rows {
         Rows {
             started: 1.0,
-            now: 1_700_000_100.0,
-            position: Some(position),
-            archiver: [archived, 2.0],
-            last_archived: Some(1_700_000_000.5),
-            last_failed: None,
-            stat_wal: Some([10.0 * archived, 1.0, position, 0.0]),
+            standing: Standing {
+                now: 1_700_000_100.0,
+                position: Some(position),
+                archived: Archived { archived_count: archived, failed_count: 2.0 },
+                last_archived: Some(1_700_000_000.5),
+                last_failed: None,
+            },
+            generated: Some(Generated {
+                wal_records: 10.0 * archived,
+                wal_fpi: 1.0,
+                wal_bytes: position,
+                wal_buffers_full: 0.0,
+            }),
         }
     }
 
@@ -220,7 +253,8 @@ mod tests {
 
     #[test]
     fn nothing_archived_yet_has_no_age() {
-        let never = Rows { last_archived: None, position: None, stat_wal: None, ..rows(0.0, 0.0) };
+        let mut never = Rows { generated: None, ..rows(0.0, 0.0) };
+        (never.standing.last_archived, never.standing.position) = (None, None);
         let families = poll(&Wal, &mut State::default(), never);
         assert_eq!(value(&families, "pg_stat_archiver_last_archive_age", &[]), None);
         assert_eq!(value(&families, "pg_wal_bytes_total", &[]), None);

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::Session;
+use crate::pg::{Row, Session};
 
 static SEGMENTS: Metric = Metric::gauge(
     "pg_wal_segments",
@@ -30,21 +31,33 @@ const REST: f64 = 100.0;
 const LONGEST: Duration = Duration::from_secs(900);
 
 const SQL: &str = "\
-SELECT w.files::float8, w.bytes::float8,
+SELECT w.segments::float8, w.bytes::float8,
        (SELECT pg_catalog.count(*) FROM pg_catalog.pg_ls_archive_statusdir() s
-         WHERE s.name LIKE '%.ready')::float8
-  FROM (SELECT pg_catalog.count(*) AS files, COALESCE(pg_catalog.sum(d.size), 0) AS bytes
+         WHERE s.name LIKE '%.ready')::float8 AS ready
+  FROM (SELECT pg_catalog.count(*) AS segments, COALESCE(pg_catalog.sum(d.size), 0) AS bytes
           FROM pg_catalog.pg_ls_waldir() d WHERE d.name ~ '^[0-9A-F]{24}$') w";
 
 pub struct Waldir;
+
+figures! {
+    /// What is in the folder.
+    pub struct Held: f64 {
+        /// WAL files.
+        segments => SEGMENTS,
+        /// Theirs.
+        bytes => SIZE,
+        /// Files that wait for the archiver.
+        ready => READY,
+    }
+}
 
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Seconds the poll took.
     pub took: f64,
-    /// Segments, bytes, files that wait.
-    pub figures: [f64; 3],
+    /// What is there.
+    pub held: Held,
 }
 
 impl Collector for Waldir {
@@ -61,17 +74,12 @@ impl Collector for Waldir {
     async fn fetch(&self, session: &Session, _: &f64) -> Result<Rows, CollectError> {
         let start = session.seconds();
         let rows = session.read(SQL).await?;
-        let row = rows.first().ok_or_else(|| CollectError::Missing {
-            what: "an aggregate gave no row".to_owned(),
-            remedy: "check that this is a PostgreSQL server".to_owned(),
-        })?;
-        let figures = [row.at(0)?, row.at(1)?, row.at(2)?];
-        Ok(Rows { took: session.seconds() - start, figures })
+        Ok(Rows { held: Row::one(&rows)?, took: session.seconds() - start })
     }
 
     fn derive(&self, took: &mut f64, rows: Rows, sink: &mut Sink) {
         *took = rows.took;
-        for (metric, figure) in [&SEGMENTS, &SIZE, &READY].into_iter().zip(rows.figures) {
+        for (metric, figure) in Held::METRICS.into_iter().zip(<[_; Held::N]>::from(rows.held)) {
             sink.number(metric, &[], figure);
         }
     }
@@ -90,7 +98,8 @@ mod tests {
     fn golden_and_the_interval_follows_the_cost() {
         let mut took = 0.0;
         assert_eq!(Waldir.interval(&took), Duration::from_secs(60));
-        let rows = Rows { took: 2.0, figures: [64.0, 1_073_741_824.0, 3.0] };
+        let held = Held { segments: 64.0, bytes: 1_073_741_824.0, ready: 3.0 };
+        let rows = Rows { took: 2.0, held };
         let families = poll(&Waldir, &mut took, rows);
         assert_eq!(Waldir.interval(&took), Duration::from_secs(200));
         check("waldir", &families);

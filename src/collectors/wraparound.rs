@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Query, Row, Session};
+use crate::pg::{Lossy, Query, Row, Session, columns};
 
 static XID: Metric = Metric::gauge(
     "pg_database_xid_age",
@@ -39,13 +39,14 @@ static XMIN: Metric = Metric::gauge(
 const STOP: f64 = 2_147_483_648.0 - 3_000_000.0;
 
 const DATABASES: &str = "\
-SELECT pg_catalog.textsend(d.datname::text), pg_catalog.age(d.datfrozenxid)::float8,
-       pg_catalog.mxid_age(d.datminmxid)::float8
+SELECT pg_catalog.textsend(d.datname::text) AS datname,
+       pg_catalog.age(d.datfrozenxid)::float8 AS xid,
+       pg_catalog.mxid_age(d.datminmxid)::float8 AS multixact
   FROM pg_catalog.pg_database d WHERE d.datconnlimit <> -2 ORDER BY d.datname";
 
 /// Our own transaction holds one too. A walsender's is its standby's.
 const HOLDERS: &str = "\
-SELECT 'backend', pg_catalog.max(pg_catalog.age(a.backend_xmin))::float8
+SELECT 'backend' AS holder, pg_catalog.max(pg_catalog.age(a.backend_xmin))::float8 AS age
   FROM pg_catalog.pg_stat_activity a
  WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type <> 'walsender'
  UNION ALL
@@ -60,13 +61,37 @@ SELECT 'prepared', pg_catalog.max(pg_catalog.age(p.transaction))::float8
 
 pub struct Wraparound;
 
+columns! {
+    /// Ages in one database.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Ages {
+        /// Database.
+        pub datname: String as Lossy,
+        /// Of its oldest transaction ID.
+        pub xid: f64,
+        /// Of its oldest multixact.
+        pub multixact: f64,
+    }
+}
+
+columns! {
+    /// Who holds rows back.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Holder {
+        /// `backend`, `standby`, `slot` or `prepared`.
+        pub holder: String,
+        /// Age of the oldest transaction whose rows are held, `None` where none is.
+        pub age: Option<f64>,
+    }
+}
+
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
-    /// Name, age of its oldest transaction ID and of its oldest multixact.
-    pub databases: Vec<(String, f64, f64)>,
-    /// Who holds rows back, and the age.
-    pub holders: Vec<(String, Option<f64>)>,
+    /// All databases.
+    pub databases: Vec<Ages>,
+    /// All kinds of holders.
+    pub holders: Vec<Holder>,
 }
 
 impl Collector for Wraparound {
@@ -82,21 +107,16 @@ impl Collector for Wraparound {
         let answers = session.read_all(&[Query::new(DATABASES), Query::new(HOLDERS)]).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let database = |row: &Row| Ok((row.at::<Lossy>(0)?.0, row.at(1)?, row.at(2)?));
-        let holder = |row: &Row| Ok((row.at(0)?, row.at(1)?));
-        Ok(Rows {
-            databases: next().iter().map(database).collect::<Result<_, CollectError>>()?,
-            holders: next().iter().map(holder).collect::<Result<_, CollectError>>()?,
-        })
+        Ok(Rows { databases: Row::all(next())?, holders: Row::all(next())? })
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
-        for (datname, xid, multixact) in &rows.databases {
+        for Ages { datname, xid, multixact } in &rows.databases {
             sink.number(&XID, &[datname], *xid);
             sink.number(&MULTIXACT, &[datname], *multixact);
             sink.number(&RATIO, &[datname], xid.max(*multixact) / STOP);
         }
-        for (holder, age) in &rows.holders {
+        for Holder { holder, age } in &rows.holders {
             sink.number(&XMIN, &[holder], age.map(|age| age.max(0.0)));
         }
     }
@@ -109,11 +129,12 @@ mod tests {
 
     #[test]
     fn golden() {
-        let databases = vec![
-            ("app".to_owned(), 536_120_912.0, 5.0),
-            ("sh\"op".to_owned(), 10.0, 1_072_241_824.0),
-        ];
-        let holders = vec![("backend".to_owned(), Some(12.0)), ("slot".to_owned(), None)];
+        let ages =
+            |datname: &str, xid, multixact| Ages { datname: datname.to_owned(), xid, multixact };
+        let databases =
+            vec![ages("app", 536_120_912.0, 5.0), ages("sh\"op", 10.0, 1_072_241_824.0)];
+        let holder = |holder: &str, age| Holder { holder: holder.to_owned(), age };
+        let holders = vec![holder("backend", Some(12.0)), holder("slot", None)];
         check("wraparound", &poll(&Wraparound, &mut (), Rows { databases, holders }));
     }
 }

@@ -293,6 +293,17 @@ impl Row {
         Ok(all)
     }
 
+    /// The one row of an answer that has one whatever the server holds.
+    ///
+    /// # Errors
+    /// As [`Row::all`]; there is none.
+    pub fn one<T: FromRow>(rows: &[Row]) -> Result<T, CollectError> {
+        Self::first(rows)?.ok_or_else(|| CollectError::Missing {
+            what: "the server answered with no row where there is always one".to_owned(),
+            remedy: "check that this is a PostgreSQL server".to_owned(),
+        })
+    }
+
     /// The first row of an answer, if there is one.
     ///
     /// # Errors
@@ -414,6 +425,7 @@ mod tests {
         assert_eq!(Row::first::<Relation>(&rows).unwrap().as_ref(), Some(&first));
         assert_eq!(Row::all::<Relation>(&rows).unwrap(), [first, second]);
         assert!(Row::all::<Relation>(&[]).unwrap().is_empty());
+        assert!(Row::one::<Relation>(&[]).unwrap_err().to_string().contains("no row"));
     }
 
     #[test]
