@@ -96,6 +96,8 @@ pub enum Command {
     ///
     /// Asks the first --web.listen-address for /-/healthy. Meant for a container's health check.
     Healthcheck(HealthcheckArgs),
+    /// Read the configuration as `serve` would, and say what is wrong with it; exit code 0 if nothing is
+    CheckConfig(CheckConfigArgs),
     /// List the metrics that may be exported, one a line; what postgres_exporter's --dumpmaps is for
     #[command(hide = true)]
     Dumpmaps,
@@ -353,6 +355,14 @@ pub enum BenchFormat {
     Json,
     Junit,
     Markdown,
+}
+
+/// Options of `check-config`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct CheckConfigArgs {
+    /// The file, in place of --config.file
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Options of `healthcheck`.

@@ -10,6 +10,7 @@ mod status;
 mod watched;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use axum::http::header::{
 use axum::http::{Method, StatusCode, Uri, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Body as _;
 use tokio::sync::watch;
 use tower::ServiceBuilder;
@@ -58,15 +59,22 @@ pub struct App {
     pub pages: Pages,
     /// The latest snapshot, for readiness and the status page.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// The targets with pages of their own, by name.
-    pub targets: Arc<BTreeMap<String, Listed>>,
+    /// The targets with pages of their own, by name, as they are now.
+    pub targets: Arc<dyn Fn() -> Arc<BTreeMap<String, Listed>> + Send + Sync>,
     /// Renders those pages.
     pub on_demand: OnDemand,
     /// Counts the answers.
     pub counters: HttpCounters,
     /// Path of the exposition.
     pub telemetry_path: Arc<str>,
+    /// Loads the configuration again, where that is allowed to who asks.
+    pub reload: Option<Reload>,
 }
+
+/// Loads the configuration again.
+pub type Reload = Arc<dyn Fn() -> Reloading + Send + Sync>;
+/// What comes of it; an error says what is wrong.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// The routes.
 pub fn router(app: App) -> Router {
@@ -75,7 +83,8 @@ pub fn router(app: App) -> Router {
         .route(&telemetry_path, get(metrics))
         .route("/targets", get(discovery::targets))
         .route("/-/healthy", get(healthy))
-        .route("/-/ready", get(ready));
+        .route("/-/ready", get(ready))
+        .route("/-/reload", post(reload).put(reload));
     if telemetry_path != "/" {
         router = router.route("/", get(status::page));
     }
@@ -127,7 +136,8 @@ async fn metrics(
     let body = match asked.target {
         None => app.pages.get(choice.format, gzip).await,
         Some(name) => {
-            let Some(listed) = app.targets.get(&name).cloned() else { return unknown(&app) };
+            let targets = (app.targets)();
+            let Some(listed) = targets.get(&name).cloned() else { return unknown(&targets) };
             app.on_demand.get(move || (listed.snapshot)(), choice.format, gzip).await
         }
     };
@@ -151,8 +161,8 @@ async fn metrics(
 }
 
 /// What there is in the place of a target that is not in the list.
-fn unknown(app: &App) -> Response {
-    let names: Vec<&str> = app.targets.keys().map(String::as_str).collect();
+fn unknown(targets: &BTreeMap<String, Listed>) -> Response {
+    let names: Vec<&str> = targets.keys().map(String::as_str).collect();
     let known = match names[..] {
         [] => "the configuration lists no targets".to_owned(),
         _ => format!("the targets are: {}", names.join(", ")),
@@ -189,13 +199,30 @@ async fn healthy() -> &'static str {
 
 /// Ready once every target was tried: from then on `/metrics` tells the truth, good or bad.
 async fn ready(State(app): State<App>) -> Response {
-    let waiting = app.targets.values().filter(|target| (target.up)().is_none()).count()
+    let targets = (app.targets)();
+    let waiting = targets.values().filter(|target| (target.up)().is_none()).count()
         + usize::from(!app.snapshots.borrow().tried);
     if waiting == 0 {
         "pgrunway is ready.\n".into_response()
     } else {
-        let text = format!("Not tried yet: {waiting} of {} targets.\n", app.targets.len() + 1);
+        let text = format!("Not tried yet: {waiting} of {} targets.\n", targets.len() + 1);
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    }
+}
+
+/// Loads the configuration again; 403 unless that was allowed, as Prometheus has it.
+async fn reload(State(app): State<App>) -> Response {
+    let Some(reload) = &app.reload else {
+        let text =
+            "Loading the configuration by request is off: --web.enable-lifecycle turns it on.\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    };
+    match reload().await {
+        Ok(()) => "The configuration was loaded.\n".into_response(),
+        Err(e) => {
+            let text = format!("The configuration was not loaded, and that in force stays: {e}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
     }
 }
 
@@ -205,8 +232,8 @@ async fn not_found(uri: Uri) -> Response {
 }
 
 async fn method_not_allowed(method: Method) -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not possible here; use GET.\n"))
-        .into_response()
+    let text = format!("{method} is not possible here; use GET, and POST for /-/reload.\n");
+    (StatusCode::METHOD_NOT_ALLOWED, text).into_response()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pgrunway::cli::{self, Command, Invocation, VerifyArgs};
+use pgrunway::cli::{self, CheckConfigArgs, Command, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
 use pgrunway::cmd::output;
@@ -65,8 +65,9 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
         Command::Serve => {
             let config = Config::resolve(&flags, &Process, &known)?;
             start_logging(&config);
-            cmd::serve::run(&config, cmd::serve::shutdown_signal()?).await
+            cmd::serve::run(&config, flags, cmd::serve::stop_signal()?).await
         }
+        Command::CheckConfig(args) => check_config(args, flags, &known),
         Command::Dumpmaps => cmd::metrics::list(&mut output::stdout()),
         Command::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
@@ -137,6 +138,32 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
         }
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `serve` would start with, or why it would not.
+fn check_config(
+    args: CheckConfigArgs,
+    mut flags: Flags,
+    known: &[KnownCollector],
+) -> anyhow::Result<()> {
+    if args.file.is_some() {
+        flags.set_config_file(args.file);
+    }
+    let config = Config::resolve(&flags, &Process, known)?;
+    if config.file_is_missing() {
+        let problem = "the file does not exist";
+        return Err(ConfigError::new("--config.file", problem, "name one that exists").into());
+    }
+    for note in config.notes() {
+        let _ = writeln!(io::stderr(), "warning: {note}");
+    }
+    let what = match flags.config_file() {
+        Some(path) => path.display().to_string(),
+        None => "flags and environment".to_owned(),
+    };
+    let servers = config.targets().len() + usize::from(config.has_default_target());
+    writeln!(output::stdout(), "{what}: valid; targets: {servers}")?;
+    Ok(())
 }
 
 /// A gate must not take "could not look" for "is wrong": only what was looked at ends with 1.

@@ -139,6 +139,26 @@ static TARGET_UP: Metric = Metric::gauge(
     &["target"],
     "Whether the last attempt to reach the target succeeded, absent before the first.",
 );
+static RELOAD_SUCCESSFUL: Metric = Metric::gauge(
+    "pgrunway_config_last_reload_successful",
+    &[],
+    "Whether the last attempt to load the configuration succeeded (1) or failed (0), at the start or later.",
+);
+static RELOAD_SUCCESS: Metric = Metric::gauge(
+    "pgrunway_config_last_reload_success_timestamp_seconds",
+    &[],
+    "Unix time at which the configuration was last loaded.",
+);
+static THEIR_RELOAD_SUCCESSFUL: Metric = Metric::gauge(
+    "postgres_exporter_config_last_reload_successful",
+    &[],
+    "The same as pgrunway_config_last_reload_successful, by the name that postgres_exporter has for it.",
+);
+static THEIR_RELOAD_SUCCESS: Metric = Metric::gauge(
+    "postgres_exporter_config_last_reload_success_timestamp_seconds",
+    &[],
+    "The same as pgrunway_config_last_reload_success_timestamp_seconds, by postgres_exporter's name.",
+);
 static STATIC: Metric = Metric::gauge(
     "pg_static",
     &["short_version", "version"],
@@ -219,6 +239,10 @@ pub static METRICS: &[&Metric] = &[
     &POOLER_UP,
     &POOLER_VERSION,
     &TARGETS,
+    &RELOAD_SUCCESSFUL,
+    &RELOAD_SUCCESS,
+    &THEIR_RELOAD_SUCCESSFUL,
+    &THEIR_RELOAD_SUCCESS,
     &TARGET_UP,
     &READS_ALL_STATS,
     &DATABASE_UP,
@@ -234,6 +258,27 @@ pub static METRICS: &[&Metric] = &[
     &TOO_LONG,
     &REFUSED,
 ];
+
+/// How the configuration was last loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Whether the last attempt succeeded.
+    pub successful: bool,
+    /// When one did.
+    pub success: SystemTime,
+}
+
+/// Whether the configuration is the one of the file.
+pub fn reload_families(reloaded: &Reloaded) -> Vec<Family> {
+    let mut sink = Sink::new(METRICS, usize::MAX);
+    let successful = f64::from(u8::from(reloaded.successful));
+    let success = reloaded.success.duration_since(UNIX_EPOCH).ok().map(|t| t.as_secs_f64());
+    sink.number(&RELOAD_SUCCESSFUL, &[], successful);
+    sink.number(&RELOAD_SUCCESS, &[], success);
+    sink.number(&THEIR_RELOAD_SUCCESSFUL, &[], successful);
+    sink.number(&THEIR_RELOAD_SUCCESS, &[], success);
+    sink.finish().0
+}
 
 impl Snapshot {
     /// The families of [`METRICS`].

@@ -291,3 +291,27 @@ async fn dumpmaps_lists_metrics_and_ends() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.lines().any(|line| line.starts_with("pg_up{}  ")), "{out}");
 }
+
+#[tokio::test]
+async fn check_config_says_where_a_file_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pgrunway.yml");
+    let text = path.display().to_string();
+    std::fs::write(&path, "web:\n  enable_lifecycl: true\n").unwrap();
+    let (code, out, err) = run(&["check-config", &text], &[DSN]).await;
+    let said =
+        format!("{text}:2:3: unknown key `enable_lifecycl`; did you mean `enable_lifecycle`?");
+    assert!(code == 2 && out.is_empty() && err.contains(&said), "{code} {out} {err}");
+    std::fs::write(&path, "targets:\n- {name: a, dsn: 'postgresql://mon:hunter2@h/d'}\n").unwrap();
+    let flag = format!("--config.file={text}");
+    for args in [vec!["check-config", &text], vec![&flag, "check-config"]] {
+        let (code, out, err) = run(&args, &[]).await;
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        assert_eq!(out, format!("{text}: valid; targets: 1\n"));
+    }
+    let missing = dir.path().join("postgres_exporter.yml").display().to_string();
+    let (code, _, err) = run(&["check-config", &missing], &[DSN]).await;
+    assert!(code == 2 && err.contains("does not exist"), "{err}");
+    let (code, out, err) = run(&["check-config", "--collection-timeout=9s"], &[DSN]).await;
+    assert!(code == 0 && out.contains("targets: 1") && err.starts_with("warning: "), "{out} {err}");
+}

@@ -138,7 +138,8 @@ fn every_metric_has_one_home_and_a_proper_name() {
         let name = metric.name;
         *homes.entry(name).or_default() += 1;
         assert!(valid_metric_name(name) && !name.contains(':'), "{name}");
-        assert!(["pg_", "pgrunway_", "pgbouncer_"].iter().any(|p| name.starts_with(p)), "{name}");
+        let ours = ["pg_", "pgrunway_", "pgbouncer_", "postgres_exporter_"];
+        assert!(ours.iter().any(|p| name.starts_with(p)), "{name}");
         assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
         let reserved = ["_count", "_sum", "_bucket"].iter().any(|s| name.ends_with(s));
         assert!(!reserved || metric.kind == Kind::Untyped, "{name} is reserved for histograms");

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "targets/reload.rs"]
+mod reload;
 
 use std::time::Duration;
 
@@ -30,6 +32,17 @@ impl Exporter {
         let config = format!("--config.file={}", path.display());
         let args = ["serve", "--web.listen-address=127.0.0.1:0", &config];
         Self { process: Process::start(&args, env).await, _dir: dir }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self._dir.path().join("pgrunway.yml")
+    }
+
+    /// Another content of the file.
+    fn write(&self, file: &str) {
+        let new = self._dir.path().join("new.yml");
+        std::fs::write(&new, file).unwrap();
+        std::fs::rename(new, self.path()).unwrap();
     }
 
     async fn page(&self, target: &str) -> String {

@@ -1,8 +1,7 @@
-//! `pgrunway serve`: polls the server and answers scrapes until it is told to stop.
+//! `pgrunway serve`: polls the servers and answers scrapes until it is told to stop.
 //!
-//! Must not: exit because the database is away.
+//! Must not: exit because a database is away, or a configuration that is loaded again has a fault.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,20 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::future::{OptionFuture, join_all};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::collector::AnyCollector;
 use crate::collectors;
-use crate::config::{Config, Settings, TargetConfig};
-use crate::http::{self, App, Limits, Listed};
-use crate::poller::{Named, NamedPoller, Poller, Target, View};
+use crate::config::{Config, Flags, Settings, TargetConfig};
+use crate::http::{self, App, Limits, Reload, Reloading};
+use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
-use crate::snapshot::{Of, Snapshot, target_families};
+use crate::snapshot::{Of, Snapshot, reload_families, target_families};
+use fleet::{Fleet, Shown};
+use reload::Reloader;
+
+mod fleet;
+mod reload;
 
 /// Pause between the first tries of two listed targets, and the most that all of them may take.
 const SPACING: Duration = Duration::from_millis(20);
@@ -44,8 +48,8 @@ pub struct Exporter {
     stop: Option<oneshot::Sender<()>>,
     http: JoinHandle<()>,
     render: JoinHandle<()>,
-    poller: Option<Poller>,
-    listed: Vec<NamedPoller>,
+    fleet: Arc<Mutex<Fleet>>,
+    reloader: Option<Reloader>,
 }
 
 /// The server and the collectors that a configuration names.
@@ -78,35 +82,6 @@ fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
     collectors::ALL.iter().copied().filter(wanted).collect()
 }
 
-/// Starts each listed target a little later than the one before.
-fn start_listed(targets: &[TargetConfig]) -> Vec<(String, bool, NamedPoller)> {
-    let count = u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
-    let spacing = SPACING.min(SPREAD / count);
-    let mut delay = Duration::ZERO;
-    let start = |config: &TargetConfig| {
-        let (name, grouped) = (&config.name, config.grouped);
-        let named = Named { name, grouped, expected: config.expected, delay };
-        delay += spacing;
-        (config.name.clone(), grouped, NamedPoller::start(listed(config), &named))
-    };
-    targets.iter().map(start).collect()
-}
-
-/// The views of the listed targets, by name, and whether their series stand on the page of this process.
-type Views = Vec<(String, bool, View)>;
-
-fn by_name(views: &Views) -> BTreeMap<String, Listed> {
-    let listed = |(name, _, view): &(String, bool, View)| {
-        let (for_page, for_state) = (view.clone(), view.clone());
-        let listed = Listed {
-            snapshot: Arc::new(move || for_page.snapshot()),
-            up: Arc::new(move || for_state.up()),
-        };
-        (name.clone(), listed)
-    };
-    views.iter().map(listed).collect()
-}
-
 /// Files that this process may open: as many as the system lets it raise the limit to, since the usual 1024
 /// are few for a thousand targets.
 fn most_files() -> u64 {
@@ -121,7 +96,8 @@ fn most_files() -> u64 {
 /// Files that are opened for other things than HTTP: sessions, what a look-up of names and a login read, and
 /// those of the process itself.
 fn others(config: &Config) -> u64 {
-    let targets = config.targets().len() + usize::from(config.has_default_target());
+    // A reload may add some.
+    let targets = config.targets().len() + usize::from(config.has_default_target()) + 16;
     u64::try_from(targets).unwrap_or(u64::MAX).saturating_mul(4).saturating_add(64)
 }
 
@@ -131,6 +107,14 @@ impl Exporter {
     /// # Errors
     /// An address cannot be bound.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        Self::start_with(config, None).await
+    }
+
+    /// The same; with flags, the configuration can be loaded again.
+    ///
+    /// # Errors
+    /// As [`Exporter::start`].
+    pub async fn start_with(config: &Config, flags: Option<Flags>) -> anyhow::Result<Self> {
         let mut listeners = Vec::new();
         for address in config.listen() {
             listeners.push(bind(*address).await?);
@@ -140,29 +124,33 @@ impl Exporter {
 
         let renderer = Renderer::new()?;
         let counters = renderer.http_counters();
-        let poller = config.has_default_target().then(|| Poller::start(target(config)));
-        let alone = Snapshot { of: Of::Exporter, tried: true, ..Snapshot::default() };
-        let snapshots = match &poller {
-            Some(poller) => poller.snapshots(),
-            // Its sender is gone, so it stays as it is.
-            None => watch::channel(Arc::new(alone)).1,
-        };
-        let listed = start_listed(config.targets());
-        let views: Views =
-            listed.iter().map(|(n, group, p)| (n.clone(), *group, p.view())).collect();
-        let targets = Arc::new(by_name(&views));
-        let first = with_targets(&snapshots.borrow(), &views);
-        let (publisher, pages) = Publisher::new(renderer, first);
+        let fleet = Fleet::start(config);
+        let shown = fleet.shown();
+        let (first, page) = of_process(&shown.borrow());
+        let (publisher, pages) = Publisher::new(renderer, page);
         let on_demand = publisher.on_demand();
-        let render = tokio::spawn(publish_each(publisher, snapshots.clone(), views));
+        let (latest, snapshots) = watch::channel(first);
+        let render = tokio::spawn(publish_each(publisher, shown.clone(), latest));
+        let fleet = Arc::new(Mutex::new(fleet));
+        let reloader = flags.map(|flags| Reloader::new(flags, config.clone(), fleet.clone()));
 
         let app = App {
             pages,
             snapshots: snapshots.clone(),
-            targets,
+            targets: Arc::new(move || shown.borrow().pages.clone()),
             on_demand,
             counters,
             telemetry_path: config.telemetry_path().into(),
+            reload: reloader.clone().filter(|_| config.enable_lifecycle()).map(|reloader| {
+                let reload = move || {
+                    let reloader = reloader.clone();
+                    // Whoever asked may go away; what was begun is ended.
+                    let task = tokio::spawn(async move { reloader.reload().await });
+                    let result = async move { task.await.unwrap_or_else(|e| Err(e.to_string())) };
+                    Box::pin(result) as Reloading
+                };
+                Arc::new(reload) as Reload
+            }),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
@@ -170,8 +158,7 @@ impl Exporter {
         };
         let limits = Limits::within(most_files(), others(config));
         let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
-        let listed = listed.into_iter().map(|(_, _, poller)| poller).collect();
-        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, poller, listed })
+        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, fleet, reloader })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -187,10 +174,10 @@ impl Exporter {
     /// Stops accepting, lets open requests end, and closes the sessions.
     pub async fn stop(mut self) {
         self.stop = None;
-        let default = self.poller.take().map(Poller::stop);
-        let listed = self.listed.drain(..).map(NamedPoller::stop);
+        let fleet = self.fleet.clone();
+        let mut fleet = fleet.lock().await;
         // At once, since each may take seconds; what is still asked for has its answer in memory.
-        let _ = tokio::join!(&mut self.http, OptionFuture::from(default), join_all(listed));
+        let _ = tokio::join!(&mut self.http, fleet.stop());
     }
 }
 
@@ -217,42 +204,67 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// The page of this process tells which of the listed targets are up.
-fn with_targets(snapshot: &Arc<Snapshot>, views: &Views) -> Arc<Snapshot> {
-    if views.is_empty() {
-        return snapshot.clone();
+/// The server without a name, and the page of this process, which tells which of the other targets are up and
+/// bears the series of those that come from a list.
+fn of_process(shown: &Shown) -> (Arc<Snapshot>, Arc<Snapshot>) {
+    let alone = || Arc::new(Snapshot { of: Of::Exporter, tried: true, ..Snapshot::default() });
+    let snapshot = shown.default.as_ref().map_or_else(alone, |default| default.borrow().clone());
+    let mut page = Snapshot::clone(&snapshot);
+    page.families.extend(reload_families(&shown.reloaded).into_iter().map(Arc::new));
+    if !shown.seen.is_empty() {
+        let states = shown.seen.iter().map(|seen| (seen.name.as_str(), seen.view.up()));
+        page.families.extend(target_families(states).into_iter().map(Arc::new));
+        let grouped = shown.seen.iter().filter(|seen| seen.grouped);
+        page.parts = grouped.map(|seen| seen.view.snapshot()).collect();
     }
-    let states = views.iter().map(|(name, _, view)| (name.as_str(), view.up()));
-    let mut with = Snapshot::clone(snapshot);
-    with.families.extend(target_families(states).into_iter().map(Arc::new));
-    let grouped = views.iter().filter(|(_, grouped, _)| *grouped);
-    with.parts = grouped.map(|(_, _, view)| view.snapshot()).collect();
-    Arc::new(with)
+    (snapshot, Arc::new(page))
 }
 
 /// Publishes every snapshot, off the threads that answer scrapes.
 async fn publish_each(
     publisher: Publisher,
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    views: Views,
+    mut shown: watch::Receiver<Shown>,
+    latest: watch::Sender<Arc<Snapshot>>,
 ) {
-    let grouped = views.iter().any(|(_, grouped, _)| *grouped);
-    let renewed = if grouped { RENEWED_GROUP } else { RENEWED };
     loop {
-        if snapshots.changed().await.is_err() {
-            sleep(renewed).await;
+        let now = shown.borrow_and_update().clone();
+        let renewed =
+            if now.seen.iter().any(|seen| seen.grouped) { RENEWED_GROUP } else { RENEWED };
+        let mut default = now.default.clone();
+        if let Some(default) = &mut default {
+            default.borrow_and_update();
         }
-        let snapshot = snapshots.borrow_and_update().clone();
-        publisher.publish(with_targets(&snapshot, &views)).await;
+        let (snapshot, page) = of_process(&now);
+        latest.send_replace(snapshot);
+        publisher.publish(page).await;
+        let polled = async {
+            match &mut default {
+                // A poller that is replaced publishes no more; what replaces it is shown then.
+                Some(default) => match default.changed().await {
+                    Ok(()) => {}
+                    Err(_) => std::future::pending().await,
+                },
+                None => sleep(renewed).await,
+            }
+        };
+        tokio::select! {
+            () = polled => {}
+            changed = shown.changed() => if changed.is_err() { return },
+        }
     }
 }
 
-/// Serves until `shutdown` resolves.
+/// Serves until `shutdown` resolves. At SIGHUP the configuration is loaded again.
 ///
 /// # Errors
 /// As [`Exporter::start`].
-pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let exporter = Exporter::start(config).await?;
+pub async fn run(
+    config: &Config,
+    flags: Flags,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let exporter = Exporter::start_with(config, Some(flags)).await?;
     for address in exporter.addresses() {
         let default = config.has_default_target().then(|| config.connect().describe());
         tracing::info!(
@@ -262,10 +274,36 @@ pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow:
             config.telemetry_path()
         );
     }
-    shutdown.await;
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            if let Some(reloader) = &exporter.reloader {
+                // What is wrong is in the log.
+                let _ = reloader.reload().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown => {}
+        () = reload => {}
+    }
     tracing::info!("stopping");
     exporter.stop().await;
     Ok(())
+}
+
+/// Resolves at SIGTERM or SIGINT.
+///
+/// # Errors
+/// The handlers cannot be installed.
+pub fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// Resolves at SIGTERM, SIGINT or SIGHUP (the terminal went away).
@@ -273,14 +311,11 @@ pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> anyhow:
 /// # Errors
 /// The handlers cannot be installed.
 pub fn shutdown_signal() -> anyhow::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = stop_signal()?;
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = stop => {}
             _ = hangup.recv() => {}
         }
     })

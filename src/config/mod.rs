@@ -235,6 +235,7 @@ pub struct TargetConfig {
 pub struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) telemetry_path: String,
+    pub(crate) enable_lifecycle: bool,
     pub(crate) log_level: tracing::Level,
     pub(crate) log_format: LogFormat,
     pub(crate) connect: Connect,
@@ -254,6 +255,10 @@ impl Config {
     /// Path of the exposition, starting with `/`.
     pub fn telemetry_path(&self) -> &str {
         &self.telemetry_path
+    }
+    /// Whether a request may have the configuration loaded again.
+    pub fn enable_lifecycle(&self) -> bool {
+        self.enable_lifecycle
     }
     /// Lowest level that is logged.
     pub fn log_level(&self) -> tracing::Level {

@@ -52,6 +52,11 @@ impl Flags {
         self.config_file = path.filter(|path| !path.as_os_str().is_empty());
     }
 
+    /// The file, as `--config.file` names it.
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config_file.as_deref()
+    }
+
     /// What a flag was given as.
     pub fn get(&self, path: &str) -> Option<&[String]> {
         self.values.get(path).map(Vec::as_slice)
@@ -424,6 +429,7 @@ impl Config {
         Self {
             listen: web.listen_address,
             telemetry_path: web.telemetry_path,
+            enable_lifecycle: web.enable_lifecycle,
             log_level: log.level,
             log_format: log.format,
             connect,

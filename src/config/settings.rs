@@ -55,6 +55,8 @@ settings! {
         /// Path of the metrics.
         env("PG_EXPORTER_WEB_TELEMETRY_PATH")
         pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => Kind::UrlPath;
+        /// Whether `POST /-/reload` loads the configuration again; SIGHUP always does.
+        pub enable_lifecycle: bool = false, "web.enable_lifecycle" => Kind::Boolean;
     }
 
     /// The log, on standard error.

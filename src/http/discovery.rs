@@ -28,7 +28,8 @@ pub(super) async fn targets(State(app): State<App>, headers: HeaderMap) -> Respo
         let text = "Name the host: its address goes into the answer.\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
-    let names = app.targets.keys().map(String::as_str);
+    let targets = (app.targets)();
+    let names = targets.keys().map(String::as_str);
     match serde_json::to_string(&groups(host, &app.telemetry_path, names)) {
         Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),

@@ -16,12 +16,14 @@ pub(super) async fn page(State(app): State<App>, Query(asked): Query<Asked>) -> 
     let html = match asked.target {
         None => {
             let snapshot = app.snapshots.borrow().clone();
+            let targets = (app.targets)();
             let listed: Vec<(&str, Snapshot)> =
-                app.targets.iter().map(|(name, t)| (name.as_str(), (t.snapshot)())).collect();
+                targets.iter().map(|(name, t)| (name.as_str(), (t.snapshot)())).collect();
             status_html(&snapshot, &listed, path)
         }
         Some(name) => {
-            let Some(listed) = app.targets.get(&name) else { return unknown(&app) };
+            let targets = (app.targets)();
+            let Some(listed) = targets.get(&name) else { return unknown(&targets) };
             status_html(&(listed.snapshot)(), &[], &format!("{path}?target={name}"))
         }
     };

@@ -22,7 +22,7 @@ use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Time};
 use crate::collector::{AnyCollector, Scope};
-use crate::config::{Connect, DatabaseFilter, Exposed, Settings, TargetKind};
+use crate::config::{Connect, DatabaseFilter, Endpoint, Exposed, Settings, TargetKind};
 use crate::metric::Dress;
 use crate::pg::Quota;
 use crate::snapshot::{Of, Snapshot};
@@ -74,6 +74,15 @@ impl Stop {
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 
+    /// True once it may begin, false if it is told to stop before.
+    async fn granted(&mut self, free: &mut watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            // Whoever could say that it may not has ended: it may.
+            _ = free.wait_for(|free| *free) => true,
+            () = self.asked() => false,
+        }
+    }
+
     /// True after the time, false if it is told to stop before.
     async fn pause(&mut self, time: Duration) -> bool {
         tokio::select! {
@@ -83,19 +92,31 @@ impl Stop {
     }
 }
 
-/// What a target is now, for whoever asks.
+/// What a target is now, for whoever asks: while its poller replaces another one and has not tried yet, what that
+/// one knew.
 #[derive(Clone)]
-pub struct View(Arc<Board>);
+pub struct View {
+    board: Arc<Board>,
+    before: Option<Arc<Board>>,
+}
 
 impl View {
     /// Everything that is still true.
     pub fn snapshot(&self) -> Snapshot {
-        self.0.snapshot(Time::now())
+        self.known().snapshot(Time::now())
+    }
+
+    /// The board that it is read from now.
+    fn known(&self) -> &Arc<Board> {
+        match &self.before {
+            Some(before) if self.board.up().is_none() => before,
+            _ => &self.board,
+        }
     }
 
     /// Whether the target answered last, `None` before the first try.
     pub fn up(&self) -> Option<bool> {
-        self.0.up()
+        self.known().up()
     }
 }
 
@@ -121,10 +142,16 @@ pub struct Poller {
 impl Poller {
     /// Starts polling. Must be called inside a tokio runtime.
     pub fn start(target: Target) -> Self {
+        Self::instead_of(None, target)
+    }
+
+    /// The same in the place of another one, which ends first: no server has more connections for it.
+    pub fn instead_of(before: Option<Self>, target: Target) -> Self {
         let expected = target.connect.expected();
-        let workers = Workers::start(target, expected, None, Duration::ZERO, &Span::none());
-        let board = workers.board.clone();
-        let (tx, snapshots) = watch::channel(Arc::new(board.snapshot(Time::now())));
+        let before = before.map(|poller| poller.workers);
+        let workers = Workers::start(before, target, expected, None, Duration::ZERO, &Span::none());
+        let (board, view) = (workers.board.clone(), workers.view());
+        let (tx, snapshots) = watch::channel(Arc::new(view.snapshot()));
         let mut publisher = JoinSet::new();
         publisher.spawn(async move {
             loop {
@@ -133,7 +160,7 @@ impl Poller {
                     () = board.changed() => {}
                     () = sleep_until(at_least) => {}
                 }
-                tx.send_replace(Arc::new(board.snapshot(Time::now())));
+                tx.send_replace(Arc::new(view.snapshot()));
                 sleep(PUBLISH_SPACING).await;
             }
         });
@@ -160,10 +187,16 @@ impl NamedPoller {
     /// Starts polling; what is logged of the target bears its name. Must be called inside a tokio
     /// runtime.
     pub fn start(target: Target, named: &Named<'_>) -> Self {
+        Self::instead_of(None, target, named)
+    }
+
+    /// The same in the place of another one, which ends first: no server has more connections for it.
+    pub fn instead_of(before: Option<Self>, target: Target, named: &Named<'_>) -> Self {
         // Of the highest level, or a log of errors alone would not tell of whom it speaks.
         let span = tracing::error_span!("target", name = named.name);
         let server = named.grouped.then_some(named.name);
-        Self(Workers::start(target, named.expected, server, named.delay, &span))
+        let before = before.map(|Self(workers)| workers);
+        Self(Workers::start(before, target, named.expected, server, named.delay, &span))
     }
 
     /// As [`Poller::stop`].
@@ -173,43 +206,65 @@ impl NamedPoller {
 
     /// What the target is, whenever it is asked for.
     pub fn view(&self) -> View {
-        View(self.0.board.clone())
+        self.0.view()
     }
 }
 
 /// The two workers of a target.
 struct Workers {
     board: Arc<Board>,
+    /// Of the workers that these replace.
+    before: Option<Arc<Board>>,
+    quota: Quota,
+    endpoints: Vec<Endpoint>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Workers {
     fn start(
+        before: Option<Self>,
         target: Target,
         expected: TargetKind,
         server: Option<&str>,
         delay: Duration,
         span: &Span,
     ) -> Self {
-        let (board, mut kept, mut walker) = parts(target, expected, server);
+        let endpoints = target.connect.endpoints.clone();
+        // Connections that were given up count on where they lead to.
+        let same = before.as_ref().filter(|before| before.endpoints == endpoints);
+        let quota = same.map(|before| before.quota.clone()).unwrap_or_default();
+        let (board, mut kept, mut walker) = parts(target, expected, server, quota.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let shown = before.as_ref().map(|before| before.view().known().clone());
+        let (ended, mut free) = watch::channel(before.is_none());
+        let mut free_for_walker = free.clone();
+        tasks.spawn(async move {
+            if let Some(before) = before {
+                before.stop().await;
+                ended.send_replace(true);
+            }
+        });
         let mut for_kept = Stop(stopped.clone());
         let kept = async move {
-            if for_kept.pause(delay).await {
+            if for_kept.pause(delay).await && for_kept.granted(&mut free).await {
                 kept.run(for_kept).await;
             }
         };
         let mut for_walker = Stop(stopped);
         let walker = async move {
-            if for_walker.pause(delay).await {
+            if for_walker.pause(delay).await && for_walker.granted(&mut free_for_walker).await {
                 walker.run(for_walker).await;
             }
         };
         tasks.spawn(kept.instrument(span.clone()));
         tasks.spawn(walker.instrument(span.clone()));
-        Self { board, stop, tasks }
+        Self { board, before: shown, quota, endpoints, stop, tasks }
+    }
+
+    fn view(&self) -> View {
+        View { board: self.board.clone(), before: self.before.clone() }
     }
 
     async fn stop(mut self) {
@@ -222,7 +277,7 @@ impl Workers {
 /// Collects everything twice, `over` apart, and gives the snapshot after the second time.
 pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     let expected = target.connect.expected();
-    let (board, mut kept, mut walker) = parts(target, expected, None);
+    let (board, mut kept, mut walker) = parts(target, expected, None, Quota::default());
     for round in 0..2 {
         if round > 0 {
             sleep(over).await;
@@ -234,13 +289,17 @@ pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     board.snapshot(Time::now())
 }
 
-fn parts(target: Target, expected: TargetKind, server: Option<&str>) -> (Arc<Board>, Kept, Walker) {
+fn parts(
+    target: Target,
+    expected: TargetKind,
+    server: Option<&str>,
+    quota: Quota,
+) -> (Arc<Board>, Kept, Walker) {
     let target = Arc::new(target);
     let clock = Clock::start();
     let dress = dress(&target.settings.exposed, server);
     let board = Board::new(target.connect.describe(), of(expected)).dressed(dress);
     let board = Arc::new(board);
-    let quota = Quota::default();
     let walker = Walker::new(target.clone(), board.clone(), clock, quota.for_second());
     let kept = Kept::new(target, board.clone(), clock, quota, expected);
     (board, kept, walker)

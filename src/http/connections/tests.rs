@@ -42,9 +42,17 @@ async fn server_with(mib: usize, limits: Limits) -> (SocketAddr, Pages, Publishe
     let counters = renderer.http_counters();
     let (publisher, pages) = Publisher::new(renderer, snapshot.clone());
     let (_snapshots, snapshots) = watch::channel(snapshot);
-    let (targets, on_demand) = (Arc::default(), publisher.on_demand());
+    let on_demand = publisher.on_demand();
     let telemetry_path = "/metrics".into();
-    let app = App { pages: pages.clone(), snapshots, targets, on_demand, counters, telemetry_path };
+    let app = App {
+        pages: pages.clone(),
+        snapshots,
+        targets: Arc::new(Arc::default),
+        on_demand,
+        counters,
+        telemetry_path,
+        reload: None,
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(vec![listener], app, limits, std::future::pending()));
