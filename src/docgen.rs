@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use crate::cmd;
+use crate::cmd::plan::layouts::{ALL as LAYOUTS, Fate, Layout};
 use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
@@ -191,6 +192,42 @@ pub fn checks() -> String {
         let cells = [&finds, check.why, check.locks].map(|cell| cell.replace('|', "\\|"));
         let [finds, why, locks] = cells;
         let _ = writeln!(out, "| `{id}` | {severity} | {finds}{when} | {why} | {locks} |");
+    }
+    out
+}
+
+/// What a plan copies, moves and refuses, in `docs/plan.md`.
+pub fn layouts() -> String {
+    let of = |fate| LAYOUTS.iter().filter(move |layout| layout.fate == fate);
+    let since = |layout: &Layout| match layout.since {
+        13 => String::new(),
+        major => format!(" (from {major} on)"),
+    };
+    let mut out = String::from("## Copied from the newest sibling\n\n");
+    for layout in of(Fate::Copied) {
+        let _ = writeln!(out, "- {}. `{}`", layout.what, layout.id);
+    }
+    for (fate, title, head) in [
+        (Fate::NotCopied, "Not copied", "not copied | because"),
+        (Fate::Moved, "Moved", "beside | how"),
+        (Fate::Refused, "Refused", "case | because | by hand"),
+    ] {
+        let line = "|---".repeat(head.split(" | ").count() + 1);
+        let _ = writeln!(out, "\n## {title}\n\n| {head} | test |\n{line}|");
+        for layout in of(fate) {
+            let way = match fate {
+                Fate::Refused => format!(" {} |", layout.way),
+                _ => String::new(),
+            };
+            let _ = writeln!(
+                out,
+                "| {}{} | {} |{way} `{}` |",
+                layout.what,
+                since(layout),
+                layout.how,
+                layout.id
+            );
+        }
     }
     out
 }

@@ -48,6 +48,7 @@ fn generated_documentation_is_current() {
     check("alerts/prometheusrule.yml", None, &rules::manifest());
     check("docs/verify.md", Some("checks"), &docgen::checks());
     check("docs/migrating.md", Some("theirs"), &docgen::theirs());
+    check("docs/plan.md", Some("layouts"), &docgen::layouts());
 }
 
 /// Every text of ours that a reader may take a default from.

@@ -1,7 +1,7 @@
 //! What `pgrunway plan` prints can be followed on a busy server: layouts and surroundings from seeds, each
 //! script cut off in the middle, run twice, beside a writer, a reader and somebody who holds locks.
 //!
-//! `PGRUNWAY_FOLLOW_CASES` says how many layouts (12), `PGRUNWAY_FOLLOW_SEED` from which seed on (1).
+//! `PGRUNWAY_FOLLOW_CASES` says how many layouts (8), `PGRUNWAY_FOLLOW_SEED` from which seed on (1).
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 #[path = "follow/case.rs"]
@@ -64,11 +64,18 @@ pub async fn plan(cluster: &Cluster, datname: &str, table: &str, days: &str) -> 
     script
 }
 
+/// The major version of the server.
+pub async fn major(cluster: &Cluster) -> i32 {
+    let admin = common::admin(cluster, "postgres").await;
+    let sql = "SELECT (current_setting('server_version_num')::int / 10000)::text";
+    texts(&admin, sql).await[0].parse().unwrap()
+}
+
 pub async fn roles(cluster: &Cluster) {
     common::admin(cluster, "postgres")
         .await
         .batch_execute(
-            "CREATE ROLE app_owner LOGIN; CREATE ROLE app_writer; CREATE ROLE app_guest; GRANT pg_read_all_stats TO app_owner",
+            "CREATE ROLE app_owner LOGIN; CREATE ROLE app_other; CREATE ROLE app_writer; CREATE ROLE app_guest; GRANT pg_read_all_stats TO app_owner",
         )
         .await
         .unwrap();
@@ -86,17 +93,18 @@ struct Tally {
 async fn a_plan_can_be_followed_on_a_busy_server() {
     let cluster = common::server_with(&[("wal_level", "logical")], &[]).await;
     roles(&cluster).await;
-    let (cases, first) = (setting("PGRUNWAY_FOLLOW_CASES", 12), setting("PGRUNWAY_FOLLOW_SEED", 1));
+    let (cases, first) = (setting("PGRUNWAY_FOLLOW_CASES", 8), setting("PGRUNWAY_FOLLOW_SEED", 1));
+    let major = major(&cluster).await;
     let mut tally = Tally::default();
     let mut faults = Vec::new();
     for seed in first..first + cases {
-        let case = Case::new(seed);
+        let case = Case::new(seed, major);
         let found = follow(&cluster, &case, &mut tally).await;
         if !found.is_empty() {
             faults.push(format!("{case:?}\n  {}", found.join("\n  ")));
         }
     }
-    println!("{cases} cases from seed {first}: {tally:?}, {} with faults", faults.len());
+    println!("{cases} cases from seed {first} on {major}: {tally:?}, {} with faults", faults.len());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -125,6 +133,15 @@ async fn follow(cluster: &Cluster, case: &Case, tally: &mut Tally) -> Vec<String
         plan(cluster, &datname, &pgrunway::remedy::quote::spelled(&case.schema, &case.table), "5")
             .await;
     tally.scripts += 1;
+    let large = "v_scan > c_longest * 0.05";
+    if case.source != Source::None && !script.contains(large) {
+        faults.push(format!("the script has no {large}"));
+    }
+    let script = if case.large {
+        script.replace(large, "true").replace(">= 104857600", ">= 0")
+    } else {
+        script
+    };
     if script.chars().any(|c| c.is_control() && c != '\n') {
         faults.push("the script holds a control character".to_owned());
     }
@@ -143,7 +160,13 @@ async fn follow(cluster: &Cluster, case: &Case, tally: &mut Tally) -> Vec<String
     if case.as_owner {
         (ok, said) = psql(cluster, "app_owner", &datname, &script).await;
         let needs = ["only a superuser", "is a system trigger", "row security is forced"];
-        if !ok && !case.refuses() && !needs.iter().any(|n| said.contains(n)) {
+        let owners = case.foreign_owner.is_some();
+        if owners
+            && !script.contains("a superuser, because the table and its partitions have several")
+        {
+            faults.push("the head does not say as whom to run it".to_owned());
+        }
+        if !ok && !case.refuses() && !owners && !needs.iter().any(|n| said.contains(n)) {
             faults.push(format!("as the owner: {said}"));
         }
     }
@@ -192,13 +215,14 @@ async fn follow(cluster: &Cluster, case: &Case, tally: &mut Tally) -> Vec<String
             "SELECT concat_ws(' ', what, count(*)) FROM public.audit GROUP BY what ORDER BY 1";
         let have = texts(&admin, sql).await;
         let (i, u) = (seen.inserted, seen.updated);
-        let want = [
+        let mut want = vec![
             format!("always INSERT {i}"),
             format!("book INSERT {i}"),
             format!("book UPDATE {u}"),
             format!("booked INSERT {i}"),
             format!("booked UPDATE {u}"),
         ];
+        want.retain(|line| !line.ends_with(" 0"));
         if have != want {
             faults.push(format!("triggers: {have:?}, {want:?} expected"));
         }
@@ -210,6 +234,13 @@ async fn follow(cluster: &Cluster, case: &Case, tally: &mut Tally) -> Vec<String
     let (again, _) = psql(cluster, "postgres", &datname, &script).await;
     if again == case.refuses() {
         faults.push("another run ends differently".to_owned());
+    }
+    let left = "SELECT conrelid::regclass || ' ' || conname FROM pg_constraint WHERE conname LIKE 'pgrunway%'
+                UNION ALL SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'pgrunway%'
+                UNION ALL SELECT oid::regclass::text FROM pg_class WHERE relname LIKE 'pgrunway%' AND relpersistence = 'p'";
+    let left = texts(&admin, left).await;
+    if !left.is_empty() && !case.refuses() {
+        faults.push(format!("left behind: {left:?}"));
     }
     // New leaves are what the newest of their siblings is.
     let new: Vec<String> =

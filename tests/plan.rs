@@ -4,6 +4,8 @@
 #[path = "plan/checked.rs"]
 mod checked;
 mod common;
+#[path = "plan/layouts.rs"]
+mod layouts;
 mod promql;
 #[path = "plan/tester.rs"]
 mod tester;

@@ -6,6 +6,7 @@
 mod attach;
 mod catalogue;
 mod check;
+pub mod layouts;
 mod model;
 mod print;
 mod retire;
@@ -210,7 +211,7 @@ async fn refused(
                 let rows = session.read(sql.as_str()).await?;
                 rows.first().map(|row| row.at(0)).transpose()?.flatten()
             }
-            None => Some("the key has several columns and begins with an expression".to_owned()),
+            None => Some(layouts::EXPRESSION.to_owned()),
         };
     }
     Ok(found)

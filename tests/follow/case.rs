@@ -54,11 +54,16 @@ pub enum Publish {
     /// By the leaves' own names.
     Leaves,
     InsertOnly,
+    /// From 15 on: rows by a filter on columns of the replica identity, or of none; some columns.
+    Filtered,
+    FilteredByAny,
+    Columns,
 }
 
 #[derive(Debug, Clone)]
 pub struct Case {
     pub seed: u64,
+    pub major: i32,
     pub key: &'static str,
     pub source: Source,
     pub shape: Shape,
@@ -78,10 +83,16 @@ pub struct Case {
     pub replica_full: bool,
     pub as_owner: bool,
     pub cut: bool,
+    /// From 18 on publications hold generated columns, too.
+    pub generated: bool,
+    /// The script takes its source for large: the server is given proofs instead of reading it.
+    pub large: bool,
+    /// One partition belongs to another role: the oldest, or the newest.
+    pub foreign_owner: Option<bool>,
 }
 
 impl Case {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, major: i32) -> Self {
         let mut d = Draw(seed);
         d.next();
         let hostile = d.chance(30);
@@ -103,8 +114,9 @@ impl Case {
         ]);
         let name = |plain: &str, odd: &str| if hostile { odd } else { plain }.to_owned();
         let key = d.pick(&["timestamptz", "timestamp", "date", "int8", "int8ms", "uuid"]);
-        Self {
+        let mut case = Self {
             seed,
+            major,
             key,
             source,
             shape,
@@ -138,7 +150,30 @@ impl Case {
             replica_full: d.chance(30),
             as_owner: d.chance(50),
             cut: d.chance(60),
+            generated: d.chance(70),
+            large: d.chance(60),
+            foreign_owner: d.chance(20).then(|| d.chance(50)),
+        };
+        if case.publish == Publish::Root && major >= 15 {
+            case.publish = d.pick(&[
+                Publish::Root,
+                Publish::Root,
+                Publish::Filtered,
+                Publish::FilteredByAny,
+                Publish::Columns,
+            ]);
         }
+        case
+    }
+
+    /// Whether PostgreSQL itself refuses every UPDATE and DELETE of the table: a publication lacks something of its
+    /// replica identity.
+    pub fn stuck(&self) -> bool {
+        let (full, lists) = (self.replica_full, self.publish == Publish::Columns);
+        let sends = !matches!(self.publish, Publish::None | Publish::InsertOnly);
+        full && lists
+            || !full && self.publish == Publish::FilteredByAny
+            || full && self.major >= 18 && sends && !self.generated
     }
 
     /// The table as SQL has it.
@@ -162,7 +197,7 @@ impl Case {
     /// Why rows must stay where they are.
     pub fn refuses(&self) -> bool {
         let published = matches!(self.publish, Publish::Leaves | Publish::InsertOnly);
-        self.source != Source::None && (published || self.refers_leaf)
+        self.source != Source::None && (published || self.refers_leaf || self.stuck())
             || self.source == Source::Open && self.refers.is_some()
     }
 
@@ -282,6 +317,12 @@ impl Case {
                  ALTER TABLE {root} ENABLE ALWAYS TRIGGER always;"
             );
         }
+        if self.secured && self.forced {
+            sql += &format!(
+                "ALTER TABLE {root} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+                 CREATE POLICY all_of_it ON {root} USING (true);"
+            );
+        }
         sql += &self.each_leaf();
         if let Some(action) = self.refers {
             sql += &format!(
@@ -300,16 +341,46 @@ impl Case {
             );
         }
         sql += "RESET ROLE;";
+        if let Some(newest) = self.foreign_owner {
+            sql += &format!(
+                "DO $own$ DECLARE l regclass; BEGIN
+                   SELECT c.oid INTO l FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid
+                    WHERE i.inhparent = {}::regclass AND c.relname LIKE '%\\_p2%' ORDER BY c.relname {} LIMIT 1;
+                   EXECUTE format('ALTER TABLE %s OWNER TO app_other', l); END $own$;",
+                literal(&pgrunway::remedy::quote::spelled(
+                    &self.schema,
+                    &format!(
+                        "{}{}",
+                        self.table,
+                        if self.shape == Shape::Below { "_eu" } else { "" }
+                    )
+                )),
+                if newest { "DESC" } else { "" }
+            );
+        }
+        let generated = if self.major >= 18 && self.generated {
+            ", publish_generated_columns = stored"
+        } else {
+            ""
+        };
         sql += &match self.publish {
             Publish::None => String::new(),
             Publish::Root => format!(
-                "CREATE PUBLICATION pub FOR TABLE {root} WITH (publish_via_partition_root = true);"
+                "CREATE PUBLICATION pub FOR TABLE {root} WITH (publish_via_partition_root = true{generated});"
             ),
-            Publish::AllByRoot => {
-                "CREATE PUBLICATION pub FOR ALL TABLES WITH (publish_via_partition_root = true);"
-                    .to_owned()
-            }
-            Publish::Leaves => format!("CREATE PUBLICATION pub FOR TABLE {root};"),
+            Publish::Filtered | Publish::FilteredByAny => format!(
+                "CREATE PUBLICATION pub FOR TABLE {root} WHERE ({}) WITH (publish_via_partition_root = true{generated});",
+                if self.publish == Publish::Filtered { "id % 2 = 0" } else { "note <> 'x'" }
+            ),
+            Publish::Columns => format!(
+                "CREATE PUBLICATION pub FOR TABLE {root} (id, at, region) WITH (publish_via_partition_root = true{generated});"
+            ),
+            Publish::AllByRoot => format!(
+                "CREATE PUBLICATION pub FOR ALL TABLES WITH (publish_via_partition_root = true{generated});"
+            ),
+            Publish::Leaves => format!(
+                "CREATE PUBLICATION pub FOR TABLE {root} WITH (publish_via_partition_root = false{generated});"
+            ),
             Publish::InsertOnly => format!(
                 "CREATE PUBLICATION pub FOR TABLE {root} WITH (publish = 'insert', publish_via_partition_root = true);"
             ),

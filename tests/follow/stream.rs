@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::case::{Case, Publish, Shape, Source};
 use super::crowd::Crowd;
-use super::{common, plan, psql, roles, texts};
+use super::{common, major, plan, psql, roles, texts};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_subscriber_stays_equal_while_rows_move() {
@@ -31,7 +31,9 @@ async fn a_subscriber_stays_equal_while_rows_move() {
             refers: None,
             refers_leaf: false,
             secured: false,
-            ..Case::new(7)
+            replica_full: false,
+            foreign_owner: None,
+            ..Case::new(7, major(&cluster).await)
         };
         let (here, there) = (format!("pub{n}"), format!("sub{n}"));
         for name in [&here, &there] {

@@ -3,6 +3,7 @@
 //! Must not: say what is done to a row in two places; the block itself decides, when it is run.
 
 use super::catalogue::{Catalogue, Relation};
+use super::layouts::EXPRESSION;
 use super::model::Models;
 use crate::derive::partition::plan::{Creation, Extension};
 use crate::derive::partition::{Bound, Datum};
@@ -10,7 +11,8 @@ use crate::pg::Server;
 use crate::remedy::{Deparsed, Literal, Part, Regclass, Relation as Table, Sql, quote};
 
 const ATTACH: &str = include_str!("attach.sql");
-const REFUSAL: &str = include_str!("refusal.sql");
+pub(super) const COVERS: &str = include_str!("covers.sql");
+pub(super) const REFUSAL: &str = include_str!("refusal.sql");
 
 /// Why rows of `source`, a partition of `parent`, are not moved: a query with one text, NULL where they are.
 /// `open` is whether the source has no end, and is cut by detaching it.
@@ -20,6 +22,7 @@ pub(super) fn refusal(
     parent: &dyn Part,
     open: &dyn Part,
 ) -> Sql {
+    let covers = covers(server.version_num);
     // FOR TABLES IN SCHEMA.
     let (whole, any) = if server.version_num >= 150_000 {
         (
@@ -29,7 +32,22 @@ pub(super) fn refusal(
     } else {
         ("", "")
     };
-    Sql::new(REFUSAL, &[source, parent, &Deparsed(whole), &Deparsed(any), open])
+    Sql::new(REFUSAL, &[source, parent, &Deparsed(whole), &Deparsed(any), open, &Deparsed(&covers)])
+}
+
+/// What publications leave out of the replica identity, for which the server refuses each DELETE.
+fn covers(version_num: i32) -> String {
+    if version_num < 150_000 {
+        return String::new();
+    }
+    // Before 18 no publication holds generated columns, and none is asked for.
+    let generated = if version_num >= 180_000 {
+        "a.attgenerated <> '' AND l.columns IS NULL AND (a.attgenerated <> 's' OR l.pubgencols <> 's')"
+    } else {
+        "false"
+    };
+    let gencols = if version_num >= 180_000 { "q.pubgencols" } else { "NULL" };
+    COVERS.replace("{generated}", generated).replace("{gencols}", gencols)
 }
 
 /// A bound without quotes and the letters before bit strings: integers are shown with or without them, by
@@ -128,10 +146,7 @@ pub(super) fn block(
     let refusal = Sql::new("v_refusal := ({})", &[&refusal]);
     let refusal = match parent.leading {
         Some(_) => refusal,
-        None => Sql::new(
-            "v_refusal := 'the key has several columns and begins with an expression'",
-            &[],
-        ),
+        None => Sql::new("v_refusal := {}", &[&Literal(EXPRESSION)]),
     };
     Sql::new(
         ATTACH,

@@ -26,11 +26,24 @@ DECLARE
   v_refused text; v_done boolean; v_slow boolean; v_tries int; v_waiting text; v_stop boolean := false;
   v_began timestamptz; v_held timestamptz; v_batch int8 := 5000; v_rate float8 := 15; v_scan float8 := 0;
   v_ms float8; v_off_rel oid[]; v_off_name name[]; v_off_state text[]; v_again text[];
+  -- What says of a table, as a CHECK, which keys it holds: the server then has no need to read it under the lock.
+  c_function constant text := 'CREATE OR REPLACE FUNCTION %1$s(%2$s %3$s) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS %4$L';
+  v_column text; v_type text; v_also text; v_says text; v_prove boolean := false; v_narrow boolean; v_again_ms float8 := 0;
+  v_find float8; v_found regclass; v_cost float8 := 0; v_space text; v_prepared boolean; v_barred boolean;
 BEGIN
+  SELECT c.relnamespace::regnamespace INTO v_space FROM pg_class c WHERE c.oid = c_parent;
   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) INTO v_columns FROM pg_attribute a
    WHERE a.attrelid = c_parent AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '';
   WITH RECURSIVE up(id) AS (SELECT c_parent::oid UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.id)
   SELECT EXISTS (SELECT FROM pg_constraint f JOIN up ON f.confrelid = up.id WHERE f.contype = 'f') INTO v_refers;
+  SELECT string_agg(format(' AND %I IS NOT NULL', a.attname), '') INTO v_also
+    FROM pg_partitioned_table p CROSS JOIN LATERAL unnest(p.partattrs::int2[]) WITH ORDINALITY k(nr, at)
+    JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = k.nr WHERE p.partrelid = c_parent AND k.at > 1 AND NOT a.attnotnull;
+  SELECT quote_ident(a.attname), 'pg_catalog.' || y.typname INTO v_column, v_type
+    FROM pg_partitioned_table p JOIN pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[0]
+    JOIN pg_type y ON y.oid = a.atttypid JOIN pg_opclass o ON o.oid = p.partclass[0]
+   WHERE p.partrelid = c_parent AND p.partstrat = 'r' AND o.opcdefault AND 0 <> ALL (p.partattrs::int2[]) AND v_also IS NULL
+     AND y.oid = ANY (ARRAY['timestamptz', 'timestamp', 'date', 'int8', 'int4', 'int2', 'uuid']::regtype[]::oid[]);
   IF coalesce(c_default, c_open) IS NOT NULL THEN
     WITH RECURSIVE down(id) AS (
       SELECT x::oid FROM unnest(ARRAY[c_default, c_open] || c_names::regclass[]) x WHERE x IS NOT NULL
@@ -48,14 +61,76 @@ BEGIN
     -- Attaching reads the source under the lock: how long that takes is measured without one.
     FOREACH v_source IN ARRAY ARRAY[c_default, c_open] LOOP
       CONTINUE WHEN v_source IS NULL;
+      PERFORM set_config(name, 'off', true) FROM unnest(ARRAY['enable_indexscan', 'enable_indexonlyscan', 'enable_bitmapscan']) name;
+      PERFORM set_config('max_parallel_workers_per_gather', '0', true);
       v_began := clock_timestamp();
       EXECUTE format('SELECT count(*) FROM %s WHERE (%s) IS NULL', v_source, c_key);
       v_ms := extract(epoch FROM clock_timestamp() - v_began) * 1000;
       v_began := clock_timestamp();
       EXECUTE format('SELECT count(*) FROM %s WHERE (%s) IS NULL', v_source, c_key);
-      v_scan := v_scan + least(v_ms, extract(epoch FROM clock_timestamp() - v_began) * 1000);
+      v_ms := least(v_ms, extract(epoch FROM clock_timestamp() - v_began) * 1000);
+      v_scan := v_scan + v_ms;
+      COMMIT;
+      v_prove := v_prove OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = v_source AND k.conname = 'pgrunway_bound_' || v_source::oid);
+      IF v_source = c_open AND current_setting('server_version_num')::int >= 170000 AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = v_source)
+         AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c_parent AND a.attidentity <> '' AND NOT a.attisdropped) THEN
+        -- Its partitions are attached to it again, see below.
+        v_again_ms := v_ms;
+      END IF;
     END LOOP;
-    COMMIT;
+    IF EXISTS (WITH RECURSIVE down(id) AS (
+                 SELECT x::oid FROM unnest(ARRAY[c_default, c_open]) x WHERE x IS NOT NULL
+                 UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+               SELECT FROM pg_class c JOIN down ON c.oid = down.id WHERE c.relkind = 'f') THEN
+      v_type := NULL;
+    END IF;
+    v_prove := v_type IS NOT NULL AND (v_prove OR v_scan > c_longest * 0.05);
+    FOREACH v_source IN ARRAY ARRAY[c_default, c_open] LOOP
+      CONTINUE WHEN v_source IS NULL OR NOT v_prove;
+      v_tries := 0;
+      LOOP
+        v_said := 'pgrunway_bound_' || v_source::oid;
+        v_says := format('%s.%I', v_space, v_said);
+        v_grown := NULL;
+        SELECT k.convalidated INTO v_grown FROM pg_constraint k WHERE k.conrelid = v_source AND k.conname = v_said;
+        EXIT WHEN v_grown;
+        v_done := false;
+        v_began := clock_timestamp();
+        BEGIN
+          IF v_grown IS NULL THEN
+            WITH RECURSIVE down(id) AS (
+              SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+            SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
+            FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
+              v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
+              PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
+              EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
+            END LOOP;
+            EXECUTE format(c_function, v_says, v_column, v_type, 'SELECT true');
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s(%s) TO PUBLIC', v_says, v_type);
+            EXECUTE format('ALTER FUNCTION %s(%s) OWNER TO %s', v_says, v_type,
+                           (SELECT quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = c_parent));
+            EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s(%s)) NOT VALID', v_source, v_said, v_says, v_column);
+          ELSE
+            -- Reads it beside readers and writers.
+            PERFORM set_config('lock_timeout', '1000', true);
+            EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', v_source, v_said);
+          END IF;
+          v_done := true;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+          v_tries := v_tries + 1;
+        END;
+        COMMIT;
+        IF v_tries >= 60 THEN
+          RAISE EXCEPTION 'gave up after % attempts to lock %: others hold it', v_tries, v_source
+            USING HINT = 'Nothing was changed. Run the script again when they are through.';
+        ELSIF NOT v_done THEN
+          PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
+        END IF;
+      END LOOP;
+    END LOOP;
+    v_scan := CASE WHEN v_prove THEN 0 ELSE v_scan END + v_again_ms;
+    v_cost := v_scan;
     IF v_scan > c_longest * 0.6 THEN
       RAISE EXCEPTION 'nothing done: reading % takes % ms, and others would wait as long for each partition',
                       coalesce(c_default, c_open), round(v_scan)
@@ -65,6 +140,7 @@ BEGIN
   FOR n IN 1 .. array_length(c_names, 1) LOOP
     CONTINUE WHEN v_stop AND c_carved[n] = 't';
     v_source := CASE WHEN c_carved[n] = 't' THEN c_open ELSE c_default END;
+    v_refusal := NULL;
     IF v_source IS NOT NULL THEN
       {}
     END IF;
@@ -89,12 +165,30 @@ BEGIN
       v_all := true;
       v_rows := 0;
       IF v_source IS NOT NULL THEN
-        v_where := coalesce(c_lists[n], format('%1$s >= %2$L AND %1$s < %3$L', c_key, v_from, v_to));
+        v_where := coalesce(c_lists[n], format('%1$s >= %2$L AND %1$s < %3$L%4$s', c_key, v_from, v_to, v_also));
         EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %s) x', v_source, v_where, 2 * v_batch) INTO v_rows;
         IF (v_rows > 0 OR c_carved[n] = 't' AND v_refers) AND v_refusal IS NOT NULL THEN
           v_refused := concat_ws('; ', v_refused, format('%s (%s)', c_names[n], v_refusal));
           v_stop := v_stop OR c_carved[n] = 't';
           EXIT;
+        END IF;
+        IF v_rows > 0 AND c_lists[n] IS NULL AND v_found IS DISTINCT FROM v_source THEN
+          -- Finding them takes as long as this, which finds none.
+          v_found := v_source;
+          PERFORM set_config('max_parallel_workers_per_gather', '0', true);
+          FOR i IN 1 .. 2 LOOP
+            v_began := clock_timestamp();
+            EXECUTE format('SELECT count(*) FROM %1$s WHERE %2$s >= %3$L AND %2$s < %3$L', v_source, c_key, v_from);
+            v_find := extract(epoch FROM clock_timestamp() - v_began) * 1000;
+          END LOOP;
+          v_cost := v_scan + v_find;
+          IF v_cost > c_longest * 0.6 THEN
+            RAISE EXCEPTION 'rows of % are in the way, and finding them takes % ms, as long as others would wait for each part',
+                            v_source, round(v_cost)
+              USING HINT = format(CASE (SELECT c.relkind FROM pg_class c WHERE c.oid = v_source)
+                WHEN 'p' THEN 'Create an index on (%2$s) on each partition of %1$s, run this script again, and drop them.'
+                ELSE 'Run CREATE INDEX CONCURRENTLY ON %1$s (%2$s), this script again, and drop the index.' END, v_source, c_key);
+          END IF;
         END IF;
         IF v_rows > v_batch AND c_lists[n] IS NULL AND NOT v_refers THEN
           EXECUTE format('SELECT (SELECT %1$s::text FROM %2$s WHERE %3$s ORDER BY %1$s OFFSET %4$s LIMIT 1)',
@@ -105,12 +199,12 @@ BEGIN
           END IF;
           v_all := v_to IS NULL;
           v_to := coalesce(v_to, c_highs[n]);
-          v_where := format('%1$s >= %2$L AND %1$s < %3$L', c_key, v_from, v_to);
+          v_where := format('%1$s >= %2$L AND %1$s < %3$L%4$s', c_key, v_from, v_to, v_also);
           v_bound := CASE WHEN v_all THEN v_bound
                           ELSE format('FOR VALUES FROM (%L%s) TO (%L%s)', c_lows[n], c_tail, v_to, c_tail) END;
         ELSIF v_rows > v_batch THEN
           EXECUTE format('SELECT count(*) FROM %s WHERE %s', v_source, v_where) INTO v_rows;
-          IF v_rows / v_rate > c_longest * 0.6 - v_scan THEN
+          IF v_rows / v_rate > c_longest * 0.6 - v_cost THEN
             -- What it costs here, by an attempt that is taken back.
             v_began := clock_timestamp();
             BEGIN
@@ -121,7 +215,7 @@ BEGIN
               v_rate := 2500 / (extract(epoch FROM clock_timestamp() - v_began) * 1000);
             END;
           END IF;
-          IF v_rows / v_rate > c_longest * 0.6 - v_scan THEN
+          IF v_rows / v_rate > c_longest * 0.6 - v_cost THEN
             v_refused := concat_ws('; ', v_refused, format(
               '%s (%s rows in %s would hold others up for %s ms, and cannot be moved in parts because %s)', c_names[n], v_rows,
               v_source, round(v_rows / v_rate), CASE WHEN v_refers THEN 'foreign keys refer to the table'
@@ -131,8 +225,12 @@ BEGIN
           END IF;
         END IF;
       END IF;
+      v_says := format('%s.%I', v_space, 'pgrunway_bound_' || v_part::oid);
+      v_narrow := v_prove AND NOT v_grown AND NOT v_all
+        OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = v_part AND k.conname = 'pgrunway_bound_' || v_part::oid);
       v_done := false;
       v_slow := false;
+      v_barred := false;
       v_moved := 0;
       v_began := clock_timestamp();
       -- One attempt. Who comes later waits behind it, so it is short, and the locks go when it fails.
@@ -146,8 +244,8 @@ BEGIN
           WITH RECURSIVE down(id) AS (
             SELECT x::oid FROM unnest(ARRAY[c_default, v_source, CASE WHEN v_grown THEN v_part END]) x WHERE x IS NOT NULL
             UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
-          SELECT array_agg(id ORDER BY id) INTO v_rels FROM down;
-          FOREACH v_rel IN ARRAY v_rels LOOP
+          SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
+          FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
             v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
             PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
             EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
@@ -180,7 +278,7 @@ BEGIN
                          'INSERT INTO pg_temp.pgrunway_moved (%3$s) SELECT %3$s FROM gone', v_source, v_where, v_columns);
           GET DIAGNOSTICS v_moved = ROW_COUNT;
           EXECUTE 'SET CONSTRAINTS ALL IMMEDIATE';
-          IF extract(epoch FROM clock_timestamp() - v_began) * 1000 > c_longest * 0.7 - v_scan THEN
+          IF extract(epoch FROM clock_timestamp() - v_began) * 1000 > c_longest * 0.7 - v_cost THEN
             RAISE SQLSTATE 'PRUN1';
           END IF;
         END IF;
@@ -195,28 +293,54 @@ BEGIN
         IF v_grown THEN
           EXECUTE format('ALTER TABLE %s DETACH PARTITION %s', c_parent, v_part);
         END IF;
+        -- What each of them holds from here on, for the server to see without reading it.
+        IF v_prove AND c_default IS NOT NULL THEN
+          EXECUTE format(c_function, format('%s.%I', v_space, 'pgrunway_bound_' || c_default::oid), v_column, v_type,
+            format(CASE WHEN c_carved[n] = 't' THEN 'SELECT %1$s IS NULL OR %1$s OPERATOR(pg_catalog.<) %2$L::%4$s'
+                        ELSE 'SELECT %1$s IS NULL OR %1$s OPERATOR(pg_catalog.<) %2$L::%4$s OR %1$s OPERATOR(pg_catalog.>=) %3$L::%4$s' END,
+                   v_column, c_lows[n], v_to, v_type));
+        END IF;
+        IF v_prove AND c_carved[n] = 't' THEN
+          EXECUTE format(c_function, format('%s.%I', v_space, 'pgrunway_bound_' || c_open::oid), v_column, v_type,
+            format('SELECT %1$s IS NOT NULL AND %1$s OPERATOR(pg_catalog.>=) %2$L::%3$s', v_column, v_to, v_type));
+        END IF;
+        IF v_narrow THEN
+          EXECUTE format(c_function, v_says, v_column, v_type,
+            format('SELECT %1$s IS NOT NULL AND %1$s OPERATOR(pg_catalog.>=) %2$L::%4$s AND %1$s OPERATOR(pg_catalog.<) %3$L::%4$s',
+                   v_column, c_lows[n], v_to, v_type));
+          IF NOT v_grown THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s(%s) TO PUBLIC', v_says, v_type);
+            EXECUTE format('ALTER FUNCTION %s(%s) OWNER TO %s', v_says, v_type,
+                           (SELECT quote_ident(pg_get_userbyid(c.relowner)) FROM pg_class c WHERE c.oid = c_parent));
+            EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s(%s))', v_part, 'pgrunway_bound_' || v_part::oid, v_says, v_column);
+          END IF;
+        END IF;
         IF c_carved[n] = 't' THEN
           EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L%s) TO (%s)', c_parent, v_source, v_to, c_tail, c_top);
         END IF;
-        IF v_rows > 0 OR c_carved[n] = 't' THEN
-          FOR i IN 1 .. coalesce(array_length(v_off_rel, 1), 0) LOOP
-            EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', v_off_rel[i]::regclass,
-              CASE v_off_state[i] WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
-              v_off_name[i]);
-          END LOOP;
-        END IF;
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s %s', c_parent, v_part, v_bound);
+        IF v_narrow AND v_all THEN
+          EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_part, 'pgrunway_bound_' || v_part::oid);
+          EXECUTE format('DROP FUNCTION %s(%s)', v_says, v_type);
+        END IF;
         IF current_setting('server_version_num')::int >= 170000 AND EXISTS (
              SELECT FROM pg_attribute a WHERE a.attrelid = c_parent AND a.attidentity <> '' AND NOT a.attisdropped) THEN
           -- From 17 on a partition shares its parent's identity columns, but only gets them when it is attached itself.
           WITH RECURSIVE down(id, parent, depth) AS (
-            SELECT i.inhrelid, i.inhparent, 1 FROM pg_inherits i WHERE i.inhparent = v_part
+            SELECT i.inhrelid, i.inhparent, 1 FROM pg_inherits i WHERE i.inhparent = v_part OR i.inhparent = v_source AND c_carved[n] = 't'
             UNION ALL SELECT i.inhrelid, i.inhparent, down.depth + 1 FROM down JOIN pg_inherits i ON i.inhparent = down.id)
           SELECT array_agg(format('ALTER TABLE %1$s DETACH PARTITION %2$s; ALTER TABLE %1$s ATTACH PARTITION %2$s %3$s',
                                   down.parent::regclass, down.id::regclass, pg_get_expr(c.relpartbound, c.oid)) ORDER BY down.depth, down.id)
             INTO v_again FROM down JOIN pg_class c ON c.oid = down.id;
           FOR i IN 1 .. coalesce(array_length(v_again, 1), 0) LOOP
             EXECUTE v_again[i];
+          END LOOP;
+        END IF;
+        IF v_rows > 0 OR c_carved[n] = 't' THEN
+          FOR i IN 1 .. coalesce(array_length(v_off_rel, 1), 0) LOOP
+            EXECUTE format('ALTER TABLE ONLY %s %s TRIGGER %I', v_off_rel[i]::regclass,
+              CASE v_off_state[i] WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+              v_off_name[i]);
           END LOOP;
         END IF;
         IF v_moved > 0 THEN
@@ -257,23 +381,34 @@ BEGIN
         WHEN SQLSTATE 'PRUN1' THEN
           v_slow := true;
         WHEN check_violation THEN
+          -- Rows that must stay, where the key cannot be told to count them.
+          v_barred := v_refusal IS NOT NULL;
           -- A row that came after they were counted. Anything else says so again.
-          IF v_rows > 0 OR v_tries > 20 OR v_source IS NULL THEN
+          IF NOT v_barred AND (v_rows > 0 OR v_tries > 20 OR v_source IS NULL) THEN
             RAISE;
           END IF;
           v_tries := v_tries + 1;
       END;
-      SELECT string_agg(DISTINCT format('pid %s (%s)', l.pid, coalesce(a.usename::text, a.backend_type)), ', ') INTO v_waiting
+      SELECT string_agg(DISTINCT CASE WHEN l.pid IS NOT NULL THEN format('pid %s (%s)', l.pid, coalesce(a.usename::text, a.backend_type))
+                                          ELSE format('prepared transaction %L of %s', x.gid, x.prepared::timestamp(0)) END, ', '),
+             min(x.prepared) < clock_timestamp() - interval '5 s' INTO v_waiting, v_prepared
         FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        LEFT JOIN pg_locks own ON l.pid IS NULL AND own.pid IS NULL AND own.virtualtransaction = l.virtualtransaction AND own.locktype = 'transactionid'
+        LEFT JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
        WHERE NOT v_done AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-         AND l.relation IN (c_parent, c_default, v_source, v_part);
+         AND l.relation = ANY (ARRAY[c_parent, c_default, v_source, v_part]::oid[] || v_rels);
       COMMIT;
+      IF v_barred THEN
+        v_refused := concat_ws('; ', v_refused, format('%s (%s)', c_names[n], v_refusal));
+        v_stop := v_stop OR c_carved[n] = 't';
+        EXIT;
+      END IF;
       v_ms := extract(epoch FROM clock_timestamp() - coalesce(v_held, v_began)) * 1000;
       IF v_done THEN
         v_tries := 0;
         IF v_moved > 1000 THEN
-          v_rate := v_moved / greatest(1, v_ms - v_scan);
-          v_batch := least(v_batch * 3, greatest(1000, (v_rate * (c_longest * 0.5 - v_scan))::int8));
+          v_rate := v_moved / greatest(1, v_ms - v_cost);
+          v_batch := least(v_batch * 3, greatest(1000, (v_rate * (c_longest * 0.5 - v_cost))::int8));
         END IF;
         IF v_moved > 0 THEN
           RAISE NOTICE '% rows moved from % into %, others waited for % ms at most', v_moved, v_source, v_part, round(v_ms);
@@ -287,12 +422,42 @@ BEGIN
         END IF;
         v_batch := v_batch / 4;
         PERFORM pg_sleep(1);
+      ELSIF v_prepared AND v_tries > 2 THEN
+        RAISE EXCEPTION 'gave up: %, so that nobody can lock % and its partitions', v_waiting || ' is neither committed nor rolled back', c_parent
+          USING HINT = 'What was done stays. COMMIT PREPARED or ROLLBACK PREPARED it, as whatever prepared it would, and run the script again.';
       ELSIF v_tries >= 60 THEN
         RAISE EXCEPTION 'gave up after % attempts to lock % and its partitions: others hold them, now %', v_tries, c_parent, coalesce(v_waiting, 'nobody')
           USING HINT = 'What was done stays. Run the script again when they are through.';
       ELSE
         PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
       END IF;
+    END LOOP;
+  END LOOP;
+  FOREACH v_source IN ARRAY ARRAY[c_default, c_open] LOOP
+    v_said := 'pgrunway_bound_' || v_source::oid;
+    v_tries := 0;
+    WHILE EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = v_source AND k.conname = v_said) LOOP
+      v_began := clock_timestamp();
+      BEGIN
+        WITH RECURSIVE down(id) AS (
+          SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
+        SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
+        FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
+          v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
+          PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
+          EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
+        END LOOP;
+        EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_source, v_said);
+        EXECUTE format('DROP FUNCTION %s.%I(%s)', v_space, v_said, v_type);
+      EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+        v_tries := v_tries + 1;
+      END;
+      COMMIT;
+      IF v_tries >= 60 THEN
+        RAISE EXCEPTION 'all partitions are there, but constraint % of % is left: gave up after % attempts to lock it', v_said, v_source, v_tries
+          USING HINT = 'Run the script again when others are through.';
+      END IF;
+      PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
     END LOOP;
   END LOOP;
   IF v_refused IS NOT NULL THEN

@@ -24,7 +24,7 @@ SELECT m.oid::int8, 'constraint', k.conname::text, pg_catalog.pg_get_constraintd
                      WHERE s.inhparent = m.inhparent AND s.inhrelid <> m.oid AND o.contype = 'c' AND o.conname = k.conname
                        AND pg_catalog.pg_get_constraintdef(o.oid) = pg_catalog.pg_get_constraintdef(k.oid)), k.contype = 'f'
   FROM like_this m JOIN pg_catalog.pg_constraint k ON k.conrelid = m.oid
- WHERE k.contype = 'c' OR (k.contype = 'f' AND k.conparentid = 0)
+ WHERE k.contype = 'c' AND k.conname NOT LIKE 'pgrunway\_bound\_%' OR (k.contype = 'f' AND k.conparentid = 0)
 UNION ALL
 SELECT m.oid::int8, 'trigger', t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::text, t.tgconstraint <> 0, false
   FROM like_this m JOIN pg_catalog.pg_trigger t ON t.tgrelid = m.oid WHERE NOT t.tgisinternal AND t.tgparentid = 0

@@ -8,10 +8,11 @@ use jiff::tz::TimeZone;
 
 use super::catalogue::{Catalogue, Relation};
 use super::model::Models;
-use super::{attach, check};
+use super::{attach, check, layouts};
 use crate::derive::partition::plan::rhythm::local;
 use crate::derive::partition::plan::{Creation, Extension};
 use crate::pg::Server;
+use crate::remedy::index::{self, Wanted};
 use crate::remedy::{
     Deparsed, Head, Literal, Regclass, Relation as Table, Script, Sql, Step, block, note,
 };
@@ -124,7 +125,8 @@ impl Page<'_> {
             locks,
             changes,
             undo: "a new partition without rows can be dropped. Rows that were moved are where inserts \
-                   put them from now on: there is nothing to undo."
+                   put them from now on: there is nothing to undo. If the script was cut off and you do not run it \
+                   again, drop the constraints, functions and indexes whose names begin with pgrunway_."
                 .to_owned(),
             again: "yes. What is done already is passed over, what was cut off is finished, and two runs at \
                     once follow each other. A check at the end fails if a table that got one of these names in the \
@@ -282,6 +284,18 @@ impl Page<'_> {
             )));
             steps.push(Step::If("missing", vec![Step::Transaction(made)]));
         }
+        let finders: Vec<(&Relation, Table)> = [
+            extension.default.filter(|_| refusals.default.is_none()),
+            extension.open.filter(|_| refusals.open.is_none() && carves(extension)),
+        ]
+        .into_iter()
+        .filter_map(|source| of(source?))
+        .filter(|source| source.kind == "r")
+        .map(|source| (source, finder(source)))
+        .collect();
+        for (source, index) in &finders {
+            find(steps, extension, parent, source, index);
+        }
         steps.push(note(format!("Attaches them to {name}.")));
         steps.push(block(attach::block(
             self.server,
@@ -290,6 +304,16 @@ impl Page<'_> {
             extension,
             parent,
         )));
+        for (_, index) in &finders {
+            steps.push(Step::Gset(Sql::new(
+                "SELECT to_regclass({}) IS NOT NULL AS indexed",
+                &[&Regclass(index)],
+            )));
+            steps.push(Step::If(
+                "indexed",
+                vec![Step::Sql(Sql::new("DROP INDEX CONCURRENTLY {}", &[index]))],
+            ));
+        }
     }
 
     /// What holds rows that may be in the way.
@@ -350,23 +374,58 @@ fn carves(extension: &Extension) -> bool {
     extension.creations.iter().any(|c| c.carved)
 }
 
+/// An index for the time of the move alone.
+fn finder(source: &Relation) -> Table {
+    Table::new(&source.name.schema, format!("pgrunway_find_{}", source.oid))
+}
+
+/// Builds an index on the key of a large source that has rows in the way and no such index: without one, each part
+/// of the move would read the whole source while others wait.
+fn find(
+    steps: &mut Vec<Step>,
+    extension: &Extension,
+    parent: &Relation,
+    source: &Relation,
+    index: &Table,
+) {
+    let ends = || extension.creations.iter().filter_map(|c| c.ends.as_ref());
+    let (Some(key), Some((from, _)), Some((_, to))) =
+        (&parent.leading, ends().next(), ends().next_back())
+    else {
+        return;
+    };
+    let (table, column) = (source.table(), Deparsed(key));
+    steps.push(Step::Gset(Sql::new(
+        "SELECT CASE WHEN pg_relation_size({}) >= 104857600 AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+           JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = {}::regclass AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree' \
+           AND pg_get_indexdef(i.indexrelid, 1, false) = {}) \
+         THEN EXISTS (SELECT FROM {} WHERE {} >= {} AND {} < {}) ELSE false END AS unindexed",
+        &[
+            &Regclass(&table),
+            &Regclass(&table),
+            &Literal(key),
+            &table,
+            &column,
+            &Literal(from),
+            &column,
+            &Literal(to),
+        ],
+    )));
+    let rest = format!("USING btree ({key})");
+    let wanted = Wanted { table: &table, index, unique: false, rest: &rest, exact: false };
+    let mut build = vec![
+        note("An index for the time of the move; it is dropped at the end."),
+        Step::Sql(Sql::new("SET lock_timeout = '5min'", &[])),
+    ];
+    build.extend(index::build(&wanted));
+    build.push(Step::Sql(Sql::new("SET lock_timeout = '1s'", &[])));
+    steps.push(Step::If("unindexed", build));
+}
+
 /// The reason, and the way by hand.
 fn refused(source: &Table, why: &str) -> String {
     let name = source.display();
-    let way = if why.contains("publication") {
-        "for each such partition: create a table of its name and columns on each subscriber and detach there what \
-         holds the rows; stop the writers; in one transaction detach the source, delete the rows from it, attach \
-         both, and insert the rows again; attach on the subscriber, then ALTER SUBSCRIPTION … REFRESH \
-         PUBLICATION WITH (copy_data = true) and compare"
-    } else if why.contains("foreign key") {
-        "drop that foreign key, run this script again, and add it anew so that it refers to the partitioned table"
-    } else if why.contains("rule") {
-        "drop the rule, run this script again, and create it anew"
-    } else if why.contains("replica identity") {
-        "give it one (a primary key, or REPLICA IDENTITY FULL), and run this script again"
-    } else {
-        "copy the rows, delete them from there, run this script again, and insert them into the table"
-    };
+    let way = layouts::ways(why);
     format!(
         "Rows of {name} are not moved, because {why}. A partition that has none in its way is created all the \
          same; the script ends with an error that names the others. By hand: {way}."

@@ -3,7 +3,7 @@ WITH RECURSIVE down(id) AS (
 up(id) AS (
   SELECT {}::oid UNION SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.id),
 published AS (
-  SELECT p.pubname, p.pubinsert AND p.pubdelete AND p.pubviaroot AND (p.puballtables
+  SELECT p.oid, p.pubname, p.pubinsert AND p.pubdelete AND p.pubviaroot AND (p.puballtables
            OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN up ON up.id = r.prrelid WHERE r.prpubid = p.oid){}) AS whole,
          p.pubviaroot
     FROM pg_catalog.pg_publication p
@@ -32,4 +32,4 @@ SELECT pg_catalog.string_agg(w.why, '; ' ORDER BY w.why) FROM (
     FROM pg_catalog.pg_class c JOIN down ON down.id = c.oid
    WHERE c.relkind = 'r' AND EXISTS (SELECT FROM published p WHERE p.whole)
      AND (c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary))) w
+            SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indisprimary)){}) w
