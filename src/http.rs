@@ -3,11 +3,15 @@
 //!
 //! Must not: wait for a database, or render an exposition on its threads.
 
+mod ask;
+mod auth;
 mod connections;
 mod discovery;
 mod slots;
 mod status;
+mod tls;
 mod watched;
+mod web;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,8 +22,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Query, Request, State};
 use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HOST,
-    HeaderMap, HeaderName, HeaderValue, VARY,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
 };
 use axum::http::{Method, StatusCode, Uri, Version};
 use axum::middleware::{Next, from_fn_with_state};
@@ -32,8 +36,12 @@ use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
+pub use ask::{asks_for_certificate, over_tls};
 pub use connections::serve;
 pub use slots::Limits;
+pub use web::Web;
+
+use auth::{Peer, Users, Verdict};
 
 use crate::render::{self, HttpCounters, OnDemand, Pages};
 use crate::snapshot::Snapshot;
@@ -69,6 +77,8 @@ pub struct App {
     pub telemetry_path: Arc<str>,
     /// Loads the configuration again, where that is allowed to who asks.
     pub reload: Option<Reload>,
+    /// TLS, users and headers.
+    pub web: Arc<Web>,
 }
 
 /// Loads the configuration again.
@@ -91,6 +101,7 @@ pub fn router(app: App) -> Router {
     let layers = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(from_fn_with_state(app.clone(), count))
+        .layer(from_fn_with_state(app.clone(), admit))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_LIMIT))
         .layer(RequestBodyLimitLayer::new(BODY_LIMIT));
     router
@@ -118,6 +129,55 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
     let handler = handler.as_ref().map_or("none", MatchedPath::as_str);
     app.counters.count(handler, response.status().as_u16());
     response
+}
+
+/// What the web configuration demands of a request, whatever it asks for, and gives to its answer.
+async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+    let current = app.web.current();
+    let header = request.headers().get(AUTHORIZATION).cloned();
+    let sent = header.zip(request.extensions().get::<Peer>().cloned());
+    let mut response = if !current.admits() {
+        (StatusCode::TOO_MANY_REQUESTS, "Too many requests; see `rate_limit`.\n").into_response()
+    } else if current.users.is_empty() {
+        next.run(request).await
+    } else {
+        match may_ask(&app, &current.users, sent).await {
+            None => next.run(request).await,
+            Some(refusal) => refusal,
+        }
+    };
+    for (name, value) in &current.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+/// Why a request is refused: without a password, with a wrong one, or after too many of those.
+async fn may_ask(
+    app: &App,
+    users: &Arc<Users>,
+    sent: Option<(HeaderValue, Peer)>,
+) -> Option<Response> {
+    let unauthorized = || {
+        let ask = [(WWW_AUTHENTICATE, "Basic realm=\"pgrunway\"")];
+        (StatusCode::UNAUTHORIZED, ask, "Unauthorized\n").into_response()
+    };
+    let Some((header, peer)) = sent else {
+        app.counters.refused("missing");
+        return Some(unauthorized());
+    };
+    match app.web.guard.judge(users, &header, &peer).await {
+        Verdict::Right => None,
+        Verdict::Wrong => {
+            app.counters.refused("wrong");
+            Some(unauthorized())
+        }
+        Verdict::Later => {
+            app.counters.refused("limit");
+            let text = "Too many wrong passwords; try again in a second.\n";
+            Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response())
+        }
+    }
 }
 
 /// `target` of a query; everything else in it is of no account.

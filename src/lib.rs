@@ -4,6 +4,7 @@
 //! `http`; `poller` turns the crank, and `cmd` holds the subcommands.
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod cmd;

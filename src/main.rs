@@ -13,6 +13,7 @@ use pgrunway::cmd::output;
 use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
+use pgrunway::http::Web;
 use pgrunway::logging;
 
 /// Wrong flags, environment or file, as clap has it too.
@@ -154,6 +155,8 @@ fn check_config(
         let problem = "the file does not exist";
         return Err(ConfigError::new("--config.file", problem, "name one that exists").into());
     }
+    // Its certificates too, as at the start.
+    Web::load(config.web_config())?;
     for note in config.notes() {
         let _ = writeln!(io::stderr(), "warning: {note}");
     }

@@ -5,25 +5,69 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The body of a page. HTTP/1.0, so that it comes in one piece and the connection ends with it.
+use crate::http::over_tls;
+
+/// What our port answers plain HTTP with where it speaks TLS.
+const TLS_WANTED: &str = "Client sent an HTTP request to an HTTPS server.";
+
+/// An answer.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Its body, unless it is to be known by its status.
+    pub body: String,
+}
+
+/// The body of a page.
 ///
 /// # Errors
 /// Nothing answers, or not with 200.
 pub async fn get(listen: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(&*reachable(listen)).await.with_context(|| {
-        format!("nothing answers at {listen}; give the address with --web.listen-address")
-    })?;
+    let answer = ask(listen, path).await?;
+    ensure!(answer.status == 200, "{path} answered {}", answer.status);
+    Ok(answer.body)
+}
+
+/// The answer to a GET, over TLS where plain HTTP is not what is spoken there.
+///
+/// # Errors
+/// Nothing answers.
+pub async fn ask(listen: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+    // HTTP/1.0, so that it comes in one piece and the connection ends with it.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nAccept: text/plain\r\n\r\n");
+    let plain = exchange(connect(listen).await?, &request).await.and_then(|text| answer(&text));
+    match plain {
+        Ok(answer) if answer.status == 400 && answer.body.contains(TLS_WANTED) => {}
+        Ok(answer) => return Ok(answer),
+        Err(e) => return Err(e),
+    }
+    let secured = over_tls(connect(listen).await?).await?;
+    answer(&exchange(secured, &request).await?)
+}
+
+async fn connect(listen: SocketAddr) -> anyhow::Result<TcpStream> {
+    TcpStream::connect(&*reachable(listen)).await.with_context(|| {
+        format!("nothing answers at {listen}; give the address with --web.listen-address")
+    })
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> anyhow::Result<String> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an HTTP answer")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    ensure!(status == "200", "{path} answered {status}");
-    Ok(body.to_owned())
+    Ok(answer)
+}
+
+fn answer(text: &str) -> anyhow::Result<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n").context("not an HTTP answer")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok(Answer { status: status.context("not an HTTP answer")?, body: body.to_owned() })
 }
 
 /// Where something that listens on an address can be reached from here. Who listens on all addresses

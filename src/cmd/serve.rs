@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use crate::collector::AnyCollector;
 use crate::collectors;
 use crate::config::{Config, Flags, Settings, TargetConfig};
-use crate::http::{self, App, Limits, Reload, Reloading};
+use crate::http::{self, App, Limits, Reload, Reloading, Web};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
 use crate::snapshot::{Of, Snapshot, reload_families, target_families};
@@ -44,6 +44,7 @@ const ENOUGH_FILES: u64 = 16_384;
 /// A running exporter. Dropping it stops it at once; [`Exporter::stop`] drains first.
 pub struct Exporter {
     addresses: Vec<SocketAddr>,
+    scheme: &'static str,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     stop: Option<oneshot::Sender<()>>,
     http: JoinHandle<()>,
@@ -115,12 +116,24 @@ impl Exporter {
     /// # Errors
     /// As [`Exporter::start`].
     pub async fn start_with(config: &Config, flags: Option<Flags>) -> anyhow::Result<Self> {
+        let web = Arc::new(Web::load(config.web_config())?);
         let mut listeners = Vec::new();
-        for address in config.listen() {
-            listeners.push(bind(*address).await?);
+        if config.systemd_socket() {
+            listeners = handed_over()?;
+        } else {
+            for address in config.listen() {
+                listeners.push(bind(*address).await?);
+            }
         }
         let addresses: Vec<SocketAddr> =
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        if web.is_open() && addresses.iter().any(|address| address.ip().is_unspecified()) {
+            tracing::info!(
+                "everybody who reaches this port may read what it exports, in plain text: it listens on all \
+                 addresses without TLS or passwords; see --web.config.file and --web.listen-address"
+            );
+        }
+        let scheme = web.scheme();
 
         let renderer = Renderer::new()?;
         let counters = renderer.http_counters();
@@ -151,6 +164,7 @@ impl Exporter {
                 };
                 Arc::new(reload) as Reload
             }),
+            web,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
@@ -158,7 +172,7 @@ impl Exporter {
         };
         let limits = Limits::within(most_files(), others(config));
         let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
-        Ok(Self { addresses, snapshots, stop: Some(stop), http, render, fleet, reloader })
+        Ok(Self { addresses, scheme, snapshots, stop: Some(stop), http, render, fleet, reloader })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -186,6 +200,28 @@ impl Drop for Exporter {
         self.http.abort();
         self.render.abort();
     }
+}
+
+/// The sockets that systemd opened and hands over.
+fn handed_over() -> anyhow::Result<Vec<TcpListener>> {
+    let mut given = listenfd::ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..given.len() {
+        let listener = given.take_tcp_listener(index).with_context(|| {
+            format!(
+                "socket {} of systemd's is no listening TCP socket; see ListenStream=",
+                index + 1
+            )
+        })?;
+        let Some(listener) = listener else { continue };
+        listener.set_nonblocking(true)?;
+        listeners.push(TcpListener::from_std(listener)?);
+    }
+    ensure!(
+        !listeners.is_empty(),
+        "systemd hands no socket over, and --web.systemd-socket is given; start pgrunway by its .socket unit"
+    );
+    Ok(listeners)
 }
 
 /// Binds an address. A machine without IPv6 has no `[::]`; `0.0.0.0` is what was meant then.
@@ -270,7 +306,8 @@ pub async fn run(
         tracing::info!(
             target = default,
             targets = config.targets().len(),
-            "listening on http://{address}{}",
+            "listening on {}://{address}{}",
+            exporter.scheme,
             config.telemetry_path()
         );
     }

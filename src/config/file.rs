@@ -53,15 +53,22 @@ pub(super) fn parse(
     keys: &[Key],
     lists: &[List],
 ) -> Result<Parsed, ConfigError> {
+    let root = nodes(name, text)?;
+    let mut reader = Reader { name, keys, lists, found: Parsed::default() };
+    reader.node("", &root)?;
+    Ok(reader.found)
+}
+
+/// A file's text as YAML, with a location at every node.
+///
+/// # Errors
+/// It is none; the place is file, line and column.
+pub(super) fn nodes(name: &str, text: &str) -> Result<Spanned<Node>, ConfigError> {
     // A snippet would show what stands around the fault, and that may be a password.
     // Each level takes a piece of the stack, and no setting lies deeper than a few.
     let budget = serde_saphyr::budget! { max_depth: DEEPEST };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    let root: Spanned<Node> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))?;
-    let mut reader = Reader { name, keys, lists, found: Parsed::default() };
-    reader.node("", &root)?;
-    Ok(reader.found)
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| syntax(name, &e))
 }
 
 fn syntax(name: &str, e: &serde_saphyr::Error) -> ConfigError {
@@ -80,7 +87,8 @@ fn syntax(name: &str, e: &serde_saphyr::Error) -> ConfigError {
     ConfigError::new(place, problem, remedy)
 }
 
-fn place(name: &str, at: &Location) -> String {
+/// `pgrunway.yml:3:5`.
+pub(super) fn place(name: &str, at: &Location) -> String {
     format!("{name}:{}:{}", at.line(), at.column())
 }
 
@@ -259,7 +267,7 @@ fn children<'a>(all: impl Iterator<Item = &'a str>, path: &str) -> Vec<&'a str> 
 }
 
 /// YAML as it stands, with a location at every node.
-enum Node {
+pub(super) enum Node {
     Null,
     Boolean(bool),
     Integer(i128),
@@ -270,7 +278,7 @@ enum Node {
 }
 
 impl Node {
-    fn describe(&self) -> &'static str {
+    pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Null => "empty",
             Self::Boolean(_) => "true or false",

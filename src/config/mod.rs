@@ -24,6 +24,7 @@ pub mod surroundings;
 pub mod table;
 mod target;
 pub mod theirs;
+pub mod web_file;
 
 pub use columns::IndexColumn;
 pub use exposed::Exposed;
@@ -36,7 +37,7 @@ pub use settings::{
 pub use surroundings::{Process, Surroundings};
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -236,6 +237,8 @@ pub struct Config {
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) telemetry_path: String,
     pub(crate) enable_lifecycle: bool,
+    pub(crate) web_config: Option<PathBuf>,
+    pub(crate) systemd_socket: bool,
     pub(crate) log_level: tracing::Level,
     pub(crate) log_format: LogFormat,
     pub(crate) connect: Connect,
@@ -259,6 +262,14 @@ impl Config {
     /// Whether a request may have the configuration loaded again.
     pub fn enable_lifecycle(&self) -> bool {
         self.enable_lifecycle
+    }
+    /// The file of `--web.config.file`.
+    pub fn web_config(&self) -> Option<&Path> {
+        self.web_config.as_deref()
+    }
+    /// Whether systemd hands the sockets over.
+    pub fn systemd_socket(&self) -> bool {
+        self.systemd_socket
     }
     /// Lowest level that is logged.
     pub fn log_level(&self) -> tracing::Level {

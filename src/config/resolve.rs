@@ -209,6 +209,10 @@ impl<'a> Sources<'a> {
     /// The setting's value, or `None` where it was not given.
     fn value(&self, key: &Key) -> Result<Option<Value>, ConfigError> {
         let Some(given) = self.given(key) else { return Ok(None) };
+        // As exporter-toolkit has it, and charts of postgres_exporter give it.
+        if key.path == settings::WEB_CONFIG && given.texts.iter().all(String::is_empty) {
+            return Ok(None);
+        }
         // The items of a YAML list are not split at commas: a name may hold one.
         let split = given.origin != Origin::File || given.texts.len() == 1;
         let value = key.kind.parse(&given.texts, split).map_err(|fault| {
@@ -430,6 +434,8 @@ impl Config {
             listen: web.listen_address,
             telemetry_path: web.telemetry_path,
             enable_lifecycle: web.enable_lifecycle,
+            web_config: web.config_file.map(PathBuf::from),
+            systemd_socket: web.systemd_socket,
             log_level: log.level,
             log_format: log.format,
             connect,

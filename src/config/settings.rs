@@ -17,6 +17,7 @@ use super::{KnownCollector, LogFormat, TargetKind};
 /// The settings that other code names, for the place of a fault.
 pub(super) const CONNECT: &str = "timeouts.connect";
 pub(super) const LOCK: &str = "timeouts.lock";
+pub(super) const WEB_CONFIG: &str = "web.config.file";
 pub(super) const SCAN_SPACING: &str = "collectors.statements.scan_spacing";
 
 const LEVELS: Kind = Kind::Choice {
@@ -57,6 +58,11 @@ settings! {
         pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => Kind::UrlPath;
         /// Whether `POST /-/reload` loads the configuration again; SIGHUP always does.
         pub enable_lifecycle: bool = false, "web.enable_lifecycle" => Kind::Boolean;
+        /// File with TLS, passwords, headers and a rate limit of the port, in the format of Prometheus'
+        /// exporter-toolkit (docs/web.md).
+        pub config_file: Option<String> = None, WEB_CONFIG => Kind::File;
+        /// Whether to listen on the sockets that systemd hands over, in place of `web.listen_address`.
+        pub systemd_socket: bool = false, "web.systemd_socket" => Kind::Boolean;
     }
 
     /// The log, on standard error.

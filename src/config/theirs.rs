@@ -133,6 +133,8 @@ pub const ALL: &[Theirs] = &[
     switch("collector.aurora_stat_logical_wal_cache", "", AURORA),
     switch("collector.aurora_stat_optimized_reads_cache", "", AURORA),
     text("config.file", "", Becomes::Same),
+    text("web.config.file", "", Becomes::Same),
+    switch("web.systemd-socket", "", Becomes::Same),
     text("web.listen-address", "PG_EXPORTER_WEB_LISTEN_ADDRESS", Becomes::Same),
     text("web.telemetry-path", "PG_EXPORTER_WEB_TELEMETRY_PATH", Becomes::Same),
     switch(

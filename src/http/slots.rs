@@ -150,6 +150,8 @@ pub struct Slot {
     /// Milliseconds from `start` to the phase's begin, times the phases, and the phase.
     state: AtomicU64,
     answering: AtomicBool,
+    /// HTTP/2: bytes that come between requests are no request's head.
+    framed: AtomicBool,
     unsent: AtomicBool,
     waiting: AtomicBool,
     page: AtomicUsize,
@@ -164,6 +166,7 @@ impl Slot {
             start,
             state: AtomicU64::new(0),
             answering: AtomicBool::new(false),
+            framed: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
             page: AtomicUsize::new(0),
@@ -196,9 +199,15 @@ impl Slot {
         match self.state() {
             // The time of a first head began with the accept.
             (Phase::New, since) => self.set(Phase::Head, since),
-            (Phase::Idle, _) => self.enter(Phase::Head),
-            (Phase::Head | Phase::Busy, _) => {}
+            (Phase::Idle, _) if !self.framed.load(Relaxed) => self.enter(Phase::Head),
+            (Phase::Idle | Phase::Head | Phase::Busy, _) => {}
         }
+    }
+
+    /// From here on frames of HTTP/2 come, with acknowledgements and windows among the requests: between them the
+    /// connection idles.
+    pub fn speaks_frames(&self) {
+        self.framed.store(true, Relaxed);
     }
 
     /// No bytes are there to be read.
@@ -327,7 +336,7 @@ impl Drop for Place {
 }
 
 /// Addresses of which one client may have many count as one.
-fn of_one(address: IpAddr) -> IpAddr {
+pub(super) fn of_one(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
         v4 => v4,

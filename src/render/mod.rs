@@ -13,7 +13,7 @@ mod text;
 use std::sync::Arc;
 
 use prometheus::core::Collector as _;
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 pub use accept::{Choice, Format, choose};
 pub use pages::{OnDemand, Pages, Publisher};
@@ -23,8 +23,17 @@ use crate::metric::{Dressed, Family, Metric, Sample, Value};
 use crate::snapshot::Snapshot;
 
 /// Metrics about this process beyond the process collector's, for the catalogue.
-pub static METRICS: &[&Metric] =
-    &[&BUILD_INFO, &HTTP_REQUESTS, &HTTP_CONNECTIONS, &HTTP_CLOSED, &EXPOSITIONS];
+pub static METRICS: &[&Metric] = &[
+    &BUILD_INFO,
+    &HTTP_REQUESTS,
+    &HTTP_CONNECTIONS,
+    &HTTP_CLOSED,
+    &HTTP_REFUSED,
+    &TLS_FAILED,
+    &WEB_CONFIG,
+    &WEB_CERTIFICATE,
+    &EXPOSITIONS,
+];
 
 static BUILD_INFO: Metric = Metric::gauge(
     "pgrunway_build_info",
@@ -44,6 +53,28 @@ static HTTP_CLOSED: Metric = Metric::counter(
     "HTTP connections that the exporter closed, by reason: to let in another when the limit per address \
      (address), in all (total) or of open files (files) was met; a request's head (head) or the reading of \
      answers (answer) took too long, or nothing was asked (idle); slow readers kept too many bytes (memory).",
+);
+static HTTP_REFUSED: Metric = Metric::counter(
+    "pgrunway_http_unauthorized_total",
+    &["reason"],
+    "HTTP requests refused for want of a password of basic_auth_users: none was sent (missing), it was wrong \
+     (wrong), or it was not looked at since too many were wrong before (limit).",
+);
+static TLS_FAILED: Metric = Metric::counter(
+    "pgrunway_http_tls_handshakes_failed_total",
+    &[],
+    "TLS handshakes of the HTTP port that failed, those that took too long left out.",
+);
+static WEB_CONFIG: Metric = Metric::gauge(
+    "pgrunway_web_config_last_reload_successful",
+    &[],
+    "Whether the file of --web.config.file, with the certificates that it names, could be read and used when it \
+     last changed; the last good one stays in force.",
+);
+static WEB_CERTIFICATE: Metric = Metric::gauge(
+    "pgrunway_web_certificate_not_after_timestamp_seconds",
+    &[],
+    "Unix time at which the certificate of the HTTP port ends, its notAfter.",
 );
 static EXPOSITIONS: Metric = Metric::counter(
     "pgrunway_expositions_total",
@@ -69,6 +100,10 @@ pub struct HttpCounters {
     requests: IntCounterVec,
     connections: IntGauge,
     closed: IntCounterVec,
+    refused: IntCounterVec,
+    handshakes: IntCounterVec,
+    web_config: IntGaugeVec,
+    web_certificate: IntGaugeVec,
 }
 
 impl HttpCounters {
@@ -86,6 +121,36 @@ impl HttpCounters {
     pub fn reasons(&self, reasons: impl IntoIterator<Item = &'static str>) {
         for reason in reasons {
             self.closed.with_label_values(&[reason]).inc_by(0);
+        }
+    }
+
+    /// Shows what can be refused from the start.
+    pub fn with_passwords(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.refused.with_label_values(&[reason]).inc_by(0);
+        }
+    }
+
+    /// Counts a request that was refused for want of a password.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts so many handshakes that failed; 0 shows the metric.
+    pub fn handshakes_failed(&self, count: u64) {
+        self.handshakes.with_label_values::<&str>(&[]).inc_by(count);
+    }
+
+    /// Whether the web configuration is in force as it stands.
+    pub fn web_config(&self, good: bool) {
+        self.web_config.with_label_values::<&str>(&[]).set(i64::from(good));
+    }
+
+    /// When the port's certificate ends; absent where that is not known.
+    pub fn web_certificate(&self, not_after: Option<u64>) {
+        match not_after.and_then(|at| i64::try_from(at).ok()) {
+            Some(at) => self.web_certificate.with_label_values::<&str>(&[]).set(at),
+            None => self.web_certificate.reset(),
         }
     }
 
@@ -114,12 +179,21 @@ impl Renderer {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let gauge = |metric: &Metric| -> Result<IntGaugeVec, prometheus::Error> {
+            let gauge = IntGaugeVec::new(Opts::new(metric.name, metric.help), metric.labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
         let connections = IntGauge::new(HTTP_CONNECTIONS.name, HTTP_CONNECTIONS.help)?;
         registry.register(Box::new(connections.clone()))?;
         let http = HttpCounters {
             requests: counter(&HTTP_REQUESTS)?,
             connections,
             closed: counter(&HTTP_CLOSED)?,
+            refused: counter(&HTTP_REFUSED)?,
+            handshakes: counter(&TLS_FAILED)?,
+            web_config: gauge(&WEB_CONFIG)?,
+            web_certificate: gauge(&WEB_CERTIFICATE)?,
         };
         let served = counter(&EXPOSITIONS)?;
         let process = prometheus::process_collector::ProcessCollector::for_self();

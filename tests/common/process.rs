@@ -53,14 +53,18 @@ impl Process {
 
     /// Starts it with a limit of open files, which it cannot raise.
     pub async fn start_with_files(files: u32, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let whole = command(args, env);
-        let whole = whole.as_std();
-        let mut limited = Command::new("sh");
         let script = format!("ulimit -n {files} && exec \"$@\"");
-        limited.args(["-c", &script, "sh"]).arg(whole.get_program()).args(whole.get_args());
-        limited.env_clear().envs(whole.get_envs().filter_map(|(n, v)| Some((n, v?))));
-        limited.stdin(Stdio::null()).kill_on_drop(true);
-        Self::of(limited).await
+        Self::through(&["sh", "-c", &script, "sh"], command(args, env)).await
+    }
+
+    /// Starts it by another program, which gets the whole command as its last arguments.
+    pub async fn through(by: &[&str], whole: Command) -> Self {
+        let whole = whole.as_std();
+        let mut outer = Command::new(by[0]);
+        outer.args(&by[1..]).arg(whole.get_program()).args(whole.get_args());
+        outer.env_clear().envs(whole.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        outer.stdin(Stdio::null()).kill_on_drop(true);
+        Self::of(outer).await
     }
 
     async fn of(mut command: Command) -> Self {
@@ -72,7 +76,8 @@ impl Process {
         tokio::spawn(async move {
             let mut tx = Some(tx);
             while let Ok(Some(line)) = lines.next_line().await {
-                if let Some((_, rest)) = line.split_once("listening on http://")
+                let listens = |scheme| line.split_once(&format!("listening on {scheme}://"));
+                if let Some((_, rest)) = listens("http").or_else(|| listens("https"))
                     && let Some(tx) = tx.take()
                 {
                     let _ = tx.send(rest.split('/').next().unwrap().parse().unwrap());

@@ -538,17 +538,24 @@ fn flags_of_postgres_exporter_have_their_effect() {
 #[test]
 fn every_row_of_the_table_is_read() {
     for key in table::keys(&KNOWN) {
-        // A list of names takes anything; it must show.
-        let bad = if key.kind == Kind::List { "seen" } else { "?" };
+        // A list of names and a file take anything; it must show.
+        let any = matches!(key.kind, Kind::List | Kind::File);
+        let bad = if any { "seen" } else { "?" };
         let world = Fixed::new().env(&key.env(), bad);
         let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
             Ok(config) => {
                 let s = config.settings();
-                format!("{:?} {:?} {:?}", config.databases(), s.trust_owners, s.exposed.hide)
+                let web = config.web_config();
+                format!(
+                    "{:?} {:?} {:?} {web:?}",
+                    config.databases(),
+                    s.trust_owners,
+                    s.exposed.hide
+                )
             }
             Err(e) => e.place,
         };
-        let expected = if key.kind == Kind::List { "seen".to_owned() } else { key.env() };
+        let expected = if any { "seen".to_owned() } else { key.env() };
         assert!(said.contains(&expected), "{}: {said}", key.path);
         let mut flags = Flags::default();
         flags.set(key.path.clone(), vec![bad.to_owned()]);

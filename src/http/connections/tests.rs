@@ -52,6 +52,7 @@ async fn server_with(mib: usize, limits: Limits) -> (SocketAddr, Pages, Publishe
         counters,
         telemetry_path,
         reload: None,
+        web: Arc::new(Web::load(None).unwrap()),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
