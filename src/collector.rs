@@ -41,6 +41,8 @@ pub trait Collector: Send + Sync + 'static {
     const HELP: &'static str;
     /// Whether it runs unless the user says otherwise.
     const DEFAULT_ON: bool = true;
+    /// Whether it runs in postgres_exporter's profile only.
+    const COMPATIBLE_ONLY: bool = false;
     /// Where it runs.
     const SCOPE: Scope;
     /// Interval unless the user sets one or [`Collector::interval`] chooses.
@@ -81,6 +83,8 @@ pub trait AnyCollector: Send + Sync {
     fn help(&self) -> &'static str;
     /// [`Collector::DEFAULT_ON`].
     fn default_on(&self) -> bool;
+    /// [`Collector::COMPATIBLE_ONLY`].
+    fn compatible_only(&self) -> bool;
     /// [`Collector::SCOPE`].
     fn scope(&self) -> Scope;
     /// [`Collector::METRICS`].
@@ -110,6 +114,9 @@ impl<C: Collector> AnyCollector for C {
     }
     fn default_on(&self) -> bool {
         C::DEFAULT_ON
+    }
+    fn compatible_only(&self) -> bool {
+        C::COMPATIBLE_ONLY
     }
     fn scope(&self) -> Scope {
         C::SCOPE

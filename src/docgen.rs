@@ -13,7 +13,7 @@ use crate::collectors::ALL;
 use crate::config::theirs::{self, Becomes, Takes};
 use crate::config::{params, schema, table as config_table};
 use crate::findings::{self, Check, Rule};
-use crate::metric::{Kind, Metric};
+use crate::metric::{Compat, Kind, Metric};
 use crate::{render, snapshot};
 use params::Treatment;
 
@@ -24,6 +24,8 @@ pub fn catalogue() -> Vec<&'static Metric> {
         .chain(snapshot::METRICS)
         .chain(render::METRICS)
         .copied()
+        // Of two with one name, that of the default profile.
+        .filter(|metric| metric.compat != Some(Compat::Only))
         .collect()
 }
 
@@ -61,15 +63,11 @@ pub fn metrics() -> String {
 fn table(out: &mut String, metrics: &[&Metric]) {
     out.push_str("| metric | type | labels | what it is |\n|---|---|---|---|\n");
     for metric in metrics {
-        let kind = match metric.kind {
-            Kind::Gauge => "gauge",
-            Kind::Counter => "counter",
-            Kind::Histogram => "histogram",
-            Kind::Untyped => "untyped",
-        };
+        let kind = kind_of(metric.kind);
         let labels: Vec<String> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
         let help = metric.help.replace('|', "\\|");
-        let _ = writeln!(out, "| `{}` | {kind} | {} | {help} |", metric.name, labels.join(", "));
+        let _ =
+            writeln!(out, "| `{}` | {kind} | {} | {help} |", shown(metric.name), labels.join(", "));
     }
 }
 
@@ -107,6 +105,61 @@ pub fn theirs() -> String {
     }
     let _ = writeln!(out, "| | {} | the same |", code(&theirs::VARIABLES));
     out
+}
+
+/// The table of the metrics that differ between the two profiles.
+pub fn profiles() -> String {
+    let all: Vec<&Metric> =
+        ALL.iter().flat_map(|c| c.metrics()).chain(snapshot::METRICS).copied().collect();
+    let mut rows = std::collections::BTreeMap::new();
+    let labels =
+        |labels: &[&str]| labels.iter().map(|l| format!("`{l}`")).collect::<Vec<_>>().join(", ");
+    for metric in &all {
+        let here = format!("{}; {}", kind_of(metric.kind), labels(metric.labels));
+        let (row, there): (&mut [String; 2], String) = match metric.compat {
+            None => continue,
+            Some(Compat::As(kind, server)) => {
+                let server: &[&str] = if server { &["server"] } else { &[] };
+                let there = [metric.labels, server].concat();
+                let there = format!("{}; {}", kind_of(kind), labels(&there));
+                (rows.entry(metric.name).or_default(), there)
+            }
+            Some(Compat::Elsewhere) => {
+                rows.entry(metric.name).or_default()[0] = here;
+                continue;
+            }
+            Some(Compat::Only) => {
+                rows.entry(metric.name).or_default()[1] = here;
+                continue;
+            }
+        };
+        *row = [here, there];
+    }
+    let mut out = String::from(
+        "| metric | by default: type; labels | as postgres_exporter has it |\n|---|---|---|\n",
+    );
+    for (name, [here, there]) in rows {
+        let cell = |text: String| match text.trim_end_matches("; ") {
+            "" => "absent".to_owned(),
+            text => text.to_owned(),
+        };
+        let _ = writeln!(out, "| `{}` | {} | {} |", shown(name), cell(here), cell(there));
+    }
+    out
+}
+
+fn kind_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+        Kind::Histogram => "histogram",
+        Kind::Untyped => "untyped",
+    }
+}
+
+/// A name that ends in `_` goes on with what the server says.
+fn shown(name: &str) -> String {
+    if name.ends_with('_') { format!("{name}*") } else { name.to_owned() }
 }
 
 /// The table of collectors in the README.

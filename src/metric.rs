@@ -4,8 +4,8 @@
 //! Must not: know PostgreSQL, a clock, or how samples are encoded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The Prometheus type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub enum Kind {
     Untyped,
 }
 
+/// How a metric goes out in the profile that is postgres_exporter's to the letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compat {
+    /// With this type, and with the label `server` or without.
+    As(Kind, bool),
+    /// Not here: a collector of that profile has the name, with other labels.
+    Elsewhere,
+    /// In that profile only.
+    Only,
+}
+
 /// What a collector may emit: name, type, labels and help. Declared as `static` beside the
 /// collector and listed in its catalogue.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +45,15 @@ pub struct Metric {
     pub kind: Kind,
     /// Label names in the order in which [`Sink`] takes their values.
     pub labels: &'static [&'static str],
+    /// What differs in postgres_exporter's profile.
+    pub compat: Option<Compat>,
 }
+
+/// Most descriptors that are made at run time: of settings, of which a server has some 400, in two profiles.
+const MOST_MADE: usize = 4_096;
+/// Descriptors that were made at run time, by name. They are never freed, so that samples can refer to them as to
+/// those that are declared, and there is one of each, however many targets have it.
+static MADE: Mutex<Option<HashMap<String, Vec<&'static Metric>>>> = Mutex::new(None);
 
 impl Metric {
     /// Declares a gauge.
@@ -43,7 +62,7 @@ impl Metric {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Gauge, labels }
+        Self { name, help, kind: Kind::Gauge, labels, compat: None }
     }
 
     /// Declares a counter.
@@ -52,7 +71,7 @@ impl Metric {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Counter, labels }
+        Self { name, help, kind: Kind::Counter, labels, compat: None }
     }
 
     /// Declares a metric without a type; see [`Kind::Untyped`].
@@ -61,7 +80,7 @@ impl Metric {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Untyped, labels }
+        Self { name, help, kind: Kind::Untyped, labels, compat: None }
     }
 
     /// Declares a histogram.
@@ -70,7 +89,69 @@ impl Metric {
         labels: &'static [&'static str],
         help: &'static str,
     ) -> Self {
-        Self { name, help, kind: Kind::Histogram, labels }
+        Self { name, help, kind: Kind::Histogram, labels, compat: None }
+    }
+}
+
+impl Metric {
+    /// In postgres_exporter's profile it is a gauge.
+    pub const fn gauge_there(mut self) -> Self {
+        self.compat = Some(Compat::As(Kind::Gauge, false));
+        self
+    }
+
+    /// In postgres_exporter's profile it is a counter.
+    pub const fn counter_there(mut self) -> Self {
+        self.compat = Some(Compat::As(Kind::Counter, false));
+        self
+    }
+
+    /// In postgres_exporter's profile it has this type and the label `server`.
+    pub const fn with_server_there(mut self, kind: Kind) -> Self {
+        self.compat = Some(Compat::As(kind, true));
+        self
+    }
+
+    /// In postgres_exporter's profile another collector has the name.
+    pub const fn elsewhere_there(mut self) -> Self {
+        self.compat = Some(Compat::Elsewhere);
+        self
+    }
+
+    /// It is there in postgres_exporter's profile only.
+    pub const fn only_there(mut self) -> Self {
+        self.compat = Some(Compat::Only);
+        self
+    }
+
+    /// One like this with another name, help, type or labels. `None` when there are too many.
+    fn made(
+        &self,
+        name: &str,
+        help: &str,
+        kind: Kind,
+        labels: &[&'static str],
+    ) -> Option<&'static Self> {
+        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = made.get_or_insert_default();
+        let like =
+            |m: &&&'static Self| m.kind == kind && m.labels == labels && m.compat == self.compat;
+        if let Some(metric) = made.get(name).and_then(|all| all.iter().find(like)) {
+            return Some(metric);
+        }
+        if made.len() >= MOST_MADE || made.get(name).is_some_and(|all| all.len() >= 8) {
+            return None;
+        }
+        let text = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
+        let metric: &'static Self = Box::leak(Box::new(Self {
+            name: text(name),
+            help: text(help),
+            kind,
+            labels: Box::leak(labels.to_vec().into_boxed_slice()),
+            compat: self.compat,
+        }));
+        made.entry(name.to_owned()).or_default().push(metric);
+        Some(metric)
     }
 }
 
@@ -234,6 +315,8 @@ pub struct Sink {
     seen: HashSet<(&'static str, Box<[Arc<str>]>)>,
     values: HashSet<Arc<str>>,
     refused: Refused,
+    /// In postgres_exporter's profile the value of its label `server`.
+    server: Option<Arc<str>>,
 }
 
 impl Sink {
@@ -247,7 +330,44 @@ impl Sink {
             seen: HashSet::new(),
             values: HashSet::new(),
             refused: Refused::default(),
+            server: None,
         }
+    }
+
+    /// Gives names, types and labels of postgres_exporter's profile, with this value of the label `server`, if
+    /// there is one.
+    pub fn like_postgres_exporter(mut self, server: Option<Arc<str>>) -> Self {
+        self.server = server;
+        self
+    }
+
+    /// Whether the samples are to be postgres_exporter's.
+    pub fn is_compatible(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Adds a gauge whose name and help are known at run time only: the declared name with more after it.
+    pub fn named(
+        &mut self,
+        metric: &'static Metric,
+        (suffix, help): (&str, &str),
+        labels: &[&str],
+        value: Option<f64>,
+    ) {
+        let Some(value) = value else { return };
+        let name = format!("{}{suffix}", metric.name);
+        if !self.declares(metric) || !valid_metric_name(&name) {
+            self.refused.undeclared += 1;
+            return;
+        }
+        match metric.made(&name, help, metric.kind, metric.labels) {
+            Some(made) => self.take(made, labels, Value::Number(value), value.is_nan()),
+            None => self.refused.over_limit += 1,
+        }
+    }
+
+    fn declares(&self, metric: &'static Metric) -> bool {
+        self.catalogue.iter().any(|m| std::ptr::eq(*m, metric))
     }
 
     /// Adds a gauge, counter or untyped sample. `None` (SQL NULL) is no sample.
@@ -279,13 +399,35 @@ impl Sink {
         bad_kind: bool,
         bad_value: bool,
     ) {
-        if bad_kind
-            || labels.len() != metric.labels.len()
-            || !self.catalogue.iter().any(|m| std::ptr::eq(*m, metric))
-        {
+        if bad_kind || labels.len() != metric.labels.len() || !self.declares(metric) {
             self.refused.undeclared += 1;
             return;
         }
+        self.take(metric, labels, value, bad_value);
+    }
+
+    fn take(&mut self, metric: &'static Metric, labels: &[&str], value: Value, bad_value: bool) {
+        let server = self.server.clone();
+        let mut all: Vec<&str> = Vec::new();
+        let (metric, labels) = match (&server, metric.compat) {
+            (Some(_), Some(Compat::Elsewhere)) | (None, Some(Compat::Only)) => return,
+            (Some(server), Some(Compat::As(kind, with_server))) => {
+                let mut names = metric.labels.to_vec();
+                all.extend(labels);
+                if with_server {
+                    names.push("server");
+                    all.push(server);
+                }
+                match metric.made(metric.name, metric.help, kind, &names) {
+                    Some(made) => (made, all.as_slice()),
+                    None => {
+                        self.refused.over_limit += 1;
+                        return;
+                    }
+                }
+            }
+            _ => (metric, labels),
+        };
         if bad_value {
             self.refused.value += 1;
             return;

@@ -16,6 +16,8 @@ pub struct Outcome {
     pub collector: &'static str,
     /// Database, for collectors that run once per database.
     pub datname: Option<Arc<str>>,
+    /// Runs since the start.
+    pub runs: u64,
     /// What the last run failed with; `None` on success.
     pub error: Option<Arc<str>>,
     /// Failed runs since the start by [`crate::error::CollectError::kind`].
@@ -88,6 +90,8 @@ pub struct Database {
 pub struct Snapshot {
     /// What kind of target it is.
     pub of: Of,
+    /// In postgres_exporter's profile the value of its label `server`.
+    pub server_label: Option<Arc<str>>,
     /// Whether the server answers.
     pub up: bool,
     /// Whether anything was tried yet.
@@ -163,7 +167,8 @@ static STATIC: Metric = Metric::gauge(
     "pg_static",
     &["short_version", "version"],
     "Constant 1 with the server's version, from server_version.",
-);
+)
+.elsewhere_there();
 static READS_ALL_STATS: Metric = Metric::gauge(
     "pgrunway_role_reads_all_stats",
     &[],
@@ -232,8 +237,75 @@ static REFUSED: Metric = Metric::counter(
     "Samples refused as duplicate, undeclared or invalid; anything but 0 is a defect of pgrunway.",
 );
 
+static SCRAPE_ERROR: Metric = Metric::gauge(
+    "pg_exporter_last_scrape_error",
+    &[],
+    "Whether the last run of any collector failed (1) or none (0), under postgres_exporter's name; which one is in \
+     pgrunway_collector_success.",
+);
+static SCRAPE_DURATION: Metric = Metric::gauge(
+    "pg_exporter_last_scrape_duration_seconds",
+    &[],
+    "How long the last runs of all collectors took together, under postgres_exporter's name: what a round costs, not a \
+     scrape, which is a copy.",
+);
+static SCRAPES: Metric = Metric::counter(
+    "pg_exporter_scrapes_total",
+    &[],
+    "Runs of collectors since the start, under postgres_exporter's name.",
+);
+static PEER_SUCCESS: Metric = Metric::gauge(
+    "pg_scrape_collector_success",
+    &["collector"],
+    "Whether the last runs of those collectors succeeded that read what postgres_exporter's collector of this name reads.",
+);
+static PEER_DURATION: Metric = Metric::gauge(
+    "pg_scrape_collector_duration_seconds",
+    &["collector"],
+    "How long the last runs of those collectors took together that read what postgres_exporter's collector of this name \
+     reads.",
+);
+static PEER_BUILD: Metric = Metric::gauge(
+    "postgres_exporter_build_info",
+    &["branch", "goarch", "goos", "goversion", "revision", "tags", "version"],
+    "Constant 1 with the version of pgrunway, for who looks for postgres_exporter's.",
+)
+.only_there();
+
+/// postgres_exporter's collectors, and which of ours read the same.
+const PEERS: &[(&str, &[&str])] = &[
+    ("buffercache_summary", &["buffercache"]),
+    ("database", &["databases", "connections"]),
+    ("database_wraparound", &["wraparound"]),
+    ("locks", &["locks"]),
+    ("long_running_transactions", &["longtransactions"]),
+    ("postmaster", &["settings"]),
+    ("process_idle", &["processidle"]),
+    ("replication", &["replication"]),
+    ("replication_slot", &["slots"]),
+    ("roles", &["roles"]),
+    ("stat_activity_autovacuum", &["autovacuum"]),
+    ("stat_bgwriter", &["checkpoints"]),
+    ("stat_checkpointer", &["checkpoints"]),
+    ("stat_database", &["cache"]),
+    ("stat_progress_vacuum", &["vacuum"]),
+    ("stat_statements", &["statements"]),
+    ("stat_user_tables", &["vacuum", "scans", "sizes"]),
+    ("stat_wal_receiver", &["walreceiver"]),
+    ("statio_user_indexes", &["indexes"]),
+    ("statio_user_tables", &["tables"]),
+    ("wal", &["waldir"]),
+    ("xlog_location", &["wal"]),
+];
+
 /// Metrics about the target and the collectors, which every snapshot carries.
 pub static METRICS: &[&Metric] = &[
+    &SCRAPE_ERROR,
+    &SCRAPE_DURATION,
+    &SCRAPES,
+    &PEER_SUCCESS,
+    &PEER_DURATION,
+    &PEER_BUILD,
     &UP,
     &STATIC,
     &POOLER_UP,
@@ -283,7 +355,8 @@ pub fn reload_families(reloaded: &Reloaded) -> Vec<Family> {
 impl Snapshot {
     /// The families of [`METRICS`].
     pub fn own_families(&self) -> Vec<Family> {
-        let mut sink = Sink::new(METRICS, usize::MAX);
+        let sink = Sink::new(METRICS, usize::MAX);
+        let mut sink = sink.like_postgres_exporter(self.server_label.clone());
         let up = f64::from(u8::from(self.up));
         match (self.of, &self.version) {
             (Of::Server, version) => {
@@ -313,7 +386,33 @@ impl Snapshot {
         for outcome in &self.outcomes {
             outcome.emit(&mut sink);
         }
+        if self.of == Of::Server {
+            self.as_a_peer(&mut sink);
+        }
         sink.finish().0
+    }
+
+    /// What postgres_exporter says of itself.
+    fn as_a_peer(&self, sink: &mut Sink) {
+        let took = |outcomes: &[&Outcome]| -> f64 {
+            outcomes.iter().map(|o| o.duration.as_secs_f64()).sum()
+        };
+        let failed = |outcomes: &[&Outcome]| outcomes.iter().any(|o| o.error.is_some());
+        let ran: Vec<&Outcome> = self.outcomes.iter().filter(|o| o.runs > 0).collect();
+        sink.number(&SCRAPE_ERROR, &[], f64::from(u8::from(failed(&ran) || !self.up)));
+        sink.number(&SCRAPE_DURATION, &[], took(&ran));
+        sink.number(&SCRAPES, &[], ran.iter().map(|o| o.runs).sum::<u64>() as f64);
+        for (name, ours) in PEERS {
+            let read = |o: &&Outcome| ours.contains(&o.collector);
+            let read: Vec<&Outcome> = ran.iter().copied().filter(read).collect();
+            if !read.is_empty() {
+                sink.number(&PEER_SUCCESS, &[name], f64::from(u8::from(!failed(&read))));
+                sink.number(&PEER_DURATION, &[name], took(&read));
+            }
+        }
+        let version = concat!("pgrunway-", env!("CARGO_PKG_VERSION"));
+        let (arch, os) = (std::env::consts::ARCH, std::env::consts::OS);
+        sink.number(&PEER_BUILD, &["", arch, os, "", "", "", version], 1.0);
     }
 }
 
@@ -335,6 +434,7 @@ impl Outcome {
         Self {
             collector,
             datname,
+            runs: 0,
             error: None,
             errors: BTreeMap::new(),
             duration: Duration::ZERO,

@@ -85,8 +85,8 @@ impl Poll {
             .collect()
     }
 
-    /// No counter, declared or inherited, is lower than in `earlier`.
-    fn assert_not_below(&self, earlier: &Self) {
+    /// No counter, declared or inherited, is lower than in `earlier`, of the series that are asked about.
+    fn assert_not_below(&self, earlier: &Self, of: impl Fn(&[&str]) -> bool) {
         let mut compared = 0;
         for family in &earlier.0 {
             let metric = family.metric;
@@ -95,6 +95,9 @@ impl Poll {
             }
             for (labels, before) in earlier.series(metric.name) {
                 let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+                if !of(&labels) {
+                    continue;
+                }
                 let now = self.get(metric.name, &labels).unwrap();
                 assert!(now >= before, "{} {labels:?} fell from {before} to {now}", metric.name);
                 compared += 1;
@@ -183,7 +186,7 @@ async fn index_counters_roll_up_and_never_fall() {
     let admin = common::admin(&cluster, "postgres").await;
     let mut run = Run::new(&cluster, "mon", "postgres", "indexes").await;
 
-    // The counters start at zero, and rise as the views do.
+    // The sum of the partitions starts at zero and rises as the views do; of one row it is the view's own.
     let first = run.poll().await;
     let columns = [
         (INDEX_SCANS, "idx_scan"),
@@ -197,7 +200,7 @@ async fn index_counters_roll_up_and_never_fall() {
     }
     assert_eq!(before[0], 6.0);
     let plain = ["postgres", "public", "plain", "plain_pkey"];
-    assert_eq!(first.get(INDEX_SCANS, &plain), Some(0.0));
+    assert_eq!(first.get(INDEX_SCANS, &plain), Some(1.0));
     assert_eq!(first.series(INDEX_SCANS).len(), 2, "one series per index of a root table");
     assert_eq!(first.get("pg_index_scan_ratio", TRADES), None, "nothing was scanned since");
 
@@ -225,24 +228,27 @@ async fn index_counters_roll_up_and_never_fall() {
     // A dropped partition keeps its history.
     admin.batch_execute("DROP TABLE trades_2").await.unwrap();
     let third = run.poll().await;
-    third.assert_not_below(&second);
+    third.assert_not_below(&second, |_| true);
     assert_eq!(third.get(INDEX_SCANS, &TRADES_AT), Some(8.0));
-    assert_eq!(third.get(INDEX_SCANS, &plain), Some(0.0));
-    // For an exporter that starts now there is no history at all.
+    assert_eq!(third.get(INDEX_SCANS, &plain), Some(1.0));
+    // For an exporter that starts now there is no history of what is gone, nor of what is added up.
     let new = Run::new(&cluster, "mon", "postgres", "indexes").await.poll().await;
     assert_eq!(new.get(INDEX_SCANS, &TRADES_AT), Some(0.0));
+    assert_eq!(new.get(INDEX_SCANS, &plain), Some(1.0), "two replicas agree");
 
     // A reset, then two scans of the one leaf that is left.
     admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
     until(&cluster, "postgres", &format!("({}) = 0", leaves("trades_at", "idx_scan"))).await;
     let reset = run.poll().await;
-    reset.assert_not_below(&third);
+    let trades = |labels: &[&str]| labels.contains(&"trades");
+    reset.assert_not_below(&third, trades);
+    assert_eq!(reset.get(INDEX_SCANS, &plain), Some(0.0), "as the view");
     let one = "SELECT count(*) FROM trades WHERE at = '2026-01-05';";
     let two = format!("SET enable_seqscan = off; {}", one.repeat(2));
     work(&cluster, "postgres", &two).await;
     until(&cluster, "postgres", &format!("({}) = 2", leaves("trades_at", "idx_scan"))).await;
     let last = run.poll().await;
-    last.assert_not_below(&reset);
+    last.assert_not_below(&reset, trades);
     assert_eq!(last.get(INDEX_SCANS, &TRADES_AT), Some(10.0));
     assert_eq!(last.get("pg_index_scan_ratio", TRADES), Some(10.0 / 12.0));
 
@@ -307,7 +313,7 @@ async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
     work(&cluster, "postgres", "SELECT count(*) FROM trades; SELECT count(*) FROM trades").await;
     until(&cluster, "postgres", &format!("({}) > {}", column("heap", "hit"), before[0])).await;
     let second = run.poll().await;
-    second.assert_not_below(&first);
+    second.assert_not_below(&first, |_| true);
     let mut after = Vec::new();
     for (prefix, what) in [("heap", "hit"), ("heap", "read"), ("idx", "hit"), ("idx", "read")] {
         let view = number(&admin, &column(prefix, what)).await;
@@ -322,7 +328,9 @@ async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
 
     admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
     until(&cluster, "postgres", &format!("({}) = 0", column("heap", "hit"))).await;
-    run.poll().await.assert_not_below(&second);
+    let reset = run.poll().await;
+    reset.assert_not_below(&second, |labels| labels.contains(&"trades"));
+    assert_eq!(reset.get("pg_statio_user_tables_heap_blocks_hit", PLAIN), Some(0.0), "as the view");
 }
 
 #[tokio::test]
@@ -344,7 +352,10 @@ async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart()
     let mut before = Vec::new();
     for column in columns {
         before.push(number(&admin, &of(column)).await);
-        assert_eq!(first.get(&format!("pg_stat_database_{column}"), &labels), Some(0.0));
+        assert_eq!(
+            first.get(&format!("pg_stat_database_{column}"), &labels),
+            before.last().copied()
+        );
     }
     assert!(before[0] > 0.0 && before[1] >= 5000.0);
     assert_eq!(first.get("pg_cache_hit_ratio_objective", &[]), Some(0.95));
@@ -361,8 +372,9 @@ async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart()
     let hits = number(&admin, &of("blks_hit")).await - hit;
     let reads = number(&admin, &of("blks_read")).await - read;
     for (column, before) in columns.into_iter().zip(before) {
-        let by = number(&admin, &of(column)).await - before;
-        assert_eq!(second.get(&format!("pg_stat_database_{column}"), &labels), Some(by));
+        let view = number(&admin, &of(column)).await;
+        assert!(view >= before, "{column}");
+        assert_eq!(second.get(&format!("pg_stat_database_{column}"), &labels), Some(view));
     }
     let ratio = second.get("pg_cache_hit_ratio", &[hostile]).unwrap();
     assert!((ratio - hits / (hits + reads)).abs() < 1e-9, "{ratio} {hits} {reads}");
@@ -370,20 +382,23 @@ async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart()
     work(&cluster, hostile, "SELECT pg_stat_reset()").await;
     until(&cluster, "postgres", &format!("({}) = 0", of("tup_inserted"))).await;
     let reset = run.poll().await;
-    reset.assert_not_below(&second);
+    assert_eq!(reset.get("pg_stat_database_tup_inserted", &labels), Some(0.0), "as the view");
     let at = reset.get("pg_stat_database_stats_reset", &labels).unwrap();
     let view = number(&admin, &of("extract(epoch FROM stats_reset)")).await;
     assert!((at - view).abs() < 1e-3);
 
-    // The state outlives the session, as it does in the poller. After a restart nothing is added.
+    // The state outlives the session, as it does in the poller; what is published is the server's.
     drop((admin, run.session));
     cluster.restart().await.unwrap();
     let again = Run::new(&cluster, "mon", "postgres", "cache").await;
     let mut run = Run { state: run.state, ..again };
     let restarted = run.poll().await;
-    restarted.assert_not_below(&reset);
-    let commits = "pg_stat_database_xact_commit";
-    assert_eq!(restarted.get(commits, &labels), reset.get(commits, &labels));
+    let admin = common::admin(&cluster, "postgres").await;
+    for column in columns {
+        let view = number(&admin, &of(column)).await;
+        let metric = format!("pg_stat_database_{column}");
+        assert_eq!(restarted.get(&metric, &labels), Some(view), "{column} after a restart");
+    }
 }
 
 #[tokio::test]
@@ -414,6 +429,8 @@ async fn connections_by_state_age_wait_and_limit() {
     let states: Vec<_> = states.iter().map(|(l, v)| (&*l[1], *v)).collect();
     let expected = [
         ("active", 2.0),
+        ("disabled", 0.0),
+        ("fastpath function call", 0.0),
         ("idle", 1.0),
         ("idle in transaction", 1.0),
         ("idle in transaction (aborted)", 1.0),
@@ -438,8 +455,8 @@ async fn connections_by_state_age_wait_and_limit() {
     assert_eq!(poll.get("pg_connections_used_ratio", &[]), Some(used / 47.0));
     let reserved = (run.session.server().major() >= 16).then_some(0.0);
     assert_eq!(poll.get("pg_settings_reserved_connections", &[]), reserved);
-    let limits = poll.series("pg_database_connection_limit");
-    assert_eq!(limits, [(vec!["app".to_owned()], 40.0)]);
+    assert_eq!(poll.get("pg_database_connection_limit", &["app"]), Some(40.0));
+    assert_eq!(poll.get("pg_database_connection_limit", &["postgres"]), Some(-1.0));
     let oid =
         number(&admin, "SELECT oid::int8 FROM pg_database WHERE datname = 'app'").await.to_string();
     let backends = "SELECT numbackends FROM pg_stat_database WHERE datname = 'app'";
@@ -561,7 +578,8 @@ async fn a_database_name_in_another_encoding_costs_no_collector_a_sample() {
 #[test]
 fn the_golden_files_pass_the_linter() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for name in pgrunway::collectors::ALL.iter().map(|c| c.name()) {
+    for collector in pgrunway::collectors::ALL {
+        let name = collector.name();
         let file = std::fs::File::open(golden.join(format!("{name}.prom"))).unwrap();
         let out = std::process::Command::new(common::tools::program("promtool"))
             .args(["check", "metrics"])
@@ -569,6 +587,12 @@ fn the_golden_files_pass_the_linter() {
             .output()
             .expect("promtool is needed: apt-get install prometheus");
         let said = String::from_utf8_lossy(&out.stderr);
-        assert!(out.status.success() && said.is_empty(), "{name}: {said}");
+        // What is postgres_exporter's to the letter has its faults.
+        let known = |line: &str| {
+            collector.compatible_only() && line.contains("pg_stat_activity_count non-histogram")
+        };
+        let faults: Vec<&str> = said.lines().filter(|l| !l.is_empty() && !known(l)).collect();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+        assert!(out.status.success() || collector.compatible_only(), "{name}: {}", out.status);
     }
 }

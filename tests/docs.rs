@@ -49,6 +49,7 @@ fn generated_documentation_is_current() {
     check("docs/verify.md", Some("checks"), &docgen::checks());
     check("docs/migrating.md", Some("theirs"), &docgen::theirs());
     check("docs/plan.md", Some("layouts"), &docgen::layouts());
+    check("docs/migrating.md", Some("profiles"), &docgen::profiles());
 }
 
 /// Every text of ours that a reader may take a default from.

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::collector::AnyCollector;
 use crate::collectors;
-use crate::config::{Config, Flags, Settings, TargetConfig};
+use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig};
 use crate::http::{self, App, Limits, Reload, Reloading, Web};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
@@ -77,7 +77,9 @@ fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
     let wanted = |c: &&dyn AnyCollector| {
         let on = settings.collectors.get(c.name()).map_or(c.default_on(), |own| own.enabled);
         let mut names = c.metrics().iter().map(|metric| metric.name);
-        (on || names.clone().any(|name| exposed.shows(name)))
+        let compatible = settings.compatibility == Compatibility::PostgresExporter;
+        (compatible || !c.compatible_only())
+            && (on || names.clone().any(|name| exposed.shows(name)))
             && !names.all(|name| exposed.hides(name))
     };
     collectors::ALL.iter().copied().filter(wanted).collect()

@@ -36,8 +36,9 @@ static STATS_RESET: Metric = Metric::gauge(
     "pg_stat_database_stats_reset",
     LABELS,
     "Unix time of the last reset of the database's statistics, pg_stat_database.stats_reset; \
-     absent if they never were.",
-);
+     absent if they never were (in postgres_exporter's profile 0).",
+)
+.counter_there();
 static TEMP_OBJECTIVE: Metric = Metric::gauge(
     "pg_temp_bytes_objective_bytes_per_second",
     &[],
@@ -60,7 +61,7 @@ macro_rules! counters {
         $(static $some: Metric = Metric::counter(
             concat!("pg_stat_database_", $name, "_total"),
             LABELS,
-            concat!($some_what, ", pg_stat_database.", stringify!($some_column), ", since pgrunway began to watch."),
+            concat!($some_what, ", pg_stat_database.", stringify!($some_column), "."),
         );)*
         $(static $every: Metric = Metric::untyped(
             concat!("pg_stat_database_", stringify!($column)),
@@ -69,9 +70,9 @@ macro_rules! counters {
                 $what,
                 ", pg_stat_database.",
                 stringify!($column),
-                ", since pgrunway began to watch; never falling."
+                "."
             ),
-        );)*
+        ).counter_there();)*
 
         figures! {
             /// The view's counters, in the units of the metrics.
@@ -238,11 +239,12 @@ impl Collector for Cache {
             let Some(total) = state.totals.total(database.datid) else { continue };
             let datid = database.datid.to_string();
             let labels = [datid.as_str(), database.datname.as_str()];
-            sink.number(&STATS_RESET, &labels, database.stats_reset);
+            let never = sink.is_compatible().then_some(0.0);
+            sink.number(&STATS_RESET, &labels, database.stats_reset.or(never));
             sink.number(&CHECKSUM_LAST, &labels, database.checksum_last_failure);
-            let known = <[_; Counters::N]>::from(database.counters).into_iter().zip(total);
-            for (metric, (known, value)) in Counters::METRICS.iter().zip(known) {
-                sink.number(metric, &labels, known.map(|_| value));
+            let counters = <[_; Counters::N]>::from(database.counters);
+            for (metric, value) in Counters::METRICS.iter().zip(counters) {
+                sink.number(metric, &labels, value);
             }
             let total = Counters::from(total.map(Some));
             let window = state.windows.entry(database.datid);
@@ -306,7 +308,7 @@ mod tests {
             ),
         );
         assert_eq!(value(&first, "pg_cache_hit_ratio", &["app"]), None, "no increments yet");
-        assert_eq!(value(&first, "pg_stat_database_blks_hit", &["5", "app"]), Some(0.0));
+        assert_eq!(value(&first, "pg_stat_database_blks_hit", &["5", "app"]), Some(1000.0));
         let second = poll(
             &Cache,
             &mut state,
@@ -337,7 +339,7 @@ mod tests {
             rows(30.0, vec![app, database(6, "a\"b\\c\nd", 10.0, 1.0, 0.0), young]),
         );
         assert_eq!(value(&third, "pg_cache_hit_ratio", &["app"]), Some(150.0 / 200.0));
-        assert_eq!(value(&third, "pg_stat_database_blks_hit", &["5", "app"]), Some(150.0));
+        assert_eq!(value(&third, "pg_stat_database_blks_hit", &["5", "app"]), Some(60.0));
         check("cache", &third);
     }
 

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use super::figures::figures;
-use super::totals::Totals;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -15,7 +14,7 @@ use crate::pg::{IfColumn, Query, Row, Session, columns};
 macro_rules! counters {
     ($($ident:ident $name:literal $help:literal;)*) => {
         $(static $ident: Metric = Metric::counter(
-            $name, &[], concat!($help, ", since pgrunway began to watch."),
+            $name, &[], concat!($help, "."),
         );)*
         static METRICS: &[&Metric] = &[$(&$ident,)* &RESET, &CHECKPOINTER_RESET];
     };
@@ -160,49 +159,32 @@ columns! {
     }
 }
 
-/// What one poll read.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Rows {
-    /// Unix seconds of the server's start.
-    pub started: f64,
-    /// What it counted.
-    pub counted: Counted,
-}
-
-/// Totals. Before 17 all columns are of one row, and reset together.
-#[derive(Debug, Default)]
-pub struct State {
-    checkpointer: Totals<{ Checkpointer::N }>,
-    writer: Totals<{ Writer::N }>,
-}
-
 impl Collector for Checkpoints {
-    type Rows = Rows;
-    type State = State;
+    type Rows = Counted;
+    type State = ();
     const NAME: &'static str = "checkpoints";
     const HELP: &'static str = "Checkpoints and the background writer.";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = METRICS;
 
-    async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+    async fn fetch(&self, session: &Session, (): &()) -> Result<Counted, CollectError> {
         let version_num = session.server().version_num;
         let new = version_num >= 170_000;
         let sql = if new { since_17(version_num) } else { BEFORE_17.to_owned() };
         let answer = session.read(Query::new(&sql)).await?;
-        Ok(Rows { started: session.server().started, counted: Row::one(&answer)? })
+        Row::one(&answer)
     }
 
-    fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let Counted { checkpointer, writer, reset, checkpointer_reset } = rows.counted;
-        let totals = state.checkpointer.add_known(rows.started, checkpointer.into());
-        let names = Checkpointer::METRICS.into_iter().zip(totals);
-        for (metric, total) in names.chain(OLD.into_iter().zip(totals)) {
-            sink.number(metric, &[], total);
+    fn derive(&self, (): &mut (), counted: Counted, sink: &mut Sink) {
+        let Counted { checkpointer, writer, reset, checkpointer_reset } = counted;
+        let counters = <[_; Checkpointer::N]>::from(checkpointer);
+        let names = Checkpointer::METRICS.into_iter().zip(counters);
+        for (metric, count) in names.chain(OLD.into_iter().zip(counters)) {
+            sink.number(metric, &[], count);
         }
-        let totals = state.writer.add_known(rows.started, writer.into());
-        for (metric, total) in Writer::METRICS.into_iter().zip(totals) {
-            sink.number(metric, &[], total);
+        for (metric, count) in Writer::METRICS.into_iter().zip(<[_; Writer::N]>::from(writer)) {
+            sink.number(metric, &[], count);
         }
         sink.number(&RESET, &[], reset);
         sink.number(&CHECKPOINTER_RESET, &[], checkpointer_reset);
@@ -216,49 +198,37 @@ mod tests {
 
     #[test]
     fn golden_of_18_and_older_versions_have_what_they_have() {
-        let later = |n: f64| Rows {
-            started: 1.0,
-            counted: Counted {
-                checkpointer: Checkpointer {
-                    num_timed: Some(n),
-                    num_requested: Some(n + 1.0),
-                    write_time: Some(10.0 * n),
-                    sync_time: Some(0.5 * n),
-                    buffers_written: Some(100.0 * n),
-                    restartpoints_timed: Some(0.0),
-                    restartpoints_req: Some(n),
-                    restartpoints_done: Some(n),
-                    num_done: Some(n / 2.0),
-                },
-                writer: Writer {
-                    buffers_clean: Some(2.0 * n),
-                    maxwritten_clean: Some(0.0),
-                    buffers_alloc: Some(3.0 * n),
-                    ..Writer::default()
-                },
-                reset: Some(1_700_000_000.0),
-                checkpointer_reset: Some(1_700_000_001.0),
+        let later = |n: f64| Counted {
+            checkpointer: Checkpointer {
+                num_timed: Some(n),
+                num_requested: Some(n + 1.0),
+                write_time: Some(10.0 * n),
+                sync_time: Some(0.5 * n),
+                buffers_written: Some(100.0 * n),
+                restartpoints_timed: Some(0.0),
+                restartpoints_req: Some(n),
+                restartpoints_done: Some(n),
+                num_done: Some(n / 2.0),
             },
+            writer: Writer {
+                buffers_clean: Some(2.0 * n),
+                maxwritten_clean: Some(0.0),
+                buffers_alloc: Some(3.0 * n),
+                ..Writer::default()
+            },
+            reset: Some(1_700_000_000.0),
+            checkpointer_reset: Some(1_700_000_001.0),
         };
-        let mut state = State::default();
-        poll(&Checkpoints, &mut state, later(10.0));
-        check("checkpoints", &poll(&Checkpoints, &mut state, later(14.0)));
+        check("checkpoints", &poll(&Checkpoints, &mut (), later(14.0)));
 
-        let earlier = |n: f64| {
-            let mut rows = later(n);
-            let checkpointer = &mut rows.counted.checkpointer;
-            (checkpointer.restartpoints_timed, checkpointer.restartpoints_req) = (None, None);
-            (checkpointer.restartpoints_done, checkpointer.num_done) = (None, None);
-            rows.counted.writer.buffers_backend = Some(n);
-            rows
-        };
-        let mut state = State::default();
-        poll(&Checkpoints, &mut state, earlier(3.0));
-        let families = poll(&Checkpoints, &mut state, earlier(7.0));
+        let mut earlier = later(7.0);
+        earlier.checkpointer.restartpoints_done = None;
+        earlier.writer.buffers_backend = Some(7.0);
+        let families = poll(&Checkpoints, &mut (), earlier);
         let get = |name| value(&families, name, &[]);
-        assert_eq!(get("pg_stat_bgwriter_buffers_backend_total"), Some(4.0));
-        assert_eq!(get("pg_stat_bgwriter_checkpoints_req_total"), Some(4.0));
-        assert_eq!(get("pg_stat_checkpointer_num_requested_total"), Some(4.0));
+        assert_eq!(get("pg_stat_bgwriter_buffers_backend_total"), Some(7.0));
+        assert_eq!(get("pg_stat_bgwriter_checkpoints_req_total"), Some(8.0));
+        assert_eq!(get("pg_stat_checkpointer_num_requested_total"), Some(8.0));
         assert_eq!(get("pg_stat_checkpointer_restartpoints_done_total"), None);
     }
 }

@@ -1,8 +1,7 @@
 //! `pg_stat_activity`: client connections by state, what they wait for, how old the oldest
 //! transaction, statement and idle transaction are, and how near the limits are.
 //!
-//! Must not: label by user, application, client or wait event, or emit a zero per state (on a
-//! server with many databases the cross product is most of the scrape).
+//! Must not: label by user, application, client or wait event (the product has no bound).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,22 +9,24 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
-use crate::metric::{Metric, Sink};
+use crate::metric::{Kind, Metric, Sink};
 use crate::pg::{Lossy, Query, Row, Session};
 
 static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
     &["datname", "state"],
-    "Client backends by pg_stat_activity.state, without this exporter's own; absent where there is \
-     none (unlike postgres_exporter: no labels for user, application, backend type and wait event, \
+    "Client backends by pg_stat_activity.state, without this exporter's own; 0 for each state and \
+     database that none is in (unlike postgres_exporter: no labels for user, application, backend type and wait event, \
      whose product has no bound).",
-);
+)
+.elsewhere_there();
 static MAX_TX: Metric = Metric::gauge(
     "pg_stat_activity_max_tx_duration",
     &["datname", "state"],
     "Age in seconds of the oldest open transaction of the client backends in this state, from \
-     pg_stat_activity.xact_start, without this exporter's own; absent where there is none.",
-);
+     pg_stat_activity.xact_start, without this exporter's own; 0 where none is open.",
+)
+.elsewhere_there();
 static OLDEST_TX: Metric = Metric::gauge(
     "pg_oldest_transaction_seconds",
     &["datname"],
@@ -83,18 +84,21 @@ static MAX: Metric = Metric::gauge(
     "pg_settings_max_connections",
     &[],
     "Most concurrent connections, the setting max_connections.",
-);
+)
+.with_server_there(Kind::Gauge);
 static SUPERUSER_RESERVED: Metric = Metric::gauge(
     "pg_settings_superuser_reserved_connections",
     &[],
     "Connections kept for superusers, the setting superuser_reserved_connections.",
-);
+)
+.with_server_there(Kind::Gauge);
 static RESERVED: Metric = Metric::gauge(
     "pg_settings_reserved_connections",
     &[],
     "Connections kept for roles with pg_use_reserved_connections, the setting \
      reserved_connections (PostgreSQL 16 and later).",
-);
+)
+.with_server_there(Kind::Gauge);
 static NUMBACKENDS: Metric = Metric::gauge(
     "pg_stat_database_numbackends",
     &["datid", "datname"],
@@ -103,7 +107,7 @@ static NUMBACKENDS: Metric = Metric::gauge(
 static DATABASE_LIMIT: Metric = Metric::gauge(
     "pg_database_connection_limit",
     &["datname"],
-    "Most concurrent connections to the database, pg_database.datconnlimit; absent where unlimited.",
+    "Most concurrent connections to the database, pg_database.datconnlimit; -1 where unlimited.",
 );
 
 /// One row per (database, state, wait event type of active backends, ours or not). A row that the
@@ -152,8 +156,18 @@ SELECT pg_catalog.current_setting('max_connections')::int4,
 
 const DATABASES: &str = "\
 SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
-       CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit END
+       d.datconnlimit
   FROM pg_catalog.pg_database d ORDER BY d.datname";
+
+/// What `pg_stat_activity.state` may be.
+const STATES: [&str; 6] = [
+    "active",
+    "idle",
+    "idle in transaction",
+    "idle in transaction (aborted)",
+    "fastpath function call",
+    "disabled",
+];
 
 pub struct Connections;
 
@@ -187,8 +201,8 @@ pub struct Database {
     pub datname: String,
     /// Backends of all types.
     pub numbackends: Option<i32>,
-    /// `None`: unlimited.
-    pub limit: Option<i32>,
+    /// -1: unlimited.
+    pub limit: i32,
 }
 
 /// What one poll read.
@@ -288,6 +302,11 @@ impl Collector for Connections {
         sink.number(&TX_OBJECTIVE, &[], rows.oldest_transaction);
         sink.number(&IDLE_OBJECTIVE, &[], rows.idle_in_transaction);
         let mut states: BTreeMap<(&str, &str), (i64, Oldest)> = BTreeMap::new();
+        if rows.sees_all {
+            let names = rows.databases.iter().map(|d| d.datname.as_str());
+            let each = names.flat_map(|datname| STATES.map(|state| (datname, state)));
+            states.extend(each.map(|place| (place, (0, Oldest(Some(0.0))))));
+        }
         let mut waits: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let mut oldest: BTreeMap<&str, [Oldest; 3]> = BTreeMap::new();
         for group in rows.groups.iter().filter(|g| !g.ours) {
@@ -337,7 +356,7 @@ fn limits(rows: &Rows, sink: &mut Sink) {
     for database in &rows.databases {
         let (datid, datname) = (database.datid.to_string(), database.datname.as_str());
         sink.number(&NUMBACKENDS, &[&datid, datname], database.numbackends.map(f64::from));
-        sink.number(&DATABASE_LIMIT, &[datname], database.limit.map(f64::from));
+        sink.number(&DATABASE_LIMIT, &[datname], f64::from(database.limit));
     }
 }
 
@@ -400,7 +419,7 @@ mod tests {
             oldest_transaction: 3600.0,
             idle_in_transaction: 600.0,
             sees_all: true,
-            databases: vec![database(1, "app", None), database(2, "shop\n\"x\"", Some(7))],
+            databases: vec![database(1, "app", -1), database(2, "shop\n\"x\"", 7)],
         }
     }
 

@@ -16,8 +16,9 @@ static COUNT: Metric = Metric::untyped(
     "pg_locks_count",
     &["datname", "mode"],
     "Locks held or awaited on relations and other objects of the database, by pg_locks.mode, without \
-     this collector's own; absent where there is none.",
-);
+     this collector's own; 0 for each mode and database that has none.",
+)
+.gauge_there();
 static WAITING: Metric = Metric::gauge(
     "pg_lock_waiting_backends",
     DATNAME,
@@ -74,10 +75,15 @@ fn sql(version_num: i32) -> String {
                   WHERE b.datid = d.oid AND b.pid NOT IN (SELECT w.pid FROM w))::int8 AS blocking \
            FROM pg_catalog.pg_database d WHERE d.datallowconn \
           UNION ALL \
-         SELECT pg_catalog.textsend(d.datname::text), pg_catalog.lower(l.mode), \
-                pg_catalog.count(*)::int8, NULL::float8, NULL::int8 \
-           FROM l JOIN pg_catalog.pg_database d ON d.oid = l.database \
-          WHERE l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() GROUP BY d.oid, d.datname, l.mode"
+         SELECT pg_catalog.textsend(d.datname::text), m.mode, \
+                pg_catalog.count(l.mode)::int8, NULL::float8, NULL::int8 \
+           FROM pg_catalog.pg_database d \
+          CROSS JOIN (VALUES ('accesssharelock'), ('rowsharelock'), ('rowexclusivelock'), \
+                             ('shareupdateexclusivelock'), ('sharelock'), ('sharerowexclusivelock'), \
+                             ('exclusivelock'), ('accessexclusivelock'), ('sireadlock')) m(mode) \
+           LEFT JOIN l ON l.database = d.oid AND pg_catalog.lower(l.mode) = m.mode \
+                      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() \
+          GROUP BY d.oid, d.datname, m.mode"
     )
 }
 

@@ -4,6 +4,8 @@
 
 pub mod cache;
 pub mod checkpoints;
+pub mod compatible;
+pub mod conflicts;
 pub mod connections;
 pub mod database_recommendations;
 pub mod databases;
@@ -14,20 +16,24 @@ pub mod index_health;
 pub mod indexes;
 pub mod io;
 pub mod locks;
+pub mod long_transactions;
 pub mod maintenance;
 pub mod partitions;
 pub mod pgbouncer;
+pub mod process_idle;
 pub mod recommendations;
 pub(crate) mod relations;
 pub mod replication;
+pub mod roles;
+pub mod scans;
 pub mod settings;
 pub mod sizes;
 pub mod slots;
 pub mod statements;
 pub mod tables;
-mod totals;
 pub mod vacuum;
 pub mod wal;
+pub mod wal_receiver;
 pub mod waldir;
 pub mod wraparound;
 
@@ -37,14 +43,19 @@ use crate::collector::AnyCollector;
 pub static ALL: &[&dyn AnyCollector] = &[
     &statements::Statements,
     &connections::Connections,
+    &compatible::Compatible,
     &cache::Cache,
     &locks::Locks,
+    &long_transactions::LongTransactions,
+    &process_idle::ProcessIdle,
     &replication::Replication,
+    &wal_receiver::WalReceiver,
     &slots::Slots,
     &wal::Wal,
     &checkpoints::Checkpoints,
     &io::Io,
     &tables::Tables,
+    &scans::Scans,
     &indexes::Indexes,
     &index_health::IndexHealth,
     &partitions::Partitions,
@@ -54,6 +65,8 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &waldir::Waldir,
     &maintenance::Maintenance,
     &databases::Databases,
+    &conflicts::Conflicts,
+    &roles::Roles,
     &sizes::Sizes,
     &recommendations::Recommendations,
     &database_recommendations::DatabaseRecommendations,

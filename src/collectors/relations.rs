@@ -13,6 +13,18 @@ use crate::pg::{IfAny, columns};
 pub(crate) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
      AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'";
 
+/// The columns of a [`Table`], of `pg_class c` joined to `pg_namespace n` and to `pg_inherits h`: with the tree of
+/// partitions, or each as a root of its own, as postgres_exporter has it.
+pub(super) fn tree(leaves: bool) -> &'static str {
+    if leaves {
+        "c.oid::int8, NULL::int8 AS parent, n.nspname::text AS schemaname, c.relname::text AS relname"
+    } else {
+        "c.oid::int8, h.inhparent::int8 AS parent, \
+         CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
+         CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname"
+    }
+}
+
 columns! {
     /// A table, materialised view, partition or partitioned table: columns `oid`, `parent`, `schemaname`
     /// and `relname`, of which the last two are NULL for a partition.

@@ -28,7 +28,7 @@ static LAST_REPLAY: Metric = Metric::gauge(
     "pg_replication_last_replay_seconds",
     &[],
     "Seconds since the last replayed commit was made on the primary, \
-     pg_last_xact_replay_timestamp(); grows on a standby of an idle primary.",
+     pg_last_xact_replay_timestamp(); grows on a standby of an idle primary, 0 on a primary.",
 );
 static OBJECTIVE: Metric = Metric::gauge(
     "pg_replication_lag_objective_seconds",
@@ -63,13 +63,15 @@ static CURRENT: Metric = Metric::gauge(
     STATE,
     "Position of this server's WAL in bytes, pg_current_wal_lsn(), for each of its \
      pg_stat_replication rows.",
-);
+)
+.elsewhere_there();
 static DIFF: Metric = Metric::gauge(
     "pg_stat_replication_pg_wal_lsn_diff",
     STATE,
     "Bytes of WAL that the standby has not replayed, pg_current_wal_lsn() less \
      pg_stat_replication.replay_lsn.",
-);
+)
+.elsewhere_there();
 static LAG_BYTES: Metric = Metric::gauge(
     "pg_stat_replication_lag_bytes",
     STAGE,
@@ -116,7 +118,7 @@ static SUB_ERRORS: Metric = Metric::counter(
     "pg_stat_subscription_errors_total",
     SUBSCRIPTION,
     "Errors while applying changes or copying tables, pg_stat_subscription_stats.apply_error_count \
-     and sync_error_count (sync_table_error_count from 19 on), since pgrunway began to watch \
+     and sync_error_count (sync_table_error_count from 19 on) \
      (PostgreSQL 15 and later).",
 );
 
@@ -395,6 +397,7 @@ fn standby(state: &mut State, standby: &Standby, sink: &mut Sink) {
     if !standby.replica {
         (state.current_at, state.marks) = Default::default();
         sink.number(&LAG, &[], 0.0);
+        sink.number(&LAST_REPLAY, &[], 0.0);
         return;
     }
     let since = |then: f64| (standby.now - then).max(0.0);
@@ -406,7 +409,8 @@ fn standby(state: &mut State, standby: &Standby, sink: &mut Sink) {
         (replayed, current) => replayed.or(current),
     };
     sink.number(&LAG, &[], known.map(since));
-    sink.number(&LAST_REPLAY, &[], standby.last_replay.map(since));
+    let never = sink.is_compatible().then_some(0.0);
+    sink.number(&LAST_REPLAY, &[], standby.last_replay.map(since).or(never));
     sink.number(&PAUSED, &[], standby.paused.map(flag));
     if standby.follows == Some(true) || standby.receiver.is_some() {
         sink.number(&RECEIVER, &[], flag(standby.streams()));
@@ -478,7 +482,7 @@ fn subscribed(state: &mut State, rows: &Rows, sink: &mut Sink) {
         let [datname, subname] = subscription.labels.each_ref().map(String::as_str);
         let Some(id) = state.ids.get(&subscription.labels) else { continue };
         if seen.remove(&[datname, subname]).is_some() {
-            let errors = state.errors.total(*id).map(|[errors]| errors);
+            let errors = state.errors.published(*id).map(|[errors]| errors);
             sink.number(&SUB_ERRORS, &[datname, subname], errors);
         }
     }

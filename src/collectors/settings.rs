@@ -1,12 +1,13 @@
-//! The server's start, and the handful of settings that rules and dashboards compare with.
+//! The server's start, and every setting that holds a number or a switch, under postgres_exporter's names: in
+//! seconds and bytes, with the unit in the name.
 //!
-//! Must not: export every setting (there are some 350), or one that holds a text.
+//! Must not: export a setting that holds a text, or what only this session set.
 
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
-use crate::metric::{Metric, Sink};
+use crate::metric::{Kind, Metric, Sink};
 use crate::pg::{Row, Session, columns};
 
 static START: Metric = Metric::gauge(
@@ -25,16 +26,25 @@ static PENDING: Metric = Metric::gauge(
     "Settings that were changed and wait for a restart, pg_settings.pending_restart.",
 );
 
+static ANY: Metric = Metric::gauge(
+    "pg_settings_",
+    &[],
+    "Any other setting that holds a number or a switch: its name, with _ for each dot, and _seconds or _bytes if it has \
+     a unit; 1 and 0 for on and off, -1 as it is; pg_settings.setting.",
+)
+.with_server_there(Kind::Gauge);
+/// What the collector of connections exports.
+const OF_CONNECTIONS: [&str; 3] =
+    ["max_connections", "superuser_reserved_connections", "reserved_connections"];
+
 macro_rules! settings {
     ($($ident:ident $metric:literal $name:literal $what:literal;)*) => {
         $(static $ident: Metric = Metric::gauge(
             concat!("pg_settings_", $metric), &[], concat!($what, ", the setting ", $name, "."),
-        );)*
+        ).with_server_there(Kind::Gauge);)*
         /// Name in `pg_settings`, and its metric.
         static EXPORTED: &[(&str, &Metric)] = &[$(($name, &$ident)),*];
-        static METRICS: &[&Metric] = &[&START, &RELOADED, &PENDING, $(&$ident),*];
-        /// The same names as a list of SQL literals.
-        const NAMES: &str = concat!($("'", $name, "',",)* "''");
+        static METRICS: &[&Metric] = &[&START, &RELOADED, &PENDING, &ANY, $(&$ident),*];
     };
 }
 
@@ -57,13 +67,16 @@ settings! {
     WORK_MEM "work_mem_bytes" "work_mem" "Memory that one sort or hash may use before it goes to disk";
 }
 
-/// One pass over the view, which is built anew each time.
-fn sql() -> String {
-    format!(
-        "SELECT s.name, s.setting, s.unit, s.pending_restart FROM pg_catalog.pg_settings s \
-          WHERE s.name IN ({NAMES}) OR s.pending_restart ORDER BY s.name"
-    )
-}
+/// One pass over the view, which is built anew each time. Of what our own transaction sets, the value before; a standby
+/// has no other transactions than those that read. A setting that a user made up holds a text.
+const SETTINGS: &str = "\
+SELECT s.name, s.unit, s.pending_restart, s.vartype IN ('bool', 'integer', 'real') AS numeric,
+       CASE WHEN s.source = 'session'
+             AND NOT (s.name = 'transaction_read_only' AND pg_catalog.pg_is_in_recovery())
+            THEN s.reset_val ELSE s.setting END AS setting
+  FROM pg_catalog.pg_settings s
+ WHERE s.vartype IN ('bool', 'integer', 'real') OR s.name = 'archive_mode' OR s.pending_restart
+ ORDER BY s.name";
 
 const TIMES: &str = "\
 SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8 AS loaded";
@@ -82,6 +95,8 @@ columns! {
         pub unit: Option<String>,
         /// Whether it waits for a restart.
         pub pending: bool = "pending_restart",
+        /// Whether it holds a number or a switch.
+        pub numeric: bool,
     }
 }
 
@@ -99,7 +114,7 @@ pub struct Rows {
     pub started: f64,
     /// Unix seconds.
     pub loaded: Option<f64>,
-    /// The exported settings, and those that wait for a restart.
+    /// Those that hold a number or a switch, and those that wait for a restart.
     pub settings: Vec<Setting>,
 }
 
@@ -107,14 +122,14 @@ impl Collector for Settings {
     type Rows = Rows;
     type State = ();
     const NAME: &'static str = "settings";
-    const HELP: &'static str = "Start of the server, and the settings that alerts compare with.";
+    const HELP: &'static str =
+        "Start of the server, and every setting that holds a number or a switch.";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(60);
     const METRICS: &'static [&'static Metric] = METRICS;
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
-        let sql = sql();
-        let answers = session.read_all(&[TIMES.into(), sql.as_str().into()]).await?;
+        let answers = session.read_all(&[TIMES.into(), SETTINGS.into()]).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
         let Times { loaded } = Row::one(next())?;
@@ -131,6 +146,19 @@ impl Collector for Settings {
             let setting = rows.settings.iter().find(|s| s.name == *name);
             sink.number(metric, &[], setting.and_then(Setting::number));
         }
+        let own = |name: &str| {
+            EXPORTED.iter().any(|(own, _)| *own == name) || OF_CONNECTIONS.contains(&name)
+        };
+        for setting in rows.settings.iter().filter(|s| s.numeric && !own(&s.name)) {
+            let (unit, words) = match setting.unit.as_deref().unwrap_or_default() {
+                "" => ("", ""),
+                "ms" | "s" | "min" | "h" | "d" => ("_seconds", " in seconds"),
+                _ => ("_bytes", " in bytes"),
+            };
+            let suffix = format!("{}{unit}", setting.name.replace('.', "_"));
+            let help = format!("The setting {}{words}, pg_settings.setting.", setting.name);
+            sink.named(&ANY, (&suffix, &help), &[], setting.number());
+        }
     }
 }
 
@@ -144,14 +172,25 @@ impl Setting {
             "always" => 2.0,
             _ => value.parse().ok()?,
         };
+        // Nothing, or another setting's: not an amount.
+        if number == -1.0 {
+            return Some(number);
+        }
         let factor = match self.unit.as_deref().unwrap_or_default() {
             "" | "s" | "B" => 1.0,
             "ms" => 0.001,
             "min" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
             "kB" => 1024.0,
             "MB" => 1024.0 * 1024.0,
-            // Blocks of any size: `8kB`, `16kB`.
-            other => other.strip_suffix("kB")?.parse::<f64>().ok()? * 1024.0,
+            "GB" => 1024.0 * 1024.0 * 1024.0,
+            "TB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+            // Blocks of any size: `8kB`, `16kB`, and segments: `16MB`.
+            other => match other.strip_suffix("kB") {
+                Some(blocks) => blocks.parse::<f64>().ok()? * 1024.0,
+                None => other.strip_suffix("MB")?.parse::<f64>().ok()? * 1024.0 * 1024.0,
+            },
         };
         Some(number * factor)
     }
@@ -164,7 +203,8 @@ mod tests {
 
     fn setting(name: &str, value: &str, unit: &str, pending: bool) -> Setting {
         let unit = (!unit.is_empty()).then(|| unit.to_owned());
-        Setting { name: name.to_owned(), value: Some(value.to_owned()), unit, pending }
+        let numeric = name != "archive_mode";
+        Setting { name: name.to_owned(), value: Some(value.to_owned()), unit, pending, numeric }
     }
 
     #[test]
@@ -174,7 +214,10 @@ mod tests {
             setting("autovacuum", "off", "", false),
             setting("checkpoint_timeout", "300", "s", false),
             setting("max_wal_size", "1024", "MB", true),
+            setting("log_rotation_size", "-1", "kB", false),
+            setting("pg_stat_statements.max", "5000", "", false),
             setting("port", "5432", "", true),
+            setting("wal_writer_delay", "200", "ms", false),
             setting("shared_buffers", "16384", "8kB", false),
             setting("work_mem", "4096", "kB", false),
         ];

@@ -62,7 +62,11 @@ enum Method {
 /// A lock that is only awaited blocks those who come later, so it counts as held. To measure a
 /// table opens its TOAST table and the index of that, which `REINDEX TABLE` locks, but not its other
 /// indexes. `relpages` is an unsigned number in a signed column, and 0 where nobody counted yet.
-fn sql(method: Method) -> String {
+fn sql(method: Method, leaves: bool) -> String {
+    let (parent, named) = match leaves {
+        true => ("NULL::int8", "true"),
+        false => ("h.inhparent::int8", "NOT c.relispartition"),
+    };
     let estimated = match method {
         Method::Files => {
             "c.oid IN (SELECT held.relation FROM held) \
@@ -84,9 +88,9 @@ fn sql(method: Method) -> String {
                      WHEN r.estimated THEN r.pages * r.block \
                      ELSE pg_catalog.pg_table_size(r.oid) END::int8 AS bytes \
            FROM ( \
-             SELECT c.oid, h.inhparent::int8 AS parent, \
-                    CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
-                    CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+             SELECT c.oid, {parent} AS parent, \
+                    CASE WHEN {named} THEN n.nspname::text END AS schemaname, \
+                    CASE WHEN {named} THEN c.relname::text END AS relname, \
                     i.indrelid::int8 AS indrelid, c.relkind NOT IN ('p', 'I') AS stored, \
                     ({estimated}) AS estimated, \
                     NULLIF(c.relpages::int8 & 4294967295, 0) \
@@ -258,7 +262,7 @@ impl Collector for Sizes {
 /// A lock taken after the list of locks was read costs one `lock_timeout` and a second try; under
 /// a stream of them, and where there is too much to measure in time, the catalog must do.
 async fn read(session: &Session) -> Result<(Vec<Row>, bool), CollectError> {
-    let files = sql(Method::Files);
+    let files = sql(Method::Files, session.server_label().is_some());
     let mut too_many = false;
     for _ in 0..2 {
         match session.read(files.as_str()).await {
@@ -272,7 +276,10 @@ async fn read(session: &Session) -> Result<(Vec<Row>, bool), CollectError> {
             Err(e) => return Err(e),
         }
     }
-    Ok((session.read(sql(Method::Catalog).as_str()).await?, too_many))
+    Ok((
+        session.read(sql(Method::Catalog, session.server_label().is_some()).as_str()).await?,
+        too_many,
+    ))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
-use crate::metric::{Metric, Sink};
+use crate::metric::{Kind, Metric, Sink};
 use crate::pg::{IfColumn, Lossy, Row, Session, columns};
 
 const BY_DATABASE: &[&str] = &["slot_name", "database"];
@@ -16,13 +16,15 @@ static ACTIVE: Metric = Metric::gauge(
     "pg_replication_slots_active",
     BY_DATABASE,
     "Whether somebody streams from the slot, pg_replication_slots.active.",
-);
+)
+.with_server_there(Kind::Gauge);
 static RETAINED: Metric = Metric::gauge(
     "pg_replication_slots_pg_wal_lsn_diff",
     BY_DATABASE,
     "Bytes of WAL that the slot holds back, the server's position less \
      pg_replication_slots.restart_lsn; absent where it reserves none.",
-);
+)
+.with_server_there(Kind::Gauge);
 static RETAINED_OBJECTIVE: Metric = Metric::gauge(
     "pg_replication_slots_retained_objective_bytes",
     &[],
@@ -68,6 +70,23 @@ static INACTIVE_SINCE: Metric = Metric::gauge(
     "Unix time since when nobody has streamed from the slot, pg_replication_slots.inactive_since \
      (PostgreSQL 17 and later).",
 );
+
+/// The names that postgres_exporter 0.19 has; 0.20 has those above.
+macro_rules! older {
+    ($($ident:ident $name:literal $labels:expr, $newer:literal;)*) => {
+        $(static $ident: Metric = Metric::gauge(
+            concat!("pg_replication_slot_", $name), $labels,
+            concat!("The same as ", $newer, " under its older name, from pg_replication_slots."),
+        );)*
+    };
+}
+older! {
+    OLD_CURRENT "slot_current_wal_lsn" BY_TYPE, "pg_replication_slots_slot_current_wal_lsn";
+    OLD_CONFIRMED "slot_confirmed_flush_lsn" BY_TYPE, "pg_replication_slots_slot_confirmed_flush_lsn";
+    OLD_IS_ACTIVE "slot_is_active" BY_TYPE, "pg_replication_slots_slot_is_active";
+    OLD_SAFE "safe_wal_size_bytes" BY_TYPE, "pg_replication_slots_safe_wal_size_bytes";
+    OLD_STATUS "wal_status" &["slot_name", "slot_type", "wal_status"], "pg_replication_slots_wal_status";
+}
 
 /// A slot whose WAL is gone keeps its row until it is dropped.
 fn sql(version_num: i32) -> String {
@@ -157,6 +176,11 @@ impl Collector for Slots {
         &IS_ACTIVE,
         &CURRENT,
         &CONFIRMED,
+        &OLD_CURRENT,
+        &OLD_CONFIRMED,
+        &OLD_IS_ACTIVE,
+        &OLD_SAFE,
+        &OLD_STATUS,
     ];
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
@@ -181,9 +205,14 @@ impl Collector for Slots {
             sink.number(&CONFIRMED, &by_type, slot.confirmed);
             // Below zero it is lost at the next checkpoint.
             sink.number(&SAFE, &by_type, slot.safe);
+            sink.number(&OLD_IS_ACTIVE, &by_type, active);
+            sink.number(&OLD_CURRENT, &by_type, slot.current);
+            sink.number(&OLD_CONFIRMED, &by_type, slot.confirmed);
+            sink.number(&OLD_SAFE, &by_type, slot.safe);
             sink.number(&INACTIVE_SINCE, &by_type, slot.inactive_since);
             if let Some(status) = &slot.status {
                 sink.number(&STATUS, &[&slot.name, &slot.kind, status], 1.0);
+                sink.number(&OLD_STATUS, &[&slot.name, &slot.kind, status], 1.0);
             }
             if let Some(reason) = &slot.reason {
                 sink.number(&INVALID, &[&slot.name, &slot.kind, reason], 1.0);

@@ -3,11 +3,11 @@
 //!
 //! Must not: lock a relation, or give a ratio where nothing was read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::figures::figures;
-use super::relations::{Roots, Table, USERS};
+use super::relations::{Roots, Table, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
@@ -35,41 +35,62 @@ macro_rules! cumulative {
                 $what,
                 ", pg_statio_user_tables.",
                 $column,
-                " of all its partitions, since pgrunway began to watch; never falling, absent until the \
-                 table is read."
+                "; of a partitioned table the increments of all its partitions since pgrunway began to watch."
             ),
-        );
+        )
+        .counter_there();
     };
 }
 cumulative!(HEAP_READ "heap_blocks_read" "heap_blks_read" "Blocks of the table read from outside shared buffers");
 cumulative!(HEAP_HIT "heap_blocks_hit" "heap_blks_hit" "Blocks of the table found in shared buffers");
 cumulative!(IDX_READ "idx_blocks_read" "idx_blks_read" "Blocks of the table's indexes read from outside shared buffers");
 cumulative!(IDX_HIT "idx_blocks_hit" "idx_blks_hit" "Blocks of the table's indexes found in shared buffers");
+cumulative!(TOAST_READ "toast_blocks_read" "toast_blks_read" "Blocks of the table's TOAST table read from outside shared buffers");
+cumulative!(TOAST_HIT "toast_blocks_hit" "toast_blks_hit" "Blocks of the table's TOAST table found in shared buffers");
+cumulative!(TIDX_READ "tidx_blocks_read" "tidx_blks_read" "Blocks of the index of the table's TOAST table read from outside shared buffers");
+cumulative!(TIDX_HIT "tidx_blocks_hit" "tidx_blks_hit" "Blocks of the index of the table's TOAST table found in shared buffers");
 
 /// The functions under the view, which costs twice as much. All tables, since they carry the tree;
 /// of the indexes only those that were ever used.
-fn sql() -> String {
+fn sql(leaves: bool) -> String {
+    let tree = tree(leaves);
+    // Nothing is read of a partitioned table itself, and postgres_exporter leaves it out.
+    let kinds = if leaves { "'r', 'm'" } else { "'r', 'm', 'p'" };
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
-                CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
-                CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
-                NULL::int8 AS indrelid, 0 AS hash, \
+        "SELECT {tree}, \
+                'heap' AS part, NULL::int8 AS owner, 0 AS hash, \
                 pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS fetched, \
                 pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 AS hit \
            FROM pg_catalog.pg_class c \
            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
            LEFT JOIN pg_catalog.pg_inherits h ON h.inhrelid = c.oid AND c.relispartition \
-          WHERE c.relkind IN ('r', 'm', 'p') AND {USERS} \
+          WHERE c.relkind IN ({kinds}) AND {USERS} \
           UNION ALL \
          SELECT x.* FROM ( \
-           SELECT c.oid::int8, NULL::int8, NULL::text, NULL::text, \
+           SELECT c.oid::int8, NULL::int8, NULL::text, NULL::text, 'index', \
                   i.indrelid::int8, pg_catalog.hashname(c.relname), \
                   pg_catalog.pg_stat_get_blocks_fetched(c.oid)::float8 AS fetched, \
                   pg_catalog.pg_stat_get_blocks_hit(c.oid)::float8 \
              FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid AND c.relkind = 'i' \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE {USERS} OFFSET 0) x \
+            WHERE {USERS} \
+            UNION ALL \
+           SELECT t.oid::int8, NULL::int8, NULL::text, NULL::text, 'toast', c.oid::int8, -1, \
+                  pg_catalog.pg_stat_get_blocks_fetched(t.oid)::float8, \
+                  pg_catalog.pg_stat_get_blocks_hit(t.oid)::float8 \
+             FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid \
+            WHERE c.relkind IN ('r', 'm') AND {USERS} \
+            UNION ALL \
+           SELECT i.indexrelid::int8, NULL::int8, NULL::text, NULL::text, 'toast index', c.oid::int8, -2, \
+                  pg_catalog.pg_stat_get_blocks_fetched(i.indexrelid)::float8, \
+                  pg_catalog.pg_stat_get_blocks_hit(i.indexrelid)::float8 \
+             FROM pg_catalog.pg_class c \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             JOIN pg_catalog.pg_index i ON i.indrelid = c.reltoastrelid \
+            WHERE c.relkind IN ('r', 'm') AND {USERS} OFFSET 0) x \
           WHERE x.fetched > 0"
     )
 }
@@ -77,14 +98,16 @@ fn sql() -> String {
 pub struct Tables;
 
 columns! {
-    /// A table or an index with its buffer counters.
+    /// A table or what belongs to it with its buffer counters.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Relation {
-        /// The relation; an index has neither parent nor name here.
+        /// The relation; what is not a table has neither parent nor name here.
         pub table: Table,
-        /// For an index: its table.
-        pub index_of: Option<i64> = "indrelid",
-        /// For an index: the hash of its name.
+        /// `heap` for a table, else `index`, `toast` or `toast index`.
+        pub part: String,
+        /// For what is not a table: its table.
+        pub owner: Option<i64>,
+        /// For an index: the hash of its name; for TOAST a number below 0.
         pub hash: i32,
         /// Blocks asked for.
         pub fetched: f64 as OrZero,
@@ -94,7 +117,7 @@ columns! {
 }
 
 figures! {
-    /// Blocks of a table and of its indexes.
+    /// Blocks of a table, of its indexes and of its TOAST.
     struct Blocks: f64 {
         /// Asked for of the table.
         heap,
@@ -104,6 +127,14 @@ figures! {
         idx,
         /// Those found in shared buffers.
         idx_hit,
+        /// Asked for of TOAST.
+        toast,
+        /// Those found in shared buffers.
+        toast_hit,
+        /// Asked for of the index of TOAST.
+        tidx,
+        /// Those found in shared buffers.
+        tidx_hit,
     }
 }
 
@@ -129,8 +160,6 @@ pub struct State {
     totals: Rollup<{ Blocks::N }>,
     /// Blocks asked for, and those found in shared buffers.
     windows: HashMap<i64, Window<2>>,
-    /// Root tables that were ever read: only those have counters.
-    used: HashSet<i64>,
 }
 
 impl Collector for Tables {
@@ -141,11 +170,20 @@ impl Collector for Tables {
         "Blocks read and cache hit ratio per root table, its partitions and indexes included.";
     const SCOPE: Scope = Scope::Database;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] =
-        &[&RATIO, &HEAP_READ, &HEAP_HIT, &IDX_READ, &IDX_HIT];
+    const METRICS: &'static [&'static Metric] = &[
+        &RATIO,
+        &HEAP_READ,
+        &HEAP_HIT,
+        &IDX_READ,
+        &IDX_HIT,
+        &TOAST_READ,
+        &TOAST_HIT,
+        &TIDX_READ,
+        &TIDX_HIT,
+    ];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let sql = sql();
+        let sql = sql(session.server_label().is_some());
         let rows = session.read(sql.as_str()).await?;
         Ok(Rows {
             at: session.seconds(),
@@ -157,7 +195,7 @@ impl Collector for Tables {
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let tables = rows.relations.iter().filter(|r| r.index_of.is_none()).map(|r| &r.table);
+        let tables = rows.relations.iter().filter(|r| r.owner.is_none()).map(|r| &r.table);
         let roots = Roots::new(tables);
         let readings: Vec<_> = rows
             .relations
@@ -165,11 +203,14 @@ impl Collector for Tables {
             .filter_map(|relation| {
                 let Relation { fetched, hit, .. } = *relation;
                 let id = relation.table.id;
-                let root = roots.of(relation.index_of.unwrap_or(id))?;
-                let alias = relation.index_of.map(|table| (table, relation.hash));
-                let blocks = match alias {
-                    None => Blocks { heap: fetched, heap_hit: hit, ..Blocks::default() },
-                    Some(_) => Blocks { idx: fetched, idx_hit: hit, ..Blocks::default() },
+                let root = roots.of(relation.owner.unwrap_or(id))?;
+                let alias = relation.owner.map(|table| (table, relation.hash));
+                let none = Blocks::default();
+                let blocks = match relation.part.as_str() {
+                    "index" => Blocks { idx: fetched, idx_hit: hit, ..none },
+                    "toast" => Blocks { toast: fetched, toast_hit: hit, ..none },
+                    "toast index" => Blocks { tidx: fetched, tidx_hit: hit, ..none },
+                    _ => Blocks { heap: fetched, heap_hit: hit, ..none },
                 };
                 Some(Reading { id, root, alias, counters: blocks.into() })
             })
@@ -189,23 +230,17 @@ impl Collector for Tables {
             let [fetched, hit] = window.sums();
             sink.number(&RATIO, &labels, ratio(hit, fetched));
         }
-        let read = |r: &&Reading<{ Blocks::N }>| r.counters.iter().any(|c| *c > 0.0);
-        let mut used: HashSet<i64> = readings.iter().filter(read).map(|r| r.root).collect();
-        used.extend(state.used.iter().filter(|id| state.totals.total(**id).is_some()));
-        for (labels, id, mut total) in totals() {
-            if !used.contains(&id) {
-                continue;
-            }
-            if !state.used.contains(&id) {
-                // The zero that the first increase needs; what was counted follows in a poll.
-                total = Blocks::default();
-            }
+        for (labels, id, _) in totals() {
+            let Some(total) = state.totals.published(id).map(Blocks::from) else { continue };
             sink.number(&HEAP_READ, &labels, (total.heap - total.heap_hit).max(0.0));
             sink.number(&HEAP_HIT, &labels, total.heap_hit);
             sink.number(&IDX_READ, &labels, (total.idx - total.idx_hit).max(0.0));
             sink.number(&IDX_HIT, &labels, total.idx_hit);
+            sink.number(&TOAST_READ, &labels, (total.toast - total.toast_hit).max(0.0));
+            sink.number(&TOAST_HIT, &labels, total.toast_hit);
+            sink.number(&TIDX_READ, &labels, (total.tidx - total.tidx_hit).max(0.0));
+            sink.number(&TIDX_HIT, &labels, total.tidx_hit);
         }
-        state.used = used;
     }
 }
 
@@ -216,12 +251,12 @@ mod tests {
     use super::*;
 
     fn heap(table: Table, fetched: f64, hit: f64) -> Relation {
-        Relation { table, index_of: None, hash: 0, fetched, hit }
+        Relation { table, part: "heap".to_owned(), owner: None, hash: 0, fetched, hit }
     }
 
     fn index(id: i64, of: i64, hash: i32, fetched: f64, hit: f64) -> Relation {
         let table = Table { id, parent: None, name: None };
-        Relation { table, index_of: Some(of), hash, fetched, hit }
+        Relation { table, part: "index".to_owned(), owner: Some(of), hash, fetched, hit }
     }
 
     fn rows(at: f64, relations: Vec<Relation>) -> Rows {
@@ -245,6 +280,7 @@ mod tests {
                     heap(partition(2, 1), 100.0, 60.0),
                     heap(partition(3, 1), 1000.0, 900.0),
                     index(12, 2, 7, 30.0, 20.0),
+                    Relation { part: "toast".to_owned(), ..index(13, 2, -1, 9.0, 9.0) },
                     heap(partition(4, 3), 5.0, 5.0),
                 ],
             ),
@@ -262,6 +298,7 @@ mod tests {
                     orders(),
                     heap(partition(2, 1), 150.0, 100.0),
                     index(22, 2, 7, 60.0, 45.0),
+                    Relation { part: "toast".to_owned(), ..index(13, 2, -1, 19.0, 12.0) },
                 ],
             ),
         );
@@ -283,19 +320,18 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_was_never_read_has_no_series_and_then_a_zero_before_its_first_counts() {
+    fn a_table_shows_what_the_server_counts_from_the_first_poll_on_and_after_a_reset() {
         let mut state = State::default();
         let metric = "pg_statio_user_tables_heap_blocks_hit";
-        let seen: Vec<_> = [0.0, 0.0, 8.0, 9.0, 0.0]
+        let seen: Vec<_> = [0.0, 8.0, 9.0, 2.0]
             .into_iter()
-            .zip([0.0, 15.0, 30.0, 45.0, 60.0])
+            .zip([0.0, 15.0, 30.0, 45.0])
             .map(|(hit, at)| {
                 let relations = vec![heap(root(1, "public", "new"), hit, hit)];
                 let families = poll(&Tables, &mut state, rows(at, relations));
                 value(&families, metric, &["app", "public", "new"])
             })
             .collect();
-        // The last reading is after a reset.
-        assert_eq!(seen, [None, None, Some(0.0), Some(9.0), Some(9.0)]);
+        assert_eq!(seen, [0.0, 8.0, 9.0, 2.0].map(Some));
     }
 }

@@ -5,11 +5,11 @@
 
 pub mod standing;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::figures::figures;
-use super::relations::{Roots, Table, USERS};
+use super::relations::{Roots, Table, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::derive::vacuum::{Counts, Due, Thresholds};
@@ -64,10 +64,10 @@ macro_rules! cumulative {
             concat!("pg_stat_user_tables_", $column),
             LABELS,
             concat!(
-                $what, ", pg_stat_user_tables.", $column, " of all its partitions, since pgrunway began \
-                 to watch; never falling, absent until the table is written or vacuumed."
+                $what, ", pg_stat_user_tables.", $column, "; of a partitioned table the increments of all its \
+                 partitions since pgrunway began to watch."
             ),
-        );)*
+        ).counter_there();)*
     };
 }
 cumulative! {
@@ -153,7 +153,8 @@ SELECT c.relname::text, p.phase, p.heap_blks_total::float8, p.heap_blks_scanned:
  WHERE p.datname = pg_catalog.current_database() ORDER BY p.pid";
 
 /// The functions under the view, which costs twice as much.
-fn tables(version_num: i32) -> String {
+fn tables(version_num: i32, leaves: bool) -> String {
+    let tree = tree(leaves);
     let frozen = if version_num >= 180_000 {
         "CASE WHEN c.relpages > 0 THEN c.relallfrozen::float8 / c.relpages ELSE 0 END"
     } else {
@@ -179,9 +180,7 @@ fn tables(version_num: i32) -> String {
     .map(|function| format!("pg_catalog.pg_stat_get_{function}(c.oid)::float8 AS {function}"))
     .join(", ");
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
-                CASE WHEN NOT c.relispartition THEN n.nspname::text END AS schemaname, \
-                CASE WHEN NOT c.relispartition THEN c.relname::text END AS relname, \
+        "SELECT {tree}, \
                 c.relkind <> 'p' AS stored, \
                 (SELECT pg_catalog.string_agg(o, ' ') FROM pg_catalog.unnest(c.reloptions) o \
                   WHERE pg_catalog.octet_length(o) <= {LONGEST_OPTION}) AS options, \
@@ -342,11 +341,10 @@ pub struct Rows {
     pub progress: Vec<Progress>,
 }
 
-/// Totals per root table, and which were ever written or vacuumed.
+/// Totals per root table.
 #[derive(Debug, Default)]
 pub struct State {
     totals: Rollup<{ Counters::N }>,
-    used: HashSet<i64>,
 }
 
 /// A root table with all below it.
@@ -366,11 +364,11 @@ impl Collector for Vacuum {
     const HELP: &'static str =
         "Dead rows, vacuums and what is due per root table, partitions included.";
     const SCOPE: Scope = Scope::Database;
-    const INTERVAL: Duration = Duration::from_secs(60);
+    const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = METRICS;
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let tables = tables(session.server().version_num);
+        let tables = tables(session.server().version_num, session.server_label().is_some());
         let queries = [THRESHOLDS.into(), Query::new(&tables), RUNNING_NOW.into()];
         let answers = session.read_all(&queries).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
@@ -413,22 +411,17 @@ impl Collector for Vacuum {
             sink.number(&FREEZE_DUE, &labels, sum.due.freeze);
             sink.number(&ANALYZE_DUE, &labels, sum.due.analyze);
             sink.number(&MODIFIED, &labels, sum.modified);
+            let never = sink.is_compatible().then_some(0.0);
             for (metric, at) in Last::METRICS.into_iter().zip(<[_; Last::N]>::from(sum.last)) {
-                sink.number(metric, &labels, at);
+                sink.number(metric, &labels, at.or(never));
             }
         }
-        let busy = readings.iter().filter(|r| r.counters.iter().any(|c| *c > 0.0)).map(|r| r.root);
-        let mut used: HashSet<i64> = busy.collect();
-        used.extend(state.used.iter().filter(|id| state.totals.total(**id).is_some()));
-        for (labels, id, _) in labelled().filter(|(_, id, _)| used.contains(id)) {
-            // The zero that the first increase needs; what was counted follows in a poll.
-            let known = state.used.contains(&id);
-            let total = state.totals.total(id).filter(|_| known).unwrap_or_default();
+        for (labels, id, _) in labelled() {
+            let Some(total) = state.totals.published(id) else { continue };
             for (metric, total) in Counters::METRICS.into_iter().zip(total) {
                 sink.number(metric, &labels, total);
             }
         }
-        state.used = used;
     }
 }
 

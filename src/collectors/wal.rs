@@ -5,10 +5,9 @@
 use std::time::Duration;
 
 use super::figures::figures;
-use super::totals::Totals;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
-use crate::metric::{Metric, Sink};
+use crate::metric::{Kind, Metric, Sink};
 use crate::pg::{Query, Row, Session, columns};
 
 static BYTES: Metric = Metric::counter(
@@ -20,20 +19,22 @@ static BYTES: Metric = Metric::counter(
 static ARCHIVED: Metric = Metric::untyped(
     "pg_stat_archiver_archived_count",
     &[],
-    "WAL files archived, pg_stat_archiver.archived_count, since pgrunway began to watch; never falling.",
-);
+    "WAL files archived, pg_stat_archiver.archived_count.",
+)
+.with_server_there(Kind::Counter);
 static FAILED: Metric = Metric::untyped(
     "pg_stat_archiver_failed_count",
     &[],
-    "Failed attempts to archive a WAL file, pg_stat_archiver.failed_count, since pgrunway began to \
-     watch; never falling.",
-);
+    "Failed attempts to archive a WAL file, pg_stat_archiver.failed_count.",
+)
+.with_server_there(Kind::Counter);
 static ARCHIVE_AGE: Metric = Metric::gauge(
     "pg_stat_archiver_last_archive_age",
     &[],
     "Seconds since the last WAL file was archived, pg_stat_archiver.last_archived_time; absent if none \
      ever was.",
-);
+)
+.with_server_there(Kind::Gauge);
 static LAST_ARCHIVED: Metric = Metric::gauge(
     "pg_stat_archiver_last_archived_timestamp_seconds",
     &[],
@@ -49,26 +50,22 @@ static LAST_FAILED: Metric = Metric::gauge(
 static RECORDS: Metric = Metric::counter(
     "pg_stat_wal_records_total",
     &[],
-    "WAL records generated, pg_stat_wal.wal_records, since pgrunway began to watch (PostgreSQL 14 and \
-     later).",
+    "WAL records generated, pg_stat_wal.wal_records (PostgreSQL 14 and later).",
 );
 static IMAGES: Metric = Metric::counter(
     "pg_stat_wal_full_page_images_total",
     &[],
-    "Images of whole pages in the WAL, pg_stat_wal.wal_fpi, since pgrunway began to watch (PostgreSQL \
-     14 and later).",
+    "Images of whole pages in the WAL, pg_stat_wal.wal_fpi (PostgreSQL 14 and later).",
 );
 static STAT_BYTES: Metric = Metric::counter(
     "pg_stat_wal_bytes_total",
     &[],
-    "Bytes of WAL generated, pg_stat_wal.wal_bytes, since pgrunway began to watch (PostgreSQL 14 and \
-     later).",
+    "Bytes of WAL generated, pg_stat_wal.wal_bytes (PostgreSQL 14 and later).",
 );
 static BUFFERS_FULL: Metric = Metric::counter(
     "pg_stat_wal_buffers_full_total",
     &[],
-    "Times WAL was written because wal_buffers was full, pg_stat_wal.wal_buffers_full, since pgrunway \
-     began to watch (PostgreSQL 14 and later).",
+    "Times WAL was written because wal_buffers was full, pg_stat_wal.wal_buffers_full (PostgreSQL 14 and later).",
 );
 
 const ARCHIVER: &str = "\
@@ -141,11 +138,9 @@ pub struct Rows {
     pub generated: Option<Generated>,
 }
 
-/// Totals, and the last position with the start of the server that it is of.
+/// Growth, and the last position with the start of the server that it is of.
 #[derive(Debug, Default)]
 pub struct State {
-    archived: Totals<{ Archived::N }>,
-    generated: Totals<{ Generated::N }>,
     bytes: f64,
     last: Option<(f64, f64)>,
 }
@@ -196,17 +191,17 @@ impl Collector for Wal {
             state.last = Some((rows.started, position));
             sink.number(&BYTES, &[], state.bytes);
         }
-        let totals = state.archived.add(rows.started, archived.into());
-        for (metric, total) in Archived::METRICS.into_iter().zip(totals) {
-            sink.number(metric, &[], total);
+        for (metric, count) in Archived::METRICS.into_iter().zip(<[_; Archived::N]>::from(archived))
+        {
+            sink.number(metric, &[], count);
         }
         sink.number(&ARCHIVE_AGE, &[], last_archived.map(|at| (now - at).max(0.0)));
         sink.number(&LAST_ARCHIVED, &[], last_archived);
         sink.number(&LAST_FAILED, &[], last_failed);
         if let Some(generated) = rows.generated {
-            let totals = state.generated.add(rows.started, generated.into());
-            for (metric, total) in Generated::METRICS.into_iter().zip(totals) {
-                sink.number(metric, &[], total);
+            let counters = <[_; Generated::N]>::from(generated);
+            for (metric, count) in Generated::METRICS.into_iter().zip(counters) {
+                sink.number(metric, &[], count);
             }
         }
     }

@@ -35,6 +35,18 @@ static XMIN: Metric = Metric::gauge(
      where nobody does.",
 );
 
+macro_rules! older {
+    ($ident:ident $name:literal $newer:literal) => {
+        static $ident: Metric = Metric::gauge(
+            concat!("pg_database_wraparound_age_", $name, "_seconds"),
+            &["datname"],
+            concat!("The same as ", $newer, " under postgres_exporter's name, which takes transactions for seconds, from pg_database."),
+        );
+    };
+}
+older!(OLD_XID "datfrozenxid" "pg_database_xid_age");
+older!(OLD_MULTIXACT "datminmxid" "pg_database_multixact_age");
+
 /// From PostgreSQL 14 on the server stops 3 million IDs before 2^31, before that 1 million.
 const STOP: f64 = 2_147_483_648.0 - 3_000_000.0;
 
@@ -101,7 +113,8 @@ impl Collector for Wraparound {
     const HELP: &'static str = "Age of transaction IDs per database, and who holds VACUUM back.";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(60);
-    const METRICS: &'static [&'static Metric] = &[&RATIO, &XID, &MULTIXACT, &XMIN];
+    const METRICS: &'static [&'static Metric] =
+        &[&RATIO, &XID, &MULTIXACT, &XMIN, &OLD_XID, &OLD_MULTIXACT];
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
         let answers = session.read_all(&[Query::new(DATABASES), Query::new(HOLDERS)]).await?;
@@ -114,6 +127,8 @@ impl Collector for Wraparound {
         for Ages { datname, xid, multixact } in &rows.databases {
             sink.number(&XID, &[datname], *xid);
             sink.number(&MULTIXACT, &[datname], *multixact);
+            sink.number(&OLD_XID, &[datname], *xid);
+            sink.number(&OLD_MULTIXACT, &[datname], *multixact);
             sink.number(&RATIO, &[datname], xid.max(*multixact) / STOP);
         }
         for Holder { holder, age } in &rows.holders {

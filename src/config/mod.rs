@@ -204,6 +204,15 @@ pub struct KnownCollector {
     pub interval: Duration,
 }
 
+/// Whose labels, types and texts the metrics have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compatibility {
+    /// Our own: bounded labels, partitions rolled up.
+    None,
+    /// postgres_exporter's, to the letter.
+    PostgresExporter,
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

@@ -12,7 +12,7 @@ use super::exposed::Exposed;
 use super::index_rules::IndexSettings;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
-use super::{KnownCollector, LogFormat, TargetKind};
+use super::{Compatibility, KnownCollector, LogFormat, TargetKind};
 
 /// The settings that other code names, for the place of a fault.
 pub(super) const CONNECT: &str = "timeouts.connect";
@@ -25,6 +25,7 @@ const LEVELS: Kind = Kind::Choice {
     aliases: &[("warning", "warn"), ("fatal", "error")],
 };
 const FORMATS: Kind = Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
+const PROFILES: Kind = Kind::Choice { words: &["none", "postgres_exporter"], aliases: &[] };
 const TARGET_KINDS: Kind = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
 const TIMEOUT: Kind = Kind::Duration { min: MS, max: Duration::from_secs(600) };
 /// Of queries and of clients that wait.
@@ -168,6 +169,9 @@ settings! {
         /// each bucket, `_sum` and `_count`.
         pub series_limit: usize = 20_000,
             "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
+        /// Whose exact labels, types and texts the metrics have that postgres_exporter has too: `none` keeps
+        /// bounded labels and sums over partitions (docs/migrating.md shows both).
+        pub compatibility: Compatibility = Compatibility::None, "compatibility" => PROFILES;
         /// Roles that may do all that the monitoring role may, so that their databases, schemas,
         /// extensions and tables are used as superusers' are; `*` means all roles (SECURITY.md).
         pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => Kind::List;

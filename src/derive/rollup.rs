@@ -1,7 +1,9 @@
 //! Cumulative counters of many leaves (partitions, their indexes) as totals per root that start at
-//! zero and never fall while the root lives, whatever is dropped, detached, rebuilt or reset below it.
+//! zero and never fall while the root lives, whatever is dropped, detached, rebuilt or reset below it;
+//! and what to publish of them: of a root that is one row of the server's view, the row itself.
 //!
-//! Must not: re-sum readings (a dropped leaf would take its history with it), or know what a leaf is.
+//! Must not: re-sum readings of several tables (a dropped one would take its history with it), or know what a
+//! leaf is.
 
 use std::collections::{HashMap, HashSet};
 
@@ -54,6 +56,13 @@ pub struct Reading<const N: usize> {
     pub counters: [f64; N],
 }
 
+impl<const N: usize> Reading<N> {
+    /// Whether it belongs to the row of the root in the server's view: it is the root, or an index of it.
+    fn is_of_the_root(&self) -> bool {
+        self.id == self.root || self.alias.is_some_and(|(owner, _)| owner == self.root)
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Leaf<const N: usize> {
     alias: Option<Alias>,
@@ -67,6 +76,8 @@ struct Total<const N: usize> {
     /// Counted before the root was first seen, and shown from the next update on: whoever computes
     /// increases needs the zero before it.
     pending: [f64; N],
+    /// What the server itself counts, as long as nothing but the root's own row was ever added up.
+    own: Option<[f64; N]>,
 }
 
 /// Totals per root: increments since the first update. What the leaves counted before is left out,
@@ -99,6 +110,7 @@ impl<const N: usize> Rollup<N> {
         let renumbered = self.renumbered(readings);
         let mut leaves = HashMap::with_capacity(readings.len());
         let mut sums: HashMap<i64, [f64; N]> = HashMap::new();
+        let mut rows: HashMap<i64, Option<[f64; N]>> = HashMap::new();
         for reading in readings {
             let known = renumbered.get(&reading.id).unwrap_or(&reading.id);
             let by = match self.leaves.get(known) {
@@ -108,19 +120,27 @@ impl<const N: usize> Rollup<N> {
                 None => reading.counters,
             };
             add(sums.entry(reading.root).or_insert([0.0; N]), &by);
+            let row = rows.entry(reading.root).or_insert(Some([0.0; N]));
+            match row {
+                Some(row) if reading.is_of_the_root() => add(row, &reading.counters),
+                _ => *row = None,
+            }
             leaves.insert(reading.id, Leaf { alias: reading.alias, last: reading.counters });
         }
         self.totals = sums
             .into_iter()
             .map(|(root, adds)| {
                 let known = renumbered.get(&root).unwrap_or(&root);
+                let own = rows.get(&root).copied().flatten();
                 let total = match self.totals.get(known) {
-                    None => Total { shown: [0.0; N], pending: adds },
+                    None => Total { shown: [0.0; N], pending: adds, own },
                     Some(before) => {
                         let mut shown = before.shown;
                         add(&mut shown, &before.pending);
                         add(&mut shown, &adds);
-                        Total { shown, pending: [0.0; N] }
+                        // The last partition may be dropped, and the sum must not fall to the root's own.
+                        let own = own.filter(|_| before.own.is_some());
+                        Total { shown, pending: [0.0; N], own }
                     }
                 };
                 (root, total)
@@ -149,7 +169,13 @@ impl<const N: usize> Rollup<N> {
         unknown.into_iter().filter_map(|(id, alias)| Some((id, *gone.get(&alias)?))).collect()
     }
 
-    /// The totals of a root of the last update.
+    /// What to publish of a root of the last update: the server's own counters where they are one row of its
+    /// view, which fall when they are reset; else the total.
+    pub fn published(&self, root: i64) -> Option<[f64; N]> {
+        self.totals.get(&root).map(|total| total.own.unwrap_or(total.shown))
+    }
+
+    /// The increments of a root since its first update, for windows; of the last update.
     pub fn total(&self, root: i64) -> Option<[f64; N]> {
         self.totals.get(&root).map(|total| total.shown)
     }
@@ -296,6 +322,47 @@ mod tests {
         assert_eq!(rollup.total(1), Some([10.0]));
         rollup.update(2.0, &[leaf(1, 1, 1_000_001.0), leaf(2, 1, 500.0)]);
         assert_eq!(rollup.total(1), Some([11.0]));
+    }
+
+    fn published(polls: &[&[Reading<1>]], root: i64) -> Vec<Option<f64>> {
+        let mut rollup = Rollup::default();
+        polls
+            .iter()
+            .map(|readings| {
+                rollup.update(1.0, readings);
+                rollup.published(root).map(|t| t[0])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn of_one_row_the_servers_own_value_is_published_also_when_it_falls() {
+        let row = |count| vec![leaf(1, 1, count)];
+        let seen = published(&[&row(70.0), &row(75.0), &row(2.0), &row(3.0)], 1);
+        assert_eq!(seen, [70.0, 75.0, 2.0, 3.0].map(Some));
+    }
+
+    #[test]
+    fn indexes_of_the_root_are_of_its_row() {
+        let seen = published(&[&[leaf(1, 1, 5.0), index(2, 1, 42, 50.0)], &[leaf(1, 1, 6.0)]], 1);
+        assert_eq!(seen, [Some(55.0), Some(6.0)]);
+    }
+
+    #[test]
+    fn what_adds_up_rows_goes_by_increments_also_when_one_is_left() {
+        let polls: [&[Reading<1>]; 4] = [
+            &[leaf(1, 1, 0.0), leaf(2, 1, 10.0), Reading { root: 1, ..index(3, 2, 9, 5.0) }],
+            &[leaf(1, 1, 0.0), leaf(2, 1, 14.0), Reading { root: 1, ..index(3, 2, 9, 6.0) }],
+            &[leaf(1, 1, 0.0)],
+            &[leaf(1, 1, 0.0), leaf(4, 1, 7.0)],
+        ];
+        assert_eq!(published(&polls, 1), [0.0, 5.0, 5.0, 12.0].map(Some));
+    }
+
+    #[test]
+    fn the_first_partition_turns_a_row_into_a_sum_that_starts_at_zero() {
+        let polls: [&[Reading<1>]; 2] = [&[leaf(1, 1, 0.0)], &[leaf(1, 1, 0.0), leaf(2, 1, 7.0)]];
+        assert_eq!(published(&polls, 1), [0.0, 7.0].map(Some));
     }
 
     #[test]

@@ -33,7 +33,7 @@ use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
 use super::tls::{Plain, Tls};
 use crate::clock::Clock;
-use crate::config::{Connect, Endpoint, Settings, TargetKind};
+use crate::config::{Compatibility, Connect, Endpoint, Settings, TargetKind};
 use crate::error::{CollectError, ConnectError};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
@@ -292,6 +292,12 @@ impl Session {
     /// What is known of the server.
     pub fn server(&self) -> &Server {
         &self.server
+    }
+
+    /// Where it is, as postgres_exporter's label `server` has it, if its profile is asked for.
+    pub fn server_label(&self) -> Option<Arc<str>> {
+        let compatible = self.settings.compatibility == Compatibility::PostgresExporter;
+        compatible.then(|| self.endpoint.to_string().into())
     }
 
     /// What the user configured for the collectors.

@@ -45,6 +45,7 @@ struct State {
 pub(super) struct Board {
     target: Arc<str>,
     dress: Arc<Dress>,
+    server_label: Option<Arc<str>>,
     state: Mutex<State>,
     changed: Notify,
     /// As in the state, for whoever waits for it.
@@ -52,11 +53,11 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(target: String, of: Of) -> Self {
+    pub(super) fn new(target: String, of: Of, server_label: Option<Arc<str>>) -> Self {
         let state = State { of, ..State::default() };
         let up = watch::Sender::new(false);
-        let (target, dress) = (target.into(), Arc::default());
-        Self { target, dress, state: Mutex::new(state), changed: Notify::new(), up }
+        let (target, dress, state) = (target.into(), Arc::default(), Mutex::new(state));
+        Self { target, dress, server_label, state, changed: Notify::new(), up }
     }
 
     /// The same whose series wear something.
@@ -221,6 +222,7 @@ impl Board {
         };
         Snapshot {
             of: state.of,
+            server_label: self.server_label.clone(),
             up: state.up,
             tried: state.tried,
             trouble: state.trouble.clone(),
@@ -261,7 +263,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn samples_live_for_three_intervals_and_at_least_a_minute() {
         for (interval, life) in [(1, 60), (30, 90)] {
-            let board = Board::new("t".to_owned(), Of::Server);
+            let board = Board::new("t".to_owned(), Of::Server, None);
             board.record(("x", None), outcome(interval), families());
             let start = Time::now();
             let at = |s: u64| board.snapshot(start.after(Duration::from_secs(s)));
@@ -279,7 +281,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_is_gone_takes_its_results_along() {
-        let board = Board::new("t".to_owned(), Of::Server);
+        let board = Board::new("t".to_owned(), Of::Server, None);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for d in [&a, &b] {
             board.set_database(d, None);
@@ -295,7 +297,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_asked_of_a_server_that_is_down_or_of_a_closed_database_is_not_said_to_be_well()
      {
-        let board = Board::new("t".to_owned(), Of::Server);
+        let board = Board::new("t".to_owned(), Of::Server, None);
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         board.answered(None, None);
         for d in [&a, &b] {

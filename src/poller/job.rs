@@ -129,6 +129,7 @@ impl Job {
             return Ended::Again;
         }
         self.again = false;
+        self.outcome.runs += 1;
         self.outcome.duration = start.elapsed();
         let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
         let Remarks { trusted, failed } = session.take_remarks();
@@ -187,7 +188,8 @@ impl Job {
         let rows = self.collector.fetch(session, &self.state).await;
         self.leave_out(&session.take_too_long());
         let rows = rows?;
-        let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit);
+        let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit)
+            .like_postgres_exporter(session.server_label());
         self.collector.derive(&mut self.state, rows, &mut sink);
         let (mut families, refused) = sink.finish();
         let exposed = &session.settings().exposed;

@@ -22,7 +22,9 @@ use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Time};
 use crate::collector::{AnyCollector, Scope};
-use crate::config::{Connect, DatabaseFilter, Endpoint, Exposed, Settings, TargetKind};
+use crate::config::{
+    Compatibility, Connect, DatabaseFilter, Endpoint, Exposed, Settings, TargetKind,
+};
 use crate::metric::Dress;
 use crate::pg::Quota;
 use crate::snapshot::{Of, Snapshot};
@@ -298,7 +300,10 @@ fn parts(
     let target = Arc::new(target);
     let clock = Clock::start();
     let dress = dress(&target.settings.exposed, server);
-    let board = Board::new(target.connect.describe(), of(expected)).dressed(dress);
+    let first = target.connect.endpoints.first();
+    let compatible = target.settings.compatibility == Compatibility::PostgresExporter;
+    let label = first.filter(|_| compatible).map(|endpoint| endpoint.to_string().into());
+    let board = Board::new(target.connect.describe(), of(expected), label).dressed(dress);
     let board = Arc::new(board);
     let walker = Walker::new(target.clone(), board.clone(), clock, quota.for_second());
     let kept = Kept::new(target, board.clone(), clock, quota, expected);

@@ -82,13 +82,21 @@ pub(super) static INFO: Metric = Metric::gauge(
      word only; only where the configuration asks for it.",
 );
 
+pub(super) static QUERY_ID: Metric = Metric::gauge(
+    "pg_stat_statements_query_id",
+    &["queryid", "query"],
+    "Constant 1 with the text of an exposed statement as in pg_statement_info, under postgres_exporter's name and without \
+     its database and role; only where the configuration asks for it, from pg_stat_statements.query.",
+)
+.counter_there();
+
 macro_rules! counters {
     ($($ident:ident $name:literal $help:literal;)*) => {
         $(pub(super) static $ident: Metric = Metric::counter(
             concat!("pg_stat_statements_", $name, "_total"),
             ENTRY,
-            concat!($help, ", counted by increments since the statement was first exposed; \
-                    queryid=\"other\" is every statement that was not exposed at the time."),
+            concat!($help, "; queryid=\"other\" adds up the increments of all statements that were not \
+                    exposed at the time, since pgrunway began to watch."),
         );)*
     };
 }
@@ -134,8 +142,7 @@ pub(super) static HIDDEN: Metric = Metric::gauge(
 pub(super) static DEALLOC: Metric = Metric::counter(
     "pg_stat_statements_dealloc_total",
     &[],
-    "Evictions of the least used rows since pgrunway started, increments of \
-     pg_stat_statements_info.dealloc (PostgreSQL 14 and later); calls of evicted rows may be missing \
+    "Evictions of the least used rows, pg_stat_statements_info.dealloc (PostgreSQL 14 and later); calls of evicted rows may be missing \
      everywhere.",
 );
 pub(super) static EVICTED: Metric = Metric::counter(
@@ -196,6 +203,7 @@ pub(super) static METRICS: &[&Metric] = &[
     &DURATION,
     &LATENCY,
     &INFO,
+    &QUERY_ID,
     &CALLS,
     &SECONDS,
     &ROWS,

@@ -2,8 +2,9 @@
 //! calls took, as histograms and quantiles that are estimated from the view's moments
 //! ([`crate::derive::latency`]).
 //!
-//! Must not: fetch a statement's text in the scan, count what happened before the first poll, or let
-//! a counter fall when the view is reset, evicts, restarts or becomes another server's.
+//! Must not: fetch a statement's text in the scan, or let a histogram or the sum of the statements that are
+//! not exposed count what happened before the first poll, or fall when the view is reset, evicts, restarts or
+//! becomes another server's.
 
 mod catalogue;
 mod own;
@@ -47,7 +48,6 @@ pub struct State {
     own: Own,
     /// Facts and end (server's clock) of the last poll.
     last: Option<Last>,
-    dealloc: f64,
     resets: u64,
     /// Rows that were evicted, and those that went in the last poll, before it is known why.
     evicted: u64,
@@ -146,7 +146,6 @@ impl State {
             (Some(before), Some(now)) => increment(before, now).by,
             _ => 0.0,
         };
-        self.dealloc += evictions;
         let reset = match (last.stats_reset, facts.stats_reset) {
             (Some(before), Some(now)) if before != now => Some(now),
             _ => None,
@@ -191,7 +190,7 @@ impl State {
         sink.number(&m::ENTRIES, &[], (scan.entries.len() + scan.hidden.len()) as f64);
         sink.number(&m::MAX_ENTRIES, &[], facts.max_entries);
         sink.number(&m::HIDDEN, &[], scan.hidden.len() as f64);
-        sink.number(&m::DEALLOC, &[], facts.dealloc.map(|_| self.dealloc));
+        sink.number(&m::DEALLOC, &[], facts.dealloc);
         sink.number(&m::EVICTED, &[], facts.dealloc.map(|_| self.evicted as f64));
         sink.number(&m::RESETS, &[], facts.stats_reset.map(|_| self.resets as f64));
         sink.number(&m::SCAN_SECONDS, &[], self.scan);
@@ -201,7 +200,7 @@ impl State {
         sink.number(&m::UNRELIABLE, &["imprecise"], faults.imprecise as f64);
         sink.number(&m::OWN_CALLS, &[], self.own.calls as f64);
         sink.number(&m::OWN_SECONDS, &[], self.own.seconds);
-        self.exposition.emit(scan.at, facts, sink);
+        self.exposition.emit(scan.at, facts, &scan.entries, sink);
     }
 }
 

@@ -3,11 +3,11 @@
 //!
 //! Must not: take anything back that was counted, or move a call from one series to another.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::catalogue as m;
-use super::scan::{COUNTERS, EntryKey, Facts, TEXTS, Text};
+use super::scan::{COUNTERS, Entry, EntryKey, Facts, TEXTS, Text};
 use super::track::New;
 use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
 use crate::derive::latency::{Latencies, Recent};
@@ -27,6 +27,8 @@ const LONGEST: usize = 1;
 const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
 /// A text that was asked for so often in vain is not to be had.
 const ASKS: u32 = 5;
+/// How many rows postgres_exporter shows.
+const PEERS_LIMIT: usize = 100;
 /// Label of the statements that are not exposed.
 const OTHER: &str = "other";
 
@@ -38,6 +40,12 @@ struct Statement {
     usename: Arc<str>,
     queryid: i64,
 }
+
+/// What identifies the rows of a statement: database, role and queryid.
+type Id = (i64, i64, i64);
+
+/// Calls, seconds and the other counters of a statement, as the view has them.
+type Own = (f64, f64, [f64; COUNTERS]);
 
 /// Calls of one database, statement or rest.
 struct Series {
@@ -56,6 +64,8 @@ struct Series {
     text: Option<Arc<str>>,
     /// How often its text was asked for.
     asked: u32,
+    /// Whose rows they are; of a statement only.
+    id: Option<Id>,
 }
 
 /// All series of a target.
@@ -86,6 +96,7 @@ impl Series {
             ranked: at,
             text: None,
             asked: 0,
+            id: None,
         }
     }
 
@@ -206,7 +217,8 @@ impl Exposition {
             if let Some(series) = self.statements.get_mut(&statement) {
                 series.ranked = at;
             } else if self.statements.len() < top.saturating_mul(ROOM) || self.make_room(at) {
-                self.statements.insert(statement, Series::new(at, at));
+                let id = Some((key.dbid, key.userid, key.queryid));
+                self.statements.insert(statement, Series { id, ..Series::new(at, at) });
             }
         }
     }
@@ -249,8 +261,49 @@ impl Exposition {
         }
     }
 
-    /// Emits everything.
-    pub(super) fn emit(&mut self, at: f64, facts: &Facts, sink: &mut Sink) {
+    /// What the view says now of each exposed statement that it has; of several nesting levels the sum.
+    fn own(&self, entries: &[Entry]) -> HashMap<Id, Own> {
+        let exposed: HashSet<Id> = self.statements.values().filter_map(|s| s.id).collect();
+        let mut own: HashMap<Id, Own> = HashMap::with_capacity(exposed.len());
+        for Entry { key, time, counters, .. } in entries {
+            let id = (key.dbid, key.userid, key.queryid);
+            if exposed.contains(&id) {
+                let (calls, seconds, sums) = own.entry(id).or_default();
+                *calls += time.calls as f64;
+                *seconds += time.total;
+                sums.iter_mut().zip(counters).for_each(|(sum, by)| *sum += by);
+            }
+        }
+        own
+    }
+
+    /// The counters of the rows that postgres_exporter shows: the hundred that took longest, the shortest tenth left out.
+    fn emit_like_postgres_exporter(facts: &Facts, entries: &[Entry], sink: &mut Sink) {
+        let mut times: Vec<f64> = entries.iter().map(|entry| entry.time.total).collect();
+        times.sort_by(f64::total_cmp);
+        let Some(least) = tenth(&times) else { return };
+        let mut longest: Vec<&Entry> = entries.iter().filter(|e| e.time.total > least).collect();
+        longest.sort_by(|a, b| b.time.total.total_cmp(&a.time.total));
+        let mut sums: BTreeMap<Statement, Own> = BTreeMap::new();
+        for Entry { key, time, counters, .. } in longest.into_iter().take(PEERS_LIMIT) {
+            let (calls, seconds, sum) = sums.entry(facts.statement(*key)).or_default();
+            *calls += time.calls as f64;
+            *seconds += time.total;
+            sum.iter_mut().zip(counters).for_each(|(sum, by)| *sum += by);
+        }
+        for (statement, own) in sums {
+            let queryid = statement.queryid.to_string();
+            emit_counters(facts, [&statement.datname, &statement.usename, &queryid], own, sink);
+        }
+    }
+
+    /// Emits everything, with what the view says of the statements now.
+    pub(super) fn emit(&mut self, at: f64, facts: &Facts, entries: &[Entry], sink: &mut Sink) {
+        let mut own = self.own(entries);
+        let theirs = sink.is_compatible();
+        if theirs {
+            Self::emit_like_postgres_exporter(facts, entries, sink);
+        }
         let (epoch, track_planning) = (facts.epoch, facts.track_planning);
         let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();
         for (datname, series) in &mut self.databases {
@@ -272,20 +325,48 @@ impl Exposition {
             }
         }
         for (datname, series) in &mut self.others {
-            emit_statement(at, facts, [datname, OTHER, OTHER], series, &bounds, sink);
+            let labels = [&**datname, OTHER, OTHER];
+            let sums = (series.latencies.count() as f64, series.latencies.sum(), series.counters);
+            emit_durations(at, facts, labels, series, &bounds, sink);
+            if !theirs {
+                emit_counters(facts, labels, sums, sink);
+            }
         }
+        let mut texts: BTreeMap<i64, Arc<str>> = BTreeMap::new();
         for (statement, series) in &mut self.statements {
             let queryid = statement.queryid.to_string();
             let labels: [&str; 3] = [&statement.datname, &statement.usename, &queryid];
-            emit_statement(at, facts, labels, series, &bounds, sink);
+            emit_durations(at, facts, labels, series, &bounds, sink);
+            // A row that was evicted counts nothing until it is back, and then from zero.
+            if let Some(own) = series.id.and_then(|id| own.remove(&id)).filter(|_| !theirs) {
+                emit_counters(facts, labels, own, sink);
+            }
             if let Some(text) = &series.text {
                 sink.number(&m::INFO, &[labels[0], labels[1], labels[2], text], 1.0);
+                texts.entry(statement.queryid).or_insert_with(|| text.clone());
             }
+        }
+        for (queryid, text) in &texts {
+            sink.number(&m::QUERY_ID, &[&queryid.to_string(), text], 1.0);
         }
     }
 }
 
-fn emit_statement(
+/// What a tenth of some ascending numbers lies below, as `percentile_cont` has it.
+fn tenth(ascending: &[f64]) -> Option<f64> {
+    let last = ascending.len().checked_sub(1)?;
+    let place = 0.1 * last as f64;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a tenth of a length"
+    )]
+    let below = place as usize;
+    let (low, high) = (ascending[below], ascending[(below + 1).min(last)]);
+    Some(low + (high - low) * place.fract())
+}
+
+fn emit_durations(
     at: f64,
     facts: &Facts,
     labels: [&str; 3],
@@ -295,12 +376,19 @@ fn emit_statement(
 ) {
     sink.histogram(&m::DURATION, &labels, series.histogram(bounds, facts.epoch));
     series.latency(at, &m::LATENCY, &labels, sink);
-    let [datname, usename, queryid] = labels;
+}
+
+fn emit_counters(
+    facts: &Facts,
+    [datname, usename, queryid]: [&str; 3],
+    (calls, seconds, counters): Own,
+    sink: &mut Sink,
+) {
     let entry = [usename, datname, queryid];
-    sink.number(&m::CALLS, &entry, series.latencies.count() as f64);
-    sink.number(&m::SECONDS, &entry, series.latencies.sum());
+    sink.number(&m::CALLS, &entry, calls);
+    sink.number(&m::SECONDS, &entry, seconds);
     let planning = [&m::PLANS, &m::PLAN_SECONDS];
-    for (metric, value) in m::COUNTERS.into_iter().zip(series.counters) {
+    for (metric, value) in m::COUNTERS.into_iter().zip(counters) {
         if facts.track_planning || !planning.iter().any(|p| std::ptr::eq(*p, metric)) {
             sink.number(metric, &entry, value);
         }

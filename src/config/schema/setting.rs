@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::super::columns::IndexColumn;
-use super::super::{CONSOLE, LogFormat, TargetKind, duration};
+use super::super::{CONSOLE, Compatibility, LogFormat, TargetKind, duration};
 use super::{Key, Kind, Value};
 
 /// Writes a value into a `T`; false where the key's [`Kind`] and the field's type do not fit.
@@ -118,6 +118,14 @@ field! {
     } } |v, _| match v {
         LogFormat::Text => "text".to_owned(),
         LogFormat::Json => "json".to_owned(),
+    };
+    Compatibility { Value::Text(v) => match v.as_str() {
+        "none" => Some(Self::None),
+        "postgres_exporter" => Some(Self::PostgresExporter),
+        _ => None,
+    } } |v, _| match v {
+        Compatibility::None => "none".to_owned(),
+        Compatibility::PostgresExporter => "postgres_exporter".to_owned(),
     };
     TargetKind { Value::Text(v) => match v.as_str() {
         "postgres" => Some(Self::Server),
