@@ -7,12 +7,11 @@ use std::fmt::Write;
 
 use crate::cmd;
 use crate::cmd::plan::layouts::{ALL as LAYOUTS, Fate, Layout};
-use crate::cmd::verify::check::When;
 use crate::collector::Scope;
 use crate::collectors::ALL;
 use crate::config::theirs::{self, Becomes, Takes};
 use crate::config::{params, schema, table as config_table};
-use crate::findings::{self, Check, Rule};
+use crate::findings::{self, Check, Rule, When};
 use crate::metric::{Compat, Kind, Metric};
 use crate::{render, snapshot};
 use params::Treatment;
@@ -232,19 +231,19 @@ pub fn checks() -> String {
         "| check | severity | what it finds | why that matters | locks on your tables |\n\
          |---|---|---|---|---|\n",
     );
-    for check in cmd::verify::all() {
-        let (id, severity) = (check.id, check.severity.word());
-        let when = match check.when {
+    for rule in cmd::verify::all() {
+        let (id, severity, anchor) = (rule.id, rule.severity.word(), rule.id.replace('.', ""));
+        let when = match rule.when {
             When::Always => "",
             When::OnRequest => " On request.",
         };
-        let finds = match check.finds.ends_with('.') {
-            true => check.finds.to_owned(),
-            false => format!("{}.", capital(check.finds)),
-        };
-        let cells = [&finds, check.why, check.locks].map(|cell| cell.replace('|', "\\|"));
-        let [finds, why, locks] = cells;
-        let _ = writeln!(out, "| `{id}` | {severity} | {finds}{when} | {why} | {locks} |");
+        let finds = format!("{}.", capital(rule.finds));
+        let locks = cmd::verify::locks(rule).unwrap_or_default();
+        let [finds, why, locks] = [&finds, rule.why, locks].map(|cell| cell.replace('|', "\\|"));
+        let _ = writeln!(
+            out,
+            "| [`{id}`](findings.md#{anchor}) | {severity} | {finds}{when} | {why} | {locks} |"
+        );
     }
     out
 }
@@ -427,7 +426,13 @@ pub fn findings() -> String {
     out
 }
 
+/// With a capital letter, unless it begins with a name.
 fn capital(word: &str) -> String {
+    let first = word.split(' ').next().unwrap_or_default();
+    let names = ["autovacuum", "fsync", "pgrunway"];
+    if first.contains('_') || names.contains(&first) {
+        return word.to_owned();
+    }
     let mut chars = word.chars();
     chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }

@@ -13,25 +13,35 @@ pub fn noted<T>(notes: &mut Vec<String>, what: &str, result: Result<T, CollectEr
     result.map_err(|e| notes.push(format!("{what}: {e}"))).ok()
 }
 
-/// What the server's statistics say since they were reset; WAL since its own were (14 and later).
-pub async fn server(
-    session: &Session,
-    connections: Option<Connections>,
-    notes: &mut Vec<String>,
-) -> findings::Server {
-    let version = session.server().version_num;
+/// Settings and what the role may, with what the configuration says of the machine.
+pub async fn setup(session: &Session, notes: &mut Vec<String>) -> findings::Server {
     let host = &session.settings().host;
     let mut facts = findings::Server {
         datname: session.server().datname.clone(),
         memory: host.memory,
         // There are at most some thousands.
         cpus: host.cpus.map(|cpus| cpus as f64),
-        connections,
         latency_objective: Some(session.settings().objectives.latency),
         ..findings::Server::default()
     };
-    let read = recommendations::settings(session).await;
-    facts.settings = noted(notes, "settings", read).unwrap_or_default();
+    if let Some(setup) = noted(notes, "settings", recommendations::setup(session).await) {
+        facts.role = setup.role;
+        facts.settings = setup.settings;
+        facts.origins = setup.origins;
+        facts.monitors = Some(setup.monitors);
+        facts.has_statements = Some(setup.has_statements);
+    }
+    facts
+}
+
+/// The same with what the server's statistics say since they were reset; WAL since its own were (14 and later).
+pub async fn server(
+    session: &Session,
+    connections: Option<Connections>,
+    notes: &mut Vec<String>,
+) -> findings::Server {
+    let version = session.server().version_num;
+    let mut facts = findings::Server { connections, ..setup(session, notes).await };
     let checkpoints = if version >= 170_000 {
         "SELECT c.num_timed::float8, c.num_requested::float8, {age}(c.stats_reset) \
            FROM pg_catalog.pg_stat_checkpointer c"

@@ -4,13 +4,14 @@
 //! Must not: execute what it prints, or report as passed what it could not look at.
 
 pub mod check;
-mod checks;
 mod init;
+mod parts;
 mod report;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,12 +19,14 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use crate::cmd::databases;
+use crate::collectors::statements;
 use crate::config::{Config, Settings};
 use crate::error::CollectError;
-use crate::pg::{Clock, Server, Session};
-use check::{Check, Context, Found, Outcome, Scope, Selection, Severity, Status, When};
-pub use checks::all;
-use checks::databases::REACHABLE;
+use crate::findings::{self, Part, Rule, When, partition};
+use crate::pg::{Clock, Server, Session, settle};
+use crate::remedy::Remedy;
+use check::{Context, Finding, Found, Outcome, Selection, Severity, Status};
+use parts::Looked;
 
 /// The form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -132,6 +135,16 @@ impl Run {
     }
 }
 
+/// The rules that it asks, in the order of reports and of `docs/verify.md`: all whose facts it reads.
+pub fn all() -> impl Iterator<Item = &'static Rule> {
+    findings::all().filter(|rule| locks(rule).is_some())
+}
+
+/// The locks that asking a rule takes on users' relations, as a sentence; `None` of one that it does not ask.
+pub fn locks(rule: &Rule) -> Option<&'static str> {
+    parts::locks(rule.part)
+}
+
 /// Runs the checks and writes the report to `out`, or to the file that was named.
 ///
 /// # Errors
@@ -154,17 +167,17 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
 /// # Errors
 /// A check that does not exist, with the nearest; no session with the configured database.
 pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
-    let checks: Vec<&'static Check> = all().collect();
-    let (selection, former) = wanted.selection.current(&checks);
+    let rules: Vec<&'static Rule> = all().collect();
+    let (selection, former) = wanted.selection.current(&rules);
     former.iter().for_each(|note| tracing::warn!("{note}"));
-    selection.validate(&checks)?;
+    selection.validate(&rules)?;
     let wanted = &Wanted { selection, ..wanted.clone() };
-    let checks: Vec<&'static Check> =
-        checks.into_iter().filter(|c| wanted.selection.admits(c)).collect();
+    let rules: Vec<&'static Rule> =
+        rules.into_iter().filter(|rule| wanted.selection.admits(rule)).collect();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let start = Instant::now();
     let clock = Clock::start();
-    let home = Session::connect(config.connect(), None, config.settings().clone(), clock).await?;
+    let home = at_home(config, config.settings().clone(), clock).await?;
     let mut run = Run {
         server: home.server().clone(),
         target: config.connect().describe(),
@@ -174,16 +187,14 @@ pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
         fail_on: wanted.fail_on,
         outcomes: Vec::new(),
     };
-    let of = |scope: Scope| -> Vec<&'static Check> {
-        checks.iter().copied().filter(|c| c.scope == scope).collect()
-    };
+    let inside = |rule: &&Rule| matches!(rule.check, findings::Check::Database(_));
+    let (inside, outside): (Vec<_>, Vec<_>) = rules.into_iter().partition(inside);
     let mut visitor = Visitor { config, wanted, clock, outcomes: Vec::new() };
-    let databases = visitor.databases(&home, of(Scope::Server).as_slice()).await;
-    let home = visitor.visit(home, None, &of(Scope::Server)).await;
+    let databases = visitor.databases(&home, &outside).await;
+    let home = visitor.visit(home, None, &outside).await;
     if let Some(home) = home {
         home.close().await;
     }
-    let inside = of(Scope::Database);
     for datname in databases? {
         if inside.is_empty() {
             break;
@@ -207,49 +218,47 @@ struct Visitor<'a> {
 
 impl Visitor<'_> {
     /// Which databases to look into. Those that somebody expects something of and that are not there
-    /// are findings of [`REACHABLE`].
+    /// are findings.
     async fn databases(
         &mut self,
         home: &Session,
-        selected: &[&'static Check],
+        selected: &[&'static Rule],
     ) -> Result<Vec<String>, CollectError> {
         let (visited, missing) = visited(home, self.config, &self.wanted.databases).await?;
-        let mut found = checks::databases::found(&missing, &visited);
-        if visited.is_empty() && missing.is_empty() {
-            found.unchecked = Some("no database may be entered, or all are excluded".to_owned());
-        }
         // A gate that looks at nothing must not pass, whatever else was asked for.
-        let vain = found.unchecked.is_some() || !missing.is_empty();
-        let skip = &self.wanted.selection.skip;
-        let skipped = Selection { skip: skip.clone(), ..Selection::default() };
-        if selected.iter().any(|c| c.id == REACHABLE.id) || vain && skipped.admits(&REACHABLE) {
-            self.outcomes.push(Outcome {
-                check: &REACHABLE,
-                database: None,
-                found,
-                took: Duration::ZERO,
-            });
+        let vain = !missing.is_empty() || visited.is_empty();
+        let skip = Selection { skip: self.wanted.selection.skip.clone(), ..Selection::default() };
+        let unchecked = (visited.is_empty() && missing.is_empty())
+            .then(|| "no database may be entered, or all are excluded".to_owned());
+        let looked = Looked {
+            server: findings::Server { absent: Some(missing), ..findings::Server::default() },
+            summary: parts::counted(visited.len(), "database", "to look into"),
+            unchecked,
+            ..Looked::default()
+        };
+        for rule in all().filter(|rule| rule.part == Part::Databases) {
+            if selected.iter().any(|s| s.id == rule.id) || vain && skip.admits(rule) {
+                let found = judged(rule, &looked).map_or_else(|found| found, |(found, _)| found);
+                self.outcomes.push(Outcome { rule, database: None, found, took: Duration::ZERO });
+            }
         }
         Ok(visited)
     }
 
     /// Runs checks inside a database; whether it could be entered.
-    async fn enter(&mut self, datname: &str, checks: &[&'static Check]) -> bool {
+    async fn enter(&mut self, datname: &str, rules: &[&'static Rule]) -> bool {
         let settings = self.config.settings().clone();
         match Session::connect(self.config.connect(), Some(datname), settings, self.clock).await {
             Ok(session) => {
-                if let Some(session) = self.visit(session, Some(datname), checks).await {
+                if let Some(session) = self.visit(session, Some(datname), rules).await {
                     session.close().await;
                 }
                 true
             }
             Err(e) => {
-                self.outcomes.push(Outcome {
-                    check: &REACHABLE,
-                    database: Some(datname.to_owned()),
-                    found: Found { unchecked: Some(e.to_string()), ..Found::default() },
-                    took: Duration::ZERO,
-                });
+                for rule in all().filter(|rule| rule.part == Part::Databases) {
+                    self.unchecked(rule, Some(datname), e.to_string());
+                }
                 false
             }
         }
@@ -261,11 +270,13 @@ impl Visitor<'_> {
         &mut self,
         session: Session,
         datname: Option<&str>,
-        checks: &[&'static Check],
+        rules: &[&'static Rule],
     ) -> Option<Session> {
-        let long =
-            |c: &Check| c.when == When::OnRequest || self.wanted.exact && checks::measures(c);
-        let (long, short): (Vec<_>, Vec<_>) = checks.iter().copied().partition(|c| long(c));
+        let measured = |rule: &Rule| self.wanted.exact && rule.part == Part::Bloat;
+        let long = |rule: &Rule| rule.when == When::OnRequest || measured(rule);
+        let elsewhere = |rule: &&Rule| rule.part == Part::Databases;
+        let rules = rules.iter().copied().filter(|rule| !elsewhere(rule));
+        let (long, short): (Vec<_>, Vec<_>) = rules.partition(|rule| long(rule));
         let mut current = Some(session);
         for (batch, patient) in [(short, false), (long, true)] {
             let mut pending = batch.into_iter().peekable();
@@ -281,8 +292,8 @@ impl Visitor<'_> {
                     None => match self.again(datname, patient).await {
                         Ok(session) => session,
                         Err(e) => {
-                            for check in pending.by_ref() {
-                                self.unchecked(check, datname, e.to_string());
+                            for rule in pending.by_ref() {
+                                self.unchecked(rule, datname, e.to_string());
                             }
                             break;
                         }
@@ -290,16 +301,15 @@ impl Visitor<'_> {
                 };
                 let context = Context::new(&session, self.wanted.exact);
                 while !session.is_broken()
-                    && let Some(check) = pending.next()
+                    && let Some(rule) = pending.next()
                 {
-                    let Some(run) = check.run else { continue };
                     let start = Instant::now();
-                    let found = run(&context).await.unwrap_or_else(|e| Found {
+                    let found = ask(&context, rule).await.unwrap_or_else(|e| Found {
                         unchecked: Some(e.to_string()),
                         ..Found::default()
                     });
                     let database = datname.map(str::to_owned);
-                    self.outcomes.push(Outcome { check, database, found, took: start.elapsed() });
+                    self.outcomes.push(Outcome { rule, database, found, took: start.elapsed() });
                 }
                 drop(context);
                 if session.is_broken() {
@@ -312,9 +322,9 @@ impl Visitor<'_> {
         current
     }
 
-    fn unchecked(&mut self, check: &'static Check, datname: Option<&str>, why: String) {
+    fn unchecked(&mut self, rule: &'static Rule, datname: Option<&str>, why: String) {
         self.outcomes.push(Outcome {
-            check,
+            rule,
             database: datname.map(str::to_owned),
             found: Found { unchecked: Some(why), ..Found::default() },
             took: Duration::ZERO,
@@ -326,8 +336,78 @@ impl Visitor<'_> {
         if patient {
             Arc::make_mut(&mut settings).timeouts.statement = self.wanted.patience;
         }
-        Ok(Session::connect(self.config.connect(), datname, settings, self.clock).await?)
+        match datname {
+            None => at_home(self.config, settings, self.clock).await,
+            Some(_) => {
+                Ok(Session::connect(self.config.connect(), datname, settings, self.clock).await?)
+            }
+        }
     }
+}
+
+/// A session where the exporter has its own: in a database with `pg_stat_statements`, if there is one.
+async fn at_home(
+    config: &Config,
+    settings: Arc<Settings>,
+    clock: Clock,
+) -> anyhow::Result<Session> {
+    let session = Session::connect(config.connect(), None, settings, clock).await?;
+    Ok(settle(session, config.connect(), &statements::NEED, config.databases(), None).await?)
+}
+
+/// Asks a rule what it says of its part, which is read once for all of its rules.
+async fn ask(cx: &Context<'_>, rule: &'static Rule) -> Result<Found, CollectError> {
+    let known = cx.looked.borrow().get(&rule.part).cloned();
+    let looked = match known {
+        Some(looked) => looked,
+        None => {
+            let looked = Rc::new(parts::look(cx, rule.part).await?);
+            cx.looked.borrow_mut().insert(rule.part, looked.clone());
+            looked
+        }
+    };
+    let (mut found, verdict) = match judged(rule, &looked) {
+        Ok(judged) => judged,
+        Err(found) => return Ok(found),
+    };
+    for (finding, judged) in found.findings.iter_mut().zip(verdict) {
+        if let Some(Remedy::Shell(command)) = &judged.remedy {
+            *finding = parts::partitions::planned(cx, finding.clone(), command).await;
+        }
+        if rule.id == partition::DEFAULT_ROWS.id
+            && let findings::Subject::Relation(table) = &judged.subject
+        {
+            *finding = parts::partitions::moved(cx, finding.clone(), table).await?;
+        }
+    }
+    Ok(found)
+}
+
+/// What a rule says of what was looked at, as reports show it and as it said it; or why it says nothing.
+fn judged(rule: &Rule, looked: &Looked) -> Result<(Found, Vec<findings::Finding>), Found> {
+    if let Some(why) = looked.skips.get(rule.id).or(looked.skipped.as_ref()) {
+        return Err(Found::skipped(why.as_str()));
+    }
+    if let Some(why) = looked.unknown.get(rule.id) {
+        return Err(Found { unchecked: Some(why.clone()), ..Found::default() });
+    }
+    let summary = looked.summaries.get(rule.id).unwrap_or(&looked.summary).clone();
+    let verdict = looked.facts(&rule.check).and_then(|facts| rule.judge(facts)).flatten();
+    let Some(mut verdict) = verdict else {
+        return Err(match &looked.unchecked {
+            Some(why) => Found { unchecked: Some(why.clone()), ..Found::default() },
+            None => Found::skipped(format!("too little is known yet to judge: {}", rule.source)),
+        });
+    };
+    // The heaviest first, then by name.
+    verdict.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.subject.cmp(&b.subject)));
+    let place = match rule.check {
+        findings::Check::Server(_) => &looked.server.datname,
+        _ => &looked.database.datname,
+    };
+    let findings = verdict.iter().map(|found| Finding::new(found.clone(), place)).collect();
+    let found = Found { unchecked: looked.unchecked.clone(), ..Found::new(summary, findings) };
+    Ok((found, verdict))
 }
 
 /// Which databases to look into, those that were named or else those that the exporter visits; and
@@ -401,16 +481,17 @@ pub async fn write_expectations(
 pub fn list() -> String {
     let mut out = String::new();
     let width = all().map(|c| c.id.len()).max().unwrap_or(0);
-    for check in all() {
-        let when = if check.when == When::OnRequest { " (by --with only)" } else { "" };
-        let (id, word) = (check.id, check.severity.word());
-        out.push_str(&format!("{id:width$}  {word:7}  {}{when}\n", check.finds));
+    for rule in all() {
+        let when = if rule.when == When::OnRequest { " (by --with only)" } else { "" };
+        let (id, word) = (rule.id, rule.severity.word());
+        out.push_str(&format!("{id:width$}  {word:7}  {}{when}\n", rule.finds));
     }
     out
 }
 
 #[cfg(test)]
 mod tests {
+    use super::check::fixtures::finding;
     use super::*;
     use crate::cli;
 
@@ -423,7 +504,7 @@ mod tests {
     }
 
     fn run_of(findings: Vec<check::Finding>, unchecked: Option<&str>) -> Run {
-        let check = all().next().unwrap();
+        let rule = all().next().unwrap();
         let found =
             Found { unchecked: unchecked.map(str::to_owned), ..Found::new("1 thing", findings) };
         Run {
@@ -433,14 +514,14 @@ mod tests {
             took: Duration::ZERO,
             databases: vec!["d".to_owned()],
             fail_on: Severity::Critical,
-            outcomes: vec![Outcome { check, database: None, found, took: Duration::ZERO }],
+            outcomes: vec![Outcome { rule, database: None, found, took: Duration::ZERO }],
         }
     }
 
     #[test]
     fn what_fails_counts_for_more_than_what_was_not_looked_at() {
-        let error = || vec![REACHABLE.finding("x", "is gone")];
-        let warning = || vec![REACHABLE.finding("x", "is odd").severity(Severity::Warning)];
+        let error = || vec![finding("x", "is gone")];
+        let warning = || vec![Finding { severity: Severity::Warning, ..finding("x", "is odd") }];
         for (findings, unchecked, want) in [
             (vec![], None, Verdict::Passed),
             (warning(), None, Verdict::Passed),
@@ -455,7 +536,7 @@ mod tests {
 
     #[test]
     fn colours_are_only_where_they_are_asked_for() {
-        let run = run_of(vec![REACHABLE.finding("x", "is gone").mend("SELECT 1;")], Some("half"));
+        let run = run_of(vec![finding("x", "is gone").mend("SELECT 1;")], Some("half"));
         let plain = report::render(&run, Format::Text, false).unwrap();
         let coloured = report::render(&run, Format::Text, true).unwrap();
         assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31;1mFAILED\x1b[0m"));
@@ -472,9 +553,10 @@ mod tests {
     #[test]
     fn a_long_script_is_cut_in_the_text_and_whole_in_the_script() {
         let long: Vec<String> = (0..60).map(|n| format!("SELECT {n};")).collect();
-        let finding = REACHABLE.finding("x", "is gone").mend(long.join("\n"));
-        let data = REACHABLE.finding("y", "is old").mend("DROP TABLE y;").deletes("Archive it.");
-        let run = run_of(vec![finding, data], None);
+        let cut = finding("x", "is gone").mend(long.join("\n"));
+        let data = finding("y", "is old").mend("DROP TABLE y;");
+        let data = Finding { deletes: true, ..data.caution("THIS DELETES DATA. Archive it.") };
+        let run = run_of(vec![cut, data], None);
         let text = report::render(&run, Format::Text, false).unwrap();
         assert!(text.contains("SELECT 19;") && !text.contains("SELECT 20;"), "{text}");
         assert!(text.contains("... and 40 lines more: --format sql prints them"), "{text}");

@@ -9,9 +9,9 @@ use crate::collector::{Collector, Scope};
 use crate::collectors::statements;
 use crate::derive::delta::Window;
 use crate::error::CollectError;
-use crate::findings::{self, Checkpoints, Counted, Setting, Temporary};
+use crate::findings::{self, Checkpoints, Counted, Origin, Setting, Temporary};
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session};
+use crate::pg::{Query, Row, Session, columns};
 
 static ACTIVE: Metric = Metric::gauge(
     "pg_recommendation_active",
@@ -23,15 +23,32 @@ static ACTIVE: Metric = Metric::gauge(
 /// Seconds of evidence that are kept.
 const SPAN: f64 = 3_600.0;
 
-/// Those that the rules look at; a version that lacks one has no row for it.
+/// Those that the rules look at; a version that lacks one has no row for it. `reset_val` is what a session of this
+/// role gets in this database; our transactions set some for themselves.
 const SETTINGS: &str = "\
-SELECT s.name, s.setting, s.unit, s.vartype FROM pg_catalog.pg_settings s WHERE s.name IN (
+SELECT s.name::text AS name, s.reset_val::text AS value, s.unit::text AS unit, s.vartype::text AS vartype,
+       s.source::text AS source, s.context = 'postmaster' AS restart
+  FROM pg_catalog.pg_settings s WHERE s.name IN (
  'autovacuum', 'autovacuum_max_workers', 'autovacuum_vacuum_cost_limit',
- 'checkpoint_completion_target', 'checkpoint_timeout', 'effective_cache_size', 'fsync',
+ 'checkpoint_completion_target', 'checkpoint_timeout', 'compute_query_id', 'effective_cache_size', 'fsync',
  'full_page_writes', 'idle_in_transaction_session_timeout', 'log_min_duration_sample',
  'log_min_duration_statement', 'maintenance_work_mem', 'max_connections', 'max_parallel_workers',
- 'max_wal_size', 'max_worker_processes', 'pg_stat_statements.max', 'shared_buffers',
+ 'max_wal_size', 'max_worker_processes', 'pg_stat_statements.max', 'pg_stat_statements.track',
+ 'shared_buffers', 'shared_preload_libraries', 'track_activities', 'track_activity_query_size',
  'track_counts', 'track_io_timing', 'vacuum_cost_limit', 'work_mem') ORDER BY 1";
+
+const ROLE: &str = "SELECT pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE') AS monitors";
+
+columns! {
+    struct SettingRow {
+        name: String,
+        value: Option<String>,
+        unit: Option<String>,
+        vartype: String,
+        source: String,
+        restart: bool,
+    }
+}
 
 const TEMPORARY: &str = "\
 SELECT pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_files(d.oid))::float8,
@@ -63,6 +80,63 @@ fn checkpoints(version_num: i32) -> &'static str {
 
 pub struct Recommendations;
 
+/// Settings, and what the role may.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Setup {
+    /// Settings by name, in bytes and seconds.
+    pub settings: BTreeMap<String, Setting>,
+    /// Where each comes from.
+    pub origins: BTreeMap<String, Origin>,
+    /// The role of the session.
+    pub role: String,
+    /// Whether it has `pg_monitor`.
+    pub monitors: bool,
+    /// Whether `pg_stat_statements` is installed in the session's database.
+    pub has_statements: bool,
+}
+
+impl Setup {
+    fn parse(session: &Session, settings: &[Row], role: &[Row]) -> Result<Self, CollectError> {
+        let server = session.server();
+        let mut setup = Self {
+            role: server.role.clone(),
+            monitors: role.first().map_or(Ok(false), |row| row.get("monitors"))?,
+            has_statements: server.extensions.contains_key(statements::NEED.extension),
+            ..Self::default()
+        };
+        for row in Row::all::<SettingRow>(settings)? {
+            if let Some(value) = setting(&row) {
+                setup.origins.insert(row.name.clone(), origin(&row));
+                setup.settings.insert(row.name, value);
+            }
+        }
+        Ok(setup)
+    }
+}
+
+/// The settings that the rules look at, and what the role may.
+///
+/// # Errors
+/// As [`Session::read_all`].
+pub async fn setup(session: &Session) -> Result<Setup, CollectError> {
+    let answers = session.read_all(&[SETTINGS.into(), ROLE.into()]).await?;
+    let mut answers = answers.iter().map(Vec::as_slice);
+    let mut next = || answers.next().unwrap_or_default();
+    Setup::parse(session, next(), next())
+}
+
+/// Of `pg_settings.source`. What our own transactions set hides where it came from.
+fn origin(row: &SettingRow) -> Origin {
+    match row.source.as_str() {
+        "database" => Origin::Database,
+        "user" => Origin::Role,
+        "database user" => Origin::RoleIn,
+        "global" => Origin::Roles,
+        "command line" => Origin::CommandLine,
+        _ => Origin::System { restart: row.restart },
+    }
+}
+
 /// One reading.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
@@ -72,8 +146,8 @@ pub struct Rows {
     pub started: f64,
     /// The database of the session.
     pub datname: String,
-    /// Settings by name, in bytes and seconds.
-    pub settings: BTreeMap<String, Setting>,
+    /// Settings, and what the role may.
+    pub setup: Setup,
     /// From the configuration: bytes, processors, seconds.
     pub memory: Option<f64>,
     /// Processors, from the configuration.
@@ -126,15 +200,16 @@ impl Collector for Recommendations {
     const METRICS: &'static [&'static Metric] = &[&ACTIVE];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let queries: [Query; 4] = [
+        let queries: [Query; 5] = [
             SETTINGS.into(),
+            ROLE.into(),
             checkpoints(session.server().version_num).into(),
             TEMPORARY.into(),
             BACKENDS.into(),
         ];
         let mut answers = session.read_all(&queries).await?.into_iter();
         let mut next = || answers.next().unwrap_or_default();
-        let settings = parse(&next())?;
+        let setup = Setup::parse(session, &next(), &next())?;
         let checkpoints = numbers(&next())?;
         let temporary = numbers(&next())?;
         let backends = numbers(&next())?.unwrap_or_default();
@@ -148,7 +223,7 @@ impl Collector for Recommendations {
             at: session.seconds(),
             started: session.server().started,
             datname: session.server().datname.clone(),
-            settings,
+            setup,
             memory: host.memory,
             // There are at most some thousands.
             cpus: host.cpus.map(|cpus| cpus as f64),
@@ -168,19 +243,6 @@ impl Collector for Recommendations {
     }
 }
 
-/// The settings that the rules look at, in bytes and seconds.
-///
-/// # Errors
-/// As [`Session::read`].
-pub async fn settings(session: &Session) -> Result<BTreeMap<String, Setting>, CollectError> {
-    parse(&session.read(SETTINGS).await?)
-}
-
-fn parse(rows: &[Row]) -> Result<BTreeMap<String, Setting>, CollectError> {
-    let all = rows.iter().map(setting).collect::<Result<Vec<_>, _>>()?;
-    Ok(all.into_iter().flatten().collect())
-}
-
 /// One row of numbers; `None` where any is NULL.
 fn numbers<const N: usize>(rows: &[Row]) -> Result<Option<[f64; N]>, CollectError> {
     let Some(row) = rows.first() else { return Ok(None) };
@@ -195,19 +257,16 @@ fn numbers<const N: usize>(rows: &[Row]) -> Result<Option<[f64; N]>, CollectErro
 }
 
 /// In bytes and seconds. -1, which switches off, stays -1.
-fn setting(row: &Row) -> Result<Option<(String, Setting)>, CollectError> {
-    let name: String = row.at(0)?;
-    let (text, unit): (String, Option<String>) = (row.at(1)?, row.at(2)?);
-    let value = match row.at::<&str>(3)? {
+fn setting(row: &SettingRow) -> Option<Setting> {
+    let text = row.value.as_deref()?;
+    Some(match row.vartype.as_str() {
         "bool" => Setting::Flag(text == "on"),
-        "integer" | "real" => match text.parse::<f64>() {
-            Ok(number) if number < 0.0 => Setting::Number(number),
-            Ok(number) => Setting::Number(number * factor(unit.as_deref())),
-            Err(_) => return Ok(None),
+        "integer" | "real" => match text.parse::<f64>().ok()? {
+            number if number < 0.0 => Setting::Number(number),
+            number => Setting::Number(number * factor(row.unit.as_deref())),
         },
-        _ => Setting::Text(text),
-    };
-    Ok(Some((name, value)))
+        _ => Setting::Text(text.to_owned()),
+    })
 }
 
 /// Of `pg_settings.unit`.
@@ -252,7 +311,12 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
     let [evictions] = state.evictions.sums();
     findings::Server {
         datname: rows.datname,
-        settings: rows.settings,
+        role: rows.setup.role,
+        settings: rows.setup.settings,
+        origins: rows.setup.origins,
+        monitors: Some(rows.setup.monitors),
+        has_statements: Some(rows.setup.has_statements),
+        absent: None,
         memory: rows.memory,
         cpus: rows.cpus,
         checkpoints: rows.checkpoints.map(|_| Checkpoints { timed, requested, span }),
@@ -286,7 +350,12 @@ mod tests {
         ];
         Rows {
             at,
-            settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+            setup: Setup {
+                settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
+                monitors: true,
+                has_statements: true,
+                ..Setup::default()
+            },
             memory: Some(17_179_869_184.0),
             latency_objective: 0.05,
             checkpoints: Some([0.0; 3]),

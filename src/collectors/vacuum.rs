@@ -144,7 +144,8 @@ SELECT pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 AS thre
        pg_catalog.current_setting('autovacuum_analyze_threshold')::float8 AS analyze_threshold,
        pg_catalog.current_setting('autovacuum_analyze_scale_factor')::float8
          AS analyze_scale_factor,
-       pg_catalog.current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age";
+       pg_catalog.current_setting('autovacuum_freeze_max_age')::float8 AS freeze_max_age,
+       pg_catalog.date_part('epoch', pg_catalog.now())::float8 AS now";
 
 const RUNNING_NOW: &str = "\
 SELECT c.relname::text, p.phase, p.heap_blks_total::float8, p.heap_blks_scanned::float8,
@@ -309,6 +310,7 @@ columns! {
         analyze_threshold: f64,
         analyze_scale_factor: f64,
         freeze_max_age: f64,
+        now: f64,
     }
 }
 
@@ -331,6 +333,8 @@ pub struct Rows {
     pub started: f64,
     /// This database.
     pub datname: String,
+    /// Unix seconds, by the server.
+    pub now: f64,
     /// The server's.
     pub thresholds: Thresholds,
     /// Whether it tells when a partitioned table was analysed itself (14 and later).
@@ -377,6 +381,7 @@ impl Collector for Vacuum {
         Ok(Rows {
             started: session.server().started,
             datname: session.server().datname.clone(),
+            now: thresholds.now,
             thresholds: thresholds.into(),
             tells_of_partitioned: session.server().version_num >= 140_000,
             relations: Row::all(next())?,
@@ -429,6 +434,16 @@ impl Relation {
     /// The server's thresholds, or its own.
     fn thresholds(&self, server: Thresholds) -> Thresholds {
         server.of_table(self.options.as_deref().unwrap_or_default())
+    }
+
+    /// Whether autovacuum is switched off for it. The server takes any unambiguous beginning of these words.
+    fn off(&self) -> bool {
+        let options = self.options.as_deref().unwrap_or_default();
+        let mut all = options.split_ascii_whitespace();
+        let value = all.find_map(|option| option.strip_prefix("autovacuum_enabled="));
+        let value = value.unwrap_or_default().to_ascii_lowercase();
+        let begins = |word: &str, least| value.len() >= least && word.starts_with(&value);
+        value == "0" || begins("off", 2) || begins("false", 1) || begins("no", 1)
     }
 }
 
@@ -506,6 +521,7 @@ mod tests {
         Rows {
             started: 1.0,
             datname: "app".to_owned(),
+            now: 1_700_000_000.0,
             thresholds: Thresholds {
                 vacuum: (50.0, 0.2),
                 vacuum_max: None,

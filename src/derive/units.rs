@@ -32,6 +32,19 @@ pub fn seconds(value: f64) -> String {
     format!("{scaled:.digits$} {unit}")
 }
 
+/// A large number for people: `1,234,567`.
+pub fn thousands(n: f64) -> String {
+    let digits = format!("{:.0}", n.abs());
+    let mut out = String::from(if n < -0.5 { "-" } else { "" });
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Unix seconds for people, in UTC.
 pub fn instant(seconds: f64) -> String {
     #[expect(clippy::cast_possible_truncation, reason = "jiff refuses what is out of range")]
@@ -73,6 +86,8 @@ mod tests {
         assert_eq!(seconds(900.0), "15 min");
         assert_eq!(seconds(0.0), "0 s");
         assert_eq!(instant(0.0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(thousands(1_234_567.0), "1,234,567");
+        assert_eq!(thousands(-999.0), "-999");
         assert_eq!(setting(4.0 * gb), "4GB");
         assert_eq!(setting(5.9 * gb), "5GB");
         assert_eq!(setting(1.3 * gb), "1280MB");

@@ -3,6 +3,13 @@
 //!
 //! Must not: ask whether autovacuum is on; what is due is due.
 
+/// Changes beyond a threshold by this factor are overdue: at the threshold autovacuum is on its way.
+pub const OVERDUE: f64 = 2.0;
+/// Rows of a table up to which nothing is overdue: what is small does no harm.
+pub const WORTHWHILE: f64 = 10_000.0;
+/// Share of its rows that makes a load, where so many came after its last ANALYZE.
+pub const LOADED: f64 = 0.5;
+
 /// Thresholds in rows, scale factors as shares of the table's rows, ages in transactions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {

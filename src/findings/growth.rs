@@ -3,7 +3,7 @@
 //! Must not: call an estimate a measurement.
 
 use super::facts::{Database, Growth};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds};
 
 const DAY: f64 = 86_400.0;
@@ -21,6 +21,8 @@ pub(super) static RULES: &[&Rule] = &[&Rule {
     why: "A disk that is full stops the server.",
     source: "pg_total_relation_size() of partitions, pg_class.relpartbound",
     alerts: &[],
+    part: Part::Growth,
+    when: When::OnRequest,
     check: Check::Database(growth),
 }];
 

@@ -2,10 +2,12 @@
 //!
 //! Must not: judge in another way than these verdicts do.
 
-use super::facts::{Bloated, Database, Index, IndexFault};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
-use crate::derive::units::{bytes, seconds};
+use super::facts::{Bloated, Database, Index, IndexFault, Lack};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
+use crate::derive::units::{bytes, instant, seconds, thousands};
+use crate::remedy::create::Create;
 use crate::remedy::index::{self, There};
+use crate::remedy::tree::{Fix, Tree};
 use crate::remedy::{Relation, Script};
 
 const HALF: f64 = 0.5;
@@ -16,6 +18,19 @@ pub const LARGE_INDEX: f64 = 100.0 * 1_048_576.0;
 
 pub(super) static RULES: &[&Rule] = &[
     &Rule {
+        id: "index.missing",
+        formerly: &[],
+        title: "Create the index that is expected",
+        severity: Severity::Critical,
+        finds: "an index that the list `indexes` expects is not there, or not valid",
+        why: "The queries that it was made for read the whole table, and constraints are not kept.",
+        source: "pg_index, the configuration",
+        alerts: &["PostgresIndexExpectedMissing"],
+        part: Part::Indexes,
+        when: When::Always,
+        check: Check::Database(missing),
+    },
+    &Rule {
         id: "index.invalid",
         formerly: &["indexes.invalid"],
         title: "Rebuild or drop invalid indexes",
@@ -25,7 +40,23 @@ pub(super) static RULES: &[&Rule] = &[
               unique that was there before.",
         source: "pg_index.indisvalid, indisready, indislive",
         alerts: &["PostgresIndexInvalid"],
+        part: Part::Indexes,
+        when: When::Always,
         check: Check::Database(invalid),
+    },
+    &Rule {
+        id: "index.partition_coverage",
+        formerly: &[],
+        title: "Complete indexes on the partitions that lack them",
+        severity: Severity::Critical,
+        finds: "some partitions do not have an index of their partitioned table",
+        why: "Queries read those partitions from end to end, and new partitions are the only ones that get it by \
+              themselves.",
+        source: "pg_index, pg_inherits",
+        alerts: &["PostgresIndexInvalid"],
+        part: Part::Indexes,
+        when: When::Always,
+        check: Check::Database(coverage),
     },
     &Rule {
         id: "index.unused",
@@ -37,6 +68,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Every write keeps it up, and it takes memory from those that are read.",
         source: "pg_stat_user_indexes.idx_scan, pg_stat_database.stats_reset",
         alerts: &["PostgresIndexUnused"],
+        part: Part::Indexes,
+        when: When::Always,
         check: Check::Database(unused),
     },
     &Rule {
@@ -48,6 +81,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "It costs as much as the other and gives nothing.",
         source: "pg_index, pg_constraint",
         alerts: &["PostgresIndexRedundant"],
+        part: Part::Indexes,
+        when: When::Always,
         check: Check::Database(duplicate),
     },
     &Rule {
@@ -60,18 +95,67 @@ pub(super) static RULES: &[&Rule] = &[
               lot.",
         source: "pg_index, pg_constraint",
         alerts: &["PostgresIndexRedundant"],
+        part: Part::Indexes,
+        when: When::Always,
         check: Check::Database(redundant),
+    },
+    &Rule {
+        id: "index.foreign_key",
+        formerly: &[],
+        title: "Index foreign keys",
+        severity: Severity::Warning,
+        finds: "a foreign key has no index on the referencing side, of a table that is not small \
+                (collectors.indexes.minimum_rows)",
+        why: "Each row that is deleted or gets another key on the referenced side reads that whole table, under a \
+              lock.",
+        source: "pg_constraint, pg_index, pg_class.reltuples",
+        alerts: &["PostgresForeignKeyUnindexed"],
+        part: Part::Indexes,
+        when: When::Always,
+        check: Check::Database(foreign_key),
+    },
+    &Rule {
+        id: "index.sequential_scans",
+        formerly: &[],
+        title: "Look for the index that large scans want",
+        severity: Severity::Info,
+        finds: "a table over collectors.indexhealth.seq_scan_bytes is read from end to end more often than by its \
+                indexes",
+        why: "An index may be missing: look for the statements that read it in pg_stat_statements.",
+        source: "pg_stat_user_tables.seq_scan, seq_tup_read, idx_scan; pg_class.relpages",
+        alerts: &["PostgresIndexScanRatioLow"],
+        part: Part::Indexes,
+        when: When::Always,
+        check: Check::Database(sequential),
     },
     &Rule {
         id: "index.bloat",
         formerly: &["indexes.bloat"],
         title: "Rebuild bloated indexes",
         severity: Severity::Warning,
-        finds: "more than half of a B-tree, and 10 MB, hold nothing, estimated; not one that is unused",
+        finds: "more than half of a B-tree, and 10 MB, hold nothing, estimated (or, with --exact, measured by \
+                pgstattuple); not one that is unused",
         why: "It takes memory and disk, and scans read more pages than they need.",
         source: "pg_class.relpages, pg_stats.avg_width (an estimate; `pgrunway verify --exact` measures)",
         alerts: &[],
+        part: Part::Bloat,
+        when: When::Always,
         check: Check::Database(bloat),
+    },
+    &Rule {
+        id: "index.corrupt",
+        formerly: &[],
+        title: "Rebuild corrupt indexes",
+        severity: Severity::Critical,
+        finds: "the entries of a B-tree are out of order, by amcheck's bt_index_check(); with --exact also: it lacks \
+                rows of its table",
+        why: "Queries by it miss rows, and its uniqueness holds no more; a new version of the collation library does \
+              that.",
+        source: "bt_index_check() (`pgrunway verify --with index.corrupt`)",
+        alerts: &[],
+        part: Part::Corruption,
+        when: When::OnRequest,
+        check: Check::Database(corrupt),
     },
 ];
 
@@ -79,43 +163,103 @@ fn each(d: &Database, check: impl Fn(&Index) -> Option<Finding>) -> Verdict {
     Some(d.indexes.as_ref()?.iter().filter_map(check).collect())
 }
 
+fn subject(table: &Relation, name: &str) -> Subject {
+    Subject::Index(table.clone(), name.to_owned())
+}
+
 fn finding(i: &Index, evidence: String) -> Finding {
-    let subject = Subject::Index(i.table.clone(), i.name.clone());
-    Finding::new(subject, evidence).figure("size", i.bytes, Unit::Bytes)
+    Finding::new(subject(&i.table, &i.name), evidence).figure("size", i.bytes, Unit::Bytes)
+}
+
+/// Adds what the partition tree of a table says of it, where that was read.
+fn by_tree(d: &Database, table: i64, finding: Finding, how: impl FnOnce(&Tree) -> Fix) -> Finding {
+    match d.trees.get(&table) {
+        None => finding,
+        Some(Err(why)) => finding.also(format!("No SQL: {}.", why.trim_end_matches('.'))),
+        Some(Ok(tree)) => {
+            let fix = how(tree);
+            let finding = finding.also(fix.note);
+            match fix.script {
+                Some(script) => finding.remedy(script),
+                None => finding,
+            }
+        }
+    }
+}
+
+fn missing(d: &Database) -> Verdict {
+    let found = d.wanted.as_ref()?.iter().filter_map(|w| {
+        let lack = w.lack?;
+        let subject = subject(&w.table, &w.what);
+        let kind = if w.unique { "unique index" } else { "index" };
+        let finding = match lack {
+            Lack::Table => Finding::new(
+                subject,
+                format!("There is no table {} that could have it.", w.table.display()),
+            ),
+            Lack::Index => Finding::new(subject, format!("There is no such {kind}.")),
+            Lack::Valid(_) => Finding::new(subject, "It is there, but not valid."),
+        };
+        Some(match (w.table_oid, lack) {
+            (Some(table), Lack::Valid(oid)) => {
+                by_tree(d, table, finding, |tree| tree.validate(&d.datname, oid))
+            }
+            (Some(table), _) => by_tree(d, table, finding, |tree| tree.make(&d.datname, &w.make)),
+            (None, _) => finding.advice("Create the table, or take the index out of the list."),
+        })
+    });
+    Some(found.collect())
 }
 
 fn invalid(d: &Database) -> Verdict {
     each(d, |i| {
-        matches!(i.fault, IndexFault::Invalid).then(|| {
-            let evidence = format!(
-                "It is not valid: nothing reads it, every change maintains {}.",
-                bytes(i.bytes)
-            );
-            let finding = finding(i, evidence)
-                .advice("Unless it is just being built: rebuild it, or drop it.");
-            // That of a partitioned table becomes valid with the last part that is attached.
-            match i.partitioned {
-                true => finding,
-                false => finding.remedy(rebuild(d, i.oid, &i.table, &i.name)),
-            }
-        })
+        let IndexFault::Invalid(flags) = i.fault else { return None };
+        let missing: Vec<&str> = ["valid", "ready", "live"]
+            .into_iter()
+            .zip(flags)
+            .filter_map(|(word, holds)| (!holds).then_some(word))
+            .collect();
+        let what = match missing.as_slice() {
+            [] => "A part of it is not valid".to_owned(),
+            words => format!("It is not {}", words.join(" and not ")),
+        };
+        let finding = finding(i, format!("{what}; every change maintains {}.", bytes(i.bytes)));
+        Some(by_tree(d, i.table_oid, finding, |tree| tree.validate(&d.datname, i.oid)))
     })
 }
 
-fn rebuild(d: &Database, oid: i64, table: &Relation, name: &str) -> Script {
-    let index = Relation::new(table.schema.as_str(), name);
-    index::rebuilding(&d.datname, &There { oid, index: &index, table }, false)
+fn coverage(d: &Database) -> Verdict {
+    let found = d.partial.as_ref()?.iter().filter(|p| p.missing > 0).map(|p| {
+        let more = match p.missing.saturating_sub(p.first.len()) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let evidence = format!(
+            "{} of {} partitions have it; not {}{more}.",
+            p.leaves.saturating_sub(p.missing),
+            p.leaves,
+            p.first.join(", ")
+        );
+        let finding = Finding::new(subject(&p.table, &p.name), evidence)
+            // There are at most some thousands.
+            .figure("partitions", p.leaves as f64, Unit::Count)
+            .figure("missing", p.missing as f64, Unit::Count);
+        by_tree(d, p.table_oid, finding, |tree| tree.validate(&d.datname, p.oid))
+    });
+    Some(found.collect())
+}
+
+fn rebuild(d: &Database, oid: i64, table: &Relation, index: &Relation, exclusion: bool) -> Script {
+    index::rebuilding(&d.datname, &There { oid, index, table }, exclusion)
 }
 
 /// What a constraint rests on is not dropped by a script.
 fn drop(d: &Database, i: &Index, finding: Finding) -> Finding {
     if i.constraint {
-        let advice = format!(
-            "{} It keeps a constraint, which statements may name: drop one of two that say the same by hand, with \
-             lock_timeout set.",
-            finding.advice
+        return finding.also(
+            "No SQL: it keeps a constraint, which statements may name (ON CONFLICT) and foreign keys need. Where both \
+             constraints say the same, drop one of them by hand, at a quiet hour, with lock_timeout set.",
         );
-        return finding.advice(advice);
     }
     let named = |name: &str| Relation::new(i.table.schema.as_str(), name);
     // One that is not used needs nobody to do its work.
@@ -128,60 +272,133 @@ fn drop(d: &Database, i: &Index, finding: Finding) -> Finding {
 }
 
 fn unused(d: &Database) -> Verdict {
-    each(d, |i| match i.fault {
-        IndexFault::Unused { seconds: s } => {
-            let evidence = format!("No scan in {}; {}.", seconds(s), bytes(i.bytes));
-            let finding = finding(i, evidence).figure("watched", s, Unit::Seconds).advice(
-                "Look at the primary and all standbys first: each counts its own scans; and think of what \
-                 runs once a month.",
-            );
-            Some(drop(d, i, finding))
-        }
-        _ => None,
+    each(d, |i| {
+        let IndexFault::Unused { since, seconds: s } = i.fault else { return None };
+        let evidence =
+            format!("No scan since {} ({}); {}.", instant(since), seconds(s), bytes(i.bytes));
+        let finding = finding(i, evidence).figure("watched", s, Unit::Seconds).advice(
+            "Each server counts for itself: look at the primary and all standbys, and think of what runs once a month.",
+        );
+        Some(drop(d, i, finding))
     })
 }
 
+/// The other index, its size and scans of this one.
+fn covered(i: &Index, how: &str) -> Finding {
+    let by = i.cover.as_ref().map_or("?", |(_, name)| name.as_str());
+    let scans = match i.scans {
+        n if n < 0.5 => "never scanned".to_owned(),
+        n => format!("scanned {} times", thousands(n)),
+    };
+    finding(i, format!("{by} {how}; it has {} and was {scans}.", bytes(i.bytes))).figure(
+        "scans",
+        i.scans,
+        Unit::Count,
+    )
+}
+
 fn duplicate(d: &Database) -> Verdict {
-    each(d, |i| match &i.fault {
-        IndexFault::Duplicate { of } => {
-            let evidence = format!("It is the same as {of}; {}.", bytes(i.bytes));
-            Some(drop(
-                d,
-                i,
-                finding(i, evidence).advice("The other one serves the same statements."),
-            ))
-        }
-        _ => None,
+    each(d, |i| {
+        matches!(i.fault, IndexFault::Duplicate).then(|| {
+            let finding = covered(i, "is the same");
+            drop(d, i, finding.advice("The other one serves the same statements."))
+        })
     })
 }
 
 fn redundant(d: &Database) -> Verdict {
-    each(d, |i| match &i.fault {
-        IndexFault::Redundant { of } => {
-            let evidence = format!("It is a left prefix of {of}; {}.", bytes(i.bytes));
-            let advice = "The other one can serve the same statements, and reads more pages for it where it is \
-                          much larger: compare their scans first.";
-            Some(drop(d, i, finding(i, evidence).advice(advice)))
-        }
-        _ => None,
+    each(d, |i| {
+        let IndexFault::Redundant { twin } = i.fault else { return None };
+        let how = if twin { "has the same keys" } else { "begins with the same keys" };
+        let advice = "The other one can serve the same statements, and reads more pages for it where it is much \
+                      larger: compare their scans first.";
+        Some(drop(d, i, covered(i, how).advice(advice)))
     })
 }
 
+fn foreign_key(d: &Database) -> Verdict {
+    let found = d.keys.as_ref()?.iter().map(|key| {
+        let [rows, referenced] = key.rows;
+        let evidence = format!(
+            "No index begins with ({}) of {}: about {} rows, {} in {}.",
+            key.columns.join(", "),
+            key.name,
+            thousands(rows),
+            thousands(referenced),
+            key.references
+        );
+        let finding = Finding::new(Subject::Relation(key.table.clone()), evidence)
+            .figure("rows", rows, Unit::Count)
+            .figure("referenced", referenced, Unit::Count);
+        // A constraint's name is unique in its table only, an index's in its schema.
+        let table = key.table.name.as_str();
+        let name = match key.name.starts_with(table) {
+            true => format!("{}_idx", key.name),
+            false => format!("{table}_{}_idx", key.name),
+        };
+        let columns: Vec<&str> = key.columns.iter().map(String::as_str).collect();
+        let create = Create::on_columns(&name, &columns);
+        by_tree(d, key.table_oid, finding, |tree| tree.create(&d.datname, &create))
+    });
+    Some(found.collect())
+}
+
+fn sequential(d: &Database) -> Verdict {
+    let found = d.scanned.as_ref()?.iter().map(|t| {
+        let [scans, by_index] = t.scans;
+        let evidence = format!(
+            "{} sequential scans of {} rows each, {} by index; {}.",
+            thousands(scans),
+            thousands(t.rows_per_scan),
+            thousands(by_index),
+            bytes(t.bytes)
+        );
+        Finding::new(Subject::Relation(t.table.clone()), evidence)
+            .figure("scans", scans, Unit::Count)
+            .figure("rows_per_scan", t.rows_per_scan, Unit::Count)
+            .figure("size", t.bytes, Unit::Bytes)
+    });
+    Some(found.collect())
+}
+
 fn bloat(d: &Database) -> Verdict {
-    let bloated = |i: &&Bloated| i.share > HALF && i.share * i.bytes > WASTED;
+    let bloated = |i: &&Bloated| i.is_worthwhile();
     let found = d.bloated.as_ref()?.iter().filter(bloated).map(|i| {
-        let evidence =
-            format!("About {:.0} % of {} hold nothing (estimated).", i.share * 100.0, bytes(i.bytes));
-        Finding::new(Subject::Index(i.table.clone(), i.name.clone()), evidence)
+        let how = if i.measured { "measured" } else { "estimated" };
+        let evidence = format!(
+            "{:.0} % of {} hold nothing, {how}.",
+            (i.share * 100.0).floor(),
+            bytes(i.bytes)
+        );
+        let own = (i.table.clone(), Relation::new(i.table.schema.as_str(), i.name.as_str()));
+        let (table, index) = i.part.clone().unwrap_or(own);
+        let mut finding = Finding::new(subject(&table, &index.name), evidence)
             .figure("size", i.bytes, Unit::Bytes)
             .figure("empty", i.share, Unit::Ratio)
-            .advice(if i.partitioned {
-                "It needs as much room again for one part after the other (14 and later; before, name the \
-                 parts). `pgrunway verify --exact` measures first."
-            } else {
-                "It needs as much room again while it runs. `pgrunway verify --exact` measures first."
-            })
-            .remedy(rebuild(d, i.oid, &i.table, &i.name))
+            .advice("It needs as much room again while it runs.");
+        if !i.measured {
+            finding = finding.also("`pgrunway verify --exact` measures first.");
+        }
+        finding.remedy(rebuild(d, i.oid, &table, &index, false))
+    });
+    Some(found.collect())
+}
+
+impl Bloated {
+    /// Whether it is worth rebuilding.
+    pub fn is_worthwhile(&self) -> bool {
+        self.share > HALF && self.share * self.bytes > WASTED
+    }
+}
+
+fn corrupt(d: &Database) -> Verdict {
+    let found = d.corrupt.as_ref()?.iter().map(|i| {
+        Finding::new(subject(&i.table, &i.index.name), i.message.clone())
+            .advice(
+                "Find out why first: disk, memory, or another version of the collation library. A unique index may \
+                 have let duplicates in; REINDEX fails then, and names one.",
+            )
+            .remedy(rebuild(d, i.oid, &i.table, &i.index, i.exclusion))
     });
     Some(found.collect())
 }

@@ -4,8 +4,8 @@
 //! silent.
 
 use super::facts::Server;
-use super::server::{ENOUGH, MIB, RELOAD, RESTART, alter, none, one};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use super::server::{ENOUGH, MIB, alter, none, one};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds, setting};
 
 const GIB: f64 = 1_073_741_824.0;
@@ -13,58 +13,68 @@ const GIB: f64 = 1_073_741_824.0;
 pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.shared_buffers",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Give shared_buffers a quarter of the memory",
         severity: Severity::Warning,
-        finds: "under 15 % or over 40 % of the machine's memory, where that is 1 GB or more",
+        finds: "shared_buffers under 15 % or over 40 % of the machine's memory, where that is 1 GB or more",
         why: "A quarter of the memory is where tuning begins: with less, blocks are read again and again; with more, \
               the system's own cache starves.",
         source: "pg_settings, host.memory of the configuration",
         alerts: &["PostgresCacheHitRatioLow"],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(shared_buffers),
     },
     &Rule {
         id: "settings.effective_cache_size",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Tell the planner how much is cached",
         severity: Severity::Info,
         finds: "effective_cache_size under 50 % or over 90 % of the machine's memory",
         why: "The planner trusts indexes by what it believes to be cached.",
         source: "pg_settings, host.memory of the configuration",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(effective_cache_size),
     },
     &Rule {
         id: "settings.maintenance_work_mem",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Give VACUUM and CREATE INDEX more memory",
         severity: Severity::Info,
-        finds: "under a 64th of the machine's memory and under 256 MB",
+        finds: "maintenance_work_mem under a 64th of the machine's memory and under 256 MB",
         why: "VACUUM scans all indexes once more each time its memory is full, and CREATE INDEX sorts on disk.",
         source: "pg_settings, host.memory of the configuration",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(maintenance_work_mem),
     },
     &Rule {
         id: "settings.work_mem",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Raise work_mem: statements spill to disk",
         severity: Severity::Warning,
         finds: "temporary files over 1 MB/s for 10 minutes or longer",
         why: "Sorts and hashes that do not fit into work_mem are written to disk and read again.",
         source: "pg_stat_database.temp_files, temp_bytes; pg_settings",
         alerts: &["PostgresTempFilesHeavy"],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(work_mem),
     },
     &Rule {
         id: "settings.parallel_workers",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Let parallel queries use the processors",
         severity: Severity::Info,
         finds: "max_parallel_workers under the number of processors, where there are more than 8",
         why: "Large queries leave processors idle.",
         source: "pg_settings, host.cpus of the configuration",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(parallel_workers),
     },
 ];
@@ -75,8 +85,7 @@ fn shared_buffers(s: &Server) -> Verdict {
         return none();
     }
     let wanted = setting(memory * 0.25);
-    let finding =
-        alter(s, "shared_buffers", &wanted, of_memory("shared_buffers", now, memory), RESTART);
+    let finding = alter(s, "shared_buffers", &wanted, of_memory("shared_buffers", now, memory), "");
     one(finding.figure("now", now, Unit::Bytes).figure("memory", memory, Unit::Bytes))
 }
 
@@ -91,7 +100,7 @@ fn effective_cache_size(s: &Server) -> Verdict {
     if memory < GIB || (0.5..=0.9).contains(&(now / memory)) {
         return none();
     }
-    let advice = format!("It allocates nothing. {RELOAD}");
+    let advice = "It allocates nothing.";
     let finding = alter(s, name, &setting(memory * 0.75), of_memory(name, now, memory), advice);
     one(finding.figure("now", now, Unit::Bytes).figure("memory", memory, Unit::Bytes))
 }
@@ -108,7 +117,7 @@ fn maintenance_work_mem(s: &Server) -> Verdict {
     let value = setting((memory / 16.0).min(GIB));
     let advice = format!(
         "Each of {workers:.0} autovacuum workers may take as much, unless autovacuum_work_mem says \
-         otherwise. {RELOAD}"
+         otherwise."
     );
     let finding = alter(s, name, &value, evidence, advice);
     one(finding.figure("now", now, Unit::Bytes).figure("memory", memory, Unit::Bytes))
@@ -148,7 +157,7 @@ fn work_mem(s: &Server) -> Verdict {
             } else {
                 let advice = format!(
                     "Each sort or hash of each connection may take as much; {} is a quarter of the memory \
-                     over max_connections. {RELOAD}",
+                     over max_connections.",
                     bytes(most)
                 );
                 alter(s, "work_mem", &setting(wanted.min(most)), evidence, advice)
@@ -178,10 +187,10 @@ fn parallel_workers(s: &Server) -> Verdict {
     );
     let value = format!("{cpus:.0}");
     let finding = if processes < cpus {
-        let advice = format!("max_parallel_workers follows, in a second step. {RESTART}");
+        let advice = "max_parallel_workers follows, in a second step.";
         alter(s, "max_worker_processes", &value, evidence, advice)
     } else {
-        alter(s, "max_parallel_workers", &value, evidence, RELOAD)
+        alter(s, "max_parallel_workers", &value, evidence, "")
     };
     one(finding.figure("workers", now, Unit::Count).figure("processors", cpus, Unit::Count))
 }

@@ -4,8 +4,8 @@
 //! Must not: read a clock, a socket or SQL; judge by a fact that is not there; or promise a gain that was
 //! not measured.
 
+mod constraints;
 mod facts;
-mod fix;
 mod growth;
 mod index;
 mod memory;
@@ -13,13 +13,15 @@ pub mod partition;
 mod pooler;
 mod server;
 mod settings;
+mod setup;
 mod statements;
 mod vacuum;
 
 pub use facts::{
-    Bench, Bloated, Checkpoints, Connections, Counted, Database, Expected, Gap, Growing, Growth,
-    Index, IndexFault, Odd, OpenEnded, Overdue, Partitioned, Server, Setting, Statement, Table,
-    Temporary,
+    Age, Ages, Bench, Bloated, Checkpoints, Connections, Corrupt, Counted, Database, Expected, Gap,
+    Growing, Growth, Index, IndexFault, KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd,
+    OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned, Server, Setting,
+    Statement, Table, Temporary, WantedIndex,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
@@ -31,8 +33,10 @@ mod tests;
 
 /// The registry: one line a file of rules. Documentation, selection and metrics follow from it, in this order.
 static GROUPS: &[&[&Rule]] = &[
-    partition::RULES,
+    setup::RULES,
     index::RULES,
+    partition::RULES,
+    constraints::RULES,
     vacuum::RULES,
     growth::RULES,
     statements::RULES,
@@ -99,13 +103,17 @@ pub enum Subject {
     Database,
     /// The pooler.
     Pooler,
+    /// A database of the server, by name.
+    Named(String),
+    /// A role.
+    Role(String),
     /// A setting of the server.
     Setting(String),
     /// A table.
     Relation(Relation),
     /// An index: its table, and its name.
     Index(Relation, String),
-    /// A statement: its `queryid`, or the name under which it was benchmarked.
+    /// A statement: its `queryid`, or its name in the file.
     Statement(String),
     /// A database of a pooler, and the user where it is about one pool.
     Pool(String, Option<String>),
@@ -116,7 +124,8 @@ impl Subject {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Server => "server",
-            Self::Database => "database",
+            Self::Database | Self::Named(_) => "database",
+            Self::Role(_) => "role",
             Self::Pooler => "pooler",
             Self::Setting(_) => "setting",
             Self::Relation(_) => "relation",
@@ -130,7 +139,9 @@ impl Subject {
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Server | Self::Database | Self::Pooler => None,
-            Self::Setting(name) | Self::Statement(name) => Some(name.clone()),
+            Self::Setting(name) | Self::Statement(name) | Self::Named(name) | Self::Role(name) => {
+                Some(name.clone())
+            }
             Self::Relation(table) => Some(format!("{}.{}", table.schema, table.name)),
             Self::Index(table, name) => Some(format!("{}.{}.{name}", table.schema, table.name)),
             Self::Pool(database, None) => Some(database.clone()),
@@ -221,6 +232,23 @@ impl Finding {
         self
     }
 
+    /// Says more of what to know.
+    fn also(mut self, advice: impl AsRef<str>) -> Self {
+        let advice = advice.as_ref();
+        if !advice.is_empty() {
+            if !self.advice.is_empty() {
+                self.advice.push(' ');
+            }
+            self.advice.push_str(advice);
+        }
+        self
+    }
+
+    fn at_most(mut self, severity: Severity) -> Self {
+        self.severity = self.severity.min(severity);
+        self
+    }
+
     fn remedy(mut self, remedy: impl Into<Remedy>) -> Self {
         self.remedy = Some(remedy.into());
         self
@@ -270,6 +298,52 @@ pub enum Check {
     Pooler(fn(&Pooler) -> Verdict),
 }
 
+/// What is read together, for one rule or for several: what cannot be read costs these and no others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Which databases there are, and which somebody wants.
+    Databases,
+    /// Settings, and what the role may.
+    Settings,
+    /// What the server did since its statistics began, or in the last hour.
+    Load,
+    /// Indexes, foreign keys and scans of tables.
+    Indexes,
+    /// How full B-trees are.
+    Bloat,
+    /// What amcheck says of B-trees.
+    Corruption,
+    /// Partitioned tables.
+    Partitions,
+    /// How partitions differ from each other.
+    Siblings,
+    /// Plans of the file's queries.
+    Plans,
+    /// Constraints.
+    Constraints,
+    /// Rows of foreign keys.
+    Orphans,
+    /// What VACUUM and ANALYZE have left undone.
+    Vacuum,
+    /// Ages of transaction IDs.
+    Ages,
+    /// Sizes over time.
+    Growth,
+    /// What statements did while they were watched.
+    Statements,
+    /// A pooler's console.
+    Pooler,
+}
+
+/// When `verify` asks a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Unless it is skipped.
+    Always,
+    /// Where `--with` or `--only` names it: it reads all data of a table or an index, or gives advice only.
+    OnRequest,
+}
+
 /// One rule: a row of the tables in `docs/findings.md`, and what it does.
 #[derive(Debug)]
 pub struct Rule {
@@ -289,11 +363,20 @@ pub struct Rule {
     pub source: &'static str,
     /// Alerts about the same fault; each has a runbook of its name.
     pub alerts: &'static [&'static str],
+    /// What is read for it.
+    pub part: Part,
+    /// When `verify` asks it.
+    pub when: When,
     /// The rule.
     pub check: Check,
 }
 
 impl Rule {
+    /// The part of the id before the dot.
+    pub fn group(&self) -> &'static str {
+        self.id.split('.').next().unwrap_or(self.id)
+    }
+
     /// What it says of the facts; `None` where it is not about such facts.
     pub fn judge(&self, facts: Facts<'_>) -> Option<Verdict> {
         let verdict = match (self.check, facts) {

@@ -2,16 +2,17 @@
 //!
 //! Must not: come to another result than the metrics and alerts about the same table do.
 
-use super::facts::{Database, Partitioned};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use super::facts::{Database, Origin, Partitioned, Planned};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{instant, seconds};
 use crate::remedy::Command;
+use crate::remedy::setting::{Source, set};
 
 const TOO_MANY: f64 = 1_000.0;
 const DAY: f64 = 86_400.0;
 
 pub(super) static RULES: &[&Rule] =
-    &[&MISSING, &RUNWAY, &GAP, &DEFAULT_ROWS, &OPEN_ENDED, &RETENTION, &SIBLINGS, &MANY];
+    &[&MISSING, &RUNWAY, &GAP, &DEFAULT_ROWS, &OPEN_ENDED, &RETENTION, &SIBLINGS, &MANY, &PRUNING];
 
 /// A table that must exist does not.
 pub static MISSING: Rule = Rule {
@@ -23,6 +24,8 @@ pub static MISSING: Rule = Rule {
     why: "What is not there cannot run out, so that no other rule would notice.",
     source: "pg_partitioned_table, the configuration",
     alerts: &["PostgresPartitionRequiredMissing"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(missing),
 };
 /// The runway is too short.
@@ -35,6 +38,8 @@ pub static RUNWAY: Rule = Rule {
     why: "Inserts fail, or fall into the DEFAULT partition, from the end of the last partition on.",
     source: "pg_class.relpartbound",
     alerts: &["PostgresPartitionRunwayShort", "PostgresPartitionNotCovered"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(runway),
 };
 /// A gap lies ahead.
@@ -48,6 +53,8 @@ pub static GAP: Rule = Rule {
           after it.",
     source: "pg_class.relpartbound",
     alerts: &["PostgresPartitionGap"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(gap),
 };
 /// A DEFAULT holds rows.
@@ -61,6 +68,8 @@ pub static DEFAULT_ROWS: Rule = Rule {
           other times read them too.",
     source: "pg_class.reltuples (estimated) of the DEFAULT partition",
     alerts: &["PostgresPartitionDefaultRows"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(default_rows),
 };
 /// An open-ended partition fills.
@@ -75,6 +84,8 @@ pub static OPEN_ENDED: Rule = Rule {
           created, nor retired.",
     source: "pg_class.relpartbound, reltuples (estimated)",
     alerts: &["PostgresPartitionOpenEnded"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(open_ended),
 };
 /// Data are older than they may be.
@@ -87,6 +98,8 @@ pub static RETENTION: Rule = Rule {
     why: "The job that removes them has stopped, and the disk fills.",
     source: "pg_class.relpartbound, the configuration",
     alerts: &["PostgresPartitionRetentionExceeded"],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(retention),
 };
 /// A partition is unlike its siblings.
@@ -101,6 +114,8 @@ pub static SIBLINGS: Rule = Rule {
           reads it by its own name sees more or less than in the others.",
     source: "pg_class.relowner, relreplident, relrowsecurity, relforcerowsecurity, relacl",
     alerts: &[],
+    part: Part::Siblings,
+    when: When::Always,
     check: Check::Database(siblings),
 };
 /// There are very many partitions.
@@ -113,7 +128,24 @@ pub static MANY: Rule = Rule {
     why: "A statement that cannot prune plans and locks every one of them.",
     source: "pg_inherits",
     alerts: &[],
+    part: Part::Partitions,
+    when: When::Always,
     check: Check::Database(many),
+};
+
+/// A query reads more partitions than it may.
+pub static PRUNING: Rule = Rule {
+    id: "partition.pruning",
+    formerly: &[],
+    title: "Let queries prune partitions",
+    severity: Severity::Critical,
+    finds: "the plan of a query of verify.queries reads more partitions than it may",
+    why: "It reads and locks partitions that cannot hold what it looks for, more with each new one.",
+    source: "EXPLAIN of the queries in the file",
+    alerts: &[],
+    part: Part::Plans,
+    when: When::Always,
+    check: Check::Database(pruning),
 };
 
 fn each(d: &Database, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
@@ -309,4 +341,42 @@ fn many(d: &Database) -> Verdict {
             )
         })
     })
+}
+
+fn pruning(d: &Database) -> Verdict {
+    let check = |p: &Planned| {
+        let used: i64 = p.reads.iter().map(|read| read.used).sum();
+        if usize::try_from(used).is_ok_and(|used| used <= p.most) {
+            return None;
+        }
+        let reads: Vec<String> = p
+            .reads
+            .iter()
+            .map(|read| format!("{} of {} partitions of {}", read.used, read.leaves, read.root))
+            .collect();
+        let evidence = format!("Reads {}; {} allowed.", reads.join(" and "), p.most);
+        // A plan has far fewer than 2^53.
+        let finding = Finding::new(Subject::Statement(p.name.clone()), evidence)
+            .figure("partitions", used as f64, Unit::Count)
+            .figure("allowed", p.most as f64, Unit::Count);
+        let Some(origin) = p.off else {
+            let keys: Vec<String> =
+                p.reads.iter().map(|read| format!("{} by {}", read.root, read.key)).collect();
+            return Some(finding.advice(format!(
+                "No SQL fixes it: compare the partition key itself, without a function or cast around it, with a \
+                 value or a stable expression ({}).",
+                keys.join(", ")
+            )));
+        };
+        let source = match origin {
+            Origin::Database => Source::Database(&d.datname),
+            Origin::Role => Source::Role(&d.role),
+            Origin::RoleIn => Source::RoleIn(&d.role, &d.datname),
+            Origin::Roles => Source::All,
+            Origin::System { .. } | Origin::CommandLine => Source::System { restart: false },
+        };
+        let script = set(&d.datname, "enable_partition_pruning", "on", source);
+        Some(finding.advice("enable_partition_pruning is off.").remedy(script))
+    };
+    Some(d.plans.as_ref()?.iter().filter_map(check).collect())
 }

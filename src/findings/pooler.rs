@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::seconds;
 use crate::remedy::Remedy;
 
@@ -128,6 +128,8 @@ pub(super) static RULES: &[&Rule] = &[
         source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
                  configuration",
         alerts: &["PgBouncerPoolExhausted", "PgBouncerClientWaitLong", "PgBouncerClientsWaiting"],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(size),
     },
     &Rule {
@@ -141,6 +143,8 @@ pub(super) static RULES: &[&Rule] = &[
         source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
                  objectives.pooler_wait of the configuration",
         alerts: &["PgBouncerClientWaitLong", "PgBouncerClientsWaiting"],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(max_db_connections),
     },
     &Rule {
@@ -152,6 +156,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "One client more than that is refused.",
         source: "SHOW LISTS used_clients, SHOW CONFIG",
         alerts: &["PgBouncerClientsNearLimit"],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(max_client_conn),
     },
     &Rule {
@@ -163,6 +169,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Every client that is served costs a new connection to the server, which is what a pooler is there to save.",
         source: "SHOW CONFIG",
         alerts: &[],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(server_lifetime),
     },
     &Rule {
@@ -176,6 +184,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Idle clients keep server connections that others could use.",
         source: "SHOW POOLS sv_active, pool_mode; SHOW STATS_TOTALS xact_time, xact_count",
         alerts: &[],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(mode),
     },
     &Rule {
@@ -188,6 +198,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Named prepared statements of the protocol fail when another server connection gets them, so that clients do without and each call is planned anew.",
         source: "SHOW POOLS pool_mode, SHOW CONFIG",
         alerts: &[],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(prepared_statements),
     },
     &Rule {
@@ -199,6 +211,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "A client that no server connection can serve waits without end, where an error would let it act.",
         source: "SHOW CONFIG",
         alerts: &[],
+        part: Part::Pooler,
+        when: When::OnRequest,
         check: Check::Pooler(query_wait_timeout),
     },
 ];
@@ -441,3 +455,5 @@ fn query_wait_timeout(p: &Pooler) -> Verdict {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::fixtures;

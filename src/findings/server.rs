@@ -2,9 +2,10 @@
 //!
 //! Must not: take a rate over a short time for evidence.
 
-use super::facts::Server;
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict, fix};
+use super::facts::{Origin, Server};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds};
+use crate::remedy::setting::{Source, set};
 
 const GIB: f64 = 1_073_741_824.0;
 pub(super) const MIB: f64 = 1_048_576.0;
@@ -14,7 +15,7 @@ pub(super) const ENOUGH: f64 = 600.0;
 pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.max_wal_size",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Raise max_wal_size: checkpoints are forced by WAL",
         severity: Severity::Warning,
         finds: "over 30 % of at least 3 checkpoints in 10 minutes or longer were requested",
@@ -22,33 +23,39 @@ pub(super) static RULES: &[&Rule] = &[
               whole into WAL.",
         source: "pg_stat_bgwriter or pg_stat_checkpointer, pg_current_wal_insert_lsn()",
         alerts: &["PostgresCheckpointsTooFrequent"],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(max_wal_size),
     },
     &Rule {
         id: "settings.checkpoint_timeout",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Space checkpoints out",
         severity: Severity::Info,
         finds: "checkpoint_timeout of 5 minutes or less while over 1 MB/s of WAL are written",
         why: "Each checkpoint makes the first change of every page write it whole into WAL.",
         source: "pg_settings, pg_current_wal_insert_lsn()",
         alerts: &[],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(checkpoint_timeout),
     },
     &Rule {
         id: "statements.max",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Raise pg_stat_statements.max: it evicts",
         severity: Severity::Warning,
         finds: "any eviction while it was watched",
         why: "Calls of evicted statements are lost to all percentiles.",
         source: "pg_stat_statements_info.dealloc",
         alerts: &["PostgresStatementsEvicting"],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(statements_max),
     },
     &Rule {
         id: "connections.pool",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Put a pooler in front",
         severity: Severity::Warning,
         finds: "80 % of max_connections in use at the peak, or more than 20 connections a processor of which under a \
@@ -56,17 +63,21 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Clients beyond max_connections are refused, and each idle backend costs memory.",
         source: "pg_stat_activity, pg_settings, host.cpus of the configuration",
         alerts: &["PostgresConnectionsNearLimit", "PostgresConnectionsExhausted"],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(pool),
     },
     &Rule {
         id: "vacuum.workers",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Let autovacuum keep up",
         severity: Severity::Warning,
         finds: "all autovacuum_max_workers busy at once",
         why: "Tables that are due wait for a worker.",
         source: "pg_stat_activity, pg_settings",
         alerts: &["PostgresVacuumOverdue"],
+        part: Part::Load,
+        when: When::OnRequest,
         check: Check::Server(autovacuum_workers),
     },
 ];
@@ -79,23 +90,39 @@ pub(super) fn one(finding: Finding) -> Verdict {
     Some(vec![finding])
 }
 
-pub(super) const RELOAD: &str = "It takes effect at once.";
-pub(super) const RESTART: &str = "It takes a restart.";
-
-/// A setting that another value would suit better, and the statement that gives it that.
+/// A setting that another value would suit better, and what gives it that: where it is set for the role or the
+/// database only, that is taken back.
 pub(super) fn alter(
     s: &Server,
     name: &'static str,
     value: &str,
     evidence: String,
-    advice: impl Into<String>,
+    advice: impl AsRef<str>,
 ) -> Finding {
-    let advice = advice.into();
-    let restart = advice.ends_with(RESTART);
-    Finding::new(Subject::Setting(name.to_owned()), evidence)
-        .advice(advice)
-        .remedy(fix::setting(&s.datname, name, value, restart))
+    let finding = Finding::new(Subject::Setting(name.to_owned()), evidence).also(advice);
+    let origin = s.origins.get(name).copied().unwrap_or(Origin::System { restart: false });
+    let (source, when) = match origin {
+        Origin::System { restart: false } => {
+            (Source::System { restart: false }, "It takes effect at once.")
+        }
+        Origin::System { restart: true } => {
+            (Source::System { restart: true }, "It takes effect when the server is restarted.")
+        }
+        Origin::Database => (Source::Database(&s.datname), NEW),
+        Origin::Role => (Source::Role(&s.role), NEW),
+        Origin::RoleIn => (Source::RoleIn(&s.role, &s.datname), NEW),
+        Origin::Roles => (Source::All, NEW),
+        Origin::CommandLine => {
+            return finding.also(format!(
+                "It was given on the server's command line, which wins over ALTER SYSTEM: change it there to \
+                 {name} = {value}."
+            ));
+        }
+    };
+    finding.also(when).remedy(set(&s.datname, name, value, source))
 }
+
+const NEW: &str = "It takes effect in new sessions.";
 
 fn max_wal_size(s: &Server) -> Verdict {
     let (c, wal, now) = (s.checkpoints?, s.wal?, s.number("max_wal_size")?);
@@ -120,10 +147,8 @@ fn max_wal_size(s: &Server) -> Verdict {
     let target = s.number("checkpoint_completion_target")?;
     let wanted = (rate * timeout * (1.0 + target) * 1.2).max(now * 2.0);
     let gigabytes = (wanted / GIB).ceil();
-    let advice = format!(
-        "That much WAL may lie on disk, and recovery after a crash replays it; CHECKPOINT by command \
-         counts as requested too. {RELOAD}"
-    );
+    let advice = "That much WAL may lie on disk, and recovery after a crash replays it; CHECKPOINT by command \
+                  counts as requested too.";
     let finding = alter(s, "max_wal_size", &format!("{gigabytes:.0}GB"), evidence, advice)
         .figure("requested", c.requested / all, Unit::Ratio)
         .figure("wal", rate, Unit::BytesPerSecond)
@@ -141,8 +166,7 @@ fn checkpoint_timeout(s: &Server) -> Verdict {
     }
     let evidence =
         format!("checkpoint_timeout is {}, at {}/s of WAL.", seconds(now), bytes(wal.rate()));
-    let advice =
-        format!("Fewer checkpoints, less WAL, and a longer recovery after a crash. {RELOAD}");
+    let advice = "Fewer checkpoints, less WAL, and a longer recovery after a crash.";
     let finding = alter(s, "checkpoint_timeout", "15min", evidence, advice)
         .figure("checkpoint_timeout", now, Unit::Seconds)
         .figure("wal", wal.rate(), Unit::BytesPerSecond);
@@ -160,7 +184,7 @@ fn statements_max(s: &Server) -> Verdict {
         evictions.amount,
         seconds(evictions.span)
     );
-    let advice = format!("If texts are made of values, bind them instead. {RESTART}");
+    let advice = "If texts are made of values, bind them instead.";
     let finding = alter(s, name, &format!("{:.0}", now * 2.0), evidence, advice)
         .figure("evictions", evictions.amount, Unit::Count)
         .figure("watched", evictions.span, Unit::Seconds);
@@ -205,7 +229,7 @@ fn autovacuum_workers(s: &Server) -> Verdict {
     let evidence = format!("All {most:.0} autovacuum workers were busy at once.");
     let advice = format!(
         "They share a cost limit of {limit:.0}: more of it makes each faster, more workers alone make each \
-         slower. {RELOAD}"
+         slower."
     );
     let wanted = format!("{:.0}", (limit * 2.0).min(10_000.0));
     let finding = alter(s, "autovacuum_vacuum_cost_limit", &wanted, evidence, advice).figure(

@@ -3,19 +3,21 @@
 //! Must not: judge what depends on the machine's size or on what the server does.
 
 use super::facts::Server;
-use super::server::{RELOAD, alter, none, one};
-use super::{Check, Rule, Severity, Unit, Verdict};
+use super::server::{alter, none, one};
+use super::{Check, Part, Rule, Severity, Unit, Verdict, When};
 
 pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.fsync",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Switch fsync and full_page_writes on",
         severity: Severity::Critical,
-        finds: "either is off",
+        finds: "fsync or full_page_writes is off",
         why: "A crash of the machine can corrupt all data while it is off.",
         source: "pg_settings",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(fsync),
     },
     &Rule {
@@ -27,6 +29,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Dead rows stay, statistics age, and everything has to be frozen at the last moment.",
         source: "pg_settings",
         alerts: &["PostgresAutovacuumOff"],
+        part: Part::Settings,
+        when: When::Always,
         check: Check::Server(autovacuum),
     },
     &Rule {
@@ -38,6 +42,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Nothing is known of scans and rows, and autovacuum does not work.",
         source: "pg_settings",
         alerts: &["PostgresAutovacuumOff"],
+        part: Part::Settings,
+        when: When::Always,
         check: Check::Server(track_counts),
     },
     &Rule {
@@ -46,42 +52,51 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Time reads and writes of blocks",
         severity: Severity::Info,
         finds: "track_io_timing is off",
-        why: "Time spent on reading blocks is not told from time spent on computing.",
+        why: "Time spent on reading blocks is not told from time spent on computing; pg_test_timing says what it costs \
+              on your machine.",
         source: "pg_settings",
         alerts: &[],
+        part: Part::Settings,
+        when: When::Always,
         check: Check::Server(track_io_timing),
     },
     &Rule {
         id: "settings.checkpoint_completion_target",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Spread the writes of a checkpoint",
         severity: Severity::Info,
         finds: "checkpoint_completion_target under 0.9",
         why: "A checkpoint that writes in a hurry takes the disk from queries.",
         source: "pg_settings",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(checkpoint_completion_target),
     },
     &Rule {
         id: "settings.log_min_duration_statement",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "Log slow statements",
         severity: Severity::Info,
         finds: "log_min_duration_statement and log_min_duration_sample are -1",
         why: "No statement is logged for its duration, however long it took.",
         source: "pg_settings",
         alerts: &[],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(log_min_duration_statement),
     },
     &Rule {
         id: "settings.idle_in_transaction",
-        formerly: &[],
+        formerly: &["settings.recommended"],
         title: "End sessions that sit idle in a transaction",
         severity: Severity::Info,
         finds: "idle_in_transaction_session_timeout is 0",
         why: "A client that forgot to COMMIT holds its locks and keeps VACUUM from removing rows.",
         source: "pg_settings",
         alerts: &["PostgresIdleInTransactionLong"],
+        part: Part::Settings,
+        when: When::OnRequest,
         check: Check::Server(idle_in_transaction),
     },
 ];
@@ -95,7 +110,7 @@ fn on(s: &Server, names: &[&'static str], advice: &str) -> Verdict {
         }
     }
     let Some(name) = off else { return none() };
-    one(alter(s, name, "on", format!("{name} is off."), format!("{advice}{RELOAD}")))
+    one(alter(s, name, "on", format!("{name} is off."), advice))
 }
 
 fn fsync(s: &Server) -> Verdict {
@@ -114,7 +129,7 @@ fn track_io_timing(s: &Server) -> Verdict {
     on(
         s,
         &["track_io_timing"],
-        "Run pg_test_timing first: a clock that takes long to read makes it dear. ",
+        "Run pg_test_timing first: a clock that takes long to read makes it dear.",
     )
 }
 
@@ -124,7 +139,7 @@ fn checkpoint_completion_target(s: &Server) -> Verdict {
     if now >= 0.9 {
         return none();
     }
-    let finding = alter(s, name, "0.9", format!("{name} is {now}."), RELOAD);
+    let finding = alter(s, name, "0.9", format!("{name} is {now}."), "");
     one(finding.figure(name, now, Unit::Ratio))
 }
 
@@ -135,7 +150,7 @@ fn log_min_duration_statement(s: &Server) -> Verdict {
         return none();
     }
     let milliseconds = (s.latency_objective.unwrap_or(0.05) * 2_000.0).max(1.0);
-    let advice = format!("Twice the latency objective; texts in the log may hold data. {RELOAD}");
+    let advice = "Twice the latency objective; texts in the log may hold data.";
     one(alter(s, name, &format!("{milliseconds:.0}ms"), format!("{name} is -1."), advice))
 }
 
@@ -144,5 +159,5 @@ fn idle_in_transaction(s: &Server) -> Verdict {
     if s.number(name)? != 0.0 {
         return none();
     }
-    one(alter(s, name, "10min", format!("{name} is 0: no end."), RELOAD))
+    one(alter(s, name, "10min", format!("{name} is 0: no end."), ""))
 }

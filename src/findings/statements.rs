@@ -3,8 +3,9 @@
 //! Must not: quote the text of a statement.
 
 use super::facts::{Database, Statement};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict, fix};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::seconds;
+use crate::remedy::setting::{Source, set};
 
 /// Shares of time over less than this are no evidence.
 const ENOUGH: f64 = 60.0;
@@ -21,6 +22,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Each is planned, opened and locked, whether it is read or not.",
         source: "EXPLAIN (ANALYZE) by `pgrunway bench`",
         alerts: &[],
+        part: Part::Statements,
+        when: When::OnRequest,
         check: Check::Database(partitions_per_plan),
     },
     &Rule {
@@ -33,6 +36,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "The same statement is planned again at each call, for longer than it runs.",
         source: "pg_stat_statements.total_plan_time (track_planning), or `pgrunway bench`",
         alerts: &[],
+        part: Part::Statements,
+        when: When::OnRequest,
         check: Check::Database(prepare),
     },
     &Rule {
@@ -45,6 +50,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "The same rows are read again and again for few results.",
         source: "pg_stat_statements.shared_blks_hit, shared_blks_read, rows, total_exec_time",
         alerts: &[],
+        part: Part::Statements,
+        when: When::OnRequest,
         check: Check::Database(materialise),
     },
     &Rule {
@@ -56,6 +63,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "Short statements run for less time than it takes to compile them.",
         source: "pg_stat_statements.jit_*_time (15 and later)",
         alerts: &[],
+        part: Part::Statements,
+        when: When::OnRequest,
         check: Check::Database(jit),
     },
 ];
@@ -176,6 +185,6 @@ fn jit(d: &Database) -> Verdict {
         .figure("compiling", compiling, Unit::Seconds)
         .figure("execution", execution, Unit::Seconds)
         .advice("Off for the roles that run short statements, or a higher jit_above_cost.")
-        .remedy(fix::setting(&d.datname, "jit", "off", false));
+        .remedy(set(&d.datname, "jit", "off", Source::System { restart: false }));
     Some(vec![finding])
 }

@@ -1,5 +1,7 @@
 //! Each rule against facts at, under and over its threshold.
 
+mod fixtures;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -84,10 +86,13 @@ fn active(server: &Server) -> BTreeSet<&'static str> {
 #[test]
 fn ids_are_unique_and_texts_are_whole() {
     let mut seen = BTreeSet::new();
+    let ids: BTreeSet<&str> = all().map(|rule| rule.id).collect();
     for rule in all() {
         let Rule { id, title, finds, why, source, .. } = rule;
+        // One former id may have become several.
+        assert!(rule.formerly.iter().all(|former| !ids.contains(former)), "{id}");
         for id in std::iter::once(id).chain(rule.formerly) {
-            assert!(seen.insert(*id), "{id}");
+            assert!(seen.insert(*id) || rule.formerly.contains(id), "{id}");
             let (group, name) = id.split_once('.').unwrap();
             for part in [group, name] {
                 let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
@@ -421,6 +426,8 @@ fn aggregates_that_read_much_for_little() {
 fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     let index = |fault, partitioned| Index {
         table: table("t"),
+        table_oid: 7,
+        scans: 0.0,
         name: "i".to_owned(),
         oid: 1,
         constraint: false,
@@ -433,31 +440,35 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
         let d = Database { indexes: Some(vec![i]), ..Database::default() };
         sql(&d, id)
     };
-    let unused = IndexFault::Unused { seconds: 864_000.0 };
+    let unused = IndexFault::Unused { since: 0.0, seconds: 864_000.0 };
     let said = of(index(unused.clone(), false), "index.unused").unwrap();
     assert!(said.contains("SELECT 'DROP INDEX CONCURRENTLY public.i' WHERE"), "{said}");
     let said = of(index(unused.clone(), true), "index.unused").unwrap();
     assert!(said.contains("DROP INDEX public.i;") && !said.contains("DROP INDEX CONC"), "{said}");
     let kept = Index { constraint: true, ..index(unused, false) };
     assert_eq!(of(kept, "index.unused"), None, "what a constraint rests on stays");
-    let bloat = |share: f64, bytes: f64, partitioned| {
+    let bloat = |share: f64, bytes: f64, part| {
         let bloated = Some(vec![Bloated {
             table: table("t"),
             name: "i".to_owned(),
             oid: 1,
             bytes,
             share,
-            partitioned,
+            part,
+            measured: false,
         }]);
         let d = Database { bloated, ..Database::default() };
         sql(&d, "index.bloat")
     };
-    let rebuilt =
-        |said: Option<String>| said.unwrap().contains("'REINDEX INDEX CONCURRENTLY public.i'");
-    assert_eq!(bloat(0.5, 200.0 * MB, false), None);
-    assert!(rebuilt(bloat(0.6, 200.0 * MB, false)));
-    assert!(rebuilt(bloat(0.6, 200.0 * MB, true)));
-    assert_eq!(bloat(0.9, 10.0 * MB, false), None);
+    let rebuilt = |said: Option<String>, name: &str| {
+        said.unwrap().contains(&format!("'REINDEX INDEX CONCURRENTLY public.{name}'"))
+    };
+    assert_eq!(bloat(0.5, 200.0 * MB, None), None);
+    assert!(rebuilt(bloat(0.6, 200.0 * MB, None), "i"));
+    // Of a partition's, that one alone.
+    let part = Some((table("t_1"), table("t_1_i")));
+    assert!(rebuilt(bloat(0.6, 200.0 * MB, part), "t_1_i"));
+    assert_eq!(bloat(0.9, 10.0 * MB, None), None);
 }
 
 fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
@@ -513,28 +524,45 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
         let tables = Some(vec![Table { name: self::table("t"), ..table }]);
         verdict(&Database { tables, ..Database::default() }, id).unwrap()
     };
-    let overdue = |tables, times| Overdue { tables, times };
-    let plain = Table { vacuum: overdue(1, 4.04), ..Table::default() };
+    let leaf = |name: Option<&str>| Leaf {
+        oid: 1,
+        name: name.map(self::table),
+        amount: 808_000.0,
+        live: 1e6,
+        last: Some(0.0),
+    };
+    let overdue = |tables, times, name| Overdue { tables, times, worst: vec![leaf(name)] };
+    let plain = Table { vacuum: overdue(1, 4.04, None), off: true, ..Table::default() };
     let found = of(plain, "vacuum.age");
-    assert_eq!(found[0].evidence, "It has 4.0 times the changes at which autovacuum comes.");
+    assert_eq!(
+        found[0].evidence,
+        "About 808,000 dead or inserted rows beside 1,000,000 live ones, 4.0 times as many as autovacuum waits for; \
+         last VACUUM: 1970-01-01 00:00:00 UTC. Autovacuum is switched off for it."
+    );
     let text = found[0].remedy.as_ref().unwrap().text();
     assert!(text.contains("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
-    let parts = |n| Table { vacuum: overdue(n, 2.5), partitioned: true, ..Table::default() };
-    let found = of(parts(3), "vacuum.age");
+    let parts = |vacuum| Table { vacuum, partitioned: true, ..Table::default() };
+    let found = of(parts(overdue(3, 2.5, None)), "vacuum.age");
     assert!(found[0].evidence.starts_with("3 of its partitions"), "{found:?}");
     assert_eq!(found[0].remedy, None, "it would take all partitions");
-    assert!(of(parts(0), "vacuum.age").is_empty());
+    let found = of(parts(overdue(1, 2.5, Some("t_1"))), "vacuum.age");
+    let text = found[0].remedy.as_ref().unwrap().text();
+    assert!(text.contains("\nVACUUM (ANALYZE) public.t_1;\n"), "{text}");
+    assert!(of(parts(Overdue::default()), "vacuum.age").is_empty());
 
-    let whole = |rows: f64, never| Table {
-        never_analyzed: Some(never),
+    let day = 86_400.0;
+    let whole = |rows: f64, unanalyzed: f64| Table {
+        unanalyzed: Some(unanalyzed),
         partitioned: true,
         rows,
         ..Table::default()
     };
-    assert!(of(whole(1e6, false), "statistics.age").is_empty());
-    assert!(of(whole(9_999.0, true), "statistics.age").is_empty());
-    let found = of(whole(1e6, true), "statistics.age");
+    assert!(of(whole(1e6, 29.0 * day), "statistics.age").is_empty());
+    assert!(of(whole(10_000.0, f64::INFINITY), "statistics.age").is_empty());
+    let found = of(whole(1e6, f64::INFINITY), "statistics.age");
     assert!(found[0].advice.starts_with("autovacuum never analyses"), "{found:?}");
+    let found = of(whole(1e6, 31.0 * day), "statistics.age");
+    assert_eq!(found[0].evidence, "Last analysed as a whole 31 d ago.");
     let large = |scale_factor, partitioned| Table {
         rows: 2e7,
         scale_factor,

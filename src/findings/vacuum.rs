@@ -2,36 +2,78 @@
 //!
 //! Must not: read a user's rows; the counters of the server and the catalogues tell.
 
-use super::facts::{Database, Overdue, Table};
-use super::{Check, Finding, Rule, Severity, Subject, Unit, Verdict, fix};
+use super::facts::{Age, Database, Overdue, Table};
+use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
+use crate::derive::units::{instant, seconds, thousands};
+use crate::derive::vacuum::WORTHWHILE;
+use crate::remedy::{Relation, table};
 
-const ROWS: f64 = 10_000.0;
 const MANY_ROWS: f64 = 1e7;
+/// Seconds after which the statistics of a partitioned table as a whole are old.
+const OLD: f64 = 30.0 * 86_400.0;
+/// Ages beyond the point at which autovacuum freezes by this factor are overdue.
+const OVERDUE_AGE: f64 = 1.1;
+/// From where on `vacuum_failsafe_age` drops all courtesy.
+const FAILSAFE: f64 = 1.6e9;
 
 pub(super) static RULES: &[&Rule] = &[
-    &Rule {
-        id: "vacuum.age",
-        formerly: &["vacuum.overdue"],
-        title: "Vacuum what is overdue",
-        severity: Severity::Warning,
-        finds: "a table of 10,000 rows or more, or a partition, has over twice the dead or inserted rows at which \
-                autovacuum comes",
-        why: "Scans read the dead rows too; autovacuum is off, does not keep up, or is held back.",
-        source: "pg_stat_user_tables.n_dead_tup, n_ins_since_vacuum, pg_class.reloptions, pg_settings",
-        alerts: &["PostgresVacuumOverdue"],
-        check: Check::Database(vacuum),
-    },
     &Rule {
         id: "statistics.age",
         formerly: &["vacuum.analyze"],
         title: "Analyze what is overdue",
         severity: Severity::Warning,
-        finds: "a table of 10,000 rows or more, or a partition, has over twice the changes at which autovacuum \
-                comes; or a partitioned table of as many rows never was analysed itself",
-        why: "The planner works with figures that are no longer true.",
+        finds: "a table or partition of more than 10,000 rows has over twice the changes at which autovacuum comes; or \
+                a partitioned table of as many rows (14 and later) was not analysed itself for 30 days",
+        why: "The planner works with figures that are no longer true; autovacuum never analyses a partitioned table \
+              as a whole.",
         source: "pg_stat_user_tables.n_mod_since_analyze, last_analyze, pg_class.reloptions, pg_settings",
         alerts: &[],
+        part: Part::Vacuum,
+        when: When::Always,
         check: Check::Database(analyze),
+    },
+    &Rule {
+        id: "statistics.load",
+        formerly: &[],
+        title: "Analyze what was loaded",
+        severity: Severity::Warning,
+        finds: "most rows of a table or partition of more than 10,000 came after its last ANALYZE, and the planner does \
+                not count them",
+        why: "The planner takes the table for as small as it was before the load, and may read it again and again in a \
+              nested loop.",
+        source: "pg_stat_user_tables.n_mod_since_analyze, n_live_tup, last_analyze, pg_class.reltuples",
+        alerts: &[],
+        part: Part::Vacuum,
+        when: When::Always,
+        check: Check::Database(loaded),
+    },
+    &Rule {
+        id: "vacuum.age",
+        formerly: &["vacuum.overdue"],
+        title: "Vacuum what is overdue",
+        severity: Severity::Warning,
+        finds: "a table or partition of more than 10,000 rows has over twice the dead or inserted rows at which \
+                autovacuum comes",
+        why: "Scans read the dead rows too; autovacuum is off, does not keep up, or is held back.",
+        source: "pg_stat_user_tables.n_dead_tup, n_ins_since_vacuum, pg_class.reloptions, pg_settings",
+        alerts: &["PostgresVacuumOverdue"],
+        part: Part::Vacuum,
+        when: When::Always,
+        check: Check::Database(vacuum),
+    },
+    &Rule {
+        id: "vacuum.wraparound",
+        formerly: &[],
+        title: "Freeze old rows",
+        severity: Severity::Critical,
+        finds: "a table's oldest transaction or multixact is 10 % older than where autovacuum must freeze it; critical \
+                from 1,600 million on",
+        why: "At about 2,000 million the server takes no more writes.",
+        source: "age(pg_class.relfrozenxid), mxid_age(relminmxid), TOAST included; pg_class.reloptions, pg_settings",
+        alerts: &["PostgresWraparoundRisk", "PostgresWraparoundImminent"],
+        part: Part::Ages,
+        when: When::Always,
+        check: Check::Database(wraparound),
     },
     &Rule {
         id: "vacuum.scale_factor",
@@ -43,6 +85,8 @@ pub(super) static RULES: &[&Rule] = &[
         why: "The larger the table, the more dead rows wait, and the longer the vacuum that removes them.",
         source: "pg_stat_user_tables.n_live_tup, pg_class.reloptions; pg_settings",
         alerts: &[],
+        part: Part::Vacuum,
+        when: When::OnRequest,
         check: Check::Database(scale_factor),
     },
 ];
@@ -55,56 +99,180 @@ fn finding(t: &Table, evidence: String) -> Finding {
     Finding::new(Subject::Relation(t.name.clone()), evidence)
 }
 
+const VACUUM: [&str; 2] = ["dead or inserted rows", "VACUUM"];
+const ANALYZE: [&str; 2] = ["changed rows", "ANALYZE"];
+
+/// What is overdue, in a sentence or two; `None` where nothing is.
+fn overdue(t: &Table, overdue: &Overdue, [rows, command]: [&str; 2]) -> Option<String> {
+    let many = match (t.partitioned, overdue.tables) {
+        (_, 0) => return None,
+        (false, _) => String::new(),
+        (true, 1) => "One of its partitions is overdue. ".to_owned(),
+        (true, n) => format!("{n} of its partitions are overdue. "),
+    };
+    let worst = overdue.worst.first();
+    let figures = worst.map(|leaf| {
+        let last = leaf.last.map_or_else(|| "never".to_owned(), instant);
+        let name = match &leaf.name {
+            Some(name) if t.partitioned => format!("{}: ", name.display()),
+            _ => String::new(),
+        };
+        format!(
+            "{name}about {} {rows} beside {} live ones, {:.1} times as many as autovacuum waits for; last {command}: \
+             {last}.",
+            thousands(leaf.amount),
+            thousands(leaf.live),
+            overdue.times
+        )
+    });
+    let off = if t.off { " Autovacuum is switched off for it." } else { "" };
+    let figures = figures.unwrap_or_else(|| {
+        format!("{:.1} times as many {rows} as autovacuum waits for.", overdue.times)
+    });
+    let mut chars = figures.chars();
+    let first = match chars.next() {
+        Some(c) if many.is_empty() => c.to_uppercase().to_string(),
+        Some(c) => c.to_string(),
+        None => String::new(),
+    };
+    Some(format!("{many}{first}{}{off}", chars.as_str()))
+}
+
+/// The tables that hold the rows, where all their names are known.
+fn leaves<'a>(t: &'a Table, overdue: &'a Overdue) -> Option<Vec<&'a Relation>> {
+    if !t.partitioned {
+        return Some(vec![&t.name]);
+    }
+    let named: Vec<&Relation> =
+        overdue.worst.iter().filter_map(|leaf| leaf.name.as_ref()).collect();
+    (!named.is_empty()).then_some(named)
+}
+
+/// Says that there are more than a script names.
+fn more(t: &Table, overdue: &Overdue) -> String {
+    match overdue.tables.saturating_sub(overdue.worst.len()) {
+        n if n > 0 && t.partitioned => {
+            format!("These are the {} that need it most; {n} more follow.", overdue.worst.len())
+        }
+        _ => String::new(),
+    }
+}
+
+const HELD_BACK: &str = "\
+It keeps what the oldest transaction, prepared transaction or replication slot may still see: look for them in \
+pg_stat_activity.backend_xmin, pg_prepared_xacts and pg_replication_slots.xmin.";
+
 fn vacuum(d: &Database) -> Verdict {
     each(d, |t| {
-        let finding = finding(t, changed(t, t.vacuum)?).figure(
-            "times_threshold",
-            t.vacuum.times,
-            Unit::Ratio,
-        );
-        let why = "Should it stay so, find out why autovacuum does not come: long transactions, too few \
-                   workers, locks, or a table option.";
-        Some(if t.partitioned {
-            finding.advice(format!(
-                "VACUUM of the table takes every partition: name those that pg_stat_user_tables shows with \
-                 the most dead rows. {why}"
-            ))
-        } else {
-            finding.advice(why).remedy(fix::vacuum(&d.datname, &t.name))
+        let finding = finding(t, overdue(t, &t.vacuum, VACUUM)?)
+            .figure("times_threshold", t.vacuum.times, Unit::Ratio)
+            .figure("rows", t.rows, Unit::Count)
+            .advice(HELD_BACK)
+            .also(
+                "Should it stay so, find out why autovacuum does not come: long transactions, too few workers, locks, \
+                 or a table option.",
+            )
+            .also(more(t, &t.vacuum));
+        Some(match leaves(t, &t.vacuum) {
+            Some(leaves) => finding.remedy(table::vacuum(&d.datname, &leaves)),
+            None => finding.also(
+                "VACUUM of the table takes every partition: name those that pg_stat_user_tables shows with the most \
+                 dead rows.",
+            ),
         })
     })
 }
 
-/// `3 of its partitions are ...`, where any is.
-fn changed(t: &Table, overdue: Overdue) -> Option<String> {
-    let times = format!("{:.1} times the changes at which autovacuum comes", overdue.times);
-    match (t.partitioned, overdue.tables) {
-        (_, 0) => None,
-        (false, _) => Some(format!("It has {times}.")),
-        (true, 1) => Some(format!("One of its partitions has {times}.")),
-        (true, n) => Some(format!("{n} of its partitions are overdue, one with {times}.")),
-    }
-}
-
 fn analyze(d: &Database) -> Verdict {
     each(d, |t| {
-        let finding = if t.never_analyzed == Some(true) && t.rows >= ROWS {
-            let evidence =
-                "Its partitions may have statistics, the partitioned table as a whole has none.";
-            finding(t, evidence.to_owned()).advice(
-                "autovacuum never analyses a partitioned table itself: let a job do it, weekly say.",
-            )
-        } else {
-            finding(t, changed(t, t.analyze)?)
-                .figure("times_threshold", t.analyze.times, Unit::Ratio)
-                .advice("The planner works with old statistics until then.")
-        };
-        Some(finding.figure("rows", t.rows, Unit::Count).remedy(fix::analyze(
-            &d.datname,
-            &t.name,
-            t.partitioned,
-        )))
+        let age = t.unanalyzed.filter(|age| *age > OLD && t.partitioned && t.rows > WORTHWHILE);
+        if let Some(age) = age {
+            let evidence = match age.is_finite() {
+                true => format!("Last analysed as a whole {} ago.", seconds(age)),
+                false => "Never analysed as a whole; its partitions may be.".to_owned(),
+            };
+            // From 18 on the partitions need not be analysed along with their table.
+            let only = d.version_num >= 180_000;
+            let finding = finding(t, evidence)
+                .figure("age", age, Unit::Seconds)
+                .figure("rows", t.rows, Unit::Count)
+                .advice("autovacuum never analyses a partitioned table itself: let a job do it, weekly say.")
+                .remedy(table::analyze(&d.datname, &[&t.name], only, false));
+            return Some(finding);
+        }
+        let finding = finding(t, overdue(t, &t.analyze, ANALYZE)?)
+            .figure("times_threshold", t.analyze.times, Unit::Ratio)
+            .figure("rows", t.rows, Unit::Count)
+            .advice("The planner works with old statistics until then.")
+            .also(more(t, &t.analyze));
+        Some(match leaves(t, &t.analyze) {
+            Some(leaves) => finding.remedy(table::analyze(&d.datname, &leaves, false, true)),
+            None => finding.remedy(table::analyze(&d.datname, &[&t.name], false, false)),
+        })
     })
+}
+
+fn loaded(d: &Database) -> Verdict {
+    each(d, |t| {
+        let worst = t.loaded.worst.first()?;
+        let many = match (t.partitioned, t.loaded.tables) {
+            (false, _) => String::new(),
+            (true, 1) => "One of its partitions was loaded. ".to_owned(),
+            (true, n) => format!("{n} of its partitions were loaded. "),
+        };
+        let when = worst.last.map_or_else(
+            || "it never was analysed".to_owned(),
+            |at| format!("after {}", instant(at)),
+        );
+        let off = if t.off { " Autovacuum is switched off for it." } else { "" };
+        let evidence = format!(
+            "{many}{} rows came or changed beside {} live ones; {when}.{off}",
+            thousands(worst.amount),
+            thousands(worst.live)
+        );
+        let finding = finding(t, evidence)
+            .figure("changed", worst.amount, Unit::Count)
+            .figure("rows", worst.live, Unit::Count)
+            .advice("Let the job that loads end with ANALYZE.")
+            .also(more(t, &t.loaded));
+        Some(match leaves(t, &t.loaded) {
+            Some(leaves) => finding.remedy(table::analyze(&d.datname, &leaves, false, true)),
+            None => finding.remedy(table::analyze(&d.datname, &[&t.name], false, false)),
+        })
+    })
+}
+
+/// An age that the server counts; at most some thousand millions.
+#[expect(clippy::cast_possible_truncation, reason = "it is far below 2^53")]
+fn whole(age: f64) -> i64 {
+    age as i64
+}
+
+fn wraparound(d: &Database) -> Verdict {
+    let check = |a: &Age| {
+        let share = |(age, limit): (f64, f64)| age / limit.max(1.0);
+        let multi = share(a.mxids) > share(a.xids);
+        let (noun, (age, limit)) =
+            if multi { ("multixacts", a.mxids) } else { ("transactions", a.xids) };
+        if age <= OVERDUE_AGE * limit && age < FAILSAFE {
+            return None;
+        }
+        let evidence = format!(
+            "Not frozen for {} {noun}; autovacuum should have from {} on.",
+            thousands(age),
+            thousands(limit)
+        );
+        let severity = if age >= FAILSAFE { Severity::Critical } else { Severity::Warning };
+        let limits = (whole(a.xids.1), whole(a.mxids.1));
+        let finding = Finding::new(Subject::Relation(a.name.clone()), evidence)
+            .at_most(severity)
+            .figure("age", age, Unit::Count)
+            .figure("freeze_max_age", limit, Unit::Count)
+            .advice(HELD_BACK)
+            .remedy(table::freeze(&d.datname, &a.name, limits.0, limits.1));
+        Some(finding)
+    };
+    Some(d.ages.as_ref()?.old.iter().filter_map(check).collect())
 }
 
 fn scale_factor(d: &Database) -> Verdict {
@@ -118,7 +286,7 @@ fn scale_factor(d: &Database) -> Verdict {
                 .figure("rows", t.rows, Unit::Count)
                 .figure("threshold", t.vacuum_at, Unit::Count)
                 .advice("It comes more often then, and takes less time.")
-                .remedy(fix::scale_factor(&d.datname, &t.name, "0.02"))
+                .remedy(table::scale_factor(&d.datname, &t.name, "0.02"))
         })
     })
 }

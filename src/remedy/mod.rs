@@ -6,6 +6,7 @@
 //!
 //! Must not: read a clock, a server or a file, or take SQL or a command as text from elsewhere.
 
+pub mod create;
 pub mod index;
 mod locked;
 pub mod orphans;
@@ -17,6 +18,7 @@ mod shell;
 mod sql;
 pub mod table;
 pub mod text;
+pub mod tree;
 
 pub use script::{Head, Script, Step, block, note};
 pub use shell::Command;

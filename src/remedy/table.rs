@@ -52,43 +52,56 @@ fn done_since(table: &Relation, function: &'static str, what: &'static str) -> S
     ))
 }
 
-/// Removes dead rows and renews the statistics.
-pub fn vacuum(database: &str, table: &Relation) -> Script {
-    Script {
-        head: head(
-            database,
-            format!("{} is to be vacuumed.", table.display()),
-            BESIDE,
-            "makes room of dead rows for new ones, and renews the planner's statistics.",
-        ),
-        steps: vec![
-            patience(),
-            begin(),
-            Step::Sql(Sql::new("VACUUM (ANALYZE) {}", &[table])),
-            done_since(
-                table,
-                "pg_catalog.pg_stat_get_last_vacuum_time",
-                "% was not vacuumed: see the warning above",
-            ),
-        ],
+/// `public.a`, or `public.a and 3 more`.
+fn names(tables: &[&Relation]) -> String {
+    let first = tables.first().map_or_else(String::new, |table| table.display());
+    match tables.len() {
+        0 | 1 => first,
+        n => format!("{first} and {} more", n - 1),
     }
 }
 
-/// Renews the planner's statistics; of a partitioned table `only` its own.
-pub fn analyze(database: &str, table: &Relation, only: bool, counted: bool) -> Script {
-    let only = Sql::new(if only { "ONLY " } else { "" }, &[]);
-    let mut steps = vec![patience(), begin(), Step::Sql(Sql::new("ANALYZE {}{}", &[&only, table]))];
-    if counted {
+/// Removes dead rows and renews the statistics, of one table after the other.
+pub fn vacuum(database: &str, tables: &[&Relation]) -> Script {
+    let mut steps = vec![patience(), begin()];
+    for table in tables {
+        steps.push(Step::Sql(Sql::new("VACUUM (ANALYZE) {}", &[*table])));
         steps.push(done_since(
             table,
-            "pg_catalog.pg_stat_get_last_analyze_time",
-            "% was not analysed: see the warning above",
+            "pg_catalog.pg_stat_get_last_vacuum_time",
+            "% was not vacuumed: see the warning above",
         ));
     }
     Script {
         head: head(
             database,
-            format!("{} is to be analysed.", table.display()),
+            format!("{} is to be vacuumed.", names(tables)),
+            BESIDE,
+            "makes room of dead rows for new ones, and renews the planner's statistics.",
+        ),
+        steps,
+    }
+}
+
+/// Renews the planner's statistics; of a partitioned table `only` its own. `counted` where the server says when
+/// each was analysed.
+pub fn analyze(database: &str, tables: &[&Relation], only: bool, counted: bool) -> Script {
+    let only = Sql::new(if only { "ONLY " } else { "" }, &[]);
+    let mut steps = vec![patience(), begin()];
+    for table in tables {
+        steps.push(Step::Sql(Sql::new("ANALYZE {}{}", &[&only, *table])));
+        if counted {
+            steps.push(done_since(
+                table,
+                "pg_catalog.pg_stat_get_last_analyze_time",
+                "% was not analysed: see the warning above",
+            ));
+        }
+    }
+    Script {
+        head: head(
+            database,
+            format!("{} is to be analysed.", names(tables)),
             BESIDE,
             "renews the planner's statistics from a sample of rows; plans may change.",
         ),

@@ -22,6 +22,8 @@ pub struct Kind {
     pub kept: &'static str,
     /// Whether names and owners may be anything: no file has to name them.
     pub any_name: bool,
+    /// Whether it is about the server: it is planted and put right in the database `postgres`.
+    pub server: bool,
 }
 
 const NONE: Kind = Kind {
@@ -34,6 +36,7 @@ const NONE: Kind = Kind {
     wanted: "",
     kept: "true",
     any_name: true,
+    server: false,
 };
 
 /// Valid, ready and live.
@@ -259,16 +262,85 @@ pub const KINDS: &[Kind] = &[
         check: "statistics.age",
         what: "old statistics",
         does: "ANALYZE, and a look whether it was done",
-        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 5000)",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 12000);
+                CREATE INDEX {i} ON {t} (a)",
         wanted: "(SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relid = '{t}'::regclass)",
         kept: ROWS,
+        ..NONE
+    },
+    Kind {
+        check: "statistics.load",
+        what: "partitions that were loaded after their last ANALYZE",
+        does: "ANALYZE of each, and a look whether it was done",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1) PARTITION BY RANGE (a);
+                CREATE TABLE {s}.part_1 PARTITION OF {t} FOR VALUES FROM (0) TO (12000);
+                CREATE TABLE {s}.part_2 PARTITION OF {t} DEFAULT;
+                INSERT INTO {t} SELECT generate_series(1, 24000)",
+        wanted: "(SELECT count(last_analyze) = 2 FROM pg_stat_user_tables WHERE schemaname = (SELECT nspname
+                   FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = '{t}'::regclass)
+                   AND relname LIKE 'part%')",
+        kept: ROWS,
+        any_name: false,
+        ..NONE
+    },
+    Kind {
+        check: "index.unused",
+        what: "an index that nothing scans",
+        does: "DROP INDEX CONCURRENTLY, unless something relies on it by now",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 200);
+                CREATE INDEX {i} ON {t} (a)",
+        wanted: "to_regclass('{si}') IS NULL",
+        kept: ROWS,
+        any_name: false,
+        ..NONE
+    },
+    Kind {
+        check: "index.bloat",
+        what: "an index of which most holds nothing",
+        does: "REINDEX INDEX CONCURRENTLY, its leftovers dropped",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1, b text DEFAULT 'x'); ALTER TABLE {t} ALTER b SET STORAGE PLAIN;
+                INSERT INTO {t} SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, 14000) i;
+                CREATE INDEX {i} ON {t} (b); DELETE FROM {t} WHERE a > 200; ANALYZE {t}",
+        wanted: "pg_relation_size('{si}') < 5000000",
+        kept: ROWS,
+        any_name: false,
+        ..NONE
+    },
+    Kind {
+        check: "index.corrupt",
+        what: "an index whose entries are out of order",
+        does: "REINDEX INDEX CONCURRENTLY",
+        plant: "CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public;
+                CREATE FUNCTION {s}.order_of(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT CASE WHEN $1 < $2 THEN -1 WHEN $1 > $2 THEN 1 ELSE 0 END';
+                CREATE OPERATOR CLASS {s}.odd_ops FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=,
+                  OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 {s}.order_of(int, int);
+                CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 1000);
+                CREATE INDEX {i} ON {t} (a {s}.odd_ops);
+                CREATE TABLE {s}.q AS SELECT '{si}'::regclass::oid AS o;
+                CREATE OR REPLACE FUNCTION {s}.order_of(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT CASE WHEN $1 > $2 THEN -1 WHEN $1 < $2 THEN 1 ELSE 0 END'",
+        wanted: "EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = '{si}'::regclass AND {usable}
+                   AND i.indexrelid <> (SELECT o FROM {s}.q))",
+        kept: ROWS,
+        any_name: false,
+        ..NONE
+    },
+    Kind {
+        check: "settings.track_io_timing",
+        what: "a setting that the role sets",
+        does: "ALTER ROLE ... RESET",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 200);
+                ALTER ROLE postgres SET track_io_timing = off",
+        wanted: "NOT EXISTS (SELECT FROM pg_db_role_setting)",
+        kept: ROWS,
+        any_name: false,
+        server: true,
         ..NONE
     },
     Kind {
         check: "vacuum.age",
         what: "dead rows",
         does: "VACUUM (ANALYZE), and a look whether it was done",
-        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 6000); ANALYZE {t};
+        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 16000); ANALYZE {t};
                 DELETE FROM {t} WHERE a > 2000; ANALYZE {t}",
         wanted: "(SELECT last_vacuum IS NOT NULL FROM pg_stat_user_tables WHERE relid = '{t}'::regclass)",
         kept: ROWS,

@@ -113,18 +113,23 @@ SET session_replication_role = replica;
 INSERT INTO orphans VALUES (1), (NULL), (4711), (4712);
 RESET session_replication_role;
 
--- statistics.age, vacuum.age, vacuum.wraparound.
+-- statistics.age, statistics.load, vacuum.age, vacuum.wraparound. What a session did is counted at its end.
 ANALYZE;
 CREATE TABLE stale (a int);
-INSERT INTO stale SELECT generate_series(1, 5000);
+INSERT INTO stale SELECT generate_series(1, 20000);
+CREATE TABLE loaded (a int);
+INSERT INTO loaded SELECT generate_series(1, 12000);
 CREATE TABLE whole (a int) PARTITION BY RANGE (a);
 CREATE TABLE whole_1 PARTITION OF whole FOR VALUES FROM (0) TO (100000);
-INSERT INTO whole SELECT generate_series(1, 5000);
-ANALYZE whole_1;
+INSERT INTO whole SELECT generate_series(1, 12000);
 CREATE TABLE dead (a int);
-INSERT INTO dead SELECT generate_series(1, 10000);
-ANALYZE dead;
-DELETE FROM dead WHERE a > 3000;
+INSERT INTO dead SELECT generate_series(1, 20000);
+\c
+ANALYZE stale;
+UPDATE stale SET a = a WHERE a <= 6000;
+ANALYZE whole_1;
+DELETE FROM dead WHERE a > 6000;
+\c
 ANALYZE dead;
 CREATE TABLE ancient (a int) WITH (autovacuum_freeze_max_age = 100000);
 INSERT INTO ancient VALUES (1);

@@ -16,8 +16,8 @@ use super::queries::{self, Benched};
 use super::watch::{Watched, watch};
 use crate::cmd::advice::{self, noted};
 use crate::cmd::databases;
-use crate::collector::Collector;
-use crate::collectors::database_recommendations::{self, DatabaseRecommendations, State};
+use crate::collectors::database_recommendations::{self, Rows, catalogue};
+use crate::collectors::index_health::catalogue::Names;
 use crate::collectors::{partitions, statements};
 use crate::config::Config;
 use crate::derive::index::{Facts, Verdicts};
@@ -27,6 +27,8 @@ use crate::findings;
 use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session, Trusted, settle};
 use crate::snapshot::Snapshot;
 
+/// Tables of a database for which scripts about indexes are written.
+const COMPLETED: usize = 60;
 /// Statements that are told apart.
 const STATEMENTS: usize = 50;
 
@@ -377,11 +379,17 @@ async fn database(
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Database> {
     let session = connect(config, Some(name), clock).await?;
-    let rows = DatabaseRecommendations.fetch(&session, &State::default()).await;
-    session.close().await;
-    let rows = rows?;
+    let rows = match Rows::read(&session, Names::All).await {
+        Ok(rows) => rows,
+        Err(e) => {
+            session.close().await;
+            return Err(e.into());
+        }
+    };
     let verdicts = database_recommendations::verdicts(&rows);
-    let facts = database_recommendations::facts(&rows, verdicts.as_ref());
+    let mut facts = database_recommendations::facts(&rows, verdicts.as_ref());
+    let completed = catalogue::complete(&session, &mut facts, COMPLETED).await;
+    session.close().await;
     let mut note = |what: &str, error: Option<&CollectError>| {
         notes.extend(error.map(|e| format!("{what} of database {name}: {e}")));
     };
@@ -390,6 +398,9 @@ async fn database(
     note("dead rows", rows.vacuum.as_ref().err());
     note("sizes", rows.sizes.as_ref().err());
     note("indexes", rows.indexes.as_ref().err());
+    note("constraints", rows.not_valid.as_ref().err());
+    note("ages of transactions", rows.ages.as_ref().err());
+    note("names", completed.as_ref().err());
     let indexes = rows.indexes.map(|rows| rows.facts).unwrap_or_default();
     let verdicts = verdicts.unwrap_or_default();
     let covered = rows.partitions.map(|rows| {

@@ -2,9 +2,7 @@
 //!
 //! Must not: judge; `derive::index` does.
 
-use std::collections::HashMap;
-
-use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
+use super::document::{Block, Cell, Line, Table, figure, name, words};
 use super::gather::{Database, Gathered};
 use super::plot::{Plot, Unit};
 use crate::cmd::words::counted;
@@ -34,7 +32,6 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
             counted(tables.len(), "table"),
             constraints
         ))));
-        verdicts(database, &known, out);
         out.push(Block::Table(Table {
             head: vec!["table", "index", "verdict", "scans", "last scan", "size", "partitions"],
             rows: known.iter().map(|k| row(database, k)).collect(),
@@ -56,47 +53,13 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     }
 }
 
-fn verdicts(database: &Database, known: &[Known], out: &mut Vec<Block>) {
-    let names: HashMap<i64, &str> = database
-        .indexes
-        .tables
-        .iter()
-        .filter_map(|t| Some((t.id, t.name.as_ref()?.1.as_str())))
-        .collect();
-    let broken = known.iter().filter(|k| k.judged.invalid.is_some()).count();
-    if broken > 0 {
-        let text = format!("{} cannot be used everywhere.", counted(broken, "index"));
-        out.push(Block::Verdict(Mark::Bad, Line::from(text)));
-    }
-    for u in database.verdicts.unindexed.iter().filter(|u| !u.small) {
-        let Some(key) = database.indexes.foreign_keys.get(u.foreign_key) else { continue };
-        let line = Line::default()
-            .text("No index finds the rows that foreign key ")
-            .code(key.name.as_str())
-            .text(" of ")
-            .code(*names.get(&key.table).unwrap_or(&"?"))
-            .text(" checks when a referenced row is deleted or changed.");
-        out.push(Block::Verdict(Mark::Warning, line));
-    }
-    for s in &database.verdicts.seq_scanned {
-        let line = Line::default()
-            .code(*names.get(&s.table).unwrap_or(&"?"))
-            .text(format!(
-                " is read by sequential scans for the most part: {:.0} of them, {:.0} rows each, against \
-                 {:.0} scans of its indexes.",
-                s.scans[0], s.rows_per_scan, s.scans[1]
-            ));
-        out.push(Block::Verdict(Mark::Warning, line));
-    }
-}
-
 fn row(database: &Database, k: &Known) -> Vec<Cell> {
     let now = database.indexes.now;
     let verdict = match (k.judged.invalid, k.judged.cover, k.judged.usage) {
         (Some(Invalid::Broken), ..) => words("invalid"),
         (Some(Invalid::Unattached), ..) => words("missing on partitions"),
         (None, Some(cover), _) => {
-            words(if cover.how == How::Prefix { "redundant" } else { "duplicate" })
+            words(if cover.how == How::Duplicate { "duplicate" } else { "redundant" })
         }
         (None, None, Usage::Used) => words("used"),
         (None, None, Usage::Unused { since }) => {

@@ -1,116 +1,35 @@
-//! What a check is, what it finds, and which ones were asked for.
+//! What a rule finds, as reports show it, and which rules were asked for.
 //!
-//! Must not: know a single check by name, or send a query.
+//! Must not: know a single rule by name, or send a query.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use tokio::sync::OnceCell;
-
-use super::checks::indexes::Book;
+use super::parts::Looked;
 use crate::config::suggest;
-use crate::error::{CollectError, ConfigError};
+use crate::error::ConfigError;
 pub use crate::findings::Severity;
-use crate::findings::{self, Database, Rule};
+use crate::findings::{self, Figure, Part, Rule, Subject, When};
 use crate::pg::Session;
 use crate::remedy::text::tame;
 use crate::remedy::{Remedy, Script};
 
-/// What a check looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// The server: it runs once.
-    Server,
-    /// A database: it runs in each.
-    Database,
-}
-
-/// When a check runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    /// Unless it is skipped.
-    Always,
-    /// Where `--with` or `--only` names it: it reads all data of a table or an index, or gives
-    /// advice only.
-    OnRequest,
-}
-
-/// The future of a check.
-pub type Running<'a> = LocalBoxFuture<'a, Result<Found, CollectError>>;
-
-/// One check: a row of the table in `docs/verify.md`, and what it does.
-pub struct Check {
-    /// Stable: `group.what`.
-    pub id: &'static str,
-    /// Of its findings, unless one says less.
-    pub severity: Severity,
-    /// Server or database.
-    pub scope: Scope,
-    /// Unless asked for, or always.
-    pub when: When,
-    /// What it finds: one sentence.
-    pub finds: &'static str,
-    /// Why that matters: one sentence.
-    pub why: &'static str,
-    /// The locks it takes on users' relations, beyond none.
-    pub locks: &'static str,
-    /// Its work; `None` where that is done by who connects.
-    pub run: Option<for<'a> fn(&'a Context<'a>) -> Running<'a>>,
-}
-
-impl Check {
-    /// One that runs unless it is skipped, its work still to be given: what it finds, why that matters,
-    /// and its locks.
-    pub const fn always(
-        id: &'static str,
-        severity: Severity,
-        scope: Scope,
-        [finds, why, locks]: [&'static str; 3],
-    ) -> Self {
-        Self { id, severity, scope, when: When::Always, finds, why, locks, run: None }
-    }
-
-    /// One that asks a rule, its work still to be given.
-    pub const fn of(rule: &'static Rule, scope: Scope, locks: &'static str) -> Self {
-        Self::always(rule.id, rule.severity, scope, [rule.finds, rule.why, locks])
-    }
-
-    /// A finding of this check's severity.
-    pub fn finding(&'static self, object: impl Into<String>, found: impl Into<String>) -> Finding {
-        Finding {
-            severity: self.severity,
-            object: object.into(),
-            found: found.into(),
-            mend: Vec::new(),
-            command: None,
-            remedy: None,
-            caution: None,
-            deletes: false,
-        }
-    }
-
-    /// The part of the id before the dot.
-    pub fn group(&self) -> &'static str {
-        self.id.split('.').next().unwrap_or(self.id)
-    }
-}
-
-impl std::fmt::Debug for Check {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.id)
-    }
-}
-
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
-    /// At most that of its check.
+    /// At most that of its rule.
     pub severity: Severity,
+    /// The kind of what it is about: `relation`.
+    pub subject: &'static str,
     /// What it is about: `public.orders`, as in the labels of the metrics.
     pub object: String,
     /// What was found: a sentence without a full stop.
     pub found: String,
-    /// SQL that mends it, for psql: a whole script, or statement by statement; empty where none can.
+    /// The figures of that.
+    pub figures: Vec<Figure>,
+    /// SQL that fixes it, for psql: a whole script, or statement by statement; empty where none can.
     pub mend: Vec<String>,
     /// The command that prints that SQL, where one does.
     pub command: Option<String>,
@@ -123,6 +42,35 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// As a rule has it. `place` stands for the database or the server as a whole.
+    pub fn new(found: findings::Finding, place: &str) -> Self {
+        let object = match &found.subject {
+            Subject::Server => "server".to_owned(),
+            subject => subject.name().unwrap_or_else(|| place.to_owned()),
+        };
+        let finding = Self {
+            severity: found.severity,
+            subject: found.subject.kind(),
+            object,
+            found: found.evidence.trim_end_matches('.').to_owned(),
+            figures: found.figures,
+            mend: Vec::new(),
+            command: None,
+            remedy: None,
+            caution: (!found.advice.is_empty()).then_some(found.advice),
+            deletes: false,
+        };
+        match found.remedy {
+            None => finding,
+            Some(Remedy::Sql(script)) => finding.remedy(*script),
+            Some(Remedy::Shell(command)) => {
+                let command = command.to_string();
+                Self { command: Some(command), ..finding }
+            }
+            Some(Remedy::Prose(words)) => finding.also(words),
+        }
+    }
+
     /// Adds SQL that mends it.
     pub fn mend(mut self, statement: impl AsRef<str>) -> Self {
         self.mend.push(tame(statement.as_ref()));
@@ -152,22 +100,10 @@ impl Finding {
         });
         self
     }
-
-    /// Says that it deletes rows, and what to do first.
-    pub fn deletes(mut self, text: &str) -> Self {
-        self.deletes = true;
-        self.caution(format!("THIS DELETES DATA. {text}"))
-    }
-
-    /// The same with less weight, or with no more than its check's.
-    pub fn severity(mut self, severity: Severity) -> Self {
-        self.severity = self.severity.min(severity);
-        self
-    }
 }
 
 /// What one check brought to light.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
     /// What was looked at, with figures: `19 indexes expected, 19 present`.
     pub summary: String,
@@ -222,8 +158,8 @@ impl Status {
 /// One check on one database, or on the server.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The check.
-    pub check: &'static Check,
+    /// The rule.
+    pub rule: &'static Rule,
     /// The database; `None` for the server.
     pub database: Option<String>,
     /// What it found.
@@ -250,22 +186,20 @@ impl Outcome {
     }
 }
 
-/// What a check works with: a session, and what several checks read of one database.
+/// What rules are asked with: a session, and what was read of one database.
 pub struct Context<'a> {
-    /// In the database, or in the one that is configured for checks of the server.
+    /// In the database, or in the one that is configured for rules about the server.
     pub session: &'a Session,
     /// Whether to measure where an estimate would do.
     pub exact: bool,
-    /// All indexes of the database, judged.
-    pub(super) indexes: OnceCell<Book>,
-    /// What the rules about partitions look at.
-    pub(super) partitions: OnceCell<Database>,
+    /// By part, read once for all of its rules.
+    pub(super) looked: RefCell<BTreeMap<Part, Rc<Looked>>>,
 }
 
 impl<'a> Context<'a> {
     /// With nothing read yet.
     pub fn new(session: &'a Session, exact: bool) -> Self {
-        Self { session, exact, indexes: OnceCell::new(), partitions: OnceCell::new() }
+        Self { session, exact, looked: RefCell::default() }
     }
 
     /// The database.
@@ -295,16 +229,16 @@ fn means(pattern: &str, id: &str) -> bool {
 impl Selection {
     /// With the ids that rules have now in place of former ones, and what to say of each. That a former id
     /// is understood ends with the next release.
-    pub fn current(&self, all: &[&'static Check]) -> (Self, Vec<String>) {
+    pub fn current(&self, all: &[&'static Rule]) -> (Self, Vec<String>) {
         let mut notes = Vec::new();
         let mut of = |flag: &str, patterns: &[String]| {
             let mut current = Vec::new();
             for pattern in patterns {
                 let named = pattern.trim();
-                let known = all.iter().any(|check| means(named, check.id));
+                let known = all.iter().any(|rule| means(named, rule.id));
                 let former = |rule: &&Rule| {
                     let named = |id: &&str| !named.is_empty() && means(named, id);
-                    rule.formerly.iter().any(named) && all.iter().any(|c| c.id == rule.id)
+                    rule.formerly.iter().any(named) && all.iter().any(|r| r.id == rule.id)
                 };
                 let ids: Vec<&str> = findings::all().filter(former).map(|rule| rule.id).collect();
                 if known || ids.is_empty() {
@@ -331,7 +265,7 @@ impl Selection {
     ///
     /// # Errors
     /// The flag, the pattern, and the nearest id.
-    pub fn validate(&self, all: &[&'static Check]) -> Result<(), ConfigError> {
+    pub fn validate(&self, all: &[&'static Rule]) -> Result<(), ConfigError> {
         for (flag, patterns) in
             [("--only", &self.only), ("--skip", &self.skip), ("--with", &self.with)]
         {
@@ -357,12 +291,33 @@ impl Selection {
     }
 
     /// Whether a check is to run.
-    pub fn admits(&self, check: &Check) -> bool {
-        let among = |list: &[String]| list.iter().any(|p| means(p.trim(), check.id));
+    pub fn admits(&self, rule: &Rule) -> bool {
+        let among = |list: &[String]| list.iter().any(|p| means(p.trim(), rule.id));
         // A group named by --only does not start what reads all data.
-        let exactly = |list: &[String]| list.iter().any(|p| p.trim() == check.id);
-        let asked = check.when == When::Always || among(&self.with) || exactly(&self.only);
+        let exactly = |list: &[String]| list.iter().any(|p| p.trim() == rule.id);
+        let asked = rule.when == When::Always || among(&self.with) || exactly(&self.only);
         (self.only.is_empty() || among(&self.only)) && asked && !among(&self.skip)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod fixtures {
+    use super::*;
+
+    /// A critical finding.
+    pub fn finding(object: &str, found: &str) -> Finding {
+        Finding {
+            severity: Severity::Critical,
+            subject: "relation",
+            object: object.to_owned(),
+            found: found.to_owned(),
+            figures: Vec::new(),
+            mend: Vec::new(),
+            command: None,
+            remedy: None,
+            caution: None,
+            deletes: false,
+        }
     }
 }
 
@@ -370,25 +325,28 @@ impl Selection {
 mod tests {
     use super::*;
 
-    const fn check(id: &'static str, when: When) -> Check {
-        Check {
+    const fn rule(id: &'static str, when: When) -> Rule {
+        Rule {
             id,
+            formerly: &[],
+            title: "",
             severity: Severity::Warning,
-            scope: Scope::Database,
-            when,
             finds: "",
             why: "",
-            locks: "",
-            run: None,
+            source: "",
+            alerts: &[],
+            part: Part::Indexes,
+            when,
+            check: findings::Check::Database(|_| None),
         }
     }
 
-    static MISSING: Check = check("index.missing", When::Always);
-    static UNUSED: Check = check("index.unused", When::Always);
-    static CORRUPT: Check = check("index.corrupt", When::OnRequest);
-    static GAP: Check = check("partition.gap", When::Always);
-    static KEY: Check = check("index.foreign_key", When::Always);
-    static ALL: &[&Check] = &[&MISSING, &UNUSED, &CORRUPT, &GAP, &KEY];
+    static MISSING: Rule = rule("index.missing", When::Always);
+    static UNUSED: Rule = rule("index.unused", When::Always);
+    static CORRUPT: Rule = rule("index.corrupt", When::OnRequest);
+    static GAP: Rule = rule("partition.gap", When::Always);
+    static KEY: Rule = rule("index.foreign_key", When::Always);
+    static ALL: &[&Rule] = &[&MISSING, &UNUSED, &CORRUPT, &GAP, &KEY];
 
     #[test]
     fn ids_and_groups_select() {
@@ -423,7 +381,7 @@ mod tests {
 
     #[test]
     fn former_ids_and_groups_are_understood_and_noted() {
-        let all: Vec<&'static Check> = crate::cmd::verify::all().collect();
+        let all: Vec<&'static Rule> = crate::cmd::verify::all().collect();
         let list = |t: &[&str]| t.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         let given = Selection {
             only: list(&["indexes.unused", "partition"]),
@@ -463,15 +421,15 @@ mod tests {
     #[test]
     fn the_status_depends_on_what_fails() {
         let outcome =
-            |found: Found| Outcome { check: &MISSING, database: None, found, took: Duration::ZERO };
-        let one = || MISSING.finding("x", "y");
-        let warned = outcome(Found::new("", vec![one()]));
+            |found: Found| Outcome { rule: &MISSING, database: None, found, took: Duration::ZERO };
+        let one = |severity| Finding { severity, ..fixtures::finding("x", "y") };
+        let warning = || one(Severity::Warning);
+        let warned = outcome(Found::new("", vec![warning()]));
         assert_eq!(warned.status(Severity::Critical), Status::Remarked);
         assert_eq!(warned.status(Severity::Warning), Status::Failed);
-        let info = outcome(Found::new("", vec![one().severity(Severity::Info)]));
+        let info = outcome(Found::new("", vec![one(Severity::Info)]));
         assert_eq!(info.status(Severity::Warning), Status::Remarked);
-        assert_eq!(one().severity(Severity::Critical).severity, Severity::Warning);
-        let half = Found { unchecked: Some("half".into()), ..Found::new("", vec![one()]) };
+        let half = Found { unchecked: Some("half".into()), ..Found::new("", vec![warning()]) };
         assert_eq!(outcome(half.clone()).status(Severity::Critical), Status::Unchecked);
         assert_eq!(outcome(half).status(Severity::Warning), Status::Failed);
         assert_eq!(outcome(Found::skipped("no")).status(Severity::Warning), Status::Skipped);

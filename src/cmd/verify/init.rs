@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::checks::counted;
+use super::parts::counted;
 use super::visited;
 use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;

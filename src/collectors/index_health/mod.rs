@@ -19,6 +19,7 @@ use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
+use crate::remedy::create::Make;
 
 use catalogue::{Bloat, Names};
 use metrics::*;
@@ -36,6 +37,8 @@ pub struct Wanted {
     pub label: String,
     /// What is expected.
     pub expected: Expected,
+    /// How it can be made.
+    pub make: Make,
 }
 
 /// What one poll read.
@@ -118,7 +121,15 @@ pub fn wanted(session: &Session, facts: &Facts) -> Vec<Wanted> {
                     .map(|first| if first { NullsOrder::First } else { NullsOrder::Last }),
             });
             let columns = columns.collect();
+            let keys: Vec<_> = rule
+                .columns
+                .iter()
+                .map(|column| (column.name.as_str(), column.descending, column.nulls_first))
+                .collect();
+            let (create, named) = (rule.create.as_deref(), rule.name.as_deref());
+            let make = Make::new(create, name, named, rule.unique, &keys);
             Wanted {
+                make,
                 table,
                 name: (schema.to_owned(), name.to_owned()),
                 label: rule.describe(),
@@ -153,25 +164,7 @@ impl Collector for IndexHealth {
     ];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let facts = catalogue::facts(session, Names::Judged).await?;
-        let settings = session.settings();
-        let wanted = wanted(session, &facts);
-        let tables = named_tables(&facts, &wanted, settings.series_limit);
-        let columns = catalogue::columns(session, &tables).await?;
-        let most = i64::try_from(settings.indexes.bloat_largest).unwrap_or(i64::MAX);
-        let bloat = catalogue::bloat(session, most, facts.block_size).await?;
-        Ok(Rows {
-            datname: session.server().datname.clone(),
-            facts,
-            limits: Limits {
-                unused_after: settings.indexes.unused_after,
-                minimum_rows: settings.indexes.minimum_rows as f64,
-                seq_scan_bytes: settings.indexes.seq_scan_bytes as f64,
-            },
-            columns,
-            bloat,
-            wanted,
-        })
+        read(session, Names::Judged).await
     }
 
     fn derive(&self, state: &mut State, mut rows: Rows, sink: &mut Sink) {
@@ -185,6 +178,37 @@ impl Collector for IndexHealth {
         view.bloat(sink);
         view.info(sink);
     }
+}
+
+/// Reads what is judged, with the names of as many tables.
+///
+/// # Errors
+/// As [`Session::read_all`].
+pub async fn read(session: &Session, names: Names) -> Result<Rows, CollectError> {
+    let facts = catalogue::facts(session, names).await?;
+    let settings = session.settings();
+    let wanted = wanted(session, &facts);
+    let mut tables = named_tables(&facts, &wanted, settings.series_limit);
+    if names == Names::All {
+        tables.extend(facts.foreign_keys.iter().map(|key| key.table));
+        tables.sort_unstable();
+        tables.dedup();
+    }
+    let columns = catalogue::columns(session, &tables).await?;
+    let most = i64::try_from(settings.indexes.bloat_largest).unwrap_or(i64::MAX);
+    let bloat = catalogue::bloat(session, most, facts.block_size).await?;
+    Ok(Rows {
+        datname: session.server().datname.clone(),
+        facts,
+        limits: Limits {
+            unused_after: settings.indexes.unused_after,
+            minimum_rows: settings.indexes.minimum_rows as f64,
+            seq_scan_bytes: settings.indexes.seq_scan_bytes as f64,
+        },
+        columns,
+        bloat,
+        wanted,
+    })
 }
 
 /// By index of a root table: bytes of its parts that were estimated, and those of them that hold nothing.

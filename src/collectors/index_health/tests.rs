@@ -3,6 +3,7 @@
 use super::super::golden::{check, poll, value};
 use super::*;
 use crate::derive::index::{Definition, ForeignKey, Key, Table, TableKind};
+use crate::remedy::create::Make;
 
 fn table(id: i64, name: &str, rows: f64) -> Table {
     Table {
@@ -102,6 +103,7 @@ fn rows(now: f64) -> Rows {
         name: ("public".to_owned(), name.to_owned()),
         label: index.to_owned(),
         expected: expected(index),
+        make: Make::Unknown,
     };
     Rows {
         datname: "app".to_owned(),

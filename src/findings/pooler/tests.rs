@@ -60,6 +60,32 @@ fn queued(longest: f64, demand: f64) -> Queue {
     Queue { looks: 3.0, longest, demand }
 }
 
+/// The id of each rule, a pooler at which it finds something, and one at which it just does not.
+pub(in crate::findings) fn fixtures() -> Vec<(&'static str, Pooler, Pooler)> {
+    let queue = |looks| Queue { looks, longest: 4.0, demand: 27.0 };
+    let waiting = |looks| {
+        let mut pooler = fine();
+        pooler.pools.as_mut().unwrap()[0].queue = queue(looks);
+        pooler
+    };
+    let limited = |looks| {
+        let limits = BTreeMap::from([("shop".to_owned(), 7.0)]);
+        let mut pooler = Pooler { limits, ..fine() };
+        pooler.pools.as_mut().unwrap()[0].limited = queue(looks);
+        pooler
+    };
+    let clients = |clients| Pooler { clients: Some(clients), ..fine() };
+    vec![
+        ("pool.size", waiting(3.0), waiting(2.0)),
+        ("pool.max_db_connections", limited(3.0), limited(2.0)),
+        ("pool.max_client_conn", clients(81.0), clients(80.0)),
+        ("pool.server_lifetime", with(fine(), "server_lifetime", 0.0), fine()),
+        ("pool.mode", sessions(HOUR, 60.0), sessions(HOUR, 59.0)),
+        ("pool.prepared_statements", with(fine(), "max_prepared_statements", 0.0), fine()),
+        ("pool.query_wait_timeout", with(fine(), "query_wait_timeout", 0.0), fine()),
+    ]
+}
+
 #[test]
 fn a_pooler_with_room_gets_no_advice_and_an_unknown_one_no_verdict() {
     for (rule, verdict) in judge(&fine()) {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::Run;
 use super::super::check::{Severity, Status};
 use super::verdict;
+use crate::findings::Figure;
 
 pub(super) fn render(run: &Run) -> anyhow::Result<String> {
     let checks: Vec<Value> = run
@@ -18,10 +19,13 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
                 .findings
                 .iter()
                 .map(|f| {
+                    let figures: Vec<Value> = f.figures.iter().map(figure).collect();
                     json!({
                         "severity": f.severity.word(),
+                        "subject": f.subject,
                         "object": f.object,
                         "found": f.found,
+                        "figures": figures,
                         "mend": f.mend,
                         "command": f.command,
                         "caution": f.caution,
@@ -30,12 +34,14 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
                 })
                 .collect();
             json!({
-                "id": o.check.id,
+                "id": o.rule.id,
                 "database": o.database,
-                "severity": o.check.severity.word(),
+                "severity": o.rule.severity.word(),
                 "status": o.status(run.fail_on).word(),
                 "summary": o.found.summary,
-                "why": o.check.why,
+                "title": o.rule.title,
+                "why": o.rule.why,
+                "source": o.rule.source,
                 "unchecked": o.found.unchecked,
                 "skipped": o.found.skipped,
                 "seconds": o.took.as_secs_f64(),
@@ -72,4 +78,9 @@ pub(super) fn render(run: &Run) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(&report)?;
     text.push('\n');
     Ok(text)
+}
+
+/// What is infinite is null.
+fn figure(figure: &Figure) -> Value {
+    json!({ "name": figure.name, "value": figure.value, "unit": figure.unit.word() })
 }

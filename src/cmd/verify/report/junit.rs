@@ -41,7 +41,7 @@ fn describe(check: &Outcome, findings: &[&Finding]) -> String {
         }
         out.push('\n');
     }
-    let _ = write!(out, "Why: {}", check.check.why);
+    let _ = write!(out, "Why: {}", check.rule.why);
     out
 }
 
@@ -106,7 +106,7 @@ fn one(out: &mut String, run: &Run, case: &Outcome, suite: &str) {
         out,
         "    <testcase classname=\"pgrunway.verify.{}\" name=\"{}\" time=\"{:.3}\">",
         escape(suite),
-        escape(case.check.id),
+        escape(case.rule.id),
         case.took.as_secs_f64()
     );
     let (failing, others): (Vec<&Finding>, Vec<&Finding>) =

@@ -74,10 +74,10 @@ pub(super) fn render(run: &Run) -> String {
                 out,
                 "**{}** `{}` {}: {}. {}\n",
                 finding.severity.word(),
-                outcome.check.id,
+                outcome.rule.id,
                 plain(&at),
                 plain(&finding.found),
-                plain(outcome.check.why)
+                plain(outcome.rule.why)
             );
             if let Some(caution) = &finding.caution {
                 let _ = writeln!(out, "*Note:* {}\n", plain(caution));
@@ -100,7 +100,7 @@ pub(super) fn render(run: &Run) -> String {
         let _ = writeln!(
             out,
             "| `{}` | {} | {} | {} |",
-            outcome.check.id,
+            outcome.rule.id,
             plain(outcome.database.as_deref().unwrap_or("")),
             status.word(),
             plain(what)

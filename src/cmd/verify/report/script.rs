@@ -35,7 +35,7 @@ pub(super) fn render(run: &Run) -> String {
                 out,
                 "\n-- {} {}: {}: {}.",
                 finding.severity.word(),
-                outcome.check.id,
+                outcome.rule.id,
                 one_line(&finding.object),
                 one_line(&finding.found)
             );

@@ -108,7 +108,7 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
             Severity::Info => (CYAN, "info"),
         };
         let word = page.paint(code, &format!("{word:8}"));
-        let id = page.paint(BOLD, outcome.check.id);
+        let id = page.paint(BOLD, outcome.rule.id);
         page.line("");
         let object = one_line(&finding.object);
         let at = match &outcome.database {
@@ -117,7 +117,7 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
         };
         page.line(&format!("  {word}  {id}  {at}"));
         page.paragraph("           ", "", &format!("{}.", finding.found));
-        page.paragraph("           ", "Why:  ", outcome.check.why);
+        page.paragraph("           ", "Why:  ", outcome.rule.why);
         if let Some(caution) = &finding.caution {
             page.paragraph("           ", "Note: ", caution);
         }
@@ -160,7 +160,7 @@ fn unchecked(page: &mut Page, run: &Run) {
     let title = page.paint(BOLD, "Could not be checked");
     page.line(&title);
     for (outcome, why) in all {
-        let id = page.paint(YELLOW, outcome.check.id);
+        let id = page.paint(YELLOW, outcome.rule.id);
         let at = outcome.database.as_deref().map(|d| format!(" in {}", one_line(d)));
         page.line(&format!("  {id}{}", at.unwrap_or_default()));
         page.paragraph("           ", "", &format!("{why}."));
@@ -175,14 +175,14 @@ fn table(page: &mut Page, run: &Run, status: Status, title: &str) {
     }
     let width = |text: fn(&Outcome) -> usize| rows.iter().map(|o| text(o)).max().unwrap_or(0);
     let (ids, databases) = (
-        width(|o| o.check.id.len()),
+        width(|o| o.rule.id.len()),
         width(|o| o.database.as_ref().map_or(0, |d| one_line(d).chars().count())),
     );
     page.line("");
     let title = page.paint(BOLD, title);
     page.line(&title);
     for outcome in rows {
-        let id = format!("{:ids$}", outcome.check.id);
+        let id = format!("{:ids$}", outcome.rule.id);
         let id = if status == Status::Passed { page.paint(GREEN, &id) } else { id };
         let database = one_line(outcome.database.as_deref().unwrap_or_default());
         let what = outcome.found.skipped.as_ref().unwrap_or(&outcome.found.summary);

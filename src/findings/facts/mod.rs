@@ -6,6 +6,13 @@
 use std::collections::BTreeMap;
 
 use crate::remedy::Relation;
+use crate::remedy::tree::Tree;
+
+mod indexes;
+
+pub use indexes::{
+    Bloated, Corrupt, Index, IndexFault, KeyWithoutIndex, Lack, Partial, Scanned, WantedIndex,
+};
 
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +23,26 @@ pub enum Setting {
     Flag(bool),
     /// Anything else.
     Text(String),
+}
+
+/// What gives a setting its value (`pg_settings.source`), and so where it is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A file or the default; whether a change takes a restart.
+    System {
+        /// `pg_settings.context` is `postmaster`.
+        restart: bool,
+    },
+    /// The server's command line.
+    CommandLine,
+    /// ALTER DATABASE.
+    Database,
+    /// ALTER ROLE.
+    Role,
+    /// ALTER ROLE IN DATABASE.
+    RoleIn,
+    /// ALTER ROLE ALL.
+    Roles,
 }
 
 /// Checkpoints.
@@ -40,7 +67,7 @@ pub struct Counted {
 
 impl Counted {
     /// A second.
-    pub(super) fn rate(self) -> f64 {
+    pub(in crate::findings) fn rate(self) -> f64 {
         self.amount / self.span.max(f64::MIN_POSITIVE)
     }
 }
@@ -68,8 +95,18 @@ pub struct Connections {
 pub struct Server {
     /// The database of the session that read the facts.
     pub datname: String,
-    /// By name.
+    /// The role of that session.
+    pub role: String,
+    /// By name, without what the session set for itself.
     pub settings: BTreeMap<String, Setting>,
+    /// Where each of these comes from.
+    pub origins: BTreeMap<String, Origin>,
+    /// Whether the role has `pg_monitor`.
+    pub monitors: Option<bool>,
+    /// Whether `pg_stat_statements` is installed in the session's database.
+    pub has_statements: Option<bool>,
+    /// Databases that somebody wants and that are not there.
+    pub absent: Option<Vec<String>>,
     /// Bytes of the machine's memory. SQL does not tell it: from the configuration.
     pub memory: Option<f64>,
     /// The machine's processors, likewise.
@@ -92,15 +129,23 @@ pub struct Server {
 
 impl Server {
     /// A number; `None` where the server lacks the setting.
-    pub(super) fn number(&self, name: &str) -> Option<f64> {
+    pub(in crate::findings) fn number(&self, name: &str) -> Option<f64> {
         match self.settings.get(name)? {
             Setting::Number(value) => Some(*value),
             _ => None,
         }
     }
 
+    /// A word or a list.
+    pub(in crate::findings) fn text(&self, name: &str) -> Option<&str> {
+        match self.settings.get(name)? {
+            Setting::Text(value) => Some(value),
+            _ => None,
+        }
+    }
+
     /// On or off.
-    pub(super) fn flag(&self, name: &str) -> Option<bool> {
+    pub(in crate::findings) fn flag(&self, name: &str) -> Option<bool> {
         match self.settings.get(name)? {
             Setting::Flag(value) => Some(*value),
             _ => None,
@@ -232,8 +277,13 @@ pub struct Table {
     pub vacuum: Overdue,
     /// What is overdue for an ANALYZE.
     pub analyze: Overdue,
-    /// Whether it is partitioned and has no statistics of its own, where the server tells.
-    pub never_analyzed: Option<bool>,
+    /// Of what most rows came after its last ANALYZE; it is not among `analyze`.
+    pub loaded: Overdue,
+    /// Seconds since it was analysed as a whole, infinite if never; of a partitioned one, where the server
+    /// tells.
+    pub unanalyzed: Option<f64>,
+    /// Whether autovacuum is switched off for it.
+    pub off: bool,
     /// `autovacuum_vacuum_scale_factor` in force.
     pub scale_factor: f64,
     /// Dead rows at which autovacuum comes; of a table that is not partitioned.
@@ -241,63 +291,113 @@ pub struct Table {
 }
 
 /// Partitions, or the table itself, that have changed by far more than autovacuum waits for.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overdue {
     /// How many.
     pub tables: usize,
     /// Changes of the one of them that needs it most, in multiples of its threshold.
     pub times: f64,
+    /// Those that need it most, the first one most.
+    pub worst: Vec<Leaf>,
 }
 
-/// What is wrong with an index.
-#[derive(Debug, Clone, PartialEq)]
-pub enum IndexFault {
-    /// Not scanned for so many seconds.
-    Unused { seconds: f64 },
-    /// The same as another.
-    Duplicate { of: String },
-    /// A left prefix of another.
-    Redundant { of: String },
-    /// Not valid.
-    Invalid,
-}
-
-/// An index with a fault.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Index {
-    /// Its table.
-    pub table: Relation,
-    /// Its name, in the schema of its table.
-    pub name: String,
+/// A table that holds rows itself: a partition, or what is not partitioned.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Leaf {
     /// `pg_class.oid`.
     pub oid: i64,
-    /// Whether a constraint rests on it.
-    pub constraint: bool,
-    /// The index that does its work: OID and name.
-    pub cover: Option<(i64, String)>,
-    /// Its bytes, partitions included.
-    pub bytes: f64,
-    /// Whether it is a partitioned one, which CONCURRENTLY does not take.
-    pub partitioned: bool,
-    /// What is wrong.
-    pub fault: IndexFault,
+    /// Its name, where that was read.
+    pub name: Option<Relation>,
+    /// Rows that are dead, or that changed.
+    pub amount: f64,
+    /// Live rows.
+    pub live: f64,
+    /// Unix seconds of the last VACUUM or ANALYZE, whichever it needs.
+    pub last: Option<f64>,
 }
 
-/// A B-tree of which part holds nothing, by estimate.
+/// Ages of the oldest transactions and multixacts of a database's tables.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ages {
+    /// Tables that were looked at.
+    pub tables: f64,
+    /// The greatest age.
+    pub oldest: f64,
+    /// Those beyond the point at which autovacuum must freeze them.
+    pub old: Vec<Age>,
+}
+
+/// A table that holds rows, its TOAST table included.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Age {
+    /// The table.
+    pub name: Relation,
+    /// Transactions, and from how many on autovacuum freezes.
+    pub xids: (f64, f64),
+    /// Multixacts, likewise.
+    pub mxids: (f64, f64),
+}
+
+/// A constraint that was never validated.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Bloated {
-    /// Its table.
-    pub table: Relation,
-    /// Its name, in the schema of its table.
+pub struct NotValid {
+    /// The table or domain.
+    pub of: Relation,
+    /// Whether it is a domain.
+    pub domain: bool,
+    /// `CHECK`, `FOREIGN KEY`, `NOT NULL` or `constraint`.
+    pub kind: &'static str,
+    /// Its name.
     pub name: String,
-    /// `pg_class.oid`.
-    pub oid: i64,
-    /// Bytes that were looked at, of all its parts that were.
-    pub bytes: f64,
-    /// Share of these that holds nothing, estimated.
-    pub share: f64,
-    /// Whether it is a partitioned one.
-    pub partitioned: bool,
+}
+
+/// Rows whose foreign key points to no row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lost {
+    /// The referencing table.
+    pub child: Relation,
+    /// Whether its partitions belong to it.
+    pub child_tree: bool,
+    /// The referenced one.
+    pub parent: Relation,
+    /// Whether its partitions belong to it.
+    pub parent_tree: bool,
+    /// The constraint.
+    pub key: String,
+    /// `f.a IS NOT NULL`, as the server quotes it.
+    pub present: String,
+    /// `p.id = f.a`, the same.
+    pub matches: String,
+    /// How many there are.
+    pub rows: i64,
+    /// What else goes or changes with them.
+    pub follow: Vec<String>,
+}
+
+/// The plan of a query of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// Its name in the file.
+    pub name: String,
+    /// Partitions that it may read.
+    pub most: usize,
+    /// What it reads of each partitioned table.
+    pub reads: Vec<Reading>,
+    /// What switches `enable_partition_pruning` off, where it is off.
+    pub off: Option<Origin>,
+}
+
+/// Partitions of one table in a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// The table.
+    pub root: String,
+    /// Its partition key.
+    pub key: String,
+    /// Partitions in the plan.
+    pub used: i64,
+    /// Partitions that it has.
+    pub leaves: i64,
 }
 
 /// A table that grows.
@@ -349,12 +449,18 @@ impl Growth {
 pub struct Database {
     /// Its name.
     pub datname: String,
+    /// `server_version_num`.
+    pub version_num: i32,
+    /// The role of the session that read the facts.
+    pub role: String,
     /// Seconds over which statements were measured.
     pub span: f64,
     /// Statements.
     pub statements: Option<Vec<Statement>>,
     /// Queries that were benchmarked.
     pub benches: Option<Vec<Bench>>,
+    /// Queries of the file that were planned.
+    pub plans: Option<Vec<Planned>>,
     /// Partitioned tables.
     pub partitioned: Option<Vec<Partitioned>>,
     /// Partitions that differ from their siblings.
@@ -363,10 +469,28 @@ pub struct Database {
     pub expected: Option<Vec<Expected>>,
     /// Tables by what autovacuum looks at.
     pub tables: Option<Vec<Table>>,
+    /// Ages of transaction IDs.
+    pub ages: Option<Ages>,
     /// Indexes with faults, by the verdicts of `derive::index`.
     pub indexes: Option<Vec<Index>>,
-    /// Estimates of bloat.
+    /// Indexes that the file expects.
+    pub wanted: Option<Vec<WantedIndex>>,
+    /// Indexes of partitioned tables that partitions lack.
+    pub partial: Option<Vec<Partial>>,
+    /// Foreign keys without an index, of tables that are not small.
+    pub keys: Option<Vec<KeyWithoutIndex>>,
+    /// Large tables that are read from end to end.
+    pub scanned: Option<Vec<Scanned>>,
+    /// How full B-trees are.
     pub bloated: Option<Vec<Bloated>>,
+    /// B-trees that amcheck objects to.
+    pub corrupt: Option<Vec<Corrupt>>,
+    /// Constraints that were never validated.
+    pub not_valid: Option<Vec<NotValid>>,
+    /// Rows of foreign keys that have lost their parent.
+    pub lost: Option<Vec<Lost>>,
     /// Growth.
     pub growth: Option<Growth>,
+    /// The partition trees of tables that a script is to be written for, by OID; or why they could not be read.
+    pub trees: BTreeMap<i64, Result<Tree, String>>,
 }

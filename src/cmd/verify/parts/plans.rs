@@ -4,25 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::check::{Check, Context, Finding, Found, Scope, Severity, When};
-use super::{constraints, counted, sorted};
+use super::{Context, Looked, counted, hint};
 use crate::error::CollectError;
-use crate::pg::{Query, Row};
-use crate::remedy::setting::{self, Source};
-
-static PRUNING: Check = Check {
-    id: "partition.pruning",
-    severity: Severity::Critical,
-    scope: Scope::Database,
-    when: When::Always,
-    finds: "A query of `verify.queries` whose plan reads more partitions than it may.",
-    why: "It reads and locks partitions that cannot hold what it looks for, more with each new one.",
-    locks: "ACCESS SHARE on the tables of the queries while each is planned; what a query takes that \
-            writes, if it does",
-    run: Some(|cx| Box::pin(pruning(cx))),
-};
-
-pub(super) static CHECKS: &[&Check] = &[&PRUNING];
+use crate::findings::{Database, Origin, Planned, Reading};
+use crate::pg::{Query, Row, columns};
 
 /// Of the tables that a plan reads (JSON: schema and name), those that are partitions; with their
 /// root, its key, and the leaves that it has.
@@ -47,6 +32,15 @@ SELECT n.nspname::text || '.' || r.relname::text AS root, pg_catalog.count(*) AS
   JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
  GROUP BY r.oid, 1
  ORDER BY 1";
+
+columns! {
+    struct Used {
+        root: String,
+        used: i64,
+        leaves: i64,
+        key: String,
+    }
+}
 
 const SWITCH: &str = "\
 SELECT s.setting::text AS setting, s.source::text AS source
@@ -74,14 +68,15 @@ fn tables(plan: &str) -> BTreeSet<(String, String)> {
     found
 }
 
-async fn pruning(cx: &Context<'_>) -> Result<Found, CollectError> {
+pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     let datname = cx.datname();
     let queries = &cx.session.settings().queries;
     let queries: Vec<_> = queries.iter().filter(|q| q.database == datname).collect();
     if queries.is_empty() {
-        return Ok(Found::skipped("no query of verify.queries is for this database"));
+        return Ok(Looked::skipped("no query of verify.queries is for this database"));
     }
-    let mut findings = Vec::new();
+    let off = switched_off(cx).await?;
+    let mut plans = Vec::new();
     let mut failures = Vec::new();
     for query in &queries {
         if has_parameter(&query.sql) {
@@ -111,15 +106,36 @@ async fn pruning(cx: &Context<'_>) -> Result<Found, CollectError> {
         let plan = rows.iter().map(|row| row.at::<&str>(0)).collect::<Result<Vec<_>, _>>()?;
         let json = serde_json::to_string(&tables(&plan.join("\n"))).unwrap_or_default();
         let rows = cx.session.read(Query::new(PARTITIONS).text(&json)).await?;
-        let used = rows.iter().map(|row| row.get::<i64>("used")).sum::<Result<i64, _>>()?;
-        if usize::try_from(used).is_ok_and(|used| used > query.max_partitions) {
-            findings.push(finding(cx, &query.name, query.max_partitions, &rows).await?);
-        }
+        let reading = |row: Used| Reading {
+            root: row.root,
+            key: row.key,
+            used: row.used,
+            leaves: row.leaves,
+        };
+        plans.push(Planned {
+            name: query.name.clone(),
+            most: query.max_partitions,
+            reads: Row::all(&rows)?.into_iter().map(reading).collect(),
+            off,
+        });
     }
-    let planned = queries.len() - failures.len();
-    let summary = counted(planned, "query", "planned");
-    let unchecked = (!failures.is_empty()).then(|| constraints::hint(&failures));
-    Ok(Found { unchecked, ..Found::new(summary, sorted(findings)) })
+    let summary = counted(plans.len(), "query", "planned");
+    let unchecked = (!failures.is_empty()).then(|| hint(&failures));
+    let database = Database { plans: Some(plans), ..Database::default() };
+    Ok(Looked { unchecked, ..Looked::of(database, summary) })
+}
+
+/// What switches pruning off, where it is off.
+async fn switched_off(cx: &Context<'_>) -> Result<Option<Origin>, CollectError> {
+    let rows = cx.session.read(SWITCH).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    Ok((row.get::<&str>("setting")? == "off").then_some(match row.get::<&str>("source")? {
+        "database" => Origin::Database,
+        "user" => Origin::Role,
+        "database user" => Origin::RoleIn,
+        "global" => Origin::Roles,
+        _ => Origin::System { restart: false },
+    }))
 }
 
 /// Whether `$1` or the like stands outside quotes. The server would take it for a broken protocol.
@@ -149,43 +165,6 @@ fn explain(e: &CollectError) -> String {
         }
         e => e.to_string(),
     }
-}
-
-async fn finding(
-    cx: &Context<'_>,
-    name: &str,
-    most: usize,
-    rows: &[Row],
-) -> Result<Finding, CollectError> {
-    let mut reads = Vec::new();
-    let mut keys = Vec::new();
-    for row in rows {
-        let (used, leaves): (i64, i64) = (row.get("used")?, row.get("leaves")?);
-        let (root, key): (&str, &str) = (row.get("root")?, row.get("key")?);
-        reads.push(format!("{used} of {leaves} partitions of {root}"));
-        keys.push(format!("{root} by {key}"));
-    }
-    let found = format!("reads {}; {most} allowed", reads.join(" and "));
-    let switch = cx.session.read(SWITCH).await?;
-    let switch = switch.first();
-    let off = switch.map_or(Ok(false), |row| row.get::<&str>("setting").map(|s| s == "off"))?;
-    let finding = PRUNING.finding(name, found);
-    if !off {
-        return Ok(finding.caution(format!(
-            "No SQL mends it: compare the partition key itself, without a function or cast around it, \
-             with a value or a stable expression ({}).",
-            keys.join(", ")
-        )));
-    }
-    let server = cx.session.server();
-    let source = match switch.map_or(Ok(""), |row| row.get::<&str>("source"))? {
-        "database" => Source::Database(&server.datname),
-        "user" => Source::Role(&server.role),
-        "database user" => Source::RoleIn(&server.role, &server.datname),
-        _ => Source::System { restart: false },
-    };
-    let script = setting::set(&server.datname, "enable_partition_pruning", "on", source);
-    Ok(finding.caution("enable_partition_pruning is off.").remedy(script))
 }
 
 #[cfg(test)]

@@ -2,41 +2,42 @@
 //!
 //! Must not: ask a server, or change what comes after the table's name.
 
-use crate::remedy::Relation;
-use crate::remedy::index::Wanted;
-use crate::remedy::quote::ident;
+use super::Relation;
+use super::index::Wanted;
+use super::quote::ident;
 
 /// `NAMEDATALEN` less its NUL.
-pub(super) const NAME_MAX: usize = 63;
+pub const NAME_MAX: usize = 63;
 
 /// A CREATE INDEX taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Create {
-    pub(super) unique: bool,
+pub struct Create {
+    /// Whether it is UNIQUE.
+    pub unique: bool,
     /// As it is in the catalog, without a schema.
-    pub(super) name: String,
+    pub name: String,
     /// `USING btree (a) WHERE b`.
-    pub(super) rest: String,
+    pub rest: String,
     /// Whether the server would write `rest` so.
-    pub(super) exact: bool,
+    pub exact: bool,
 }
 
 impl Create {
     /// A B-tree on columns.
-    pub(super) fn on_columns(name: &str, columns: &[&str]) -> Self {
+    pub fn on_columns(name: &str, columns: &[&str]) -> Self {
         let columns: Vec<String> = columns.iter().map(|column| ident(column)).collect();
         let exact = !columns.iter().any(|column| column.starts_with("U&"));
         Self { exact, ..Self::on_keys(name, false, &columns) }
     }
 
     /// A B-tree on keys such as `a DESC`, quoted where need be.
-    pub(super) fn on_keys(name: &str, unique: bool, keys: &[String]) -> Self {
+    pub fn on_keys(name: &str, unique: bool, keys: &[String]) -> Self {
         let rest = format!("USING btree ({})", keys.join(", "));
         Self { unique, name: shortened(name), rest, exact: false }
     }
 
     /// From a statement such as `pg_get_indexdef` prints.
-    pub(super) fn parse(sql: &str) -> Option<Self> {
+    pub fn parse(sql: &str) -> Option<Self> {
         let mut rest = sql.trim().trim_end_matches(';').trim_end();
         let unique = {
             rest = word(rest, "CREATE")?;
@@ -70,8 +71,57 @@ impl Create {
     }
 
     /// The same on a table, under a name.
-    pub(super) fn wanted<'a>(&'a self, table: &'a Relation, index: &'a Relation) -> Wanted<'a> {
+    pub fn wanted<'a>(&'a self, table: &'a Relation, index: &'a Relation) -> Wanted<'a> {
         Wanted { table, index, unique: self.unique, rest: &self.rest, exact: self.exact }
+    }
+}
+
+/// How an index that is expected can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Make {
+    /// By a CREATE INDEX that is understood.
+    Create(Create),
+    /// By a statement of the file, as it stands there.
+    Verbatim(String),
+    /// The file says nothing but its name.
+    Unknown,
+}
+
+/// A key of a B-tree: column, whether it descends, and whether NULLs come first, where that is said.
+pub type KeyColumn<'a> = (&'a str, bool, Option<bool>);
+
+impl Make {
+    /// From what the file says: `create`, or the keys.
+    pub fn new(
+        create: Option<&str>,
+        table: &str,
+        name: Option<&str>,
+        unique: bool,
+        keys: &[KeyColumn<'_>],
+    ) -> Self {
+        if let Some(sql) = create {
+            return match Create::parse(sql) {
+                Some(create) => Self::Create(create),
+                None => Self::Verbatim(sql.trim_end().trim_end_matches(';').to_owned()),
+            };
+        }
+        if keys.is_empty() {
+            return Self::Unknown;
+        }
+        let key = |(column, descending, nulls): &KeyColumn<'_>| {
+            let direction = if *descending { " DESC" } else { "" };
+            let nulls = match nulls {
+                Some(true) => " NULLS FIRST",
+                Some(false) => " NULLS LAST",
+                None => "",
+            };
+            format!("{}{direction}{nulls}", ident(column))
+        };
+        let columns: Vec<&str> = keys.iter().map(|(column, ..)| *column).collect();
+        let named =
+            name.map_or_else(|| format!("{table}_{}_idx", columns.join("_")), str::to_owned);
+        let keys: Vec<String> = keys.iter().map(key).collect();
+        Self::Create(Create::on_keys(&named, unique, &keys))
     }
 }
 
@@ -114,7 +164,7 @@ fn name(text: &str) -> Option<(&str, &str)> {
 }
 
 /// A name that fits; one that is too long ends in a hash of the whole.
-pub(super) fn shortened(name: &str) -> String {
+pub fn shortened(name: &str) -> String {
     if name.len() <= NAME_MAX {
         return name.to_owned();
     }

@@ -1,0 +1,194 @@
+//! From what the collectors read to the facts of the rules.
+//!
+//! Must not: read anything, or judge.
+
+use std::collections::HashMap;
+
+use super::Rows;
+use super::indexes::of_indexes;
+use crate::collectors::partitions::{self, filled, roots};
+use crate::collectors::sizes;
+use crate::collectors::vacuum::{
+    self,
+    standing::{Behind, Standing, standings},
+};
+use crate::derive::growth::pace;
+use crate::derive::index::{Verdicts, judge};
+use crate::derive::partition::Moment;
+use crate::derive::rollup::Forest;
+use crate::findings::{
+    Database, Expected, Gap, Growing, Growth, Leaf, OpenEnded, Overdue, Partitioned, Table,
+};
+use crate::remedy::Relation;
+
+/// The verdicts on the indexes, where they could be read.
+pub fn verdicts(rows: &Rows) -> Option<Verdicts> {
+    rows.indexes.as_ref().ok().map(|r| judge(&r.facts, &r.limits))
+}
+
+/// What the rules look at, with the [`verdicts`] of the same rows. Statements are not among it: that takes
+/// their texts, and watching.
+pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
+    let partitions = rows.partitions.as_ref().map_or_else(|_| Database::default(), of_partitions);
+    let indexes = match (&rows.indexes, verdicts) {
+        (Ok(rows), Some(verdicts)) => of_indexes(rows, verdicts),
+        _ => Database::default(),
+    };
+    Database {
+        datname: rows.datname.clone(),
+        version_num: rows.version_num,
+        role: rows.role.clone(),
+        partitioned: partitions.partitioned,
+        expected: partitions.expected,
+        odd: rows.odd.as_ref().ok().cloned().flatten(),
+        tables: rows.vacuum.as_ref().ok().map(of_vacuum),
+        ages: rows.ages.as_ref().ok().cloned(),
+        growth: growth(rows),
+        not_valid: rows.not_valid.as_ref().ok().cloned(),
+        ..indexes
+    }
+}
+
+/// What VACUUM and ANALYZE have left undone.
+pub fn of_vacuum(rows: &vacuum::Rows) -> Vec<Table> {
+    standings(rows).iter().map(table).collect()
+}
+
+/// What the rules about partitions look at, and nothing else.
+pub fn of_partitions(rows: &partitions::Rows) -> Database {
+    let roots = roots(rows);
+    let expected = rows.must_exist.iter().map(|(schema, relname)| {
+        let found = roots.iter().find(|r| r.schema == schema && r.relname == relname);
+        let lack = match found.map(|root| &root.outlook.runway) {
+            None => Some("missing"),
+            Some(Err(reason)) => Some(reason.label()),
+            Some(Ok(_)) => None,
+        };
+        Expected { name: Relation::new(schema, relname), lack }
+    });
+    Database {
+        datname: rows.datname.clone(),
+        expected: Some(expected.collect()),
+        partitioned: Some(partitioned(rows, &roots)),
+        ..Database::default()
+    }
+}
+
+fn partitioned(rows: &partitions::Rows, roots: &[partitions::Root<'_>]) -> Vec<Partitioned> {
+    let wanted = roots.iter().filter(|root| !root.table.rule.ignore);
+    let each = wanted.map(|root| {
+        let rule = &root.table.rule;
+        let mut table = Partitioned {
+            name: Relation::new(root.schema, root.relname),
+            leaves: root.outlook.leaves as f64,
+            has_default: root.outlook.has_default,
+            default_rows: root.outlook.default_rows,
+            ..Partitioned::default()
+        };
+        let runway = match &root.outlook.runway {
+            Ok(runway) => runway,
+            Err(reason) => {
+                table.reason = Some(reason.label());
+                return table;
+            }
+        };
+        let from = runway.until.map(Moment::seconds);
+        table.gap = runway.next.map(|next| Gap { from, to: next.seconds() });
+        table.covered = runway.covered;
+        let required = rule.required.unwrap_or(rows.required);
+        table.open_end = root.outlook.open_end.map(|open| OpenEnded {
+            bounded: open.bounded.seconds(rows.now.into()),
+            covered: open.bounded.covered,
+            rows: open.rows,
+        });
+        table.runway = Some((runway.seconds(rows.now.into()), required));
+        table.max_age = rule.max_age;
+        if let (Some(max_age), Some(Moment::At(end))) = (rule.max_age, runway.oldest_data_end) {
+            let age = Moment::At(i128::from(rows.now) - end).seconds();
+            table.retention_exceeded = Some((age - max_age).max(0.0));
+        }
+        table
+    });
+    each.collect()
+}
+
+fn table(standing: &Standing<'_>) -> Table {
+    let overdue = |behind: &Behind| Overdue {
+        tables: behind.tables,
+        times: behind.times,
+        worst: behind
+            .worst
+            .iter()
+            .map(|(_, one)| Leaf {
+                oid: one.oid,
+                name: None,
+                amount: one.amount,
+                live: one.live,
+                last: one.last,
+            })
+            .collect(),
+    };
+    Table {
+        name: Relation::new(standing.schema, standing.relname),
+        partitioned: !standing.stored,
+        rows: standing.rows,
+        vacuum: overdue(&standing.vacuum),
+        analyze: overdue(&standing.analyze),
+        loaded: overdue(&standing.loaded),
+        unanalyzed: standing.unanalyzed,
+        off: standing.off,
+        scale_factor: standing.scale_factor,
+        vacuum_at: standing.vacuum_at,
+    }
+}
+
+/// Bytes of a table with its TOAST and indexes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    bytes: f64,
+    estimated: bool,
+    unknown: bool,
+}
+
+impl Size {
+    fn add(&mut self, relation: &sizes::Relation) {
+        // Bytes on disk are far below 2^53. One without a size that is no estimate was dropped.
+        self.bytes += relation.bytes.unwrap_or(0) as f64;
+        self.estimated |= relation.estimated;
+        self.unknown |= relation.estimated && relation.bytes.is_none();
+    }
+}
+
+/// `None` without sizes. A table of which a part has no size is left out: too little looks like no growth.
+fn growth(rows: &Rows) -> Option<Growth> {
+    let (Ok(partitions), Ok(sizes)) = (&rows.partitions, &rows.sizes) else { return None };
+    let tables = sizes.relations.iter().filter(|r| r.index_of.is_none());
+    let forest = Forest::new(tables.filter_map(|r| Some((r.table.id, r.table.parent?))));
+    let (mut by_leaf, mut by_root) = (HashMap::new(), HashMap::new());
+    for relation in &sizes.relations {
+        let table = relation.index_of.unwrap_or(relation.table.id);
+        by_leaf.entry(table).or_insert_with(Size::default).add(relation);
+        by_root.entry(forest.root(table)).or_insert_with(Size::default).add(relation);
+    }
+    let now = Moment::At(partitions.now.into()).seconds();
+    let slices = filled(partitions, |oid| by_leaf.get(&oid).map_or(0.0, |size| size.bytes));
+    let named = partitions.tables.iter().filter(|table| !table.rule.ignore);
+    let tables = named.filter_map(|table| {
+        let (schema, relname) = table.name.as_ref()?;
+        let slices = slices.get(&table.oid)?;
+        let size = by_root.get(&table.oid).filter(|size| !size.unknown)?;
+        let pace = pace(slices, now)?;
+        Some(Growing {
+            name: Relation::new(schema, relname),
+            bytes: size.bytes,
+            per_day: pace.per_day,
+            span: pace.to - pace.from,
+            oldest: slices.iter().map(|slice| slice.from).fold(f64::INFINITY, f64::min),
+            kept: table.rule.max_age,
+            estimated: size.estimated,
+        })
+    });
+    let mut tables: Vec<Growing> = tables.collect();
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(Growth { bytes: by_root.values().map(|size| size.bytes).sum(), tables })
+}
