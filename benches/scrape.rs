@@ -2,7 +2,8 @@
 //!
 //! A real PostgreSQL with enough tables for 10,000 series, the exporter polling it all the while, and
 //! then: one scraper's latencies, and the throughput of 50 scrapers beside nginx serving the same
-//! bytes as a file, in pairs, plain and gzip'd. Last, the statements that reached the database while
+//! bytes as a file, in pairs, plain and gzip'd; then what TLS and a password add to a scrape over a kept
+//! connection, in pairs with the plain one (alone with `-- --secure`). Last, the statements that reached the database while
 //! nobody scraped and while 50 did.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and prints")]
@@ -14,6 +15,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::http;
@@ -49,6 +51,12 @@ async fn main() {
     let text = process.wait("enough series", |t| series(t) >= SERIES).await;
     println!("series: {}, {} bytes plain", series(&text), text.len());
 
+    for (name, coding) in [("plain", "identity"), ("gzip", "gzip")] {
+        secured(&dsn, &intervals, process.address, (name, coding)).await;
+    }
+    if std::env::args().any(|arg| arg == "--secure") {
+        return;
+    }
     for (name, coding) in [("plain", "identity"), ("gzip", "gzip")] {
         let took = one_scraper(process.address, coding, Duration::from_secs(10));
         let at = |share: usize| took[(took.len() - 1) * share / 100].as_secs_f64() * 1e3;
@@ -99,31 +107,106 @@ async fn main() {
     }
 }
 
+/// What TLS and a password add to a scrape: both over kept connections, in turns. What the client deciphers counts.
+async fn secured(dsn: &str, intervals: &[&str], plain: SocketAddr, (name, coding): (&str, &str)) {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    write("server.pem", &certificate.pem());
+    write("server.key", &key.serialize_pem());
+    let tls = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n";
+    let hash = bcrypt::hash("secret", 10).unwrap();
+    write("web.yml", &format!("{tls}basic_auth_users:\n  alice: {hash}\n"));
+    let file = format!("--web.config.file={}", dir.path().join("web.yml").display());
+    let process = Process::serve(dsn, &[intervals, &[file.as_str()]].concat()).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap());
+    let socket = TcpStream::connect(process.address).unwrap();
+    socket.set_nodelay(true).unwrap();
+    let mut secure = rustls::StreamOwned::new(session.unwrap(), socket);
+    let mut open = TcpStream::connect(plain).unwrap();
+    open.set_nodelay(true).unwrap();
+    // alice:secret
+    let password = "Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
+    let requests = [request(plain, coding, ""), request(process.address, coding, password)];
+    let mut buffer = vec![0; 4 << 20];
+    let (mut took, end) = ([Vec::new(), Vec::new()], Instant::now() + Duration::from_secs(20));
+    // Both exporters have as much to say by then.
+    let warm = Instant::now() + Duration::from_secs(10);
+    let mut bytes = [0; 2];
+    while Instant::now() < end {
+        let pair = [
+            scrape(&mut open, &requests[0], &mut buffer),
+            scrape(&mut secure, &requests[1], &mut buffer),
+        ];
+        bytes = pair.map(|(_, bytes)| bytes);
+        if Instant::now() > warm {
+            for (all, (one, _)) in took.iter_mut().zip(pair) {
+                all.push(one.as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let mut ratios: Vec<f64> =
+        took[1].iter().zip(&took[0]).map(|(tls, plain)| tls / plain).collect();
+    for all in took.iter_mut().chain([&mut ratios]) {
+        all.sort_by(f64::total_cmp);
+    }
+    let at = |all: &[f64], share: usize| all[(all.len() - 1) * share / 100];
+    println!(
+        "TLS and password, {name}: {} pairs of {bytes:?} bytes, plain p50 {:.2} ms p99 {:.2} ms, secure p50 {:.2} ms \
+         p99 {:.2} ms, ratio p50 {:.2}",
+        ratios.len(),
+        at(&took[0], 50),
+        at(&took[0], 99),
+        at(&took[1], 50),
+        at(&took[1], 99),
+        at(&ratios, 50),
+    );
+}
+
+fn request(address: SocketAddr, coding: &str, header: &str) -> String {
+    format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {coding}\r\n{header}\r\n")
+}
+
+/// One scrape over a kept connection: how long it took, and its bytes.
+fn scrape(stream: &mut (impl Read + Write), request: &str, buffer: &mut [u8]) -> (Duration, usize) {
+    let start = Instant::now();
+    stream.write_all(request.as_bytes()).unwrap();
+    let (mut filled, mut whole) = (0, None);
+    while whole.is_none_or(|w| filled < w) {
+        filled += stream.read(&mut buffer[filled..]).unwrap();
+        if whole.is_none() {
+            let head = buffer[..filled].windows(4).position(|w| w == b"\r\n\r\n");
+            whole = head.map(|head| {
+                let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
+                assert!(text.starts_with("http/1.1 200"), "{text}");
+                let length = text.split("content-length: ").nth(1).unwrap();
+                head + 4 + length.lines().next().unwrap().parse::<usize>().unwrap()
+            });
+        }
+    }
+    (start.elapsed(), filled)
+}
+
 /// Scrapes over one kept connection; the sorted durations.
 fn one_scraper(address: SocketAddr, coding: &str, over: Duration) -> Vec<Duration> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    let request =
-        format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nAccept-Encoding: {coding}\r\n\r\n");
-    let mut buffer = vec![0; 4 << 20];
+    let (request, mut buffer) = (request(address, coding, ""), vec![0; 4 << 20]);
     let mut took = Vec::new();
     let end = Instant::now() + over;
     while Instant::now() < end {
-        let start = Instant::now();
-        stream.write_all(request.as_bytes()).unwrap();
-        let (mut filled, mut whole) = (0, None);
-        while whole.is_none_or(|w| filled < w) {
-            filled += stream.read(&mut buffer[filled..]).unwrap();
-            if whole.is_none() {
-                let head = buffer[..filled].windows(4).position(|w| w == b"\r\n\r\n");
-                whole = head.map(|head| {
-                    let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();
-                    let length = text.split("content-length: ").nth(1).unwrap();
-                    head + 4 + length.lines().next().unwrap().parse::<usize>().unwrap()
-                });
-            }
-        }
-        took.push(start.elapsed());
+        took.push(scrape(&mut stream, &request, &mut buffer).0);
     }
     took.sort();
     took

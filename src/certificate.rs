@@ -9,6 +9,15 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+/// Unix times at which the certificates of a connection end; none where there is none, or it cannot be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// The server's.
+    pub server: Option<u64>,
+    /// The client's.
+    pub client: Option<u64>,
+}
+
 /// DNS names, addresses of mail, URIs and IP addresses, as Go writes them.
 pub fn alternative_names(der: &[u8]) -> Vec<String> {
     let Ok(certificate) = Certificate::from_der(der) else { return Vec::new() };

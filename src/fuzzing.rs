@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use crate::cmd::{bench, known};
 use crate::collector::Collector;
 use crate::collectors::pgbouncer::{PgBouncer, Rows, State};
-use crate::config::{Config, Endpoint, Flags, Surroundings, passfile};
+use crate::config::{Config, Endpoint, Flags, Surroundings, passfile, web_file};
 use crate::derive::partition::tree::Strategy;
 use crate::derive::partition::{
     Bound, Child, Key, Level, assess, coverage, fixed_zone, keys_remaining, settle, slices,
@@ -29,6 +29,7 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("accept", accept),
     ("bench_file", bench_file),
     ("bounds", bounds),
+    ("certificate", certificate),
     ("config", config),
     ("dsn", dsn),
     ("expressions", expressions),
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Entry)] = &[
     ("passfile", pass),
     ("pgbouncer", pgbouncer),
     ("service", service),
+    ("web_file", web),
 ];
 
 /// Runs one target.
@@ -53,6 +55,20 @@ fn text(data: &[u8]) -> &str {
         Ok(text) => text,
         // What comes before the fault is as good a text.
         Err(e) => data.get(..e.valid_up_to()).map_or("", |d| std::str::from_utf8(d).unwrap_or("")),
+    }
+}
+
+/// A certificate in DER, as whoever connects sends it before anything of it was verified.
+fn certificate(data: &[u8]) {
+    let names = crate::certificate::alternative_names(data);
+    assert!(names.len() <= data.len());
+    let _ = crate::certificate::not_after(data);
+}
+
+/// The file of `--web.config.file`.
+fn web(data: &[u8]) {
+    if let Err(e) = web_file::parse(Path::new("/etc/web.yml"), text(data)) {
+        assert!(e.place.starts_with("/etc/web.yml"), "{e}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::certificate::Ends;
 use crate::metric::{Dress, Family, Metric, Refused, Sink};
 
 /// How the runs of one collector in one database went.
@@ -100,6 +101,8 @@ pub struct Snapshot {
     pub trouble: Option<Trouble>,
     /// Who reads it, once known; of a server only.
     pub role: Option<Role>,
+    /// When the certificates of the last connect end.
+    pub certificates: Ends,
     /// Where it is, without secrets, for the status page.
     pub target: Arc<str>,
     /// Version of the server, once known.
@@ -175,6 +178,17 @@ static READS_ALL_STATS: Metric = Metric::gauge(
     "Whether the role that pgrunway logs in as sees other roles' sessions and statistics, \
      pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), as members of pg_monitor do; where it is 0, \
      ages of transactions and waits for locks are absent.",
+);
+static SERVER_CERTIFICATE: Metric = Metric::gauge(
+    "pgrunway_server_certificate_not_after_timestamp_seconds",
+    &[],
+    "Unix time at which the certificate that the server showed at the last connect ends, its notAfter; absent \
+     without TLS.",
+);
+static CLIENT_CERTIFICATE: Metric = Metric::gauge(
+    "pgrunway_client_certificate_not_after_timestamp_seconds",
+    &[],
+    "Unix time at which the certificate of sslcert ends, its notAfter, as of the last connect; absent without TLS.",
 );
 static DATABASE_UP: Metric = Metric::gauge(
     "pgrunway_database_up",
@@ -317,6 +331,8 @@ pub static METRICS: &[&Metric] = &[
     &THEIR_RELOAD_SUCCESS,
     &TARGET_UP,
     &READS_ALL_STATS,
+    &SERVER_CERTIFICATE,
+    &CLIENT_CERTIFICATE,
     &DATABASE_UP,
     &LEFT_OUT,
     &SUCCESS,
@@ -376,6 +392,9 @@ impl Snapshot {
         if let Some(role) = &self.role {
             sink.number(&READS_ALL_STATS, &[], f64::from(u8::from(role.reads_all_stats)));
         }
+        let Ends { server, client } = self.certificates;
+        sink.number(&SERVER_CERTIFICATE, &[], server.map(|at| at as f64));
+        sink.number(&CLIENT_CERTIFICATE, &[], client.map(|at| at as f64));
         for database in &self.databases {
             let up = f64::from(u8::from(database.trouble.is_none()));
             sink.number(&DATABASE_UP, &[&database.datname], up);

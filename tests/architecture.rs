@@ -23,8 +23,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pg", &["certificate", "clock", "config", "error", "remedy", "text"]),
     ("collector", &["error", "metric", "pg"]),
     ("collectors", &["collector", "derive", "error", "findings", "metric", "pg", "remedy"]),
-    ("snapshot", &["error", "metric"]),
-    ("poller", &["clock", "collector", "config", "error", "metric", "pg", "remedy", "snapshot"]),
+    ("snapshot", &["certificate", "error", "metric"]),
+    (
+        "poller",
+        &[
+            "certificate",
+            "clock",
+            "collector",
+            "config",
+            "error",
+            "metric",
+            "pg",
+            "remedy",
+            "snapshot",
+        ],
+    ),
     ("render", &["clock", "metric", "snapshot"]),
     // What the port demands of clients comes from a file of its own.
     ("http", &["certificate", "config", "error", "render", "snapshot"]),

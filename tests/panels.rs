@@ -70,7 +70,10 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_table_seq_scans_dominate", 13..=18, "the demo's tables are small"),
     ("pg_wal_receiver_streaming", 13..=18, "the demo is a primary"),
     ("pgbouncer_*", 13..=18, "no PgBouncer stands before the demo; it has a test of its own"),
+    ("pgrunway_client_certificate_*", 13..=18, "the demo has no TLS"),
     ("pgrunway_collector_errors_total", 13..=18, "no collector of the demo fails"),
+    ("pgrunway_server_certificate_*", 13..=18, "the demo has no TLS"),
+    ("pgrunway_web_certificate_*", 13..=18, "the demo has no TLS"),
 ];
 /// What comes and goes with the load, so that nobody can say whether it is there.
 const FLEETING: &[&str] = &[

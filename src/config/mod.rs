@@ -39,7 +39,7 @@ pub use surroundings::{Process, Surroundings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::ConfigError;
 
@@ -117,7 +117,44 @@ pub enum Password {
     File(PathBuf),
     /// A `.pgpass` file, matched by host, port, database and user at every connect.
     Passfile(PathBuf),
+    /// What a program prints.
+    Command(Arc<PasswordCommand>),
 }
+
+/// A program that prints a password, and what it printed last.
+pub struct PasswordCommand {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// For how long it may run.
+    pub timeout: Duration,
+    /// For how long what it printed is used again.
+    pub ttl: Duration,
+    /// What it printed last, and when; held while it runs.
+    pub kept: tokio::sync::Mutex<Option<(Secret, Instant)>>,
+}
+
+impl PasswordCommand {
+    /// Nothing was printed yet.
+    pub fn new(argv: Vec<String>, timeout: Duration, ttl: Duration) -> Self {
+        Self { argv, timeout, ttl, kept: tokio::sync::Mutex::default() }
+    }
+}
+
+/// Without its arguments.
+impl std::fmt::Debug for PasswordCommand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("PasswordCommand").field(&self.argv.first()).finish()
+    }
+}
+
+/// What is configured.
+impl PartialEq for PasswordCommand {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.argv, self.timeout, self.ttl) == (&other.argv, other.timeout, other.ttl)
+    }
+}
+
+impl Eq for PasswordCommand {}
 
 /// libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

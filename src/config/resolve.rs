@@ -373,12 +373,13 @@ impl Config {
             None => {
                 let dsns = sources.dsns()?;
                 if dsns.len() > 1 {
-                    let group = items::group(&dsns, &sources, &general.each, &mut notes)?;
+                    let group = items::group(&dsns, &sources, &general, &mut notes)?;
                     let first = group.first().map(|target| target.connect.clone());
                     targets.splice(0..0, group);
                     (first, false)
                 } else {
-                    let target = target::resolve(dsns.first(), world)?;
+                    let target =
+                        target::resolve(dsns.first(), items::command(&general.login), world)?;
                     sources.connect_timeout(target.connect_timeout, &mut general.each.settings);
                     notes.extend(target.notes);
                     (Some(target.connect), true)
@@ -429,7 +430,7 @@ impl Config {
     }
 
     fn of(connect: Connect, general: General) -> Self {
-        let General { web, log, each } = general;
+        let General { web, log, login: _, each } = general;
         Self {
             listen: web.listen_address,
             telemetry_path: web.telemetry_path,

@@ -75,6 +75,19 @@ settings! {
         pub format: LogFormat = LogFormat::Text, "log.format" => FORMATS;
     }
 
+    /// A program that prints the password of a server.
+    #[derive(Debug, Clone)]
+    pub(super) struct Login {
+        /// Program that prints the password as the first line of its output, and its arguments, as a list; no shell
+        /// runs it (docs/credentials.md).
+        pub command: Vec<String> = Vec::new(), "password_command" => Kind::List;
+        /// For how long it may run before it is killed.
+        pub timeout: Duration = seconds(10), "password_command_timeout" => TIMEOUT;
+        /// For how long its password is used again for other connections to the server; 0 asks for each.
+        pub ttl: Duration = seconds(300),
+            "password_command_ttl" => Kind::Duration { min: Duration::ZERO, max: DAY };
+    }
+
     /// Which databases of a server are visited by the collectors that need to be inside one.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct DatabaseFilter {
@@ -223,6 +236,8 @@ settings! {
             pub web: Web,
             /// The log.
             pub log: Log,
+            /// The password of the server without a name.
+            pub login: Login,
             /// What targets may have of their own.
             pub each: PerTarget,
         }
@@ -242,6 +257,10 @@ settings! {
         /// What it is; told from the server's own answer if left out, and until it has answered taken
         /// for PgBouncer where the database is `pgbouncer`.
         pub kind: Option<TargetKind> = None, "kind" => TARGET_KINDS;
+        parts {
+            /// Where its password comes from, if a program prints it.
+            pub login: Login,
+        }
     }
 }
 
@@ -316,8 +335,9 @@ impl General {
     pub(super) fn keys_with(known: &[KnownCollector]) -> Vec<Setting<Self>> {
         let web = Web::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.web));
         let log = Log::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.log));
+        let login = Login::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.login));
         let each = PerTarget::keys_with(known);
         let each = each.into_iter().map(|key| key.of(|all: &mut Self| &mut all.each));
-        web.chain(log).chain(each).collect()
+        web.chain(log).chain(login).chain(each).collect()
     }
 }

@@ -41,23 +41,25 @@ struct Params<'a> {
     /// One of several: a password that the environment holds is for the one that has no name.
     listed: bool,
     given: BTreeMap<&'static str, Given>,
-    password_file: Option<PathBuf>,
+    /// Where the password comes from if not from a parameter.
+    source: Option<Password>,
     notes: Vec<String>,
     world: &'a dyn Surroundings,
 }
 
 /// The target. Without a connection string the environment and libpq's defaults make one.
-pub(super) fn resolve(dsn: Option<&Dsn>, world: &dyn Surroundings) -> Result<Target, ConfigError> {
-    let mut params = Params {
-        listed: false,
-        given: BTreeMap::new(),
-        password_file: None,
-        notes: Vec::new(),
-        world,
-    };
+/// A program that prints the password stands above everything else that has one.
+pub(super) fn resolve(
+    dsn: Option<&Dsn>,
+    command: Option<Password>,
+    world: &dyn Surroundings,
+) -> Result<Target, ConfigError> {
+    let mut params =
+        Params { listed: false, given: BTreeMap::new(), source: command, notes: Vec::new(), world };
     if let Some(dsn) = dsn {
         params.take(dsn)?;
     }
+    params.one_password()?;
     params.data_source_user_and_pass()?;
     params.service()?;
     params.environment();
@@ -71,16 +73,13 @@ pub(super) fn resolve(dsn: Option<&Dsn>, world: &dyn Surroundings) -> Result<Tar
 pub(super) fn resolve_named(
     dsn: &Dsn,
     console: bool,
-    password_file: Option<PathBuf>,
+    source: Option<Password>,
     world: &dyn Surroundings,
 ) -> Result<Target, ConfigError> {
     let mut params =
-        Params { listed: true, given: BTreeMap::new(), password_file, notes: Vec::new(), world };
+        Params { listed: true, given: BTreeMap::new(), source, notes: Vec::new(), world };
     params.take(dsn)?;
-    if params.password_file.is_some() && params.get("password").is_some() {
-        let problem = "a password stands beside `password_file`";
-        return Err(params.refuse("password", problem, "keep one of the two"));
-    }
+    params.one_password()?;
     if console {
         params.offer("dbname", CONSOLE.to_owned(), dsn.place.as_str());
     }
@@ -151,18 +150,31 @@ impl Params<'_> {
         ConfigError::new(place, problem, remedy)
     }
 
+    fn one_password(&self) -> Result<(), ConfigError> {
+        let key = match self.source {
+            Some(Password::Command(_)) => "password_command",
+            Some(_) => "password_file",
+            None => return Ok(()),
+        };
+        if self.get("password").is_none() {
+            return Ok(());
+        }
+        let problem = format!("a password stands beside `{key}`");
+        Err(self.refuse("password", &problem, "keep one of the two"))
+    }
+
     fn data_source_user_and_pass(&mut self) -> Result<(), ConfigError> {
         if let Some((user, place)) = variable_or_file(self.world, "DATA_SOURCE_USER")? {
             self.offer("user", user, place);
         }
-        if self.get("password").is_some() {
+        if self.get("password").is_some() || self.source.is_some() {
             return Ok(());
         }
         let file = "DATA_SOURCE_PASS_FILE";
         if let Some(path) = self.world.env(file) {
             // Read at every connect; here only to tell at the start that it cannot be.
             variable_or_file(self.world, "DATA_SOURCE_PASS")?;
-            self.password_file = Some(PathBuf::from(path));
+            self.source = Some(Password::File(PathBuf::from(path)));
         } else if let Some(password) = self.world.env("DATA_SOURCE_PASS") {
             self.offer("password", password, "DATA_SOURCE_PASS");
         }
@@ -204,7 +216,7 @@ impl Params<'_> {
                 for line in lines {
                     let place = format!("{}:{}", path.display(), line.number);
                     // `DATA_SOURCE_PASS_FILE` stands above the service.
-                    let wanted = self.password_file.is_none() && (own || !self.listed);
+                    let wanted = self.source.is_none() && (own || !self.listed);
                     if line.pair.name != "password" || wanted {
                         self.offer(line.pair.name, line.pair.value, place);
                     }
@@ -220,7 +232,7 @@ impl Params<'_> {
     fn environment(&mut self) {
         for parameter in PARAMETERS {
             let Some(variable) = parameter.env else { continue };
-            if parameter.name == "password" && (self.password_file.is_some() || self.listed) {
+            if parameter.name == "password" && (self.source.is_some() || self.listed) {
                 continue;
             }
             if let Some(value) = self.world.env(variable) {
@@ -291,8 +303,8 @@ impl Params<'_> {
         if let Some(given) = self.get("password") {
             return Password::Literal(Secret::new(&given.value));
         }
-        if let Some(path) = &self.password_file {
-            return Password::File(path.clone());
+        if let Some(source) = &self.source {
+            return source.clone();
         }
         let home = || self.world.home().map(|home| home.join(".pgpass"));
         let passfile = self.value("passfile").map(PathBuf::from).or_else(home);

@@ -17,13 +17,14 @@ use tokio_postgres::tls::MakeTlsConnect;
 
 use super::framing::Limits;
 use super::guard::{Guard, Guarded, Refused};
-use super::password::password;
+use super::password::{password, refused as password_refused};
 use super::quota::Quota;
 use super::redact::Veil;
 use super::row::too_large;
 use super::session::{chain, explained};
 use super::socket::{Socket, full};
 use super::tls::{HandshakeError, Plain, Tls};
+use crate::certificate::Ends;
 use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
 use crate::error::{CONNECTING, CollectError, ConnectError, Source, is_not_ready};
 
@@ -41,6 +42,8 @@ pub(super) struct Connection {
     pub(super) over: watch::Receiver<Option<Farewell>>,
     /// What the other side calls itself in `server_version`.
     pub(super) kind: TargetKind,
+    /// When the certificates of the handshake end.
+    pub(super) certificates: Ends,
     refused: Refused,
     veil: Veil,
 }
@@ -168,7 +171,7 @@ async fn open_at(
         driver.ssl_mode(DriverSslMode::Disable);
     }
     let host = host_of(endpoint);
-    let password = password(connect, endpoint, datname)?;
+    let password = password(connect, endpoint, datname).await?;
     let veil = Veil::new(password.as_deref(), &[&connect.user, &connect.dbname, datname]);
     if let Some(password) = password {
         driver.password(password);
@@ -177,8 +180,8 @@ async fn open_at(
     let guard = Guard::new(limits, driver.get_ssl_mode() != DriverSslMode::Disable);
     let refused = guard.refused();
     let socket = Guarded::new(socket, Some(guard));
-    let mut tls = Tls::new(connect, timeouts.handshake)?;
-    let tls = MakeTlsConnect::<Plain>::make_tls_connect(&mut tls, host).map_err(unreachable)?;
+    let mut secure = Tls::new(connect, timeouts.handshake)?;
+    let tls = MakeTlsConnect::<Plain>::make_tls_connect(&mut secure, host).map_err(unreachable)?;
     // The handshake has a deadline of its own; this one ends an authentication that never answers.
     let limit = timeouts.handshake * 2;
     let (client, connection) = match timeout(limit, driver.connect_raw(socket, tls)).await {
@@ -186,7 +189,12 @@ async fn open_at(
         Ok(Err(e)) => {
             let no_tls = driver.get_ssl_mode() == DriverSslMode::Require
                 && first.load(Ordering::Relaxed) == b'N';
-            return Err(connect_error(e, endpoint, timeouts, no_tls, (&veil, &refused)));
+            let error = connect_error(e, endpoint, timeouts, no_tls, (&veil, &refused));
+            if matches!(&error, ConnectError::Refused { sqlstate, .. } if sqlstate.starts_with("28"))
+            {
+                password_refused(connect).await;
+            }
+            return Err(error);
         }
         Err(_) => return Err(late("start-up", limit)),
     };
@@ -206,7 +214,8 @@ async fn open_at(
             said.map(|db| (db.code().code().to_owned(), db.message().to_owned())),
         ));
     });
-    Ok((client, Connection { closing, task, over, kind, refused, veil }))
+    let certificates = secure.certificates();
+    Ok((client, Connection { closing, task, over, kind, certificates, refused, veil }))
 }
 
 /// The name that a certificate is verified against.

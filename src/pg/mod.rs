@@ -5,6 +5,7 @@
 mod admin;
 mod bench;
 mod columns;
+mod command;
 mod connect;
 pub mod framing;
 mod guard;

@@ -1,15 +1,24 @@
-//! The password of a login, from wherever the configuration has it, read again at every connect.
+//! The password of a login, from wherever the configuration has it, read again at every connect; what a
+//! program printed is kept for a while.
 //!
 //! Must not: keep a password, or put one into an error.
 
+use super::command;
 use crate::config::{Connect, Endpoint, Password, passfile};
 use crate::error::ConnectError;
+
+/// The server did not take the password: what was kept of it is of no use.
+pub(super) async fn refused(connect: &Connect) {
+    if let Password::Command(program) = &connect.password {
+        command::forget(program).await;
+    }
+}
 
 /// The password to send, `None` for none.
 ///
 /// # Errors
-/// The file that holds it cannot be read.
-pub(super) fn password(
+/// The file that holds it cannot be read; the program that prints it fails.
+pub(super) async fn password(
     connect: &Connect,
     endpoint: &Endpoint,
     datname: &str,
@@ -25,6 +34,9 @@ pub(super) fn password(
                 std::fs::read_to_string(path).map_err(|e| unreadable("password file", path, e))?;
             let line = text.strip_suffix('\n').unwrap_or(&text);
             Ok(Some(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+        }
+        Password::Command(program) => {
+            command::password(program, connect, endpoint, datname).await.map(Some)
         }
         Password::Passfile(path) => match read_private(path) {
             Ok(text) => Ok(passfile::lookup(&text, endpoint, datname, &connect.user)

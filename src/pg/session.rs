@@ -32,6 +32,7 @@ use super::row::{Budget, LONGEST_TEXT, Row, Rows, TooLong};
 use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
 use super::tls::{Plain, Tls};
+use crate::certificate::Ends;
 use crate::clock::Clock;
 use crate::config::{Compatibility, Connect, Endpoint, Settings, TargetKind};
 use crate::error::{CollectError, ConnectError};
@@ -200,6 +201,11 @@ impl Session {
         };
         session.learn().await.map_err(facts)?;
         Ok(session)
+    }
+
+    /// When the certificates of its handshake end.
+    pub fn certificates(&self) -> Ends {
+        self.connection.certificates
     }
 
     /// Reads the server's facts.

@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,6 +24,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::guard::Guarded;
 use super::password::private;
 use super::socket::Socket;
+use crate::certificate::{Ends, not_after};
 use crate::config::{Connect, RootCert, SslMode};
 use crate::error::{ConnectError, Source};
 
@@ -32,7 +33,14 @@ use crate::error::{ConnectError, Source};
 pub(super) struct Tls {
     inner: MakeRustlsConnect,
     limit: Duration,
+    /// When the certificate that the server showed ends.
+    seen: Seen,
+    /// When our own ends.
+    client: Option<u64>,
 }
+
+/// Written by the handshake.
+type Seen = Arc<OnceLock<Option<u64>>>;
 
 impl Tls {
     /// Reads the certificates that the configuration names; they are read again at every connect.
@@ -41,19 +49,30 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| credentials("TLS protocol versions", e))?;
-        let verifier = verifier(connect, provider)?;
+        let seen = Seen::default();
+        let verifier = verifier(connect, provider, seen.clone())?;
+        let mut client = None;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = match &connect.client_cert {
             None => builder.with_no_client_auth(),
             Some((cert, key)) => {
                 let chain = read_certificates(cert)?;
                 let key = read_key(key)?;
+                client = chain.first().and_then(|leaf| not_after(leaf));
                 builder
                     .with_client_auth_cert(chain, key)
                     .map_err(|e| credentials("client certificate", e))?
             }
         };
-        Ok(Self { inner: MakeRustlsConnect::new(config), limit })
+        Ok(Self { inner: MakeRustlsConnect::new(config), limit, seen, client })
+    }
+
+    /// When the certificates of the handshake end; nothing before it, and without one.
+    pub(super) fn certificates(&self) -> Ends {
+        match self.seen.get() {
+            Some(server) => Ends { server: *server, client: self.client },
+            None => Ends::default(),
+        }
     }
 }
 
@@ -127,6 +146,7 @@ fn roots(connect: &Connect, provider: Arc<CryptoProvider>) -> Result<Roots, Conn
 fn verifier(
     connect: &Connect,
     provider: Arc<CryptoProvider>,
+    seen: Seen,
 ) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
     let (chain, name) = match connect.sslmode {
         SslMode::Disable | SslMode::Prefer => (false, false),
@@ -136,7 +156,7 @@ fn verifier(
         SslMode::VerifyFull => (true, true),
     };
     let roots = if chain { Some(roots(connect, provider.clone())?) } else { None };
-    Ok(Arc::new(Verifier { roots, name, provider }))
+    Ok(Arc::new(Verifier { roots, name, provider, seen }))
 }
 
 /// Verifies the chain where there is one to verify, and the host name in its subjectAltName if
@@ -146,6 +166,7 @@ struct Verifier {
     roots: Option<Roots>,
     name: bool,
     provider: Arc<CryptoProvider>,
+    seen: Seen,
 }
 
 /// Whether webpki refuses an authority's certificate because a server uses it as its own.
@@ -163,6 +184,7 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let _ = self.seen.set(not_after(end_entity));
         let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
         let verified = roots.webpki.verify_server_cert(
             end_entity,

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
+use crate::certificate::Ends;
 use crate::clock::Time;
 use crate::config::TargetKind;
 use crate::metric::{Dress, Family};
@@ -35,6 +36,7 @@ struct State {
     trouble: Option<Trouble>,
     version: Option<Arc<str>>,
     role: Option<Role>,
+    certificates: Ends,
     /// Why each cannot be entered; `None` for one that can.
     databases: BTreeMap<Arc<str>, Option<Arc<str>>>,
     left_out: usize,
@@ -82,6 +84,7 @@ impl Board {
             name: server.role.as_str().into(),
             reads_all_stats: server.reads_all_stats,
         });
+        self.lock().certificates = session.certificates();
         self.answered(Some(&server.version), role);
     }
 
@@ -227,6 +230,7 @@ impl Board {
             tried: state.tried,
             trouble: state.trouble.clone(),
             role: state.role.clone(),
+            certificates: state.certificates,
             target: self.target.clone(),
             version: state.version.clone(),
             databases: state.databases.iter().map(database).collect(),

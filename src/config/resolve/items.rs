@@ -3,16 +3,19 @@
 //! Must not: read a list's keys anywhere but from the table of settings.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::super::file::FileItem;
 use super::super::index_rules::IndexRule;
 use super::super::rules::{self, PartitionRule, QueryRule};
 use super::super::schema::{Keyed, Setting};
-use super::super::settings::{PerTarget, TargetItem};
+use super::super::settings::{General, Login, TargetItem};
 use super::super::target::{self, Dsn};
-use super::super::{CONSOLE, Endpoint, KnownCollector, Settings, TargetConfig, TargetKind, table};
+use super::super::{
+    CONSOLE, Endpoint, KnownCollector, Password, PasswordCommand, Settings, TargetConfig,
+    TargetKind, table,
+};
 use super::{Sources, put};
 use crate::error::ConfigError;
 
@@ -135,13 +138,14 @@ pub(super) fn targets(
 pub(super) fn group(
     dsns: &[Dsn],
     sources: &Sources<'_>,
-    each: &PerTarget,
+    general: &General,
     notes: &mut Vec<String>,
 ) -> Result<Vec<TargetConfig>, ConfigError> {
+    let each = &general.each;
     let mut group: Vec<TargetConfig> = Vec::new();
     let shared = Arc::new(each.settings.clone());
     for dsn in dsns {
-        let resolved = target::resolve(Some(dsn), sources.world)?;
+        let resolved = target::resolve(Some(dsn), command(&general.login), sources.world)?;
         notes.extend(resolved.notes);
         let connect = resolved.connect;
         let mut settings = shared.clone();
@@ -165,6 +169,14 @@ pub(super) fn group(
     Ok(group)
 }
 
+/// The program that prints the password, if there is one.
+pub(super) fn command(login: &Login) -> Option<Password> {
+    let Login { command, timeout, ttl } = login;
+    let command =
+        (!command.is_empty()).then(|| PasswordCommand::new(command.clone(), *timeout, *ttl));
+    command.map(|command| Password::Command(Arc::new(command)))
+}
+
 /// A target, and what was accepted of its connection string without its usual effect.
 fn target(
     item: &FileItem,
@@ -183,8 +195,14 @@ fn target(
         readable(sources, path, place(item, "password_file"))?;
     }
     let console = wanted.kind == Some(TargetKind::Pooler);
-    let password_file = wanted.password_file.map(PathBuf::from);
-    let resolved = target::resolve_named(&dsn, console, password_file, sources.world)?;
+    let command = command(&wanted.login);
+    if command.is_some() && wanted.password_file.is_some() {
+        let problem = "`password_command` stands beside `password_file`";
+        return fault(item, "password_command", problem, "keep one of the two");
+    }
+    let password_file = wanted.password_file.map(|path| Password::File(path.into()));
+    let source = command.or(password_file);
+    let resolved = target::resolve_named(&dsn, console, source, sources.world)?;
     let connect = resolved.connect;
     if console && connect.dbname != CONSOLE {
         let remedy = "leave the database out, or write `pgbouncer`";

@@ -545,9 +545,9 @@ fn every_row_of_the_table_is_read() {
         let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
             Ok(config) => {
                 let s = config.settings();
-                let web = config.web_config();
+                let (web, password) = (config.web_config(), &config.connect().password);
                 format!(
-                    "{:?} {:?} {:?} {web:?}",
+                    "{:?} {:?} {:?} {web:?} {password:?}",
                     config.databases(),
                     s.trust_owners,
                     s.exposed.hide

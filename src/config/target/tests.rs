@@ -8,7 +8,7 @@ const HOME: &str = "/home/ops";
 
 fn from(text: &str, world: &Fixed) -> Result<Target, ConfigError> {
     let place = "DATA_SOURCE_NAME".to_owned();
-    resolve(Some(&Dsn { text: text.to_owned(), place }), world)
+    resolve(Some(&Dsn { text: text.to_owned(), place }), None, world)
 }
 
 fn error(text: &str, world: &Fixed) -> String {
@@ -54,7 +54,7 @@ fn the_environment_fills_what_the_string_leaves_out() {
         .env("PGAPPNAME", "envapp")
         .env("PGSSLMODE", "disable")
         .env("PGCONNECT_TIMEOUT", "7");
-    let target = resolve(None, &world).unwrap();
+    let target = resolve(None, None, &world).unwrap();
     assert_eq!(target.connect.describe(), "envuser@envhost:6000/envdb");
     assert_eq!(target.connect.password, Password::Literal(Secret::new("envpass")));
     assert_eq!(target.connect.application_name, "envapp");
@@ -117,7 +117,7 @@ fn data_source_variables_and_their_files() {
         .env("DATA_SOURCE_PASS", "p@ss/word");
     let dsn = data_source_uris(&world).unwrap().remove(0);
     assert_eq!(dsn.place, "DATA_SOURCE_URI");
-    let target = resolve(Some(&dsn), &world).unwrap();
+    let target = resolve(Some(&dsn), None, &world).unwrap();
     assert_eq!(target.connect.describe(), "mon@db:5433/trade");
     assert_eq!(target.connect.password, Password::Literal(Secret::new("p@ss/word")));
 
@@ -130,7 +130,7 @@ fn data_source_variables_and_their_files() {
         .file("/s/user", "filed\n")
         .file("/s/pass", "filed\n");
     let dsn = data_source_uris(&world).unwrap().remove(0);
-    let target = resolve(Some(&dsn), &world).unwrap();
+    let target = resolve(Some(&dsn), None, &world).unwrap();
     assert_eq!(target.connect.describe(), "filed@other:5432/x");
     assert_eq!(target.connect.password, Password::File("/s/pass".into()));
 
@@ -152,9 +152,9 @@ fn services_stand_between_the_string_and_the_environment() {
     assert_eq!(target.connect.describe(), "own@fromservice:6001/envdb");
     assert_eq!(target.connect.password, Password::Literal(Secret::new("filed")));
     let named = world.clone().env("PGSERVICE", "sys");
-    assert_eq!(resolve(None, &named).unwrap().connect.describe(), "ops@system:7000/envdb");
+    assert_eq!(resolve(None, None, &named).unwrap().connect.describe(), "ops@system:7000/envdb");
     let moved = named.env("PGSERVICEFILE", "/own").file("/own", "[sys]\nhost=owned\n");
-    assert_eq!(resolve(None, &moved).unwrap().connect.describe(), "ops@owned:7000/envdb");
+    assert_eq!(resolve(None, None, &moved).unwrap().connect.describe(), "ops@owned:7000/envdb");
 
     let said = error("service=absent", &world);
     assert!(said.contains("not defined; define it in one of /home/ops/.pg_service.conf"), "{said}");
@@ -236,7 +236,7 @@ fn notes_tell_what_has_no_effect() {
 #[test]
 fn faults_name_the_place_and_the_remedy_and_no_value() {
     let world = Fixed::new().env("PGPORT", "hunter2");
-    let message = resolve(None, &world).map(|_| ()).unwrap_err().to_string();
+    let message = resolve(None, None, &world).map(|_| ()).unwrap_err().to_string();
     assert!(message.starts_with("PGPORT: the port is not a number from 1 to 65535; "), "{message}");
     let world = Fixed::new();
     for (text, said) in [

@@ -176,3 +176,47 @@ fn a_password_of_the_environment_goes_to_the_target_without_a_name_only() {
     assert_eq!(*password("served"), Password::Literal(Secret::new("hunter2")));
     assert_eq!(target(&config, "bare").connect.user, "mon");
 }
+
+#[test]
+fn a_program_prints_the_password_of_its_target_and_of_no_other() {
+    let text = "\
+password_command: [/bin/token, '--for', 'a, b']
+password_command_ttl: 0
+targets:
+- name: own
+  dsn: host=own.db user=mon
+  password_command: [/bin/own]
+  password_command_timeout: 3s
+- {name: none, dsn: host=none.db user=mon}
+";
+    let world = with_file(text).env("PGHOST", "h").env("PGPASSWORD", "hunter2");
+    let config = resolve(&world).unwrap();
+    let command = |connect: &Connect| match &connect.password {
+        Password::Command(c) => Some((c.argv.clone(), c.timeout, c.ttl)),
+        _ => None,
+    };
+    let seconds = Duration::from_secs;
+    let argv = ["/bin/token", "--for", "a, b"].map(str::to_owned).to_vec();
+    assert_eq!(command(config.connect()), Some((argv, seconds(10), seconds(0))));
+    let own = (vec!["/bin/own".to_owned()], seconds(3), seconds(300));
+    assert_eq!(command(&target(&config, "own").connect), Some(own));
+    assert_eq!(command(&target(&config, "none").connect), None);
+    // What is loaded again and says the same is no change.
+    assert_eq!(resolve(&world).unwrap().connect().password, config.connect().password);
+
+    for (line, said) in [
+        (
+            "dsn: 'postgresql://mon:hunter2@h/x', password_command: [a]",
+            "a password stands beside `password_command`",
+        ),
+        (
+            "dsn: host=h, password_command: [a], password_file: /run/secrets/trade",
+            "stands beside `password_file`",
+        ),
+    ] {
+        let world = super::with_file(&format!("targets:\n- {{name: a, {line}}}\n"))
+            .file("/run/secrets/trade", "hunter2\n");
+        let e = resolve(&world).unwrap_err().to_string();
+        assert!(e.contains(said) && !e.contains("hunter2"), "{e}");
+    }
+}
