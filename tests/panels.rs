@@ -73,7 +73,7 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pgrunway_client_certificate_*", 13..=18, "the demo has no TLS"),
     ("pgrunway_collector_errors_total", 13..=18, "no collector of the demo fails"),
     ("pgrunway_server_certificate_*", 13..=18, "the demo has no TLS"),
-    ("pgrunway_web_certificate_*", 13..=18, "the demo has no TLS"),
+    ("pgrunway_web_*", 13..=18, "the demo has no web configuration"),
 ];
 /// What comes and goes with the load, so that nobody can say whether it is there.
 const FLEETING: &[&str] = &[
