@@ -4,11 +4,11 @@
 
 use super::document::{Block, Line, Mark, Table, figure, name, words};
 use super::gather::Gathered;
-use super::{date, partitions, view};
+use super::{date, view};
 use crate::cmd::words::counted;
 use crate::derive::units::{bytes, seconds};
-use crate::findings::{self, Facts, Finding, Rule, Severity};
-use crate::remedy::Remedy;
+use crate::findings::{self, Facts, Finding, Part, Rule, Severity, Subject};
+use crate::remedy::{Relation, Remedy};
 
 /// What a rule found, and where.
 pub struct Advised {
@@ -24,6 +24,26 @@ impl Advised {
     /// That of the finding that matters most.
     fn severity(&self) -> Severity {
         self.found.iter().map(|f| f.severity).max().unwrap_or(Severity::Info)
+    }
+}
+
+impl Advised {
+    /// For the summary, if it matters enough for that.
+    fn line(&self) -> Option<(Mark, Line)> {
+        let first = self.found.first()?;
+        if self.severity() == Severity::Info {
+            return None;
+        }
+        let more = match self.found.len() {
+            1 => String::new(),
+            n => format!(" And {} more.", n - 1),
+        };
+        let line = Line::default().strong(self.rule.title).text(": ");
+        let line = match first.subject.name() {
+            Some(name) => line.code(name).text(": "),
+            None => line,
+        };
+        Some((self.severity().into(), line.text(format!("{}{more}", first.evidence))))
     }
 }
 
@@ -67,11 +87,25 @@ impl Advice {
     }
 }
 
-fn mark(severity: Severity) -> Mark {
-    match severity {
-        Severity::Critical => Mark::Bad,
-        Severity::Warning => Mark::Warning,
-        Severity::Info => Mark::Info,
+impl Advice {
+    /// What the rules about partitions find of a table.
+    pub fn about_partitions(&self, database: &str, table: &Relation) -> Vec<&Finding> {
+        let here = |a: &&Advised| {
+            let partitions = matches!(a.rule.part, Part::Partitions | Part::Siblings);
+            partitions && a.place.as_deref() == Some(database)
+        };
+        let about = |f: &&Finding| matches!(&f.subject, Subject::Relation(name) if name == table);
+        self.active.iter().filter(here).flat_map(|a| &a.found).filter(about).collect()
+    }
+}
+
+impl From<Severity> for Mark {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Critical => Self::Bad,
+            Severity::Warning => Self::Warning,
+            Severity::Info => Self::Info,
+        }
     }
 }
 
@@ -79,33 +113,12 @@ fn mark(severity: Severity) -> Mark {
 pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     out.push(Block::Section("summary", "Summary"));
     let mut lines: Vec<(Mark, Line)> = Vec::new();
-    let roots = partitions::roots(gathered);
-    for root in &roots {
-        let (mark, verdict) = root.verdict();
-        if mark >= Mark::Warning {
-            let line = Line::default().strong(root.name.as_str()).text(format!(": {verdict}."));
-            lines.push((mark, line));
-        }
-    }
+    // What somebody is paged for comes first among what matters as much.
+    let (paged, other): (Vec<_>, Vec<_>) =
+        advice.active.iter().partition(|a| !a.rule.alerts.is_empty());
+    lines.extend(paged.into_iter().filter_map(Advised::line));
     objectives(gathered, &mut lines);
-    for a in &advice.active {
-        // The partitions' own lines say it already.
-        if a.rule.id == "partition.runway" || a.severity() == Severity::Info {
-            continue;
-        }
-        let Some(first) = a.found.first() else { continue };
-        let more = match a.found.len() {
-            0 | 1 => String::new(),
-            n => format!(" And {} more.", n - 1),
-        };
-        let line = Line::default().strong(a.rule.title).text(": ");
-        let line = match first.subject.name() {
-            Some(name) => line.code(name).text(": "),
-            None => line,
-        };
-        let line = line.text(format!("{}{more}", first.evidence));
-        lines.push((mark(a.severity()), line));
-    }
+    lines.extend(other.into_iter().filter_map(Advised::line));
     lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));
     if !gathered.notes.is_empty() {
         let text =
@@ -118,6 +131,8 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     }
     out.extend(lines.into_iter().map(|(mark, line)| Block::Verdict(mark, line)));
 
+    let tables = gathered.databases.iter().flat_map(|d| d.facts.partitioned.iter().flatten());
+    let partitioned = tables.count();
     let indexes: usize = gathered.databases.iter().map(|d| d.verdicts.indexes.len()).sum();
     let infos = advice.active.iter().filter(|a| a.severity() == Severity::Info).count();
     out.push(Block::List(vec![
@@ -131,7 +146,7 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
         Line::from(format!(
             "{}, {}, {}.",
             counted(gathered.databases.len(), "database"),
-            counted(roots.len(), "partitioned table"),
+            counted(partitioned, "partitioned table"),
             counted(indexes, "index")
         )),
         Line::from(format!(
@@ -189,7 +204,7 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
                 None => Line::default(),
             };
             let line = line.text(f.evidence.as_str()).text(" ").and(f.advice.as_str().into());
-            out.push(Block::Verdict(mark(f.severity), line));
+            out.push(Block::Verdict(f.severity.into(), line));
         }
         if a.found.len() > SHOWN {
             out.push(Block::Text(Line::from(format!("And {} more.", a.found.len() - SHOWN))));

@@ -67,7 +67,7 @@ pub fn document(gathered: &Gathered) -> Document {
     let mut blocks = Vec::new();
     let advice = advice::Advice::of(gathered);
     advice::summary(gathered, &advice, &mut blocks);
-    partitions::section(gathered, &mut blocks);
+    partitions::section(gathered, &advice, &mut blocks);
     indexes::section(gathered, &mut blocks);
     queries::section(gathered.benched.as_ref(), &mut blocks);
     statements::section(gathered, &mut blocks);

@@ -1,128 +1,88 @@
 //! The section about partitions: runway, gaps, sizes.
 //!
-//! Must not: read the clock; the server's at the time of the snapshot counts.
+//! Must not: judge, or say in other words what the rules say; or read the clock.
 
+use super::advice::Advice;
+use super::date;
 use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
-use super::gather::Gathered;
+use super::gather::{Database, Gathered};
 use super::plot::{Plot, Stretch, Unit};
-use super::{date, view};
 use crate::derive::units::{bytes, seconds};
+use crate::findings::{Finding, Partitioned};
 
-/// One partitioned table.
-pub struct Root<'a> {
-    /// Labels.
-    pub datname: &'a str,
-    /// `schema.table`.
-    pub name: String,
-    /// Seconds; +Inf without end.
-    pub runway: Option<f64>,
-    /// Seconds.
-    pub required: Option<f64>,
-    /// Unix seconds.
-    pub covered_until: Option<f64>,
-    /// Whether now is covered.
-    pub covered: Option<f64>,
-    /// Unix seconds at which coverage begins again after a gap.
-    pub next: Option<f64>,
-    /// Direct partitions.
-    pub count: Option<f64>,
-    /// Whether there is a DEFAULT.
-    pub has_default: bool,
-    /// Estimated rows in DEFAULT.
-    pub default_rows: Option<f64>,
-    /// Estimated bytes.
-    pub size: Option<f64>,
-    /// Why the runway is unknown.
-    pub reason: Option<&'a str>,
+/// One partitioned table, with what the rules find of it.
+struct Root<'a> {
+    database: &'a Database,
+    facts: &'a Partitioned,
+    found: Vec<&'a Finding>,
 }
 
 impl Root<'_> {
-    /// How bad it is, and the verdict.
-    pub fn verdict(&self) -> (Mark, String) {
-        let Some(left) = self.runway else {
-            let why = self.reason.unwrap_or("no time in its key");
-            return (Mark::Info, format!("no runway can be known ({why})"));
-        };
-        if left < 0.0 || self.covered == Some(0.0) {
-            let since = match self.covered_until {
-                Some(until) if until != 0.0 => {
-                    format!("since {} UTC, {} ago", date(until), seconds(-left))
-                }
-                _ => "and it never was covered".to_owned(),
-            };
-            let fate = if self.has_default { "fall into DEFAULT" } else { "fail" };
-            return (Mark::Bad, format!("inserts of new rows {fate} {since}"));
+    fn mark(&self) -> Mark {
+        match self.found.iter().map(|f| Mark::from(f.severity)).max() {
+            Some(mark) => mark,
+            None if self.facts.runway.is_none() => Mark::Info,
+            None => Mark::Good,
         }
-        let short = self.required.is_some_and(|required| left < required);
-        let text = if left.is_infinite() { "no end".to_owned() } else { seconds(left) };
-        match (short, self.next) {
-            (true, _) => {
-                let required = self.required.map(seconds).unwrap_or_default();
-                (Mark::Bad, format!("runway {text}, {required} required"))
+    }
+
+    /// What the rules say, or how long it takes rows.
+    fn verdict(&self) -> String {
+        if !self.found.is_empty() {
+            let all: Vec<&str> = self.found.iter().map(|f| f.evidence.as_str()).collect();
+            return all.join(" ");
+        }
+        match self.facts.runway {
+            Some((left, _)) if left.is_infinite() => "runway without end".to_owned(),
+            Some((left, _)) => format!("runway {}", seconds(left)),
+            None => {
+                let why = self.facts.reason.unwrap_or("no time in its key");
+                format!("no runway can be known ({why})")
             }
-            (false, Some(_)) => (Mark::Warning, format!("runway {text}, then a gap")),
-            (false, None) => (Mark::Good, format!("runway {text}")),
         }
     }
 }
 
 /// Every partitioned table, most urgent first.
-pub fn roots(gathered: &Gathered) -> Vec<Root<'_>> {
-    let snapshot = &*gathered.snapshot;
+fn roots<'a>(gathered: &'a Gathered, advice: &'a Advice) -> Vec<Root<'a>> {
     let mut roots = Vec::new();
-    for s in view::series(snapshot, "pg_partition_supported", &[]) {
-        let (datname, schema, table) =
-            (s.label("datname"), s.label("schemaname"), s.label("relname"));
-        let of = [("datname", datname), ("schemaname", schema), ("relname", table)];
-        let get = |metric: &str| view::number(snapshot, metric, &of);
-        roots.push(Root {
-            datname,
-            name: format!("{schema}.{table}"),
-            runway: get("pg_partition_runway_seconds"),
-            required: get("pg_partition_runway_required_seconds"),
-            covered_until: get("pg_partition_covered_until_timestamp_seconds"),
-            covered: get("pg_partition_covered"),
-            next: get("pg_partition_next_coverage_timestamp_seconds"),
-            count: get("pg_partition_count"),
-            has_default: get("pg_partition_has_default") == Some(1.0),
-            default_rows: get("pg_partition_default_rows"),
-            size: get("pg_partition_size_bytes"),
-            reason: Some(s.label("reason")).filter(|reason| !reason.is_empty()),
-        });
+    for database in &gathered.databases {
+        for facts in database.facts.partitioned.iter().flatten() {
+            let found = advice.about_partitions(&database.name, &facts.name);
+            roots.push(Root { database, facts, found });
+        }
     }
-    let urgency = |r: &Root| r.runway.unwrap_or(f64::INFINITY);
+    let urgency = |r: &Root| r.facts.runway.map_or(f64::INFINITY, |(left, _)| left);
     roots.sort_by(|a, b| {
-        b.verdict()
-            .0
-            .cmp(&a.verdict().0)
+        b.mark()
+            .cmp(&a.mark())
             .then(urgency(a).total_cmp(&urgency(b)))
-            .then(a.name.cmp(&b.name))
+            .then(a.facts.name.cmp(&b.facts.name))
     });
     roots
 }
 
 /// The section.
-pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
+pub fn section(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     out.push(Block::Section("partitions", "Partition health"));
-    let roots = roots(gathered);
+    let roots = roots(gathered, advice);
     if roots.is_empty() {
         out.push(Block::Text(Line::from("No partitioned table.")));
         return;
     }
     let rows = roots.iter().map(|r| {
-        let (mark, verdict) = r.verdict();
+        let until = r.facts.until.map(|t| match t.is_finite() {
+            true => date(t),
+            false => "no end".to_owned(),
+        });
         vec![
-            name(r.name.as_str()),
-            Cell::from(mark),
-            words(verdict),
-            figure(
-                r.covered_until
-                    .filter(|t| *t != 0.0)
-                    .map(|t| if t.is_finite() { date(t) } else { "no end".to_owned() }),
-            ),
-            figure(r.count.map(|n| format!("{n:.0}"))),
-            figure(r.default_rows.map(|n| format!("{n:.0}"))),
-            figure(r.size.map(bytes)),
+            name(r.facts.name.display()),
+            Cell::from(r.mark()),
+            words(r.verdict()),
+            figure(until),
+            figure(Some(format!("{:.0}", r.facts.partitions))),
+            figure(r.facts.default_rows.map(|n| format!("{n:.0}"))),
+            figure(Some(bytes(r.facts.bytes))),
         ]
     });
     out.push(Block::Table(Table {
@@ -143,22 +103,19 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         rows: roots
             .iter()
             .filter_map(|r| {
-                let database = gathered.databases.iter().find(|d| d.name == r.datname)?;
-                let stretches = stretches(database.covered.get(&r.name)?, gathered.to);
-                (!stretches.is_empty()).then(|| (r.name.clone(), stretches))
+                let name = r.facts.name.display();
+                let stretches = stretches(r.database.covered.get(&name)?, gathered.to);
+                (!stretches.is_empty()).then_some((name, stretches))
             })
             .collect(),
     }));
-    let sizes: Vec<(String, f64)> =
-        roots.iter().filter_map(|r| Some((r.name.clone(), r.size?))).collect();
-    if !sizes.is_empty() {
-        out.push(Block::Plot(Plot::Bars {
-            caption: "Size of all partitions of a table, without indexes and TOAST (estimated)"
-                .to_owned(),
-            unit: Unit::Bytes,
-            rows: sizes,
-        }));
-    }
+    let sizes = roots.iter().map(|r| (r.facts.name.display(), r.facts.bytes)).collect();
+    out.push(Block::Plot(Plot::Bars {
+        caption: "Size of all partitions of a table, without indexes and TOAST (estimated)"
+            .to_owned(),
+        unit: Unit::Bytes,
+        rows: sizes,
+    }));
     out.push(Block::Source(
         "pg_class.relpartbound, pg_inherits; sizes and rows by pg_class.relpages and reltuples, as of the \
          last VACUUM or ANALYZE"

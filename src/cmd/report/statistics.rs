@@ -117,7 +117,8 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         rows.push(vec![words("most in a statement at once"), count(Some(peak.peak_active))]);
     }
     rows.push(vec![words("in use at the end"), count(get("pg_connections_used"))]);
-    rows.push(vec![words("max_connections"), count(get("pg_settings_max_connections"))]);
+    let most = gathered.facts.number("max_connections");
+    rows.push(vec![words("max_connections"), count(most)]);
     out.push(Block::Table(Table { head: vec!["connections", "number"], rows }));
     out.push(Block::Source("pg_stat_activity, seen at each poll; pg_settings".to_owned()));
 }

@@ -81,6 +81,8 @@ fn partitioned(rows: &partitions::Rows, roots: &[partitions::Root<'_>]) -> Vec<P
         let mut table = Partitioned {
             name: Relation::new(root.schema, root.relname),
             leaves: root.outlook.leaves as f64,
+            partitions: root.outlook.count as f64,
+            bytes: root.outlook.pages as f64 * rows.block_size as f64,
             has_default: root.outlook.has_default,
             default_rows: root.outlook.default_rows,
             ..Partitioned::default()
@@ -93,6 +95,7 @@ fn partitioned(rows: &partitions::Rows, roots: &[partitions::Root<'_>]) -> Vec<P
             }
         };
         let from = runway.until.map(Moment::seconds);
+        table.until = from;
         table.gap = runway.next.map(|next| Gap { from, to: next.seconds() });
         table.covered = runway.covered;
         let required = rule.required.unwrap_or(rows.required);

@@ -129,7 +129,7 @@ pub struct Server {
 
 impl Server {
     /// A number; `None` where the server lacks the setting.
-    pub(in crate::findings) fn number(&self, name: &str) -> Option<f64> {
+    pub fn number(&self, name: &str) -> Option<f64> {
         match self.settings.get(name)? {
             Setting::Number(value) => Some(*value),
             _ => None,
@@ -196,6 +196,12 @@ pub struct Partitioned {
     pub name: Relation,
     /// Partitions that are not partitioned themselves.
     pub leaves: f64,
+    /// Direct partitions, the DEFAULT included.
+    pub partitions: f64,
+    /// Bytes of all leaves without indexes and TOAST, by `pg_class.relpages`.
+    pub bytes: f64,
+    /// Unix seconds at which coverage ends or ended, infinite without end; `None` where it never began.
+    pub until: Option<f64>,
     /// Runway and what is required, in seconds.
     pub runway: Option<(f64, f64)>,
     /// Why it has no runway, where it has none.
