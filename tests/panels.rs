@@ -28,7 +28,6 @@ use tokio_postgres::Client;
 /// before `*`; the majors; and why.
 const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_cron_job_*", 13..=18, "pg_cron is not in the demo"),
-    ("pg_database_connection_limit", 13..=18, "no database of the demo has a limit"),
     ("pg_database_index_scan_ratio", 13..=18, "the demo's tables are small"),
     ("pg_foreign_key_unindexed", 13..=18, "the demo has no foreign key"),
     ("pg_index_duplicate", 13..=18, "the demo has no duplicate"),
@@ -69,6 +68,11 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ("pg_stat_database_checksum_failures_total", 13..=17, "checksums are on by default from 18"),
     ("pg_table_seq_scans_dominate", 13..=18, "the demo's tables are small"),
     ("pg_wal_receiver_streaming", 13..=18, "the demo is a primary"),
+    (
+        "panel 'Backends per database' of pgrunway-connections",
+        13..=18,
+        "no database of the demo has a limit, which -1 says",
+    ),
     ("pgbouncer_*", 13..=18, "no PgBouncer stands before the demo; it has a test of its own"),
     ("pgrunway_client_certificate_*", 13..=18, "the demo has no TLS"),
     ("pgrunway_collector_errors_total", 13..=18, "no collector of the demo fails"),
