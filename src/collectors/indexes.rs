@@ -45,14 +45,16 @@ static BLKS_READ: Metric = Metric::counter(
     "Blocks of the index and of those attached to it read from outside shared buffers, \
      pg_statio_user_indexes.idx_blks_read, of a partitioned index the increments of all its partitions since pgrunway \
      began to watch.",
-);
+)
+.elsewhere_there();
 static BLKS_HIT: Metric = Metric::counter(
     "pg_statio_user_indexes_idx_blks_hit_total",
     LABELS,
     "Blocks of the index and of those attached to it found in shared buffers, \
      pg_statio_user_indexes.idx_blks_hit, of a partitioned index the increments of all its partitions since pgrunway \
      began to watch.",
-);
+)
+.elsewhere_there();
 static LAST_SCAN: Metric = Metric::gauge(
     "pg_stat_user_indexes_last_idx_scan_timestamp_seconds",
     LABELS,

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod checkpoints;
 pub mod compatible;
+pub mod compatible_indexes;
 pub mod conflicts;
 pub mod connections;
 pub mod database_recommendations;
@@ -57,6 +58,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &tables::Tables,
     &scans::Scans,
     &indexes::Indexes,
+    &compatible_indexes::CompatibleIndexes,
     &index_health::IndexHealth,
     &partitions::Partitions,
     &vacuum::Vacuum,

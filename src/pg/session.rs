@@ -133,6 +133,8 @@ pub struct Session {
     endpoint: Endpoint,
     tls: Tls,
     since: Instant,
+    /// Whether the database is the one that the connection string names.
+    home: bool,
 }
 
 impl Session {
@@ -165,7 +167,9 @@ impl Session {
         let (client, connection, endpoint) =
             open(connect, datname, &settings.timeouts, limits(&settings), quota).await?;
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
-        Self::set_up(client, connection, endpoint, tls, settings, clock).await
+        let mut session = Self::set_up(client, connection, endpoint, tls, settings, clock).await?;
+        session.home = datname.is_none_or(|datname| datname == connect.dbname);
+        Ok(session)
     }
 
     async fn set_up(
@@ -194,6 +198,7 @@ impl Session {
             endpoint: endpoint.clone(),
             tls,
             since: Instant::now(),
+            home: true,
         };
         let facts = |source: CollectError| ConnectError::Facts {
             endpoint: endpoint.to_string(),
@@ -304,6 +309,11 @@ impl Session {
     pub fn server_label(&self) -> Option<Arc<str>> {
         let compatible = self.settings.compatibility == Compatibility::PostgresExporter;
         compatible.then(|| self.endpoint.to_string().into())
+    }
+
+    /// Whether its database is the one that the connection string names.
+    pub fn is_home(&self) -> bool {
+        self.home
     }
 
     /// What the user configured for the collectors.

@@ -17,13 +17,12 @@ pub(super) fn encode(families: &[MetricFamily]) -> String {
 }
 
 fn write_family(out: &mut String, family: &MetricFamily) {
-    let (kind, name) = match family.r#type() {
-        // Only the samples of a counter end in `_total`.
-        MetricType::Counter => {
-            ("counter", family.name().strip_suffix("_total").unwrap_or(family.name()))
-        }
-        MetricType::Gauge => ("gauge", family.name()),
-        MetricType::Histogram => ("histogram", family.name()),
+    let (kind, name) = match (family.r#type(), family.name().strip_suffix("_total")) {
+        // Only the samples of a counter end in `_total`, and all of them do.
+        (MetricType::Counter, Some(name)) => ("counter", name),
+        (MetricType::Gauge, _) => ("gauge", family.name()),
+        (MetricType::Histogram, _) => ("histogram", family.name()),
+        // Counters that postgres_exporter calls otherwise keep their name in its profile.
         _ => ("unknown", family.name()),
     };
     line(out, format_args!("# TYPE {name} {kind}"));
@@ -32,13 +31,14 @@ fn write_family(out: &mut String, family: &MetricFamily) {
     }
     line(out, format_args!("# HELP {name} {}", Escaped(family.help())));
     for point in &family.metric {
-        write_point(out, name, point);
+        write_point(out, name, kind, point);
     }
 }
 
-fn write_point(out: &mut String, name: &str, point: &Point) {
+fn write_point(out: &mut String, name: &str, kind: &str, point: &Point) {
     if let Some(counter) = &point.counter {
-        sample(out, (name, "_total"), point, None, number(counter.value()));
+        let suffix = if kind == "counter" { "_total" } else { "" };
+        sample(out, (name, suffix), point, None, number(counter.value()));
     } else if let Some(gauge) = &point.gauge {
         sample(out, (name, ""), point, None, number(gauge.value()));
     } else if let Some(untyped) = &point.untyped {
@@ -139,7 +139,17 @@ mod tests {
     static C: Metric = Metric::counter("pg_c_seconds_total", &[], "C.");
     static H: Metric = Metric::histogram("pg_h_seconds", &["datname"], "H.");
     static U: Metric = Metric::untyped("pg_u_count", &[], "U.");
-    static CATALOGUE: &[&Metric] = &[&G, &C, &H, &U];
+    static N: Metric = Metric::untyped("pg_n_hit", &[], "N.").counter_there();
+    static CATALOGUE: &[&Metric] = &[&G, &C, &H, &U, &N];
+
+    #[test]
+    fn a_counter_that_postgres_exporter_calls_otherwise_keeps_its_name() {
+        let sink = Sink::new(CATALOGUE, 10);
+        let mut sink = sink.like_postgres_exporter(Some("db:5432".into()));
+        sink.number(&N, &[], 7.0);
+        let want = "# TYPE pg_n_hit unknown\n# HELP pg_n_hit N.\npg_n_hit 7\n# EOF\n";
+        assert_eq!(encode(&model::families(&sink.finish().0, &[])), want);
+    }
 
     #[test]
     fn every_type_is_written_as_the_format_wants_it() {
