@@ -3,10 +3,11 @@
 //!
 //! Must not: lose the other facts to one that cannot be read.
 
-use crate::collectors::{recommendations, statements};
+use crate::collectors::recommendations;
+use crate::collectors::statements::{self, Evictions};
 use crate::error::CollectError;
 use crate::findings::{self, Checkpoints, Connections, Counted, Temporary};
-use crate::pg::Session;
+use crate::pg::{FromRow, Row, Session, columns};
 
 /// The value, or a note of why there is none.
 pub fn noted<T>(notes: &mut Vec<String>, what: &str, result: Result<T, CollectError>) -> Option<T> {
@@ -43,54 +44,82 @@ pub async fn server(
     let version = session.server().version_num;
     let mut facts = findings::Server { connections, ..setup(session, notes).await };
     let checkpoints = if version >= 170_000 {
-        "SELECT c.num_timed::float8, c.num_requested::float8, {age}(c.stats_reset) \
+        "SELECT c.num_timed::float8 AS timed, c.num_requested::float8 AS requested, \
+                {age}(c.stats_reset) AS span \
            FROM pg_catalog.pg_stat_checkpointer c"
     } else {
-        "SELECT c.checkpoints_timed::float8, c.checkpoints_req::float8, {age}(c.stats_reset) \
+        "SELECT c.checkpoints_timed::float8 AS timed, c.checkpoints_req::float8 AS requested, \
+                {age}(c.stats_reset) AS span \
            FROM pg_catalog.pg_stat_bgwriter c"
     };
-    if let Some([timed, requested, span]) = counters(session, checkpoints, notes).await {
+    if let Some(Checkpointed { timed: Some(timed), requested: Some(requested), span: Some(span) }) =
+        counted(session, checkpoints, notes).await
+    {
         facts.checkpoints = Some(Checkpoints { timed, requested, span });
     }
     if version >= 140_000 {
-        let wal = "SELECT w.wal_bytes::float8, {age}(w.stats_reset) FROM pg_catalog.pg_stat_wal w";
-        if let Some([amount, span]) = counters(session, wal, notes).await {
+        let wal = "SELECT w.wal_bytes::float8 AS amount, {age}(w.stats_reset) AS span \
+                     FROM pg_catalog.pg_stat_wal w";
+        if let Some(Written { amount: Some(amount), span: Some(span) }) =
+            counted(session, wal, notes).await
+        {
             facts.wal = Some(Counted { amount, span });
         }
     }
     // The youngest reset of those that count: what came before it elsewhere makes the rate too high by
     // no more than that database's share.
     let temporary = "\
-        SELECT pg_catalog.sum(s.temp_files)::float8, pg_catalog.sum(s.temp_bytes)::float8, \
+        SELECT pg_catalog.sum(s.temp_files)::float8 AS files, \
+               pg_catalog.sum(s.temp_bytes)::float8 AS amount, \
                {age}(COALESCE(pg_catalog.min(s.stats_reset), pg_catalog.pg_postmaster_start_time())) \
+                 AS span \
           FROM pg_catalog.pg_stat_database s";
-    if let Some([files, amount, span]) = counters(session, temporary, notes).await {
+    if let Some(Spilled { files: Some(files), amount: Some(amount), span: Some(span) }) =
+        counted(session, temporary, notes).await
+    {
         facts.temporary = Some(Temporary { files, bytes: Counted { amount, span } });
     }
     if session.server().extensions.contains_key(statements::NEED.extension) {
         let read = noted(notes, "evictions", statements::evictions(session).await).flatten();
-        if let Some([Some(amount), Some(span)]) = read {
+        if let Some(Evictions { count: Some(amount), seconds: Some(span) }) = read {
             facts.evictions = Some(Counted { amount, span });
         }
     }
     facts
 }
 
-/// One row of numbers; `{age}(x)` stands for the seconds since `x`.
-async fn counters<const N: usize>(
-    session: &Session,
-    sql: &str,
-    notes: &mut Vec<String>,
-) -> Option<[f64; N]> {
+columns! {
+    /// Checkpoints, and the seconds in which they came.
+    struct Checkpointed {
+        timed: Option<f64>,
+        requested: Option<f64>,
+        span: Option<f64>,
+    }
+}
+
+columns! {
+    /// Bytes of WAL, and the seconds in which they were written.
+    struct Written {
+        amount: Option<f64>,
+        span: Option<f64>,
+    }
+}
+
+columns! {
+    /// Temporary files, their bytes, and the seconds in which they were written.
+    struct Spilled {
+        files: Option<f64>,
+        amount: Option<f64>,
+        span: Option<f64>,
+    }
+}
+
+/// What one row says; `{age}(x)` stands for the seconds since `x`.
+async fn counted<T: FromRow>(session: &Session, sql: &str, notes: &mut Vec<String>) -> Option<T> {
     let age = "pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - ";
     let sql = expand(sql, age);
-    let rows = noted(notes, "statistics of the server", session.read(sql.as_str()).await)?;
-    let row = rows.first()?;
-    let mut numbers = [0.0; N];
-    for (i, number) in numbers.iter_mut().enumerate() {
-        *number = row.at::<Option<f64>>(i).ok()??;
-    }
-    Some(numbers)
+    let rows = session.read(sql.as_str()).await;
+    noted(notes, "statistics of the server", rows.and_then(|rows| Row::first(&rows))).flatten()
 }
 
 fn expand(sql: &str, age: &str) -> String {

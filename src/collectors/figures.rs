@@ -5,61 +5,61 @@
 
 use crate::metric::Metric;
 
-/// Declares a struct of `columns!` whose fields all have one type (`as` what they are read as), becomes an array and
-/// is made of one. Where each field names the metric that it goes out as (`field => METRIC`), `METRICS` lists them in
+/// Declares a struct of `columns!` whose fields all have one type, becomes an array and is made of one. What they are
+/// read as stands after the type (`as Read`) for all of them, or after each field (`field: Read`). Where each field names the metric that it goes out as (`field => METRIC`), `METRICS` lists them in
 /// the array's order.
 macro_rules! figures {
     (
         $(#[$meta:meta])* $vis:vis struct $name:ident: $kind:ty $(as $read:ty)? {
-            $($(#[$field_meta:meta])* $field:ident $(= $column:literal)? => $metric:ident),* $(,)?
+            $($(#[$field_meta:meta])* $field:ident $(: $own:ty)? $(= $column:literal)? => $metric:path),* $(,)?
         }
     ) => {
         $crate::collectors::figures::figures! {
             @declare $(#[$meta])* $vis $name [$kind $(as $read)?]
-            $($(#[$field_meta])* $field $([$column])?;)*
+            $($(#[$field_meta])* $field $([as $own])? $([$column])?;)*
         }
 
         impl $name {
             /// The metrics of the figures.
-            const METRICS: [&'static $crate::metric::Metric; Self::N] = [$(&$metric),*];
+            pub(crate) const METRICS: [&'static $crate::metric::Metric; Self::N] = [$(&$metric),*];
         }
     };
     (
         $(#[$meta:meta])* $vis:vis struct $name:ident: $kind:ty $(as $read:ty)? {
-            $($(#[$field_meta:meta])* $field:ident $(= $column:literal)?),* $(,)?
+            $($(#[$field_meta:meta])* $field:ident $(: $own:ty)? $(= $column:literal)?),* $(,)?
         }
     ) => {
         $crate::collectors::figures::figures! {
             @declare $(#[$meta])* $vis $name [$kind $(as $read)?]
-            $($(#[$field_meta])* $field $([$column])?;)*
+            $($(#[$field_meta])* $field $([as $own])? $([$column])?;)*
         }
     };
     (
         @declare $(#[$meta:meta])* $vis:vis $name:ident $type:tt
-        $($(#[$field_meta:meta])* $field:ident $([$column:literal])?;)*
+        $($(#[$field_meta:meta])* $field:ident $([as $own:ty])? $([$column:literal])?;)*
     ) => {
         $crate::collectors::figures::figures! {
             @columns $(#[$meta])* $vis $name
-            $($(#[$field_meta])* $field $type $([$column])?;)*
+            $($(#[$field_meta])* $field $type $([as $own])? $([$column])?;)*
         }
         $crate::collectors::figures::figures! { @array $name $type $($field)* }
     };
     (
         @columns $(#[$meta:meta])* $vis:vis $name:ident
-        $($(#[$field_meta:meta])* $field:ident [$kind:ty $(as $read:ty)?] $([$column:literal])?;)*
+        $($(#[$field_meta:meta])* $field:ident [$kind:ty $(as $read:ty)?] $([as $own:ty])? $([$column:literal])?;)*
     ) => {
         $crate::pg::columns! {
             $(#[$meta])*
             #[derive(Debug, Clone, Copy, Default, PartialEq)]
             $vis struct $name {
-                $($(#[$field_meta])* pub $field: $kind $(as $read)? $(= $column)?),*
+                $($(#[$field_meta])* pub $field: $kind $(as $read)? $(as $own)? $(= $column)?),*
             }
         }
     };
     (@array $name:ident [$kind:ty $(as $read:ty)?] $($field:ident)*) => {
         impl $name {
             /// How many figures there are.
-            const N: usize = [$(stringify!($field)),*].len();
+            pub(crate) const N: usize = [$(stringify!($field)),*].len();
         }
 
         impl From<$name> for [$kind; $name::N] {

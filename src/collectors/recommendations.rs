@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::collectors::statements;
 use crate::derive::delta::Window;
 use crate::error::CollectError;
 use crate::findings::{self, Checkpoints, Counted, Origin, Setting, Temporary};
 use crate::metric::{Metric, Sink};
-use crate::pg::{Query, Row, Session, columns};
+use crate::pg::{IfFound, Query, Row, Session, columns};
 
 static ACTIVE: Metric = Metric::gauge(
     "pg_recommendation_active",
@@ -51,34 +52,70 @@ columns! {
 }
 
 const TEMPORARY: &str = "\
-SELECT pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_files(d.oid))::float8,
-       pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_bytes(d.oid))::float8
+SELECT pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_files(d.oid))::float8 AS files,
+       pg_catalog.sum(pg_catalog.pg_stat_get_db_temp_bytes(d.oid))::float8 AS bytes
   FROM pg_catalog.pg_database d";
 
-/// Client backends, those in a statement, and autovacuum's workers.
 const BACKENDS: &str = "\
-SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'client backend')::float8,
+SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'client backend')::float8 AS clients,
        pg_catalog.count(*) FILTER (WHERE a.backend_type = 'client backend'
-                                     AND a.state IN ('active', 'fastpath function call'))::float8,
-       pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker')::float8
+                                     AND a.state IN ('active', 'fastpath function call'))::float8
+         AS active,
+       pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker')::float8 AS autovacuum
   FROM pg_catalog.pg_stat_activity a WHERE a.pid <> pg_catalog.pg_backend_pid()";
 
 /// The view's columns moved in 17. WAL has no insert position during recovery.
 fn checkpoints(version_num: i32) -> &'static str {
     if version_num >= 170_000 {
-        "SELECT c.num_timed::float8, c.num_requested::float8,
+        "SELECT c.num_timed::float8 AS timed, c.num_requested::float8 AS requested,
                 CASE WHEN NOT pg_catalog.pg_is_in_recovery()
                      THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn END::float8
+                  AS wal
            FROM pg_catalog.pg_stat_checkpointer c"
     } else {
-        "SELECT c.checkpoints_timed::float8, c.checkpoints_req::float8,
+        "SELECT c.checkpoints_timed::float8 AS timed, c.checkpoints_req::float8 AS requested,
                 CASE WHEN NOT pg_catalog.pg_is_in_recovery()
                      THEN pg_catalog.pg_current_wal_insert_lsn() - '0/0'::pg_catalog.pg_lsn END::float8
+                  AS wal
            FROM pg_catalog.pg_stat_bgwriter c"
     }
 }
 
 pub struct Recommendations;
+
+figures! {
+    /// What the server counted since it began to; on a standby nothing, because `wal` is NULL there.
+    pub struct Checkpointed: f64 {
+        /// Bytes of WAL.
+        wal,
+        /// Checkpoints that were due.
+        timed,
+        /// Those that were asked for.
+        requested,
+    }
+}
+
+figures! {
+    /// Temporary files since the server began to count.
+    pub struct Spilled: f64 {
+        /// How many.
+        files,
+        /// Their bytes.
+        bytes,
+    }
+}
+
+figures! {
+    /// Backends now.
+    pub struct Backends: f64 {
+        /// Of clients.
+        clients,
+        /// Of clients, in a statement.
+        active,
+        /// Workers of autovacuum.
+        autovacuum,
+    }
+}
 
 /// Settings, and what the role may.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -154,14 +191,14 @@ pub struct Rows {
     pub cpus: Option<f64>,
     /// Objective in seconds, from the configuration.
     pub latency_objective: f64,
-    /// Timed and requested checkpoints, and bytes of WAL, all since the server began to count.
-    pub checkpoints: Option<[f64; 3]>,
-    /// Temporary files and their bytes, likewise.
-    pub temporary: Option<[f64; 2]>,
-    /// Evictions, likewise.
+    /// Checkpoints and WAL.
+    pub checkpoints: Option<Checkpointed>,
+    /// Temporary files.
+    pub temporary: Option<Spilled>,
+    /// Evictions from `pg_stat_statements` since the server began to count.
     pub evictions: Option<f64>,
-    /// Client backends, those in a statement, autovacuum's workers, now.
-    pub backends: [f64; 3],
+    /// Who was connected.
+    pub backends: Backends,
 }
 
 /// Evidence of the last hour.
@@ -171,10 +208,10 @@ pub struct State {
     since: Option<f64>,
     /// Start of the server that counted last.
     started: Option<f64>,
-    checkpoints: Window<3>,
-    temporary: Window<2>,
+    checkpoints: Window<{ Checkpointed::N }>,
+    temporary: Window<{ Spilled::N }>,
     evictions: Window<1>,
-    backends: VecDeque<(f64, [f64; 3])>,
+    backends: VecDeque<(f64, Backends)>,
 }
 
 impl Default for State {
@@ -207,16 +244,17 @@ impl Collector for Recommendations {
             TEMPORARY.into(),
             BACKENDS.into(),
         ];
-        let mut answers = session.read_all(&queries).await?.into_iter();
+        let answers = session.read_all(&queries).await?;
+        let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let setup = Setup::parse(session, &next(), &next())?;
-        let checkpoints = numbers(&next())?;
-        let temporary = numbers(&next())?;
-        let backends = numbers(&next())?.unwrap_or_default();
+        let setup = Setup::parse(session, next(), next())?;
+        let IfFound(checkpoints) = Row::one(next())?;
+        let IfFound(temporary) = Row::one(next())?;
+        let backends = Row::one(next())?;
         // Why there are none, the collector of statements says.
         let evictions = match statements::evictions(session).await {
             Err(e) if e.is_fatal() => return Err(e),
-            evictions => evictions.ok().flatten().and_then(|[evictions, _]| evictions),
+            evictions => evictions.ok().flatten().and_then(|evictions| evictions.count),
         };
         let host = &session.settings().host;
         Ok(Rows {
@@ -241,19 +279,6 @@ impl Collector for Recommendations {
             sink.number(&ACTIVE, &[rule.id], findings::active(&verdict));
         }
     }
-}
-
-/// One row of numbers; `None` where any is NULL.
-fn numbers<const N: usize>(rows: &[Row]) -> Result<Option<[f64; N]>, CollectError> {
-    let Some(row) = rows.first() else { return Ok(None) };
-    let mut numbers = [0.0; N];
-    for (i, number) in numbers.iter_mut().enumerate() {
-        match row.at::<Option<f64>>(i)? {
-            Some(value) => *number = value,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(numbers))
 }
 
 /// In bytes and seconds. -1, which switches off, stays -1.
@@ -292,10 +317,10 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
     }
     let span = (at - *state.since.get_or_insert(at)).min(SPAN);
     if let Some(counters) = rows.checkpoints {
-        state.checkpoints.push(at, counters);
+        state.checkpoints.push(at, counters.into());
     }
     if let Some(counters) = rows.temporary {
-        state.temporary.push(at, counters);
+        state.temporary.push(at, counters.into());
     }
     if let Some(counter) = rows.evictions {
         state.evictions.push(at, [counter]);
@@ -305,9 +330,11 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
         state.backends.pop_front();
     }
     let counted = |amount| Counted { amount, span };
-    let peak = |i: usize| state.backends.iter().map(|(_, n)| n[i]).fold(0.0, f64::max);
-    let [timed, requested, wal] = state.checkpoints.sums();
-    let [files, bytes] = state.temporary.sums();
+    let peak = |of: fn(&Backends) -> f64| {
+        state.backends.iter().map(|(_, backends)| of(backends)).fold(0.0, f64::max)
+    };
+    let Checkpointed { timed, requested, wal } = state.checkpoints.sums().into();
+    let Spilled { files, bytes } = state.temporary.sums().into();
     let [evictions] = state.evictions.sums();
     findings::Server {
         datname: rows.datname,
@@ -323,8 +350,11 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
         wal: rows.checkpoints.map(|_| counted(wal)),
         temporary: rows.temporary.map(|_| Temporary { files, bytes: counted(bytes) }),
         evictions: rows.evictions.map(|_| counted(evictions)),
-        connections: Some(findings::Connections { peak: peak(0), peak_active: peak(1) }),
-        autovacuum_workers: Some(peak(2)),
+        connections: Some(findings::Connections {
+            peak: peak(|b| b.clients),
+            peak_active: peak(|b| b.active),
+        }),
+        autovacuum_workers: Some(peak(|b| b.autovacuum)),
         latency_objective: Some(rows.latency_objective),
     }
 }
@@ -333,6 +363,10 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
 mod tests {
     use super::super::golden::{check, poll, value};
     use super::*;
+
+    fn requested(requested: f64, wal: f64) -> Checkpointed {
+        Checkpointed { timed: 0.0, requested, wal }
+    }
 
     fn reading(at: f64) -> Rows {
         let number = |value| Setting::Number(value);
@@ -358,9 +392,9 @@ mod tests {
             },
             memory: Some(17_179_869_184.0),
             latency_objective: 0.05,
-            checkpoints: Some([0.0; 3]),
+            checkpoints: Some(Checkpointed::default()),
             evictions: Some(7.0),
-            backends: [10.0, 2.0, 0.0],
+            backends: Backends { clients: 10.0, active: 2.0, autovacuum: 0.0 },
             ..Rows::default()
         }
     }
@@ -370,13 +404,17 @@ mod tests {
         let mut state = State::default();
         poll(&Recommendations, &mut state, reading(0.0));
         let forced = Rows {
-            checkpoints: Some([0.0, 6.0, 6e9]),
-            backends: [85.0, 60.0, 3.0],
+            checkpoints: Some(requested(6.0, 6e9)),
+            backends: Backends { clients: 85.0, active: 60.0, autovacuum: 3.0 },
             ..reading(600.0)
         };
         poll(&Recommendations, &mut state, forced.clone());
         // The peak is over, but was within the hour.
-        let after = Rows { at: 660.0, backends: [10.0, 2.0, 0.0], ..forced };
+        let after = Rows {
+            at: 660.0,
+            backends: Backends { clients: 10.0, active: 2.0, autovacuum: 0.0 },
+            ..forced
+        };
         check("recommendations", &poll(&Recommendations, &mut state, after));
     }
 
@@ -386,7 +424,7 @@ mod tests {
         poll(&Recommendations, &mut state, reading(0.0));
         let other = Rows {
             started: 7.0,
-            checkpoints: Some([0.0, 900.0, 6e12]),
+            checkpoints: Some(requested(900.0, 6e12)),
             evictions: Some(9_000.0),
             ..reading(600.0)
         };
@@ -397,8 +435,15 @@ mod tests {
     #[test]
     fn what_happened_before_the_hour_is_no_evidence() {
         let mut state = State::default();
-        poll(&Recommendations, &mut state, Rows { backends: [95.0, 1.0, 0.0], ..reading(0.0) });
-        let forced = Rows { checkpoints: Some([0.0, 6.0, 6e9]), ..reading(600.0) };
+        poll(
+            &Recommendations,
+            &mut state,
+            Rows {
+                backends: Backends { clients: 95.0, active: 1.0, autovacuum: 0.0 },
+                ..reading(0.0)
+            },
+        );
+        let forced = Rows { checkpoints: Some(requested(6.0, 6e9)), ..reading(600.0) };
         let then = poll(&Recommendations, &mut state, forced.clone());
         for id in ["connections.pool", "settings.max_wal_size"] {
             assert_eq!(value(&then, ACTIVE.name, &[id]), Some(1.0), "{id}");

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use crate::derive::rollup::Forest;
-use crate::pg::{IfAny, columns};
+use crate::pg::{IfFound, columns};
 
 /// Condition on `pg_class c` joined to `pg_namespace n`: neither a system schema (TOAST and other
 /// sessions' temporary schemas among them) nor temporary.
@@ -35,7 +35,7 @@ columns! {
         /// The partitioned table it is a partition of.
         pub parent: Option<i64>,
         /// Schema and name; only of those that are nobody's partition.
-        pub name: Option<(String, String)> as IfAny<Name>,
+        pub name: Option<(String, String)> as IfFound<Name>,
     }
 }
 
@@ -47,8 +47,8 @@ columns! {
     }
 }
 
-impl From<IfAny<Name>> for Option<(String, String)> {
-    fn from(name: IfAny<Name>) -> Self {
+impl From<IfFound<Name>> for Option<(String, String)> {
+    fn from(name: IfFound<Name>) -> Self {
         name.0.map(|n| (n.schemaname, n.relname))
     }
 }

@@ -28,7 +28,7 @@ pub trait FromRow: Sized {
     /// A value is NULL where none is allowed, too long, or makes no sense.
     fn read(row: &Cells<'_>, at: &Self::At) -> Result<Self, CollectError>;
 
-    /// Whether all of it is NULL.
+    /// Whether it is NULL: of a struct its first column.
     fn is_null(row: &Cells<'_>, at: &Self::At) -> bool;
 }
 
@@ -122,11 +122,11 @@ impl<T> From<IfColumn<Option<T>>> for Option<T> {
     }
 }
 
-/// `None` where all columns of a struct are NULL, as an outer join leaves them.
+/// `None` where the first column of a struct is NULL: what an outer join did not find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IfAny<T>(pub Option<T>);
+pub struct IfFound<T>(pub Option<T>);
 
-impl<T: FromRow> FromRow for IfAny<T> {
+impl<T: FromRow> FromRow for IfFound<T> {
     type At = T::At;
 
     fn find(columns: &[(String, Type)], name: &'static str) -> Result<Self::At, Unfit> {
@@ -143,8 +143,8 @@ impl<T: FromRow> FromRow for IfAny<T> {
     }
 }
 
-impl<T> From<IfAny<T>> for Option<T> {
-    fn from(value: IfAny<T>) -> Self {
+impl<T> From<IfFound<T>> for Option<T> {
+    fn from(value: IfFound<T>) -> Self {
         value.0
     }
 }
@@ -220,6 +220,10 @@ read_as! {
 read_as! {
     /// An `int8`, as a figure.
     Count: i64 => f64, |value| value.map(|n| n as f64)
+}
+read_as! {
+    /// An `int8` that counts, below zero nothing.
+    Whole: i64 => u64, |value| value.map(|n| u64::try_from(n).unwrap_or(0))
 }
 read_as! {
     /// A `float8` of milliseconds, as seconds.
@@ -360,13 +364,18 @@ macro_rules! columns {
             }
 
             fn is_null(row: &$crate::pg::Cells<'_>, at: &Self::At) -> bool {
-                let ($($field,)*) = at;
-                true $(&& <$crate::pg::columns!(@last $kind $(, $read)?) as $crate::pg::FromRow>::is_null(row, $field))*
+                $crate::pg::columns!(@null row, at; $([$kind $(, $read)?])*)
             }
         }
     };
     (@last $kind:ty) => { $kind };
     (@last $kind:ty, $read:ty) => { $read };
+    (@null $row:ident, $at:ident; [$kind:ty] $($rest:tt)*) => {
+        <$kind as $crate::pg::FromRow>::is_null($row, &$at.0)
+    };
+    (@null $row:ident, $at:ident; [$kind:ty, $read:ty] $($rest:tt)*) => {
+        <$read as $crate::pg::FromRow>::is_null($row, &$at.0)
+    };
     (@name $field:ident) => { stringify!($field) };
     (@name $field:ident $column:literal) => { $column };
     (@read $row:ident, $at:ident, $kind:ty) => { <$kind as $crate::pg::FromRow>::read($row, $at)? };
@@ -393,7 +402,7 @@ mod tests {
         #[derive(Debug, PartialEq)]
         struct Relation {
             oid: i64,
-            name: Option<Name> as IfAny<Name>,
+            name: Option<Name> as IfFound<Name>,
             comment: Option<Option<String>> as Uncut<Option<String>>,
             pages: f64 as Count,
             since: Option<i64> as IfColumn<Option<i64>>,

@@ -23,7 +23,9 @@ pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
 pub(crate) use columns::columns;
-pub use columns::{Cells, Count, FromRow, IfAny, IfColumn, Milliseconds, OrZero, Uncut, Unfit};
+pub use columns::{
+    Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrZero, Uncut, Unfit, Whole,
+};
 pub use quota::Quota;
 pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};

@@ -114,18 +114,6 @@ counters! {
     PLAN_SECONDS "plan_seconds" "Planning time of a statement in seconds (only where pg_stat_statements.track_planning is on), pg_stat_statements.total_plan_time";
 }
 
-/// In the order of [`super::scan::Entry::counters`], planning last.
-pub(super) static COUNTERS: [&Metric; super::scan::COUNTERS] = [
-    &ROWS,
-    &BLOCKS_HIT,
-    &BLOCKS_READ,
-    &TEMP_BLOCKS_WRITTEN,
-    &BLOCK_READ_SECONDS,
-    &BLOCK_WRITE_SECONDS,
-    &PLANS,
-    &PLAN_SECONDS,
-];
-
 pub(super) static ENTRIES: Metric =
     Metric::gauge("pg_stat_statements_entries", &[], "Rows in pg_stat_statements.");
 pub(super) static MAX_ENTRIES: Metric = Metric::gauge(

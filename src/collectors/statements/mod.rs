@@ -22,7 +22,9 @@ use crate::pg::{Need, Session};
 use catalogue as m;
 pub use own::Answer;
 use own::Own;
-pub use scan::{Entry, EntryKey, Facts, NEED, Options, Rows, Scan, Text, evictions, view};
+pub use scan::{
+    Entry, EntryKey, Evictions, Facts, NEED, Options, Rows, Scan, Text, evictions, view,
+};
 use series::Exposition;
 use track::{Activity, Relation, Tracker};
 

@@ -7,14 +7,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::catalogue as m;
 use super::own::{Answer, Id, Own};
+use crate::collectors::figures::figures;
 use crate::derive::latency::Cumulative;
 use crate::derive::statement::published;
 use crate::error::CollectError;
-use crate::pg::{Lossy, Need, OWN_MARK, Query, Row, Session, Trusted};
+use crate::pg::{
+    Count, IfColumn, IfFound, Lossy, Milliseconds, Need, OWN_MARK, Query, Row, Session, Trusted,
+    Whole, columns,
+};
 
-/// Counters of an [`Entry`] beside calls and times.
-pub(super) const COUNTERS: usize = 8;
 /// Most bytes of statement text taken in one go.
 const TEXT_BYTES: usize = 1 << 20;
 /// Most texts asked for in one go.
@@ -61,23 +64,32 @@ fn info(trusted: &Trusted) -> Result<Option<&str>, CollectError> {
     if trusted.version >= (1, 9) { trusted.function(INFO).map(Some) } else { Ok(None) }
 }
 
-/// Evictions, and the seconds in which they came, since the last reset; `None` before 1.9.
+columns! {
+    /// Evictions since the last reset.
+    pub struct Evictions {
+        /// How many.
+        pub count: Option<f64>,
+        /// In how many seconds.
+        pub seconds: Option<f64>,
+    }
+}
+
+/// Evictions; `None` before 1.9.
 ///
 /// # Errors
 /// As [`Session::read_trusted`].
-pub async fn evictions(session: &Session) -> Result<Option<[Option<f64>; 2]>, CollectError> {
+pub async fn evictions(session: &Session) -> Result<Option<Evictions>, CollectError> {
     let plan = |trusted: &Trusted| {
         let sql = info(trusted)?.map(|info| {
             format!(
-                "SELECT i.dealloc::float8, pg_catalog.date_part('epoch', \
-                        pg_catalog.clock_timestamp() - i.stats_reset) FROM {info}() i"
+                "SELECT i.dealloc::float8 AS count, pg_catalog.date_part('epoch', \
+                        pg_catalog.clock_timestamp() - i.stats_reset) AS seconds FROM {info}() i"
             )
         });
         Ok(sql.map(Query::new).into_iter().collect())
     };
     let (_, answers) = session.read_trusted(&NEED, plan).await?;
-    let row = answers.first().and_then(|rows| rows.first());
-    row.map(|row| Ok([row.at(0)?, row.at(1)?])).transpose()
+    Row::first(answers.first().map(Vec::as_slice).unwrap_or_default())
 }
 
 /// Identifies a row of the view.
@@ -102,11 +114,110 @@ pub struct Entry {
     pub since: f64,
     /// Calls and execution times.
     pub time: Cumulative,
-    /// rows, shared blocks hit, shared blocks read, temporary blocks written, block read seconds,
-    /// block write seconds, plans, plan seconds.
-    pub counters: [f64; COUNTERS],
+    /// What else is counted.
+    pub counters: Counters,
     /// Plans and planning times, where they were read.
     pub planning: Option<Cumulative>,
+}
+
+figures! {
+    /// Counters of a row beside calls and execution times.
+    pub struct Counters: f64 {
+        /// Rows retrieved or affected.
+        rows: Count => m::ROWS,
+        /// Blocks found in shared buffers.
+        shared_blks_hit: Count => m::BLOCKS_HIT,
+        /// Blocks read from outside them.
+        shared_blks_read: Count => m::BLOCKS_READ,
+        /// Temporary blocks written.
+        temp_blks_written: Count => m::TEMP_BLOCKS_WRITTEN,
+        /// Seconds of reading blocks.
+        blk_read_time: Milliseconds => m::BLOCK_READ_SECONDS,
+        /// Seconds of writing blocks.
+        blk_write_time: Milliseconds => m::BLOCK_WRITE_SECONDS,
+        /// Times that it was planned.
+        plans: Count => m::PLANS,
+        /// Seconds of planning.
+        total_plan_time: Milliseconds => m::PLAN_SECONDS,
+    }
+}
+
+columns! {
+    /// A row of a scan: the server's clock, or a row of the view. The view's milliseconds become seconds here and
+    /// nowhere else.
+    struct Line {
+        /// NULL for the clock.
+        dbid: Option<i64>,
+        userid: Option<i64>,
+        /// NULL where it is hidden from us.
+        queryid: Option<i64>,
+        toplevel: Option<bool>,
+        /// What the clock's rows carry, in the place of a time.
+        clock: Option<f64> = "total_exec_time",
+        /// `None` for the clock.
+        figures: Option<Figures> as IfFound<Figures>,
+    }
+}
+
+columns! {
+    struct Figures {
+        calls: u64 as Whole,
+        total: f64 as Milliseconds = "total_exec_time",
+        min: f64 as Milliseconds = "min_exec_time",
+        max: f64 as Milliseconds = "max_exec_time",
+        mean: f64 as Milliseconds = "mean_exec_time",
+        stddev: f64 as Milliseconds = "stddev_exec_time",
+        counters: Counters,
+        since: f64 = "stats_since",
+        extremes_since: f64 = "minmax_stats_since",
+        /// Only where the scan asks for them.
+        planning: Option<PlanTimes> as IfColumn<PlanTimes>,
+    }
+}
+
+columns! {
+    struct PlanTimes {
+        calls: u64 as Whole = "plans",
+        total: f64 as Milliseconds = "total_plan_time",
+        min: f64 as Milliseconds = "min_plan_time",
+        max: f64 as Milliseconds = "max_plan_time",
+        mean: f64 as Milliseconds = "mean_plan_time",
+        stddev: f64 as Milliseconds = "stddev_plan_time",
+    }
+}
+
+columns! {
+    struct Fact {
+        kind: String,
+        id: Option<i64>,
+        name: Option<Lossy>,
+        value: Option<f64>,
+    }
+}
+
+columns! {
+    struct Info {
+        dealloc: Option<f64>,
+        stats_reset: Option<f64>,
+    }
+}
+
+columns! {
+    struct Marked {
+        dbid: i64,
+        userid: i64,
+        queryid: i64,
+        own: bool,
+    }
+}
+
+columns! {
+    struct TextRow {
+        dbid: i64,
+        userid: i64,
+        queryid: i64,
+        query: Vec<u8>,
+    }
 }
 
 /// The view at one instant.
@@ -210,10 +321,7 @@ pub(super) async fn read(
     }
     let mut rows = Rows {
         facts,
-        scans: [
-            scan_of(&first.rows, first.at, planning)?,
-            scan_of(&second.rows, second.at, planning)?,
-        ],
+        scans: [scan_of(&first.rows, first.at)?, scan_of(&second.rows, second.at)?],
         texts: None,
         own: Answer::NotAsked,
         options,
@@ -248,14 +356,15 @@ async fn whether_own(
     let rows = read_texts(session, |view| {
         let sql = format!(
             "SELECT s.dbid::int8, s.userid::int8, s.queryid,
-                    pg_catalog.position(pg_catalog.textsend(s.query), pg_catalog.textsend($2::text)) > 0
+                    pg_catalog.position(pg_catalog.textsend(s.query), pg_catalog.textsend($2::text)) > 0 AS own
                FROM {view}(true) s
               WHERE s.userid = $3::int8::oid AND s.queryid = ANY ($1) AND s.query IS NOT NULL"
         );
         Query::new(sql).int8_array(queryids).text(&mark).int8(&role)
     })
     .await?;
-    rows.iter().map(|row| Ok(((row.at(0)?, row.at(1)?, row.at(2)?), row.at(3)?))).collect()
+    let marked = Row::all(&rows)?.into_iter();
+    Ok(marked.map(|m: Marked| ((m.dbid, m.userid, m.queryid), m.own)).collect())
 }
 
 /// Of a view without `toplevel` that holds nested statements: what is counted by database would count
@@ -305,7 +414,8 @@ async fn read_texts<'q>(
 fn facts_sql() -> String {
     format!(
         "\
-SELECT 'database'::text, d.oid::int8, pg_catalog.textsend(d.datname::text), NULL::float8
+SELECT 'database'::text AS kind, d.oid::int8 AS id, pg_catalog.textsend(d.datname::text) AS name,
+       NULL::float8 AS value
   FROM pg_catalog.pg_database d
 UNION ALL
 SELECT 'role', r.oid::int8, pg_catalog.textsend(r.rolname::text), NULL
@@ -331,20 +441,26 @@ SELECT 'work_mem', NULL, NULL, pg_catalog.length({WORK_MEM})::float8"
 fn info_sql(trusted: &Trusted) -> Result<String, CollectError> {
     Ok(match info(trusted)? {
         Some(info) => format!(
-            "SELECT i.dealloc::float8, pg_catalog.date_part('epoch', i.stats_reset) FROM {info}() i"
+            "SELECT i.dealloc::float8, pg_catalog.date_part('epoch', i.stats_reset) AS stats_reset \
+               FROM {info}() i"
         ),
-        None => "SELECT NULL::float8, NULL::float8".to_owned(),
+        None => "SELECT NULL::float8 AS dealloc, NULL::float8 AS stats_reset".to_owned(),
     })
 }
 
 /// The rows between two that carry nothing but the server's time, so that the cost of a scan is
-/// known whatever the network does.
+/// known whatever the network does. The first of them names the columns.
 fn scan_sql(trusted: &Trusted, planning: bool) -> Result<String, CollectError> {
     const CLOCK: &str = "\
-SELECT NULL::int8, NULL::int8, NULL::int8, NULL::bool, NULL::int8,
-       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()), NULL::float8, NULL::float8,
-       NULL::float8, NULL::float8, NULL::int8, NULL::int8, NULL::int8, NULL::int8, NULL::float8,
-       NULL::float8, NULL::int8, NULL::float8, NULL::float8, NULL::float8";
+SELECT NULL::int8 AS dbid, NULL::int8 AS userid, NULL::int8 AS queryid, NULL::bool AS toplevel,
+       NULL::int8 AS calls,
+       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) AS total_exec_time,
+       NULL::float8 AS min_exec_time, NULL::float8 AS max_exec_time, NULL::float8 AS mean_exec_time,
+       NULL::float8 AS stddev_exec_time, NULL::int8 AS rows, NULL::int8 AS shared_blks_hit,
+       NULL::int8 AS shared_blks_read, NULL::int8 AS temp_blks_written,
+       NULL::float8 AS blk_read_time, NULL::float8 AS blk_write_time, NULL::int8 AS plans,
+       NULL::float8 AS total_plan_time, NULL::float8 AS stats_since,
+       NULL::float8 AS minmax_stats_since";
     let (view, toplevel) = view(trusted)?;
     let (shared, since) = if trusted.version >= (1, 11) {
         let since = "pg_catalog.date_part('epoch', s.stats_since), \
@@ -355,7 +471,8 @@ SELECT NULL::int8, NULL::int8, NULL::int8, NULL::bool, NULL::int8,
     };
     let (no_planning, planning) = if planning {
         (
-            ", NULL::float8, NULL::float8, NULL::float8, NULL::float8",
+            ", NULL::float8 AS min_plan_time, NULL::float8 AS max_plan_time,
+       NULL::float8 AS mean_plan_time, NULL::float8 AS stddev_plan_time",
             ", s.min_plan_time, s.max_plan_time, s.mean_plan_time, s.stddev_plan_time",
         )
     } else {
@@ -377,95 +494,77 @@ UNION ALL
 
 fn facts_of(rows: &[Row], info: &[Row]) -> Result<Facts, CollectError> {
     let mut facts = Facts::default();
-    if let Some(row) = info.first() {
-        (facts.dealloc, facts.stats_reset) = (row.at(0)?, row.at(1)?);
+    if let Some(Info { dealloc, stats_reset }) = Row::first(info)? {
+        (facts.dealloc, facts.stats_reset) = (dealloc, stats_reset);
     }
-    for row in rows {
-        let value: Option<f64> = row.at(3)?;
-        match row.at::<&str>(0)? {
-            kind @ ("database" | "role") => {
-                let name = row.at::<Lossy>(2)?.0.into();
-                let names = if kind == "role" { &mut facts.roles } else { &mut facts.databases };
-                names.insert(row.at(1)?, name);
+    for fact in Row::each(rows) {
+        let Fact { kind, id, name, value } = fact?;
+        match (kind.as_str(), id, name) {
+            ("database", Some(oid), Some(Lossy(name))) => {
+                facts.databases.insert(oid, name.into());
             }
-            "started" => facts.started = value.unwrap_or_default(),
-            "max" => facts.max_entries = value,
-            "planning" => facts.track_planning = value == Some(1.0),
-            "nested" => facts.nested = value == Some(1.0),
+            ("role", Some(oid), Some(Lossy(name))) => {
+                facts.roles.insert(oid, name.into());
+            }
+            ("started", ..) => facts.started = value.unwrap_or_default(),
+            ("max", ..) => facts.max_entries = value,
+            ("planning", ..) => facts.track_planning = value == Some(1.0),
+            ("nested", ..) => facts.nested = value == Some(1.0),
             _ => {}
         }
     }
     Ok(facts)
 }
 
-fn scan_of(rows: &[Row], at: f64, planning: bool) -> Result<Scan, CollectError> {
+fn scan_of(rows: &[Row], at: f64) -> Result<Scan, CollectError> {
     let mut scan = Scan {
         at,
         clock: (f64::INFINITY, f64::NEG_INFINITY),
         entries: Vec::with_capacity(rows.len()),
         hidden: Vec::new(),
     };
-    for row in rows {
-        let Some(dbid) = row.at::<Option<i64>>(0)? else {
-            let now: f64 = row.at(5)?;
-            scan.clock = (scan.clock.0.min(now), scan.clock.1.max(now));
-            continue;
-        };
-        let userid = row.at(1)?;
-        match row.at::<Option<i64>>(2)? {
-            None => scan.hidden.push((dbid, userid)),
-            Some(queryid) => {
-                let key = EntryKey { dbid, userid, queryid, toplevel: row.at(3)? };
-                scan.entries.push(entry(key, row, planning)?);
+    for line in Row::each(rows) {
+        let Line { dbid, userid, queryid, toplevel, clock, figures } = line?;
+        match (dbid.zip(userid), queryid, figures) {
+            (Some((dbid, userid)), Some(queryid), Some(figures)) => {
+                let toplevel = toplevel.unwrap_or(true);
+                let key = EntryKey { dbid, userid, queryid, toplevel };
+                scan.entries.push(figures.of(key));
+            }
+            (Some(hidden), ..) => scan.hidden.push(hidden),
+            (None, ..) => {
+                let now = clock.unwrap_or(f64::NAN);
+                scan.clock = (scan.clock.0.min(now), scan.clock.1.max(now));
             }
         }
     }
     Ok(scan)
 }
 
-/// The view's milliseconds become seconds here and nowhere else.
-fn entry(key: EntryKey, row: &Row, planning: bool) -> Result<Entry, CollectError> {
-    let seconds = |column| row.at::<f64>(column).map(|ms| ms / 1e3);
-    let count = |column| row.at::<i64>(column).map(|n| n as f64);
-    let calls = |column| row.at::<i64>(column).map(|n| u64::try_from(n).unwrap_or(0));
-    let extremes_since = row.at(19)?;
-    let planning = if planning {
-        Some(Cumulative {
-            calls: calls(16)?,
-            total: seconds(17)?,
-            min: seconds(20)?,
-            max: seconds(21)?,
-            mean: seconds(22)?,
-            stddev: seconds(23)?,
+impl Counters {
+    /// Each figure with the same one of another.
+    pub(super) fn combined(self, other: Self, with: impl Fn(f64, f64) -> f64) -> Self {
+        let (one, other): ([f64; Self::N], [f64; Self::N]) = (self.into(), other.into());
+        Self::from(std::array::from_fn(|i| with(one[i], other[i])))
+    }
+}
+
+impl Figures {
+    fn of(self, key: EntryKey) -> Entry {
+        let Self { calls, total, min, max, mean, stddev, counters, since, extremes_since, .. } =
+            self;
+        let planning = self.planning.map(|times| Cumulative {
+            calls: times.calls,
+            total: times.total,
+            min: times.min,
+            max: times.max,
+            mean: times.mean,
+            stddev: times.stddev,
             extremes_since,
-        })
-    } else {
-        None
-    };
-    Ok(Entry {
-        key,
-        since: row.at(18)?,
-        time: Cumulative {
-            calls: calls(4)?,
-            total: seconds(5)?,
-            min: seconds(6)?,
-            max: seconds(7)?,
-            mean: seconds(8)?,
-            stddev: seconds(9)?,
-            extremes_since,
-        },
-        counters: [
-            count(10)?,
-            count(11)?,
-            count(12)?,
-            count(13)?,
-            seconds(14)?,
-            seconds(15)?,
-            count(16)?,
-            seconds(17)?,
-        ],
-        planning,
-    })
+        });
+        let time = Cumulative { calls, total, min, max, mean, stddev, extremes_since };
+        Entry { key, since, time, counters, planning }
+    }
 }
 
 async fn texts(
@@ -477,7 +576,7 @@ async fn texts(
     let rows = read_texts(session, |view| {
         let sql = format!(
             "SELECT s.dbid::int8, s.userid::int8, s.queryid,
-                    pg_catalog.textsend(pg_catalog.left(s.query, {length}))
+                    pg_catalog.textsend(pg_catalog.left(s.query, {length})) AS query
                FROM {view}(true) s WHERE s.queryid = ANY ($1) AND s.query IS NOT NULL"
         );
         Query::new(sql).int8_array(wanted)
@@ -485,14 +584,14 @@ async fn texts(
     .await?;
     let mut bytes = 0;
     let mut texts = Vec::new();
-    for row in &rows {
-        let query: &[u8] = row.at(3)?;
+    for row in Row::each(&rows) {
+        let TextRow { dbid, userid, queryid, query } = row?;
         bytes += query.len();
         if bytes > TEXT_BYTES {
             break;
         }
-        let query = published(&String::from_utf8_lossy(query)).into();
-        texts.push(Text { id: (row.at(0)?, row.at(1)?, row.at(2)?), query });
+        let query = published(&String::from_utf8_lossy(&query)).into();
+        texts.push(Text { id: (dbid, userid, queryid), query });
     }
     Ok(texts)
 }

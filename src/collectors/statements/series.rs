@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::catalogue as m;
-use super::scan::{COUNTERS, Entry, EntryKey, Facts, TEXTS, Text};
+use super::scan::{Counters, Entry, EntryKey, Facts, TEXTS, Text};
 use super::track::New;
 use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
 use crate::derive::latency::{Latencies, Recent};
@@ -45,7 +45,7 @@ struct Statement {
 type Id = (i64, i64, i64);
 
 /// Calls, seconds and the other counters of a statement, as the view has them.
-type Own = (f64, f64, [f64; COUNTERS]);
+type Own = (f64, f64, Counters);
 
 /// Calls of one database, statement or rest.
 struct Series {
@@ -53,7 +53,7 @@ struct Series {
     /// By window.
     recent: [Recent; WINDOWS.len()],
     exact: u64,
-    counters: [f64; COUNTERS],
+    counters: Counters,
     /// Monotonic seconds when there was nothing in it: what Unix time that was changes with a step of the
     /// wall clock.
     created: f64,
@@ -90,7 +90,7 @@ impl Series {
             latencies: Latencies::default(),
             recent: WINDOWS.map(|(_, span, step)| Recent::new(span, step)),
             exact: 0,
-            counters: [0.0; COUNTERS],
+            counters: Counters::default(),
             created,
             active: at,
             ranked: at,
@@ -106,9 +106,7 @@ impl Series {
             recent.add(at, new.mass, new.calls, new.exact);
         }
         self.exact += new.exact;
-        for (sum, by) in self.counters.iter_mut().zip(new.counters) {
-            *sum += by;
-        }
+        self.counters = self.counters.combined(new.counters, |sum, by| sum + by);
         self.active = at;
     }
 
@@ -271,7 +269,7 @@ impl Exposition {
                 let (calls, seconds, sums) = own.entry(id).or_default();
                 *calls += time.calls as f64;
                 *seconds += time.total;
-                sums.iter_mut().zip(counters).for_each(|(sum, by)| *sum += by);
+                *sums = sums.combined(*counters, |sum, by| sum + by);
             }
         }
         own
@@ -289,7 +287,7 @@ impl Exposition {
             let (calls, seconds, sum) = sums.entry(facts.statement(*key)).or_default();
             *calls += time.calls as f64;
             *seconds += time.total;
-            sum.iter_mut().zip(counters).for_each(|(sum, by)| *sum += by);
+            *sum = sum.combined(*counters, |sum, by| sum + by);
         }
         for (statement, own) in sums {
             let queryid = statement.queryid.to_string();
@@ -388,7 +386,7 @@ fn emit_counters(
     sink.number(&m::CALLS, &entry, calls);
     sink.number(&m::SECONDS, &entry, seconds);
     let planning = [&m::PLANS, &m::PLAN_SECONDS];
-    for (metric, value) in m::COUNTERS.into_iter().zip(counters) {
+    for (metric, value) in Counters::METRICS.into_iter().zip(<[_; Counters::N]>::from(counters)) {
         if facts.track_planning || !planning.iter().any(|p| std::ptr::eq(*p, metric)) {
             sink.number(metric, &entry, value);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::scan::{COUNTERS, Entry, EntryKey, Scan};
+use super::scan::{Counters, Entry, EntryKey, Scan};
 use crate::derive::delta::increment;
 use crate::derive::latency::grid::SLOTS;
 use crate::derive::latency::{Cumulative, Estimator, Scratch, Step};
@@ -30,7 +30,7 @@ pub(super) struct New<'a> {
     /// Of these calls, by slot.
     pub mass: &'a [f64; SLOTS],
     pub exact: u64,
-    pub counters: [f64; COUNTERS],
+    pub counters: Counters,
 }
 
 /// What was met on the way.
@@ -59,7 +59,7 @@ pub(super) enum Relation {
 struct Tracked {
     time: Cumulative,
     since: f64,
-    counters: [f64; COUNTERS],
+    counters: Counters,
     /// Number of the scan that saw it last.
     scan: u64,
     /// When calls were last observed.
@@ -132,11 +132,11 @@ impl Tracker {
             row.heat = row.heat_at(scan.at) + finite(interval.total);
             row.observed = scan.at;
             let anew = matches!(step, Step::Restarted(_));
-            let counters = std::array::from_fn(|i| {
-                let before = if anew { 0.0 } else { row.counters[i] };
+            let before = if anew { Counters::default() } else { row.counters };
+            let counters = before.combined(entry.counters, |before, now| {
                 // A part of the row never falls alone: a fall would be an overtaken restart, whose
                 // history is not told from what is new.
-                let step = increment(before, entry.counters[i]);
+                let step = increment(before, now);
                 if step.reset { 0.0 } else { finite(step.by) }
             });
             row.counters = entry.counters;
@@ -171,7 +171,7 @@ impl Tracker {
             // Rows come out of hiding when the role is granted more: that is history too.
             let history = relation == Relation::Baseline
                 || self.hidden.contains(&(entry.key.dbid, entry.key.userid));
-            let counters = if history { entry.counters } else { [0.0; COUNTERS] };
+            let counters = if history { entry.counters } else { Counters::default() };
             self.rows.insert(entry.key, Tracked { counters, ..fresh });
             let new = entry.time.from_zero().filter(|_| !history);
             let past = if history { Past::History } else { Past::Nothing };
@@ -222,7 +222,7 @@ impl Tracker {
             seconds: finite(interval.total),
             mass: self.scratch.mass(),
             exact: observed.exact,
-            counters: [0.0; COUNTERS],
+            counters: Counters::default(),
         })
     }
 
