@@ -10,7 +10,7 @@ use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
-use crate::pg::{Lossy, Query, Row, Session};
+use crate::pg::{IfFound, Lossy, Query, Row, Session, columns};
 
 static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
@@ -124,14 +124,14 @@ fn activity(version_num: i32) -> String {
     };
     format!(
         "\
-SELECT pg_catalog.textsend(a.datname::text), COALESCE(a.state, 'unknown'),
-       CASE WHEN a.state = 'active' THEN a.wait_event_type END,
+SELECT pg_catalog.textsend(a.datname::text) AS datname, COALESCE(a.state, 'unknown') AS state,
+       CASE WHEN a.state = 'active' THEN a.wait_event_type END AS wait_event_type,
        (a.pid = pg_catalog.pg_backend_pid()
         OR (a.usename = current_user
-            AND a.application_name = pg_catalog.current_setting('application_name'))) IS TRUE,
-       pg_catalog.count(*)::int8,
+            AND a.application_name = pg_catalog.current_setting('application_name'))) IS TRUE AS ours,
+       pg_catalog.count(*)::int8 AS count,
        pg_catalog.date_part('epoch',
-         pg_catalog.max(pg_catalog.clock_timestamp() - a.xact_start))::float8,
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.xact_start))::float8 AS xact,
        pg_catalog.date_part('epoch',
          pg_catalog.max(pg_catalog.clock_timestamp() - a.query_start)
            FILTER (WHERE a.pid NOT IN (
@@ -139,9 +139,9 @@ SELECT pg_catalog.textsend(a.datname::text), COALESCE(a.state, 'unknown'),
              UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_analyze p
              UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p
              UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_cluster p
-             {copy})))::float8,
+             {copy})))::float8 AS query,
        pg_catalog.date_part('epoch',
-         pg_catalog.max(pg_catalog.clock_timestamp() - a.state_change))::float8
+         pg_catalog.max(pg_catalog.clock_timestamp() - a.state_change))::float8 AS change
   FROM pg_catalog.pg_stat_activity a
  WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)
  GROUP BY 1, 2, 3, 4"
@@ -150,12 +150,13 @@ SELECT pg_catalog.textsend(a.datname::text), COALESCE(a.state, 'unknown'),
 
 /// `reserved_connections` is NULL before 16.
 const LIMITS: &str = "\
-SELECT pg_catalog.current_setting('max_connections')::int4,
-       pg_catalog.current_setting('superuser_reserved_connections')::int4,
-       pg_catalog.current_setting('reserved_connections', true)::int4";
+SELECT pg_catalog.current_setting('max_connections')::int4 AS max,
+       pg_catalog.current_setting('superuser_reserved_connections')::int4 AS superuser_reserved,
+       pg_catalog.current_setting('reserved_connections', true)::int4 AS reserved";
 
 const DATABASES: &str = "\
-SELECT d.oid::int8, pg_catalog.textsend(d.datname::text), pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4,
+SELECT d.oid::int8 AS datid, pg_catalog.textsend(d.datname::text) AS datname,
+       pg_catalog.pg_stat_get_db_numbackends(d.oid)::int4 AS numbackends,
        d.datconnlimit
   FROM pg_catalog.pg_database d ORDER BY d.datname";
 
@@ -171,38 +172,55 @@ const STATES: [&str; 6] = [
 
 pub struct Connections;
 
-/// Client backends of one database in one state.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Group {
-    /// `None` while a backend starts.
-    pub datname: Option<String>,
-    /// `pg_stat_activity.state`, or `unknown` where the role may not see it.
-    pub state: String,
-    /// Of active backends only; `None` where they do not wait.
-    pub wait_event_type: Option<String>,
-    /// This exporter's own connections.
-    pub ours: bool,
-    /// Backends.
-    pub count: i64,
-    /// Seconds since the oldest `xact_start`.
-    pub xact: Option<f64>,
-    /// Seconds since the oldest `query_start`, maintenance left out.
-    pub query: Option<f64>,
-    /// Seconds since the oldest `state_change`.
-    pub change: Option<f64>,
+columns! {
+    /// Client backends of one database in one state.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Group {
+        /// `None` while a backend starts.
+        pub datname: Option<String> as IfFound<Lossy>,
+        /// `pg_stat_activity.state`, or `unknown` where the role may not see it.
+        pub state: String,
+        /// Of active backends only; `None` where they do not wait.
+        pub wait_event_type: Option<String>,
+        /// This exporter's own connections.
+        pub ours: bool,
+        /// Backends.
+        pub count: i64,
+        /// Seconds since the oldest `xact_start`.
+        pub xact: Option<f64>,
+        /// Seconds since the oldest `query_start`, maintenance left out.
+        pub query: Option<f64>,
+        /// Seconds since the oldest `state_change`.
+        pub change: Option<f64>,
+    }
 }
 
-/// One database.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Database {
-    /// Oid.
-    pub datid: i64,
-    /// Name.
-    pub datname: String,
-    /// Backends of all types.
-    pub numbackends: Option<i32>,
-    /// -1: unlimited.
-    pub limit: i32,
+columns! {
+    /// One database.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Database {
+        /// OID.
+        pub datid: i64,
+        /// Database.
+        pub datname: String as Lossy,
+        /// Backends of all types.
+        pub numbackends: Option<i32>,
+        /// -1: unlimited.
+        pub limit: i32 = "datconnlimit",
+    }
+}
+
+columns! {
+    /// Settings that bound the number of connections.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Limits {
+        /// `max_connections`.
+        pub max: i32,
+        /// `superuser_reserved_connections`.
+        pub superuser_reserved: i32,
+        /// `reserved_connections`, from PostgreSQL 16 on.
+        pub reserved: Option<i32>,
+    }
 }
 
 /// What one poll read.
@@ -210,12 +228,8 @@ pub struct Database {
 pub struct Rows {
     /// Client backends.
     pub groups: Vec<Group>,
-    /// `max_connections`.
-    pub max: i32,
-    /// `superuser_reserved_connections`.
-    pub superuser_reserved: i32,
-    /// `reserved_connections`, from PostgreSQL 16 on.
-    pub reserved: Option<i32>,
+    /// How many there may be.
+    pub limits: Limits,
     /// All databases.
     pub databases: Vec<Database>,
     /// Whether the role sees other roles' sessions. If not, the oldest of those it sees is not the
@@ -260,35 +274,13 @@ impl Collector for Connections {
         let activity = activity(session.server().version_num);
         let queries = [Query::new(LIMITS), Query::new(&activity), Query::new(DATABASES)];
         let answers = session.read_all(&queries).await?;
-        let [limits, activity, databases] = answers.as_slice() else { return Err(no_answer()) };
-        let limits = limits.first().ok_or_else(no_answer)?;
-        let group = |row: &Row| {
-            Ok(Group {
-                datname: row.at::<Option<Lossy>>(0)?.map(|name| name.0),
-                state: row.at(1)?,
-                wait_event_type: row.at(2)?,
-                ours: row.at(3)?,
-                count: row.at(4)?,
-                xact: row.at(5)?,
-                query: row.at(6)?,
-                change: row.at(7)?,
-            })
-        };
-        let database = |row: &Row| {
-            Ok(Database {
-                datid: row.at(0)?,
-                datname: row.at::<Lossy>(1)?.0,
-                numbackends: row.at(2)?,
-                limit: row.at(3)?,
-            })
-        };
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
         let objectives = &session.settings().objectives;
         Ok(Rows {
-            groups: activity.iter().map(group).collect::<Result<_, CollectError>>()?,
-            max: limits.at(0)?,
-            superuser_reserved: limits.at(1)?,
-            reserved: limits.at(2)?,
-            databases: databases.iter().map(database).collect::<Result<_, CollectError>>()?,
+            limits: Row::one(next())?,
+            groups: Row::all(next())?,
+            databases: Row::all(next())?,
             sees_all: session.server().reads_all_stats,
             longest_query: objectives.longest_query,
             oldest_transaction: objectives.oldest_transaction,
@@ -345,14 +337,14 @@ impl Collector for Connections {
 
 fn limits(rows: &Rows, sink: &mut Sink) {
     let used = number(rows.groups.iter().map(|g| g.count).sum());
-    let open = f64::from(rows.max)
-        - f64::from(rows.superuser_reserved)
-        - f64::from(rows.reserved.unwrap_or(0));
+    let Limits { max, superuser_reserved, reserved } = rows.limits;
+    let open =
+        f64::from(max) - f64::from(superuser_reserved) - f64::from(reserved.unwrap_or_default());
     sink.number(&USED, &[], used);
     sink.number(&USED_RATIO, &[], ratio(used, open));
-    sink.number(&MAX, &[], f64::from(rows.max));
-    sink.number(&SUPERUSER_RESERVED, &[], f64::from(rows.superuser_reserved));
-    sink.number(&RESERVED, &[], rows.reserved.map(f64::from));
+    sink.number(&MAX, &[], f64::from(max));
+    sink.number(&SUPERUSER_RESERVED, &[], f64::from(superuser_reserved));
+    sink.number(&RESERVED, &[], reserved.map(f64::from));
     for database in &rows.databases {
         let (datid, datname) = (database.datid.to_string(), database.datname.as_str());
         sink.number(&NUMBACKENDS, &[&datid, datname], database.numbackends.map(f64::from));
@@ -375,13 +367,6 @@ impl Oldest {
 /// Counts of backends are far below 2^53.
 fn number(count: i64) -> f64 {
     count as f64
-}
-
-fn no_answer() -> CollectError {
-    CollectError::Missing {
-        what: "the server answered a query without FROM with no row".to_owned(),
-        remedy: "check that this is a PostgreSQL server".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -412,9 +397,7 @@ mod tests {
         };
         Rows {
             groups,
-            max: 100,
-            superuser_reserved: 3,
-            reserved: Some(5),
+            limits: Limits { max: 100, superuser_reserved: 3, reserved: Some(5) },
             longest_query: 300.0,
             oldest_transaction: 3600.0,
             idle_in_transaction: 600.0,
@@ -481,7 +464,7 @@ mod tests {
     #[test]
     fn a_server_with_every_slot_reserved_has_no_ratio() {
         let mut all = rows(vec![]);
-        (all.max, all.reserved) = (8, Some(5));
+        (all.limits.max, all.limits.reserved) = (8, Some(5));
         let families = poll(&Connections, &mut (), all);
         assert_eq!(value(&families, "pg_connections_used_ratio", &[]), None);
         assert_eq!(value(&families, "pg_connections_used", &[]), Some(0.0));

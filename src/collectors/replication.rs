@@ -10,7 +10,7 @@ use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Query, Row, Session};
+use crate::pg::{IfColumn, Lossy, Query, Row, Session, columns};
 
 static IS_REPLICA: Metric = Metric::gauge(
     "pg_replication_is_replica",
@@ -125,28 +125,32 @@ static SUB_ERRORS: Metric = Metric::counter(
 /// Functions that are wrong for the present role of the server raise an error, hence CASE. Who may not
 /// read primary_conninfo gets NULL.
 const STATUS: &str = "\
-SELECT pg_catalog.pg_is_in_recovery(),
-       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8,
-       pg_catalog.date_part('epoch', pg_catalog.pg_last_xact_replay_timestamp())::float8,
-       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END,
-       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::float8,
+SELECT pg_catalog.pg_is_in_recovery() AS replica,
+       pg_catalog.date_part('epoch', pg_catalog.clock_timestamp())::float8 AS now,
+       pg_catalog.date_part('epoch', pg_catalog.pg_last_xact_replay_timestamp())::float8
+         AS last_replay,
+       CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END
+         AS paused,
+       pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0')::float8 AS replayed,
        CASE WHEN pg_catalog.pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')
-            THEN pg_catalog.current_setting('primary_conninfo', true) <> '' END,
-       r.status, pg_catalog.date_part('epoch', r.last_msg_receipt_time)::float8,
+            THEN pg_catalog.current_setting('primary_conninfo', true) <> '' END AS follows,
+       r.status AS receiver,
        pg_catalog.pg_wal_lsn_diff(r.latest_end_lsn, pg_catalog.pg_last_wal_replay_lsn())::float8
+         AS behind
   FROM (VALUES (1)) one(x) LEFT JOIN pg_catalog.pg_stat_wal_receiver r ON true";
 
 const SENDERS: &str = "\
-SELECT COALESCE(r.application_name, ''), COALESCE(pg_catalog.host(r.client_addr), ''),
-       COALESCE(s.slot_name::text, ''), r.state, COALESCE(r.sync_state, ''),
-       pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8,
-       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.sent_lsn)::float8,
-       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.write_lsn)::float8,
-       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.flush_lsn)::float8,
-       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.replay_lsn)::float8,
-       pg_catalog.date_part('epoch', r.write_lag)::float8,
-       pg_catalog.date_part('epoch', r.flush_lag)::float8,
-       pg_catalog.date_part('epoch', r.replay_lag)::float8
+SELECT COALESCE(r.application_name, '') AS application,
+       COALESCE(pg_catalog.host(r.client_addr), '') AS address,
+       COALESCE(s.slot_name::text, '') AS slot, r.state, COALESCE(r.sync_state, '') AS sync_state,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, '0/0')::float8 AS current,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.sent_lsn)::float8 AS sent_bytes,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.write_lsn)::float8 AS write_bytes,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.flush_lsn)::float8 AS flush_bytes,
+       pg_catalog.pg_wal_lsn_diff(wal.lsn, r.replay_lsn)::float8 AS replay_bytes,
+       pg_catalog.date_part('epoch', r.write_lag)::float8 AS write_seconds,
+       pg_catalog.date_part('epoch', r.flush_lag)::float8 AS flush_seconds,
+       pg_catalog.date_part('epoch', r.replay_lag)::float8 AS replay_seconds
   FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
                     ELSE pg_catalog.pg_current_wal_lsn() END) wal(lsn)
  CROSS JOIN pg_catalog.pg_stat_replication r
@@ -163,17 +167,18 @@ fn subscriptions(version_num: i32) -> String {
         let copying =
             if version_num >= 190_000 { "sync_table_error_count" } else { "sync_error_count" };
         (
-            format!("(e.apply_error_count + e.{copying})::float8"),
+            format!(", (e.apply_error_count + e.{copying})::float8 AS errors"),
             "LEFT JOIN pg_catalog.pg_stat_subscription_stats e ON e.subid = s.oid",
         )
     } else {
-        ("NULL::float8".to_owned(), "")
+        (String::new(), "")
     };
     format!(
-        "SELECT pg_catalog.textsend(d.datname::text), \
-                pg_catalog.textsend(s.subname::text), s.subenabled, \
-                w.pid IS NOT NULL, \
-                pg_catalog.date_part('epoch', w.last_msg_receipt_time)::float8, {errors} \
+        "SELECT pg_catalog.textsend(d.datname::text) AS datname, \
+                pg_catalog.textsend(s.subname::text) AS subname, s.subenabled, \
+                w.pid IS NOT NULL AS running, \
+                pg_catalog.date_part('epoch', w.last_msg_receipt_time)::float8 \
+                  AS last_message{errors} \
            FROM pg_catalog.pg_subscription s \
            JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
            LEFT JOIN pg_catalog.pg_stat_subscription w ON {same} AND w.relid IS NULL {leader} \
@@ -186,59 +191,79 @@ const MOST_MARKS: usize = 1_000;
 
 pub struct Replication;
 
-/// What the server says of itself as a standby.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Standby {
-    /// `pg_is_in_recovery()`.
-    pub replica: bool,
-    /// The server's clock, Unix seconds.
-    pub now: f64,
-    /// Unix seconds of the last replayed commit.
-    pub last_replay: Option<f64>,
-    /// Whether replay is paused.
-    pub paused: Option<bool>,
-    /// Bytes: position up to which it is replayed.
-    pub replayed: Option<f64>,
-    /// Whether a primary to stream from is configured.
-    pub follows: Option<bool>,
-    /// State of the WAL receiver, where there is one.
-    pub receiver: Option<String>,
-    /// Unix seconds.
-    pub last_message: Option<f64>,
-    /// Bytes that the primary had beyond what was replayed.
-    pub behind: Option<f64>,
+columns! {
+    /// What the server says of itself as a standby.
+    #[derive(Debug, Clone, PartialEq, Default)]
+    pub struct Standby {
+        /// `pg_is_in_recovery()`.
+        pub replica: bool,
+        /// The server's clock, Unix seconds.
+        pub now: f64,
+        /// Unix seconds of the last replayed commit.
+        pub last_replay: Option<f64>,
+        /// Whether replay is paused.
+        pub paused: Option<bool>,
+        /// Bytes: position up to which it is replayed.
+        pub replayed: Option<f64>,
+        /// Whether a primary to stream from is configured.
+        pub follows: Option<bool>,
+        /// State of the WAL receiver, where there is one.
+        pub receiver: Option<String>,
+        /// Bytes that the primary had beyond what was replayed.
+        pub behind: Option<f64>,
+    }
 }
 
-/// One row of `pg_stat_replication`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sender {
-    /// Application name, client address, slot.
-    pub labels: [String; 3],
-    /// `startup`, `catchup`, `streaming`, `stopping`.
-    pub state: String,
-    /// `async`, `potential`, `sync`, `quorum`.
-    pub sync_state: String,
-    /// Position of this server.
-    pub current: Option<f64>,
-    /// Bytes not yet sent, written, flushed, replayed.
-    pub bytes: [Option<f64>; 4],
-    /// Seconds until written, flushed, replayed.
-    pub seconds: [Option<f64>; 3],
+columns! {
+    /// One row of `pg_stat_replication`.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Sender {
+        /// `application_name`.
+        pub application: String,
+        /// Of the client.
+        pub address: String,
+        /// Replication slot, or empty.
+        pub slot: String,
+        /// `startup`, `catchup`, `streaming`, `stopping`.
+        pub state: String,
+        /// `async`, `potential`, `sync`, `quorum`.
+        pub sync_state: String,
+        /// Position of this server.
+        pub current: Option<f64>,
+        /// Bytes not yet sent.
+        pub sent_bytes: Option<f64>,
+        /// Bytes not yet written.
+        pub write_bytes: Option<f64>,
+        /// Bytes not yet flushed.
+        pub flush_bytes: Option<f64>,
+        /// Bytes not yet replayed.
+        pub replay_bytes: Option<f64>,
+        /// Seconds until written.
+        pub write_seconds: Option<f64>,
+        /// Seconds until flushed.
+        pub flush_seconds: Option<f64>,
+        /// Seconds until replayed.
+        pub replay_seconds: Option<f64>,
+    }
 }
 
-/// One subscription.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Subscription {
-    /// Database and name.
-    pub labels: [String; 2],
-    /// Whether it should run.
-    pub enabled: bool,
-    /// Whether its worker runs.
-    pub running: bool,
-    /// Unix seconds.
-    pub last_message: Option<f64>,
-    /// Errors since a reset; from PostgreSQL 15 on.
-    pub errors: Option<f64>,
+columns! {
+    /// One subscription.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct Subscription {
+        /// Database.
+        pub datname: String as Lossy,
+        /// Subscription.
+        pub subname: String as Lossy,
+        /// Whether it should run.
+        pub enabled: bool = "subenabled",
+        /// Whether its worker runs.
+        pub running: bool,
+        /// Unix seconds.
+        pub last_message: Option<f64>,
+        /// Errors since a reset; from PostgreSQL 15 on.
+        pub errors: Option<f64> as IfColumn<Option<f64>>,
+    }
 }
 
 /// What one poll read.
@@ -264,7 +289,8 @@ pub struct State {
     /// Ends of the primary's WAL and when they were seen, until they are replayed.
     marks: VecDeque<(f64, f64)>,
     errors: Rollup<1>,
-    ids: BTreeMap<[String; 2], i64>,
+    /// Numbers of subscriptions, by database and name.
+    ids: BTreeMap<(String, String), i64>,
 }
 
 impl Collector for Replication {
@@ -298,16 +324,14 @@ impl Collector for Replication {
         let subscriptions = subscriptions(session.server().version_num);
         let queries = [Query::new(STATUS), Query::new(SENDERS), Query::new(&subscriptions)];
         let answers = session.read_all(&queries).await?;
-        let [status, senders, subscriptions] = answers.as_slice() else { return Err(no_answer()) };
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
         Ok(Rows {
             started: session.server().started,
             objective: session.settings().objectives.replication_lag,
-            standby: status.first().map_or_else(|| Err(no_answer()), Standby::from_row)?,
-            senders: senders.iter().map(Sender::from_row).collect::<Result<_, _>>()?,
-            subscriptions: subscriptions
-                .iter()
-                .map(Subscription::from_row)
-                .collect::<Result<_, _>>()?,
+            standby: Row::one(next())?,
+            senders: Row::all(next())?,
+            subscriptions: Row::all(next())?,
         })
     }
 
@@ -320,20 +344,6 @@ impl Collector for Replication {
 }
 
 impl Standby {
-    fn from_row(row: &Row) -> Result<Self, CollectError> {
-        Ok(Self {
-            replica: row.at(0)?,
-            now: row.at(1)?,
-            last_replay: row.at(2)?,
-            paused: row.at(3)?,
-            replayed: row.at(4)?,
-            follows: row.at(5)?,
-            receiver: row.at(6)?,
-            last_message: row.at(7)?,
-            behind: row.at(8)?,
-        })
-    }
-
     fn streams(&self) -> bool {
         self.receiver.as_deref() == Some("streaming")
     }
@@ -362,33 +372,16 @@ impl State {
 }
 
 impl Sender {
-    fn from_row(row: &Row) -> Result<Self, CollectError> {
-        Ok(Self {
-            labels: [row.at(0)?, row.at(1)?, row.at(2)?],
-            state: row.at(3)?,
-            sync_state: row.at(4)?,
-            current: row.at(5)?,
-            bytes: [row.at(6)?, row.at(7)?, row.at(8)?, row.at(9)?],
-            seconds: [row.at(10)?, row.at(11)?, row.at(12)?],
-        })
-    }
-
-    /// The times are NULL once a standby that has everything has been idle for a while.
-    fn lag(&self, stage: usize) -> Option<f64> {
-        let idle = self.state == "streaming" && self.bytes[stage + 1].is_some_and(|b| b <= 0.0);
-        self.seconds[stage].or(idle.then_some(0.0))
+    /// A time is NULL once a standby that has everything has been idle for a while.
+    fn lag(&self, seconds: Option<f64>, bytes: Option<f64>) -> Option<f64> {
+        let idle = self.state == "streaming" && bytes.is_some_and(|b| b <= 0.0);
+        seconds.or(idle.then_some(0.0))
     }
 }
 
 impl Subscription {
-    fn from_row(row: &Row) -> Result<Self, CollectError> {
-        Ok(Self {
-            labels: [row.at::<Lossy>(0)?.0, row.at::<Lossy>(1)?.0],
-            enabled: row.at(2)?,
-            running: row.at(3)?,
-            last_message: row.at(4)?,
-            errors: row.at(5)?,
-        })
+    fn id(&self) -> (String, String) {
+        (self.datname.clone(), self.subname.clone())
     }
 }
 
@@ -435,7 +428,7 @@ impl<'a> Worst<'a> {
 fn senders(senders: &[Sender], sink: &mut Sink) {
     let mut worst = Worst::default();
     for sender in senders {
-        let [application, address, slot] = sender.labels.each_ref().map(String::as_str);
+        let (application, address, slot) = (&*sender.application, &*sender.address, &*sender.slot);
         let who = || vec![application, address, slot];
         let with = |stage| vec![application, address, slot, stage];
         let old = || vec![application, address, &*sender.state, slot];
@@ -443,15 +436,19 @@ fn senders(senders: &[Sender], sink: &mut Sink) {
         worst.see(&STREAMING, who(), Some(flag(sender.state == "streaming")));
         worst.see(&SYNC, who(), Some(flag(sync)));
         // The position was read first, so a fast sender may be ahead of it.
-        let bytes = sender.bytes.map(|b| b.map(|b| b.max(0.0)));
-        for (stage, bytes) in ["sent", "write", "flush", "replay"].into_iter().zip(bytes) {
-            worst.see(&LAG_BYTES, with(stage), bytes);
-        }
-        for (i, stage) in ["write", "flush", "replay"].into_iter().enumerate() {
-            worst.see(&LAG_SECONDS, with(stage), sender.lag(i));
+        let missing = |bytes: Option<f64>| bytes.map(|b| b.max(0.0));
+        worst.see(&LAG_BYTES, with("sent"), missing(sender.sent_bytes));
+        let stages = [
+            ("write", sender.write_bytes, sender.write_seconds),
+            ("flush", sender.flush_bytes, sender.flush_seconds),
+            ("replay", sender.replay_bytes, sender.replay_seconds),
+        ];
+        for (stage, bytes, seconds) in stages {
+            worst.see(&LAG_BYTES, with(stage), missing(bytes));
+            worst.see(&LAG_SECONDS, with(stage), sender.lag(seconds, bytes));
         }
         worst.see(&CURRENT, old(), sender.current);
-        worst.see(&DIFF, old(), bytes[3]);
+        worst.see(&DIFF, old(), missing(sender.replay_bytes));
     }
     for ((_, labels), (metric, value)) in worst.0 {
         sink.number(metric, &labels, value);
@@ -462,8 +459,7 @@ fn subscribed(state: &mut State, rows: &Rows, sink: &mut Sink) {
     let mut readings: Vec<Reading<1>> = Vec::new();
     let mut seen = BTreeMap::new();
     for subscription in &rows.subscriptions {
-        let [datname, subname] = subscription.labels.each_ref().map(String::as_str);
-        let labels = [datname, subname];
+        let labels = [subscription.datname.as_str(), subscription.subname.as_str()];
         // A table's workers and, before 14, a namesake in another database give further rows.
         if seen.insert(labels, ()).is_some() {
             continue;
@@ -472,31 +468,24 @@ fn subscribed(state: &mut State, rows: &Rows, sink: &mut Sink) {
         sink.number(&SUB_RUNNING, &labels, flag(subscription.running));
         sink.number(&SUB_RECEIPT, &labels, subscription.last_message);
         let next = i64::try_from(state.ids.len()).unwrap_or(i64::MAX);
-        let id = *state.ids.entry(subscription.labels.clone()).or_insert(next);
+        let id = *state.ids.entry(subscription.id()).or_insert(next);
         if let Some(errors) = subscription.errors {
             readings.push(Reading { id, root: id, alias: None, counters: [errors] });
         }
     }
     state.errors.update(rows.started, &readings);
     for subscription in &rows.subscriptions {
-        let [datname, subname] = subscription.labels.each_ref().map(String::as_str);
-        let Some(id) = state.ids.get(&subscription.labels) else { continue };
-        if seen.remove(&[datname, subname]).is_some() {
+        let labels = [subscription.datname.as_str(), subscription.subname.as_str()];
+        let Some(id) = state.ids.get(&subscription.id()) else { continue };
+        if seen.remove(&labels).is_some() {
             let errors = state.errors.published(*id).map(|[errors]| errors);
-            sink.number(&SUB_ERRORS, &[datname, subname], errors);
+            sink.number(&SUB_ERRORS, &labels, errors);
         }
     }
 }
 
 fn flag(value: bool) -> f64 {
     f64::from(u8::from(value))
-}
-
-fn no_answer() -> CollectError {
-    CollectError::Missing {
-        what: "the server answered a query without FROM with no row".to_owned(),
-        remedy: "check that this is a PostgreSQL server".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -506,12 +495,19 @@ mod tests {
 
     fn sender(name: &str, state: &str, bytes: f64, seconds: Option<f64>) -> Sender {
         Sender {
-            labels: [name.to_owned(), "10.0.0.2".to_owned(), String::new()],
+            application: name.to_owned(),
+            address: "10.0.0.2".to_owned(),
+            slot: String::new(),
             state: state.to_owned(),
             sync_state: "async".to_owned(),
             current: Some(1000.0),
-            bytes: [Some(0.0), Some(bytes), Some(bytes), Some(bytes)],
-            seconds: [seconds; 3],
+            sent_bytes: Some(0.0),
+            write_bytes: Some(bytes),
+            flush_bytes: Some(bytes),
+            replay_bytes: Some(bytes),
+            write_seconds: seconds,
+            flush_seconds: seconds,
+            replay_seconds: seconds,
         }
     }
 
@@ -535,7 +531,6 @@ mod tests {
             replayed: Some(if replayed_all { 5000.0 } else { 904.0 }),
             follows: Some(true),
             receiver: receiver.map(str::to_owned),
-            last_message: Some(now),
             behind: receiver.map(|_| if replayed_all { -8.0 } else { 4096.0 }),
         }
     }
@@ -548,7 +543,8 @@ mod tests {
     #[test]
     fn golden() {
         let subscription = |subname: &str, errors| Subscription {
-            labels: ["app".to_owned(), subname.to_owned()],
+            datname: "app".to_owned(),
+            subname: subname.to_owned(),
             enabled: true,
             running: errors == Some(0.0),
             last_message: Some(1_700_000_000.0),
@@ -556,7 +552,9 @@ mod tests {
         };
         let mut all = rows(standby(400.0, Some("streaming"), false));
         let synced = Sender {
-            labels: ["b\"\\\n".to_owned(), String::new(), "slot".to_owned()],
+            application: "b\"\\\n".to_owned(),
+            address: String::new(),
+            slot: "slot".to_owned(),
             sync_state: "quorum".to_owned(),
             ..sender("", "streaming", 0.0, None)
         };

@@ -149,6 +149,12 @@ impl<T> From<IfFound<T>> for Option<T> {
     }
 }
 
+impl From<IfFound<Lossy>> for Option<String> {
+    fn from(name: IfFound<Lossy>) -> Self {
+        name.0.map(String::from)
+    }
+}
+
 /// `None` where a text was too long to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Uncut<T>(pub Option<T>);
@@ -175,6 +181,12 @@ impl<T: FromRow<At = usize>> FromRow for Uncut<T> {
 impl<T> From<Uncut<T>> for Option<T> {
     fn from(value: Uncut<T>) -> Self {
         value.0
+    }
+}
+
+impl<T> From<Uncut<Option<T>>> for Option<T> {
+    fn from(value: Uncut<Option<T>>) -> Self {
+        value.0.flatten()
     }
 }
 
@@ -216,6 +228,10 @@ macro_rules! read_as {
 read_as! {
     /// A `float8` whose NULL is 0.
     OrZero: f64 => f64, |value| Some(value.unwrap_or(0.0))
+}
+read_as! {
+    /// A `bool` whose NULL is false.
+    OrFalse: bool => bool, |value| Some(value.unwrap_or(false))
 }
 read_as! {
     /// An `int8`, as a figure.

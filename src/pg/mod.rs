@@ -24,7 +24,7 @@ pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, Canceller, Statement};
 pub(crate) use columns::columns;
 pub use columns::{
-    Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrZero, Uncut, Unfit, Whole,
+    Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrFalse, OrZero, Uncut, Unfit, Whole,
 };
 pub use quota::Quota;
 pub(crate) use row::cut;

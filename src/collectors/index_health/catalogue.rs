@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use crate::collectors::relations::USERS;
+use crate::collectors::relations::{Name, USERS};
 use crate::derive::index::{
     BtreeColumn, Definition, Facts, ForeignKey, Index, Key, Predicate, Table, TableKind, Term,
     btree_pages, split,
 };
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session, cut};
+use crate::pg::{IfFound, OrZero, Query, Row, Session, Uncut, columns, cut};
 
 /// Whose names are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ const NO_COMMIT_TIMES: &str = "55000";
 /// Operator classes may differ by name alone, as `varchar_ops` does from `text_ops`.
 const OPCLASSES: &str = "\
 SELECT o.oid::int8, pg_catalog.min(o.oid::int8) OVER
-         (PARTITION BY o.opcmethod, o.opcfamily, o.opcintype, o.opckeytype)
+         (PARTITION BY o.opcmethod, o.opcfamily, o.opcintype, o.opckeytype) AS same
   FROM pg_catalog.pg_opclass o";
 
 /// Partitions with an index that is attached to no other, or a foreign key that is not the parent's.
@@ -60,17 +60,17 @@ macro_rules! own {
 /// `$1` is 1 where all names are wanted.
 fn tables() -> String {
     format!(
-        "SELECT c.oid::int8, h.inhparent::int8, \
-                CASE WHEN c.named THEN n.nspname::text END, \
-                CASE WHEN c.named THEN c.relname::text END, \
+        "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
+                CASE WHEN c.named THEN n.nspname::text END AS schemaname, \
+                CASE WHEN c.named THEN c.relname::text END AS relname, \
                 c.relkind::text, \
                 CASE WHEN c.relkind IN ('p', 'f') THEN 0 WHEN c.reltuples > 0 THEN c.reltuples \
-                     ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END::float8, \
-                (c.relpages::int8 & 4294967295)::float8, \
+                     ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END::float8 AS rows, \
+                (c.relpages::int8 & 4294967295)::float8 AS pages, \
                 CASE c.relkind WHEN 'p' THEN 0 \
-                     ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8, \
+                     ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8 AS seq_scans, \
                 CASE c.relkind WHEN 'p' THEN 0 \
-                     ELSE pg_catalog.pg_stat_get_tuples_returned(c.oid) END::float8 \
+                     ELSE pg_catalog.pg_stat_get_tuples_returned(c.oid) END::float8 AS seq_rows \
            FROM (SELECT t.oid, t.relname, t.relnamespace, t.relkind, t.relispartition, \
                         t.relpersistence, t.reltuples, t.relpages, \
                         $1 = 1 OR NOT t.relispartition OR t.oid IN {} AS named \
@@ -99,23 +99,27 @@ fn indexes(version: i32, times: bool) -> String {
     };
     let nulls = if version >= 150_000 { "i.indnullsnotdistinct" } else { "false" };
     format!(
-        "SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8, \
-                CASE WHEN i.own THEN c.relname::text END, c.relkind = 'I', \
+        "SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8 AS parent, \
+                CASE WHEN i.own THEN c.relname::text END AS name, c.relkind = 'I' AS partitioned, \
                 i.indisvalid, i.indisready, i.indislive, \
                 i.indrelid IN (SELECT p.relid FROM pg_catalog.pg_stat_progress_create_index p \
-                  WHERE p.relid IS NOT NULL AND p.datname = pg_catalog.current_database()), \
+                  WHERE p.relid IS NOT NULL AND p.datname = pg_catalog.current_database()) \
+                  AS building, \
                 i.indisprimary, i.indisexclusion, i.indisreplident, i.indisclustered, \
                 k.conname::text, \
-                c.oid IN (SELECT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype = 'f'), \
+                c.oid IN (SELECT r.conindid FROM pg_catalog.pg_constraint r WHERE r.contype = 'f') \
+                  AS referenced, \
                 CASE c.relkind WHEN 'I' THEN 0 \
-                     ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8, \
-                {last_scan}, (c.relpages::int8 & 4294967295)::float8, \
-                {created}, \
-                CASE WHEN i.own THEN m.amname::text END, i.indnkeyatts::int4, \
-                CASE WHEN i.own THEN i.indkey::text END, CASE WHEN i.own THEN i.indclass::text END, \
-                CASE WHEN i.own THEN i.indcollation::text END, \
-                CASE WHEN i.own THEN i.indoption::text END, \
-                CASE WHEN i.own THEN {expressions} END, CASE WHEN i.own THEN {predicate} END, \
+                     ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8 AS scans, \
+                {last_scan} AS last_scan, (c.relpages::int8 & 4294967295)::float8 AS pages, \
+                {created} AS created, \
+                CASE WHEN i.own THEN m.amname::text END AS method, i.indnkeyatts::int4, \
+                CASE WHEN i.own THEN i.indkey::text END AS indkey, \
+                CASE WHEN i.own THEN i.indclass::text END AS indclass, \
+                CASE WHEN i.own THEN i.indcollation::text END AS indcollation, \
+                CASE WHEN i.own THEN i.indoption::text END AS indoption, \
+                CASE WHEN i.own THEN {expressions} END AS indexprs, \
+                CASE WHEN i.own THEN {predicate} END AS indpred, \
                 CASE WHEN i.own AND m.amname NOT IN ('btree', 'hash') THEN pg_catalog.left(pg_catalog.concat( \
                   (SELECT pg_catalog.string_agg(o, ',' ORDER BY o) \
                      FROM pg_catalog.unnest(c.reloptions) o WHERE pg_catalog.split_part(o, '=', 1) \
@@ -124,8 +128,8 @@ fn indexes(version: i32, times: bool) -> String {
                   (SELECT pg_catalog.string_agg(pg_catalog.concat(a.attnum, a.attoptions), ',' \
                                                 ORDER BY a.attnum) \
                      FROM pg_catalog.pg_attribute a \
-                    WHERE a.attrelid = c.oid AND a.attoptions IS NOT NULL)), 16385) END, \
-                i.indisunique, {nulls}, i.indimmediate \
+                    WHERE a.attrelid = c.oid AND a.attoptions IS NOT NULL)), 16385) END AS options, \
+                i.indisunique, {nulls} AS nulls_not_distinct, i.indimmediate \
            FROM (SELECT i.*, i.xmin AS tx, NOT t.relispartition OR i.indrelid IN {own} AS own \
                    FROM pg_catalog.pg_index i \
                    JOIN pg_catalog.pg_class t ON t.oid = i.indrelid OFFSET 0) i \
@@ -181,120 +185,173 @@ pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectErro
     let promoted: Option<f64> = match session.read(PROMOTED).await {
         Err(e) if e.is_fatal() => return Err(e),
         Err(_) => None,
-        Ok(rows) => rows.first().map_or(Ok(None), |row| row.get("at"))?,
+        Ok(rows) => Row::first(&rows)?.and_then(|Promoted { at }| at),
     };
-    let [now, opclasses, tables, indexes, keys] = answers.as_slice() else {
-        return Err(no_answer());
-    };
-    let now = now.first().ok_or_else(no_answer)?;
-    let opclasses = opclasses.iter().map(|row| Ok((row.at(0)?, row.at(1)?)));
-    let opclasses: HashMap<i64, i64> = opclasses.collect::<Result<_, CollectError>>()?;
-    let reset: Option<f64> = now.get("reset")?;
+    let mut answers = answers.iter().map(Vec::as_slice);
+    let mut next = || answers.next().unwrap_or_default();
+    let Now { now, reset, block_size } = Row::one(next())?;
+    let opclasses = Row::all(next())?.into_iter().map(|o: Opclass| (o.oid, o.same));
+    let opclasses: HashMap<i64, i64> = opclasses.collect();
+    let tables = Row::all(next())?;
+    let mut indexes: Vec<Index> = Row::all(next())?;
+    for definition in indexes.iter_mut().filter_map(|index| index.definition.as_mut()) {
+        for key in &mut definition.keys {
+            key.opclass = opclasses.get(&key.opclass).copied().unwrap_or(key.opclass);
+        }
+    }
     Ok(Facts {
-        now: now.get("now")?,
+        now,
         since: reset
             .unwrap_or_default()
             .max(session.server().started)
             .max(promoted.unwrap_or_default()),
-        block_size: now.get("block_size")?,
-        tables: tables.iter().map(table).collect::<Result<_, _>>()?,
-        indexes: indexes.iter().map(|row| index(row, &opclasses)).collect::<Result<_, _>>()?,
-        foreign_keys: keys.iter().map(foreign_key).collect::<Result<_, _>>()?,
+        block_size,
+        tables,
+        indexes,
+        foreign_keys: Row::all(next())?,
     })
 }
 
-fn no_answer() -> CollectError {
-    CollectError::Missing {
-        what: "the server did not say what time it is".to_owned(),
-        remedy: "check that this is a PostgreSQL server".to_owned(),
+columns! {
+    struct Now {
+        now: f64,
+        reset: Option<f64>,
+        block_size: f64,
     }
 }
 
-fn table(row: &Row) -> Result<Table, CollectError> {
-    let (schema, name): (Option<String>, Option<String>) = (row.at(2)?, row.at(3)?);
-    let kind = match row.at::<&str>(4)? {
-        "p" => TableKind::Partitioned,
-        "f" => TableKind::Foreign,
-        _ => TableKind::Plain,
-    };
-    let counted = |i| Ok::<_, CollectError>(row.at::<Option<f64>>(i)?.unwrap_or(0.0));
-    Ok(Table {
-        id: row.at(0)?,
-        parent: row.at(1)?,
-        name: schema.zip(name),
-        kind,
-        rows: counted(5)?,
-        pages: counted(6)?,
-        sequential: [counted(7)?, counted(8)?],
-    })
-}
-
-fn index(row: &Row, opclasses: &HashMap<i64, i64>) -> Result<Index, CollectError> {
-    Ok(Index {
-        id: row.at(0)?,
-        table: row.at(1)?,
-        parent: row.at(2)?,
-        name: row.at(3)?,
-        partitioned: row.at(4)?,
-        valid: [row.at(5)?, row.at(6)?, row.at(7)?],
-        building: row.at(8)?,
-        primary: row.at(9)?,
-        exclusion: row.at(10)?,
-        replica_identity: row.at(11)?,
-        clustered: row.at(12)?,
-        constraint: row.at(13)?,
-        referenced: row.at(14)?,
-        scans: row.at::<Option<f64>>(15)?.unwrap_or(0.0),
-        last_scan: row.at(16)?,
-        pages: row.at(17)?,
-        created: row.at(18)?,
-        definition: definition(row, opclasses)?,
-    })
-}
-
-/// `None` where it was not read, is too long, or of a form that this code does not know: nothing is compared
-/// with it then.
-fn definition(
-    row: &Row,
-    opclasses: &HashMap<i64, i64>,
-) -> Result<Option<Definition>, CollectError> {
-    let Some(method) = row.at::<Option<String>>(19)? else { return Ok(None) };
-    if (21..=27).any(|column| row.is_cut(column)) {
-        return Ok(None);
+columns! {
+    struct Promoted {
+        at: Option<f64>,
     }
-    let keys = usize::try_from(row.at::<i32>(20)?).unwrap_or(0);
-    let vector = |i| Ok::<_, CollectError>(numbers(row.at::<Option<&str>>(i)?.unwrap_or_default()));
-    let [columns, classes, collations, options] =
-        [vector(21)?, vector(22)?, vector(23)?, vector(24)?];
-    let expressions = row.at::<Option<&str>>(25)?.map(|tree| split(tree).unwrap_or_default());
+}
+
+columns! {
+    /// An operator class, and the first of those that are the same.
+    struct Opclass {
+        oid: i64,
+        same: i64,
+    }
+}
+
+columns! {
+    impl Table {
+        id: i64 = "oid",
+        parent: Option<i64>,
+        name: Option<(String, String)> as IfFound<Name>,
+        kind: TableKind as Relkind,
+        rows: f64 as OrZero,
+        pages: f64 as OrZero,
+        seq_scans: f64 as OrZero,
+        seq_rows: f64 as OrZero,
+    }
+}
+
+columns! {
+    /// `pg_class.relkind`.
+    pub struct Relkind {
+        relkind: String,
+    }
+}
+
+impl From<Relkind> for TableKind {
+    fn from(row: Relkind) -> Self {
+        match row.relkind.as_str() {
+            "p" => Self::Partitioned,
+            "f" => Self::Foreign,
+            _ => Self::Plain,
+        }
+    }
+}
+
+columns! {
+    impl Index {
+        id: i64 = "oid",
+        table: i64 = "indrelid",
+        parent: Option<i64>,
+        name: Option<String>,
+        partitioned: bool,
+        valid: bool = "indisvalid",
+        ready: bool = "indisready",
+        live: bool = "indislive",
+        building: bool,
+        primary: bool = "indisprimary",
+        exclusion: bool = "indisexclusion",
+        replica_identity: bool = "indisreplident",
+        clustered: bool = "indisclustered",
+        constraint: Option<String> = "conname",
+        referenced: bool,
+        scans: f64 as OrZero,
+        last_scan: Option<f64>,
+        pages: f64,
+        created: Option<f64>,
+        definition: Option<Definition> as IfFound<Defined>,
+    }
+}
+
+columns! {
+    /// A definition as it stands in the catalogs. A text that is too long to be read is `None`.
+    pub struct Defined {
+        method: String,
+        indnkeyatts: i32,
+        indkey: Option<String> as Uncut<String>,
+        indclass: Option<String> as Uncut<String>,
+        indcollation: Option<String> as Uncut<String>,
+        indoption: Option<String> as Uncut<String>,
+        indexprs: Option<Option<String>> as Uncut<Option<String>>,
+        indpred: Option<Option<String>> as Uncut<Option<String>>,
+        options: Option<Option<String>> as Uncut<Option<String>>,
+        indisunique: bool,
+        nulls_not_distinct: bool,
+        indimmediate: bool,
+    }
+}
+
+impl From<IfFound<Defined>> for Option<Definition> {
+    fn from(row: IfFound<Defined>) -> Self {
+        row.0.and_then(definition)
+    }
+}
+
+/// `None` where it is too long, or of a form that this code does not know: nothing is compared with it then.
+fn definition(row: Defined) -> Option<Definition> {
+    let keys = usize::try_from(row.indnkeyatts).unwrap_or(0);
+    let columns = numbers(&row.indkey?);
+    let (classes, collations, options) =
+        (numbers(&row.indclass?), numbers(&row.indcollation?), numbers(&row.indoption?));
+    let expressions = row.indexprs?.map(|tree| split(&tree).unwrap_or_default());
     let mut expressions = expressions.unwrap_or_default().into_iter();
     let mut found = Vec::with_capacity(keys);
     for (place, column) in columns.iter().take(keys).enumerate() {
-        let term = match (i16::try_from(*column), expressions.len()) {
-            (Ok(0), 0) | (Err(_), _) => return Ok(None),
-            (Ok(0), _) => expressions.next().map(Term::Expression),
-            (Ok(column), _) => Some(Term::Column(column)),
+        let term = match i16::try_from(*column).ok()? {
+            0 => Term::Expression(expressions.next()?),
+            column => Term::Column(column),
         };
-        let (Some(term), Some(class), Some(collation), Some(option)) =
-            (term, classes.get(place), collations.get(place), options.get(place))
-        else {
-            return Ok(None);
-        };
-        let opclass = opclasses.get(class).copied().unwrap_or(*class);
-        let option = i16::try_from(*option).unwrap_or_default();
-        found.push(Key { term, opclass, collation: *collation, option });
+        let (opclass, collation) = (*classes.get(place)?, *collations.get(place)?);
+        let option = i16::try_from(*options.get(place)?).unwrap_or_default();
+        found.push(Key { term, opclass, collation, option });
     }
     let include = columns.iter().skip(keys).filter_map(|column| i16::try_from(*column).ok());
-    Ok(Some(Definition {
-        method,
+    Some(Definition {
+        method: row.method,
         keys: found,
         include: include.collect(),
-        predicate: row.at::<Option<&str>>(26)?.map(Predicate::new),
-        options: row.at::<Option<String>>(27)?.unwrap_or_default(),
-        unique: row.at(28)?,
-        nulls_not_distinct: row.at(29)?,
-        immediate: row.at(30)?,
-    }))
+        predicate: row.indpred?.map(|tree| Predicate::new(&tree)),
+        options: row.options?.unwrap_or_default(),
+        unique: row.indisunique,
+        nulls_not_distinct: row.nulls_not_distinct,
+        immediate: row.indimmediate,
+    })
+}
+
+columns! {
+    impl ForeignKey {
+        id: i64 = "oid",
+        table: i64 = "conrelid",
+        name: String = "conname",
+        columns: Vec<i16> = "conkey",
+        references: i64 = "confrelid",
+    }
 }
 
 /// Of an `oidvector` or `int2vector` as text.
@@ -302,19 +359,18 @@ fn numbers(text: &str) -> Vec<i64> {
     text.split_ascii_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 
-fn foreign_key(row: &Row) -> Result<ForeignKey, CollectError> {
-    Ok(ForeignKey {
-        id: row.at(0)?,
-        table: row.at(1)?,
-        name: row.at(2)?,
-        columns: row.at(3)?,
-        references: row.at(4)?,
-    })
-}
-
 const COLUMNS: &str = "\
-SELECT a.attrelid::int8, a.attnum, a.attname::text FROM pg_catalog.pg_attribute a
+SELECT a.attrelid::int8, a.attnum, a.attname::text
+  FROM pg_catalog.pg_attribute a
  WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped";
+
+columns! {
+    struct Column {
+        attrelid: i64,
+        attnum: i16,
+        attname: String,
+    }
+}
 
 /// The column names of tables, by the table's oid and `attnum`.
 ///
@@ -328,7 +384,8 @@ pub async fn columns(
         return Ok(HashMap::new());
     }
     let rows = session.read(Query::new(COLUMNS).int8_array(tables)).await?;
-    rows.iter().map(|row| Ok(((row.at(0)?, row.at(1)?), row.at(2)?))).collect()
+    let columns = Row::all(&rows)?.into_iter();
+    Ok(columns.map(|c: Column| ((c.attrelid, c.attnum), c.attname)).collect())
 }
 
 /// The estimate of one B-tree's bloat.
@@ -351,9 +408,10 @@ const FILL: f64 = 0.9;
 /// database. Widths of types of a fixed size need no statistics.
 fn largest() -> String {
     format!(
-        "SELECT x.oid::int8, (x.relpages::int8 & 4294967295)::float8, x.reltuples::float8, \
+        "SELECT x.oid::int8, (x.relpages::int8 & 4294967295)::float8 AS pages, \
+                x.reltuples::float8, \
                 (SELECT pg_catalog.split_part(o, '=', 2)::float8 / 100 \
-                   FROM pg_catalog.unnest(x.reloptions) o WHERE o LIKE 'fillfactor=%'), \
+                   FROM pg_catalog.unnest(x.reloptions) o WHERE o LIKE 'fillfactor=%') AS fill, \
                 a.attlen::int4, \
                 (SELECT ARRAY[s.null_frac, s.avg_width]::float8[] FROM pg_catalog.pg_stats s \
                   WHERE s.schemaname = x.nspname AND NOT s.inherited \
@@ -361,6 +419,7 @@ fn largest() -> String {
                     AND s.attname = CASE x.indkey[a.attnum - 1] WHEN 0 THEN a.attname ELSE \
                           (SELECT b.attname FROM pg_catalog.pg_attribute b \
                             WHERE b.attrelid = x.indrelid AND b.attnum = x.indkey[a.attnum - 1]) END) \
+                  AS statistics \
            FROM (SELECT c.oid, c.relname, c.relpages, c.reltuples, c.reloptions, n.nspname, \
                         i.indrelid, i.indkey, t.relname AS tab \
                    FROM pg_catalog.pg_index i \
@@ -374,6 +433,28 @@ fn largest() -> String {
            JOIN pg_catalog.pg_attribute a ON a.attrelid = x.oid AND a.attnum > 0 \
           ORDER BY x.oid"
     )
+}
+
+columns! {
+    /// A column that a B-tree stores.
+    struct Stored {
+        oid: i64,
+        pages: f64,
+        reltuples: f64,
+        fill: Option<f64>,
+        attlen: i32,
+        /// `null_frac` and `avg_width`.
+        statistics: Option<Vec<f64>>,
+    }
+}
+
+/// A B-tree with the columns that it stores, if all their widths are known.
+struct Tree {
+    index: i64,
+    pages: f64,
+    rows: f64,
+    fill: f64,
+    columns: Option<Vec<BtreeColumn>>,
 }
 
 /// Estimates the bloat of the `most` largest B-trees (128 pages at least). Those are left out of which a column
@@ -392,28 +473,27 @@ pub async fn bloat(
     }
     let sql = largest();
     let rows = session.read(Query::new(&sql).int8(&most)).await?;
-    let mut indexes: Vec<(i64, [f64; 3], Option<Vec<BtreeColumn>>)> = Vec::new();
-    for row in &rows {
-        let (index, length) = (row.at(0)?, row.at::<i32>(4)?);
-        let fill = row.at::<Option<f64>>(3)?.unwrap_or(FILL);
-        if indexes.last().is_none_or(|(last, ..)| *last != index) {
-            indexes.push((index, [row.at(1)?, row.at(2)?, fill], Some(Vec::new())));
+    let mut trees: Vec<Tree> = Vec::new();
+    for stored in Row::each(&rows) {
+        let Stored { oid, pages, reltuples, fill, attlen, statistics } = stored?;
+        if trees.last().is_none_or(|last| last.index != oid) {
+            let (fill, columns) = (fill.unwrap_or(FILL), Some(Vec::new()));
+            trees.push(Tree { index: oid, pages, rows: reltuples, fill, columns });
         }
-        let Some((.., columns)) = indexes.last_mut() else { continue };
-        let known = row.at::<Option<Vec<f64>>>(5)?;
-        let (null_fraction, average) = match known.as_deref() {
+        let Some(Tree { columns, .. }) = trees.last_mut() else { continue };
+        let (null_fraction, average) = match statistics.as_deref() {
             Some([nulls, width]) => (*nulls, Some(*width)),
             _ => (0.0, None),
         };
-        let width = if length > 0 { Some(f64::from(length)) } else { average };
+        let width = if attlen > 0 { Some(f64::from(attlen)) } else { average };
         match (width, columns.as_mut()) {
             (Some(width), Some(columns)) => columns.push(BtreeColumn { width, null_fraction }),
             _ => *columns = None,
         }
     }
-    let estimates = indexes.into_iter().filter_map(|(index, [pages, rows, fill], columns)| {
-        let needed = btree_pages(rows, &columns?, block_size, fill)?;
-        Some(Bloat { index, pages, needed })
+    let estimates = trees.into_iter().filter_map(|tree| {
+        let needed = btree_pages(tree.rows, &tree.columns?, block_size, tree.fill)?;
+        Some(Bloat { index: tree.index, pages: tree.pages, needed })
     });
     Ok(estimates.collect())
 }

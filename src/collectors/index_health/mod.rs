@@ -403,8 +403,8 @@ impl<'a> View<'a> {
                 &columns,
                 word(definition.unique),
                 word(index.primary),
-                word(index.valid[0]),
-                word(index.valid[1]),
+                word(index.valid),
+                word(index.ready),
                 word(definition.predicate.is_some()),
             ];
             sink.number(&INFO, &labels, 1.0);

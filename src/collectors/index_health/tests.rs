@@ -13,7 +13,8 @@ fn table(id: i64, name: &str, rows: f64) -> Table {
         kind: TableKind::Plain,
         rows,
         pages: 1000.0,
-        sequential: [0.0; 2],
+        seq_scans: 0.0,
+        seq_rows: 0.0,
     }
 }
 
@@ -30,7 +31,9 @@ fn index(id: i64, table: i64, name: &str, columns: &[(i16, i16)]) -> Index {
         parent: None,
         name: Some(name.to_owned()),
         partitioned: false,
-        valid: [true; 3],
+        valid: true,
+        ready: true,
+        live: true,
         building: false,
         primary: false,
         exclusion: false,
@@ -63,7 +66,7 @@ fn attached(id: i64, table: i64, parent: i64) -> Index {
 /// index; read by sequential scans. `trades`: two partitions, an index on one of them.
 fn rows(now: f64) -> Rows {
     let mut orders = table(1, "orders", 50_000.0);
-    orders.sequential = [100.0, 4_000_000.0];
+    (orders.seq_scans, orders.seq_rows) = (100.0, 4_000_000.0);
     let partition = |id| Table { parent: Some(2), name: None, ..table(id, "", 9.0) };
     let trades = Table { kind: TableKind::Partitioned, ..table(2, "trades", 0.0) };
     let mut primary = index(10, 1, "orders_pkey", &[(1, 0)]);
@@ -72,8 +75,7 @@ fn rows(now: f64) -> Rows {
         definition.unique = true;
     }
     let scanned = Index { scans: 3.0, ..index(13, 1, "we\"ird\\\n", &[(3, 3), (1, 0)]) };
-    let parent =
-        Index { partitioned: true, valid: [false, true, true], ..index(20, 2, "at", &[(1, 2)]) };
+    let parent = Index { partitioned: true, valid: false, ..index(20, 2, "at", &[(1, 2)]) };
     let facts = Facts {
         now,
         since: 0.0,
@@ -149,7 +151,7 @@ fn scans_that_are_gone_with_their_partition_are_not_forgotten_at_once() {
     let labels = ["app", "public", "trades", "at"];
     let mut at = |now: f64, scans: Option<f64>| {
         let mut rows = rows(now);
-        rows.facts.indexes[5].valid = [true; 3];
+        rows.facts.indexes[5].valid = true;
         rows.facts.tables.pop();
         match scans {
             Some(scans) => rows.facts.indexes[6].scans = scans,

@@ -6,8 +6,11 @@
 use std::collections::BTreeSet;
 
 use super::State;
+use crate::collectors::relations::Name;
 use crate::error::CollectError;
-use crate::pg::{ExtensionTable as Table, Need, Query, Row, Session, Trusted};
+use crate::pg::{
+    ExtensionTable as Table, IfFound, Need, OrFalse, Query, Row, Session, Trusted, columns,
+};
 
 /// Rows of `cron.job_run_details` that one poll looks at in each direction.
 const RUNS: i64 = 10_000;
@@ -165,21 +168,42 @@ SELECT COALESCE((SELECT pg_catalog.max(d.runid) FROM ONLY {table} d), 0)::int8 A
     )
 }
 
-/// A partitioned table and what is directly below it.
-#[derive(Debug, Clone)]
-pub struct Level {
-    /// `pg_class.oid`.
-    pub oid: i64,
-    /// Its parent's, of an inner one.
-    pub parent: Option<i64>,
-    /// Schema and name of a root.
-    pub name: Option<(String, String)>,
-    /// How many partitions it has.
-    pub partitions: i64,
-    /// Highest OID of them.
-    pub newest: i64,
-    /// Unix seconds at which the last one was attached, where the server keeps that.
-    pub committed: Option<f64>,
+columns! {
+    struct Now {
+        now: f64,
+        extensions: Vec<String>,
+    }
+}
+
+columns! {
+    /// A partitioned table and what is directly below it.
+    #[derive(Debug, Clone)]
+    pub struct Level {
+        /// `pg_class.oid`.
+        pub oid: i64,
+        /// Its parent's, of an inner one.
+        pub parent: Option<i64>,
+        /// Schema and name of a root.
+        pub name: Option<(String, String)> as IfFound<Name>,
+        /// How many partitions it has.
+        pub partitions: i64,
+        /// Highest OID of them.
+        pub newest: i64,
+        /// Unix seconds at which the last one was attached, where the server keeps that.
+        pub committed: Option<f64>,
+    }
+}
+
+columns! {
+    struct PartmanRow {
+        parent: String,
+        premake: Option<f64>,
+        automatic: Option<bool>,
+        infinite: Option<bool>,
+        retention: Option<f64>,
+        keeps: Option<bool>,
+        last_run: Option<f64>,
+    }
 }
 
 /// One row of `part_config`.
@@ -201,36 +225,49 @@ pub struct Partman {
     pub last_run: Option<f64>,
 }
 
-/// One job of pg_cron.
-#[derive(Debug, Clone)]
-pub struct Job {
-    /// `jobid`.
-    pub id: i64,
-    /// `jobname`, empty if it has none.
-    pub name: String,
-    /// Where it runs.
-    pub database: String,
-    /// As written.
-    pub schedule: String,
-    /// Whether it is to run.
-    pub active: bool,
+columns! {
+    /// One job of pg_cron.
+    #[derive(Debug, Clone)]
+    pub struct Job {
+        /// `jobid`.
+        pub id: i64 = "jobid",
+        /// `jobname`, empty if it has none.
+        pub name: String = "jobname",
+        /// Where it runs.
+        pub database: String,
+        /// As written.
+        pub schedule: String,
+        /// Whether it is to run.
+        pub active: bool,
+    }
 }
 
-/// One run of a job.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// `runid`.
-    pub id: i64,
-    /// `jobid`.
-    pub job: i64,
-    /// Whether it is over.
-    pub finished: bool,
-    /// Whether that was a success.
-    pub succeeded: bool,
-    /// Unix seconds; a job that found no connection has neither.
-    pub started: Option<f64>,
-    /// Unix seconds.
-    pub ended: Option<f64>,
+columns! {
+    /// One run of a job.
+    #[derive(Debug, Clone)]
+    pub struct Run {
+        /// `runid`.
+        pub id: i64 = "runid",
+        /// `jobid`.
+        pub job: i64 = "jobid",
+        /// Whether it is over.
+        pub finished: bool as OrFalse,
+        /// Whether that was a success.
+        pub succeeded: bool as OrFalse,
+        /// Unix seconds; a job that found no connection has neither.
+        pub started: Option<f64>,
+        /// Unix seconds.
+        pub ended: Option<f64>,
+    }
+}
+
+columns! {
+    /// How far the runs reach that one poll looks at.
+    struct Reach {
+        newest: i64,
+        high: Option<i64>,
+        low: Option<i64>,
+    }
 }
 
 /// What was read of pg_cron.
@@ -331,23 +368,24 @@ impl Rows {
             }
             answers => answers?,
         };
-        let [facts, levels] = answers.as_slice() else { return Err(no_answer()) };
-        let facts = facts.first().ok_or_else(no_answer)?;
-        let here: Vec<&str> = facts.get("extensions")?;
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
+        let Now { now, extensions } = Row::one(next())?;
+        let here = |extension: &str| extensions.iter().any(|e| e == extension);
         let mut rows = Self {
             datname: server.datname.clone(),
-            now: facts.get("now")?,
-            levels: levels.iter().map(level).collect::<Result<_, _>>()?,
+            now,
+            levels: Row::all(next())?,
             ignored: BTreeSet::new(),
             sources: Vec::new(),
             partman: Vec::new(),
             cron: None,
         };
-        if here.contains(&PARTMAN.extension) {
+        if here(PARTMAN.extension) {
             let read = rows.read_partman(session).await?;
             rows.sources.push((PARTMAN.extension, read.err().unwrap_or_default()));
         }
-        if here.contains(&CRON.extension) {
+        if here(CRON.extension) {
             let read = read_cron(session, state).await?;
             rows.sources.push((CRON.extension, read.as_ref().err().unwrap_or(&"")));
             rows.cron = read.ok();
@@ -374,17 +412,17 @@ impl Rows {
             Ok(answers) => answers,
             Err(reason) => return Ok(Err(reason)),
         };
-        for row in answers.iter().flatten() {
-            let parent: String = row.get("parent")?;
-            let Some((schema, relname)) = parent.split_once('.') else { continue };
+        for row in answers.iter().flat_map(|rows| Row::each(rows)) {
+            let row: PartmanRow = row?;
+            let Some((schema, relname)) = row.parent.split_once('.') else { continue };
             self.partman.push(Partman {
                 name: (schema.to_owned(), relname.to_owned()),
-                premake: row.get("premake")?,
-                automatic: row.get("automatic")?,
-                infinite: row.get("infinite")?,
-                retention: row.get("retention")?,
-                keeps: row.get("keeps")?,
-                last_run: row.get("last_run")?,
+                premake: row.premake,
+                automatic: row.automatic,
+                infinite: row.infinite,
+                retention: row.retention,
+                keeps: row.keeps,
+                last_run: row.last_run,
             });
         }
         Ok(Ok(()))
@@ -410,14 +448,14 @@ async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reas
         Ok(answers) => answers,
         Err(reason) => return Ok(Err(reason)),
     };
-    let jobs = answers.first().ok_or_else(no_answer)?;
-    let jobs: Vec<Job> = jobs.iter().map(job_of).collect::<Result<_, _>>()?;
+    let mut answers = answers.iter().map(Vec::as_slice);
+    let mut next = || answers.next().unwrap_or_default();
+    let jobs: Vec<Job> = Row::all(next())?;
     let mut cron = Cron { jobs, high: state.high, low: state.low, ..Cron::default() };
     if !kept {
         return Ok(Ok(cron));
     }
-    if let Some(row) = answers.get(1).and_then(|rows| rows.first()) {
-        let newest: i64 = row.get("newest")?;
+    if let Some(Reach { newest, .. }) = Row::first(next())? {
         (cron.high, cron.low) = (newest, newest.saturating_add(1));
     }
     let ids: Vec<i64> = cron.jobs.iter().map(|job| job.id).collect();
@@ -437,54 +475,15 @@ async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reas
         Ok(answers) => answers,
         Err(reason) => return Ok(Err(reason)),
     };
-    let [reach, runs] = answers.as_slice() else { return Err(no_answer()) };
-    let reach = reach.first().ok_or_else(no_answer)?;
-    cron.runs = runs.iter().map(run_of).collect::<Result<_, _>>()?;
-    cron.afresh = reach.get::<i64>("newest")? < cron.high && reach.get::<i64>("newest")? > 0;
-    cron.high = reach.get::<Option<i64>>("high")?.unwrap_or(cron.high);
+    let mut answers = answers.iter().map(Vec::as_slice);
+    let mut next = || answers.next().unwrap_or_default();
+    let Reach { newest, high, low } = Row::one(next())?;
+    cron.runs = Row::all(next())?;
+    cron.afresh = newest < cron.high && newest > 0;
+    cron.high = high.unwrap_or(cron.high);
     if backwards {
         // Nothing is left below: there is no more to look for.
-        cron.low = reach.get::<Option<i64>>("low")?.unwrap_or(0);
+        cron.low = low.unwrap_or(0);
     }
     Ok(Ok(cron))
-}
-
-fn level(row: &Row) -> Result<Level, CollectError> {
-    let name = row.get::<Option<String>>("schemaname")?.zip(row.get("relname")?);
-    Ok(Level {
-        oid: row.get("oid")?,
-        parent: row.get("parent")?,
-        name,
-        partitions: row.get("partitions")?,
-        newest: row.get("newest")?,
-        committed: row.get("committed")?,
-    })
-}
-
-fn job_of(row: &Row) -> Result<Job, CollectError> {
-    Ok(Job {
-        id: row.get("jobid")?,
-        name: row.get("jobname")?,
-        database: row.get("database")?,
-        schedule: row.get("schedule")?,
-        active: row.get("active")?,
-    })
-}
-
-fn run_of(row: &Row) -> Result<Run, CollectError> {
-    Ok(Run {
-        id: row.get("runid")?,
-        job: row.get("jobid")?,
-        finished: row.get::<Option<bool>>("finished")?.unwrap_or(false),
-        succeeded: row.get::<Option<bool>>("succeeded")?.unwrap_or(false),
-        started: row.get("started")?,
-        ended: row.get("ended")?,
-    })
-}
-
-fn no_answer() -> CollectError {
-    CollectError::Missing {
-        what: "the server did not answer with a row".to_owned(),
-        remedy: "check that this is a PostgreSQL server".to_owned(),
-    }
 }

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 
+use crate::collectors::relations::Name;
 use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone};
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session, cut};
+use crate::pg::{IfFound, Query, Row, Session, Uncut, columns, cut};
 
 /// The server's now, its page size, and nothing that locks.
 const NOW: &str = "\
@@ -111,6 +112,49 @@ const VANISHED: &[&str] = &["XX000", "22P03", "40001"];
 /// Tries to read a catalogue that changes under us. In a loop that does nothing but create and drop
 /// types, about one try in twenty fails.
 const TRIES: u32 = 5;
+
+columns! {
+    struct Now {
+        now: i64,
+        block_size: i64,
+    }
+}
+
+columns! {
+    /// A partitioned table, or a partition.
+    struct Relation {
+        oid: i64,
+        table: Option<Partitioned> as IfFound<Partitioned>,
+        partition: Option<Attached> as IfFound<Attached>,
+    }
+}
+
+columns! {
+    struct Partitioned {
+        strategy: String,
+        keys: Vec<String>,
+        name: Option<(String, String)> as IfFound<Name>,
+        key_column: Option<String>,
+        exprs: Option<String> as Uncut<Option<String>>,
+    }
+}
+
+columns! {
+    struct Attached {
+        parent: i64,
+        bound: Option<String> as Uncut<Option<String>>,
+        pages: i64,
+        rows: Option<f64>,
+        name: Option<String> = "relname",
+    }
+}
+
+columns! {
+    struct NextKey {
+        oid: i64,
+        next: Option<i64>,
+    }
+}
 
 /// One partitioned table.
 #[derive(Debug, Clone)]
@@ -257,8 +301,9 @@ async fn next_keys(session: &Session) -> Result<HashMap<i64, i64>, CollectError>
         answer => answer?,
     };
     let mut keys = HashMap::new();
-    for row in &rows {
-        if let (oid, Some(next)) = (row.get("oid")?, row.get::<Option<i64>>("next")?) {
+    for key in Row::each(&rows) {
+        let NextKey { oid, next } = key?;
+        if let Some(next) = next {
             keys.entry(oid).and_modify(|most: &mut i64| *most = next.max(*most)).or_insert(next);
         }
     }
@@ -277,14 +322,15 @@ impl Rows {
             _ => NAMES,
         };
         let answers = read(session, detail).await?;
-        let [now, relations] = answers.as_slice() else { return Err(no_answer()) };
-        let now = now.first().ok_or_else(no_answer)?;
+        let mut answers = answers.iter().map(Vec::as_slice);
+        let mut next = || answers.next().unwrap_or_default();
+        let Now { now, block_size } = Row::one(next())?;
         let zones = || settings.zone.iter().chain([&server.timezone]).map(String::as_str);
         let must_exist = settings.must_exist(&server.datname);
         let mut rows = Self {
             datname: server.datname.clone(),
-            now: now.get("now")?,
-            block_size: now.get("block_size")?,
+            now,
+            block_size,
             zone: Zone::find(zones()),
             required: settings.required,
             tables: Vec::new(),
@@ -293,8 +339,8 @@ impl Rows {
             must_exist: must_exist.map(|(s, t)| (s.to_owned(), t.to_owned())).collect(),
             per_partition: settings.per_partition,
         };
-        for row in relations {
-            rows.read(row)?;
+        for relation in Row::each(next()) {
+            rows.add(relation?);
         }
         for table in &mut rows.tables {
             let Some((schema, relname)) = &table.name else { continue };
@@ -316,33 +362,22 @@ impl Rows {
         Ok(rows)
     }
 
-    fn read(&mut self, row: &Row) -> Result<(), CollectError> {
-        // By position: there may be tens of thousands of them.
-        let (oid, parent) = (row.at(0)?, row.at::<Option<i64>>(1)?);
-        match parent {
-            Some(parent) => self.partitions.push(Partition {
+    fn add(&mut self, relation: Relation) {
+        let oid = relation.oid;
+        if let Some(Attached { parent, bound, pages, rows, name }) = relation.partition {
+            self.partitions.push(Partition { oid, parent, bound, pages, rows, name });
+        } else if let Some(table) = relation.table {
+            let zone = table.exprs.as_deref().and_then(fixed_zone);
+            self.tables.push(Table {
                 oid,
-                parent,
-                bound: row.uncut(2)?.flatten(),
-                pages: row.at(7)?,
-                rows: row.at(8)?,
-                name: row.at(4)?,
-            }),
-            None => {
-                let name = row.at::<Option<String>>(3)?.zip(row.at::<Option<String>>(4)?);
-                let zone = row.uncut::<Option<&str>>(9)?.flatten().and_then(fixed_zone);
-                self.tables.push(Table {
-                    oid,
-                    name,
-                    strategy: row.at(5)?,
-                    keys: row.at(6)?,
-                    column: row.at(10)?,
-                    zone: zone.map(|zone| Zone::find([zone.as_str()])),
-                    rule: Rule::default(),
-                });
-            }
+                name: table.name,
+                strategy: table.strategy,
+                keys: table.keys,
+                column: table.key_column,
+                zone: zone.map(|zone| Zone::find([zone.as_str()])),
+                rule: Rule::default(),
+            });
         }
-        Ok(())
     }
 }
 
@@ -376,11 +411,4 @@ pub(super) fn forest(rows: &Rows) -> (Vec<Level>, HashMap<i64, usize>) {
         }
     }
     (levels, index)
-}
-
-fn no_answer() -> CollectError {
-    CollectError::Missing {
-        what: "the server did not say what time it is".to_owned(),
-        remedy: "check that this is a PostgreSQL server".to_owned(),
-    }
 }

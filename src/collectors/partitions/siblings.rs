@@ -5,7 +5,7 @@
 
 use crate::error::CollectError;
 use crate::findings::Odd;
-use crate::pg::{Row, Session};
+use crate::pg::{Row, Session, columns};
 use crate::remedy::Relation;
 
 /// Of each root and property in which its leaves differ: those that have not what most have. The owner's own
@@ -50,21 +50,39 @@ SELECT rn.nspname::text AS schema, r.relname::text AS name, l.what, u.value AS u
  GROUP BY rn.nspname, r.relname, l.what, u.value, u.leaves
  ORDER BY 1, 2, 3";
 
+columns! {
+    struct OddRow {
+        schema: String,
+        name: String,
+        what: String,
+        usual: String,
+        leaves: f64,
+        odd: f64,
+        first_schema: String,
+        first: String,
+        value: String,
+    }
+}
+
+impl From<OddRow> for Odd {
+    fn from(row: OddRow) -> Self {
+        Self {
+            table: Relation { schema: row.schema, name: row.name },
+            what: row.what,
+            usual: row.usual,
+            leaves: row.leaves,
+            odd: row.odd,
+            first: Relation { schema: row.first_schema, name: row.first },
+            value: row.value,
+        }
+    }
+}
+
 /// One row of each table and property.
 ///
 /// # Errors
 /// As [`Session::read`].
 pub async fn siblings(session: &Session) -> Result<Vec<Odd>, CollectError> {
-    let odd = |row: &Row| -> Result<Odd, CollectError> {
-        Ok(Odd {
-            table: Relation { schema: row.get("schema")?, name: row.get("name")? },
-            what: row.get("what")?,
-            usual: row.get("usual")?,
-            leaves: row.get("leaves")?,
-            odd: row.get("odd")?,
-            first: Relation { schema: row.get("first_schema")?, name: row.get("first")? },
-            value: row.get("value")?,
-        })
-    };
-    session.read(SIBLINGS).await?.iter().map(odd).collect()
+    let rows = session.read(SIBLINGS).await?;
+    Ok(Row::all(&rows)?.into_iter().map(|row: OddRow| row.into()).collect())
 }

@@ -30,8 +30,10 @@ pub struct Table {
     pub rows: f64,
     /// `pg_class.relpages`.
     pub pages: f64,
-    /// `seq_scan` and `seq_tup_read` of `pg_stat_user_tables`.
-    pub sequential: [f64; 2],
+    /// `pg_stat_user_tables.seq_scan`.
+    pub seq_scans: f64,
+    /// `pg_stat_user_tables.seq_tup_read`.
+    pub seq_rows: f64,
 }
 
 /// One column of an index key.
@@ -120,8 +122,12 @@ pub struct Index {
     pub name: Option<String>,
     /// Whether it is the index of a partitioned table, without storage of its own.
     pub partitioned: bool,
-    /// `indisvalid`, `indisready` and `indislive`.
-    pub valid: [bool; 3],
+    /// `indisvalid`.
+    pub valid: bool,
+    /// `indisready`.
+    pub ready: bool,
+    /// `indislive`.
+    pub live: bool,
     /// Whether a command that builds an index on its table is running.
     pub building: bool,
     /// `indisprimary`.
@@ -152,7 +158,7 @@ pub struct Index {
 impl Index {
     /// Whether queries can use it.
     pub fn usable(&self) -> bool {
-        self.valid.iter().all(|flag| *flag)
+        self.valid && self.ready && self.live
     }
 }
 

@@ -152,12 +152,14 @@ struct Group {
     leaves: HashSet<i64>,
 }
 
-/// Rows, pages, sequential scans and rows read by them, of a table with its partitions; and its leaves.
+/// A table with its partitions, and its leaves.
 #[derive(Default)]
 struct Whole {
     rows: f64,
     pages: f64,
-    sequential: [f64; 2],
+    seq_scans: f64,
+    /// Rows that those scans read.
+    seq_rows: f64,
     leaves: Vec<i64>,
 }
 
@@ -280,9 +282,8 @@ fn wholes(tables: &[Table], forest: &Forest) -> HashMap<i64, Whole> {
             }
             whole.rows += table.rows;
             whole.pages += table.pages;
-            for (sum, by) in whole.sequential.iter_mut().zip(table.sequential) {
-                *sum += by;
-            }
+            whole.seq_scans += table.seq_scans;
+            whole.seq_rows += table.seq_rows;
             if id != table.id && table.kind == TableKind::Plain {
                 whole.leaves.push(table.id);
             }
@@ -352,7 +353,7 @@ fn seq_scanned(
     let mut found: Vec<SeqScanned> = roots
         .filter_map(|table| {
             let whole = wholes.get(&table.id)?;
-            let [scans, read] = whole.sequential;
+            let (scans, read) = (whole.seq_scans, whole.seq_rows);
             let (bytes, indexed) =
                 (whole.pages * facts.block_size, by_index.get(&table.id).copied().unwrap_or(0.0));
             let rows_per_scan = read / scans;

@@ -32,7 +32,9 @@ fn index(id: i64, definition: Definition) -> Index {
         parent: None,
         name: Some(format!("i{id}")),
         partitioned: false,
-        valid: [true; 3],
+        valid: true,
+        ready: true,
+        live: true,
         building: false,
         primary: false,
         exclusion: false,
@@ -56,7 +58,8 @@ fn facts(indexes: Vec<Index>) -> Facts {
         kind: TableKind::Plain,
         rows: 1e6,
         pages: 1e4,
-        sequential: [0.0; 2],
+        seq_scans: 0.0,
+        seq_rows: 0.0,
     };
     let tables = vec![table];
     Facts { now: 1000.0, since: 0.0, block_size: 8192.0, tables, indexes, foreign_keys: vec![] }
@@ -89,7 +92,7 @@ prop_compose! {
         let mut index = index(0, definition);
         index.primary = flags[1];
         index.clustered = flags[4];
-        index.valid = [!flags[5], true, true];
+        index.valid = !flags[5];
         index.referenced = flags[6];
         index.scans = if flags[7] { 5.0 } else { 0.0 };
         index.constraint = flags[1].then(|| "c".to_owned());
@@ -194,7 +197,7 @@ fn a_partition_without_its_part_is_named_unless_a_build_is_running() {
     let part = |id, table, valid| Index {
         table,
         parent: Some(10),
-        valid: [valid, true, true],
+        valid,
         scans: 2.0,
         last_scan: Some(id as f64),
         definition: None,
@@ -211,7 +214,7 @@ fn a_partition_without_its_part_is_named_unless_a_build_is_running() {
     facts.indexes[0].building = true;
     assert_eq!(judge(&facts, &LIMITS).indexes[0].invalid, None);
     facts.indexes[0].building = false;
-    facts.indexes[2].valid = [true; 3];
+    facts.indexes[2].valid = true;
     let judged = judge(&facts, &LIMITS).indexes.remove(0);
     assert_eq!((judged.invalid, judged.coverage.unwrap().ratio()), (None, Some(1.0)));
 }
@@ -221,7 +224,8 @@ fn sequential_scans_dominate_only_where_they_are_many_and_long_on_a_large_table(
     let dominate = |scans: f64, read: f64, by_index: f64, pages: f64, days: f64| {
         let mut facts = facts(vec![Index { scans: by_index, ..index(1, definition(&[(1, 0)])) }]);
         facts.now = days * 86_400.0;
-        (facts.tables[0].sequential, facts.tables[0].pages) = ([scans, read], pages);
+        let table = &mut facts.tables[0];
+        (table.seq_scans, table.seq_rows, table.pages) = (scans, read, pages);
         let limits = Limits { minimum_rows: 10_000.0, seq_scan_bytes: 8e6, ..LIMITS };
         judge(&facts, &limits).seq_scanned.first().map(|t| t.rows_per_scan)
     };
