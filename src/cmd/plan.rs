@@ -209,7 +209,7 @@ async fn refused(
             Some(_) => {
                 let sql = attach::refusal(session.server(), &source.oid, &parent.oid, &open);
                 let rows = session.read(sql.as_str()).await?;
-                rows.first().map(|row| row.at(0)).transpose()?.flatten()
+                rows.first().map(|row| row.get("why")).transpose()?.flatten()
             }
             None => Some(layouts::EXPRESSION.to_owned()),
         };

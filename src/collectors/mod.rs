@@ -10,7 +10,7 @@ pub mod conflicts;
 pub mod connections;
 pub mod database_recommendations;
 pub mod databases;
-mod figures;
+pub(crate) mod figures;
 #[cfg(test)]
 mod golden;
 pub mod index_health;

@@ -169,11 +169,11 @@ impl Bench {
     /// # Errors
     /// [`StatementError`].
     pub async fn backend(&self) -> Result<(i32, String), StatementError> {
-        let sql = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_database()::text";
+        let sql = "SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.current_database()::text AS datname";
         let rows = self.rows(sql).await?;
         let first = rows.first().ok_or_else(|| StatementError::Value("no row".to_owned()))?;
         let wrong = |e: crate::error::CollectError| StatementError::Value(e.to_string());
-        Ok((first.at(0).map_err(wrong)?, first.at(1).map_err(wrong)?))
+        Ok((first.get("pid").map_err(wrong)?, first.get("datname").map_err(wrong)?))
     }
 
     /// Ends the session, and waits until the server has noticed, a second at most.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::{FromSql, Type, WrongType};
 
-use super::row::{Columns, LONGEST_TEXT, Lossy, Packed, Row, wrong};
+use super::row::{Columns, Lossy, Packed, Row, too_long, wrong};
 use crate::error::CollectError;
 
 /// What can be read from the columns of a row: one value, or a struct of `columns!`, which may be a field of another.
@@ -75,7 +75,7 @@ impl<T: for<'a> FromSql<'a>> FromRow for T {
         };
         let value = match row.values.get(*at) {
             Some(Packed::Value(value)) => T::from_sql(kind, value),
-            Some(Packed::Cut) => Err(format!("it is longer than {LONGEST_TEXT} bytes").into()),
+            Some(Packed::Cut) => Err(too_long()),
             Some(Packed::Null) | None => T::from_sql_null(kind),
         };
         value.map_err(|e| wrong(name, e))

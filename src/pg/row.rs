@@ -243,52 +243,25 @@ fn number(bytes: &[u8]) -> Option<i32> {
 }
 
 impl Row {
-    /// The value of a column by name; use `Option<T>` where NULL is possible.
+    /// The value of a column by name, of an answer that is small: the name is looked up each time, where
+    /// [`Row::all`] does it once. Use `Option<T>` where NULL is possible.
     ///
     /// # Errors
     /// There is no such column, or it is of another type or NULL.
     pub fn get<'a, T: FromSql<'a>>(&'a self, column: &str) -> Result<T, CollectError> {
-        match self.columns.iter().position(|(name, _)| name == column) {
-            Some(index) => self.at(index),
-            None => Err(wrong(column, "there is no such column".into())),
-        }
-    }
-
-    /// The value of a column by position, for scans of thousands of rows.
-    ///
-    /// # Errors
-    /// As [`Row::get`].
-    pub fn at<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<T, CollectError> {
-        let Some((name, kind)) = self.columns.get(index) else {
-            return Err(wrong("?", format!("there is no column {index}").into()));
+        let Some(index) = self.columns.iter().position(|(name, _)| name == column) else {
+            return Err(wrong(column, "there is no such column".into()));
         };
+        let kind = &self.columns[index].1;
         if !T::accepts(kind) {
-            return Err(wrong(name, WrongType::new::<T>(kind.clone()).into()));
+            return Err(wrong(column, WrongType::new::<T>(kind.clone()).into()));
         }
-        if self.is_cut(index) {
-            return Err(wrong(name, format!("it is longer than {LONGEST_TEXT} bytes").into()));
-        }
-        T::from_sql_nullable(kind, self.value(index)).map_err(|e| wrong(name, e))
-    }
-
-    /// As [`Row::at`] for a text that may be too long to be read: `None` then.
-    ///
-    /// # Errors
-    /// As [`Row::at`].
-    pub fn uncut<'a, T: FromSql<'a>>(&'a self, index: usize) -> Result<Option<T>, CollectError> {
-        if self.is_cut(index) { Ok(None) } else { self.at(index) }
-    }
-
-    /// Whether a text was too long to be read.
-    pub fn is_cut(&self, index: usize) -> bool {
-        matches!(self.rest(index).and_then(unpack), Some((Packed::Cut, _)))
-    }
-
-    fn value(&self, index: usize) -> Option<&[u8]> {
-        match unpack(self.rest(index)?) {
-            Some((Packed::Value(value), _)) => Some(value),
-            _ => None,
-        }
+        let value = match self.values().nth(index) {
+            Some(Packed::Value(value)) => T::from_sql(kind, value),
+            Some(Packed::Cut) => Err(too_long()),
+            Some(Packed::Null) | None => T::from_sql_null(kind),
+        };
+        value.map_err(|e| wrong(column, e))
     }
 
     /// Every value, in the order of the columns.
@@ -299,11 +272,6 @@ impl Row {
             rest = after;
             Some(value)
         })
-    }
-
-    /// From this value on.
-    fn rest(&self, index: usize) -> Option<&[u8]> {
-        (0..index).try_fold(&*self.data, |rest, _| unpack(rest).map(|(_, rest)| rest))
     }
 }
 
@@ -340,6 +308,11 @@ fn unpack(data: &[u8]) -> Option<(Packed<'_>, &[u8])> {
     };
     let (value, rest) = rest.split_at_checked(length)?;
     Some((Packed::Value(value), rest))
+}
+
+/// Of a text that was left out.
+pub(super) fn too_long() -> crate::error::Source {
+    format!("it is longer than {LONGEST_TEXT} bytes").into()
 }
 
 pub(super) fn wrong(column: &str, source: crate::error::Source) -> CollectError {
@@ -389,13 +362,12 @@ pub(super) mod tests {
         lengths.iter().for_each(|length| pack(&mut data, &vec![7; *length]));
         let columns = (0..lengths.len() + 2).map(|i| (format!("c{i}"), Type::BYTEA)).collect();
         let row = Row { columns, data: data.into() };
-        assert_eq!(row.at::<Option<&[u8]>>(0).unwrap(), None);
-        assert!(row.is_cut(1) && row.at::<Option<&[u8]>>(1).is_err());
-        assert_eq!(row.uncut::<Option<&[u8]>>(1).unwrap(), None);
+        assert_eq!(row.get::<Option<&[u8]>>("c0").unwrap(), None);
+        assert!(row.get::<Option<&[u8]>>("c1").is_err());
         for (i, length) in lengths.iter().enumerate() {
-            assert_eq!(row.at::<&[u8]>(i + 2).unwrap(), vec![7; *length]);
+            assert_eq!(row.get::<&[u8]>(&format!("c{}", i + 2)).unwrap(), vec![7; *length]);
         }
-        assert!(row.at::<&[u8]>(lengths.len() + 2).is_err() && row.get::<&[u8]>("x").is_err());
+        assert!(row.get::<&[u8]>("x").is_err() && row.get::<i64>("c2").is_err());
     }
 
     #[test]

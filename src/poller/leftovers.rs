@@ -32,7 +32,7 @@ impl Leftovers {
         let Ok(rows) = session.read(Query::new(ALIVE).int8_array(&pids)).await else { return true };
         let alive: Vec<(i32, f64)> = rows
             .iter()
-            .filter_map(|row| Some((row.at::<i32>(0).ok()?, row.at::<f64>(1).ok()?)))
+            .filter_map(|row| Some((row.get("pid").ok()?, row.get("started").ok()?)))
             .collect();
         self.0.retain(|backend| alive.contains(backend));
         self.0.len() >= MOST
@@ -44,7 +44,7 @@ impl Leftovers {
 /// what it is at; without one, an idle backend notices that it was left. Our mark stands at the end, and
 /// the view cuts long texts.
 const ALIVE: &str = "\
-SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start)
+SELECT a.pid, pg_catalog.date_part('epoch', a.backend_start) AS started
   FROM pg_catalog.pg_stat_get_activity(NULL) a
  WHERE a.pid = ANY ($1) AND a.backend_start IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()
    AND a.state IS DISTINCT FROM 'idle'

@@ -21,7 +21,7 @@ use super::told::Told;
 use crate::collector::Scope;
 use crate::config::TargetKind;
 use crate::error::{CollectError, ConnectError, Cost};
-use crate::pg::{Clock, Quota, Session};
+use crate::pg::{Clock, Quota, Row, Session, columns};
 use crate::remedy::quote::ident;
 use crate::snapshot::Of;
 
@@ -43,8 +43,9 @@ const LOSSES: u32 = 2;
 /// Databases and whether they can be entered. Names as bytes: one that was created from a database in
 /// another encoding need not be UTF-8. A limit of -2 marks a DROP DATABASE that was interrupted.
 const DATABASES: &str = "\
-SELECT pg_catalog.textsend(d.datname::text),
-       pg_catalog.has_database_privilege(d.oid, 'CONNECT'), pg_catalog.count(*) OVER ()
+SELECT pg_catalog.textsend(d.datname::text) AS datname,
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect,
+       pg_catalog.count(*) OVER () AS count
   FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
  ORDER BY d.datname = pg_catalog.current_database() DESC, d.datname LIMIT 10000";
@@ -76,8 +77,16 @@ impl Visited {
     }
 }
 
-/// A database: its name, whether it may be entered, and how many there are.
-type Listed = (Vec<u8>, bool, i64);
+columns! {
+    /// A database of the list.
+    struct Listed {
+        /// As the server stores it.
+        datname: Vec<u8>,
+        may_connect: bool,
+        /// How many there are in all.
+        count: i64,
+    }
+}
 
 /// Why a walk came to nothing.
 struct Failed {
@@ -260,9 +269,9 @@ impl Walker {
         let role = ident(&server.role);
         let mut known: Vec<Arc<str>> = Vec::new();
         let mut open: Vec<Arc<str>> = Vec::new();
-        let all = listed.first().map_or(0, |(_, _, all)| usize::try_from(*all).unwrap_or(0));
+        let all = listed.first().map_or(0, |first| usize::try_from(first.count).unwrap_or(0));
         let mut left_out = all.saturating_sub(listed.len());
-        for (name, may_enter, _) in listed {
+        for Listed { datname: name, may_connect, .. } in listed {
             let readable = std::str::from_utf8(&name).is_ok();
             let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
             if !self.target.databases.admits(&datname) {
@@ -286,7 +295,7 @@ impl Walker {
                 }
             });
             // The protocol could carry any name; the driver takes UTF-8 only.
-            visited.open = may_enter && readable;
+            visited.open = may_connect && readable;
             if visited.open {
                 open.push(datname);
                 continue;
@@ -335,9 +344,7 @@ impl Walker {
                 self.fails("held", BACKENDS);
                 return Err(Failed { cost: Cost::Much, held: false });
             }
-            let listed = session.read(DATABASES).await.and_then(|rows| {
-                rows.iter().map(|row| Ok((row.at(0)?, row.at(1)?, row.at(2)?))).collect()
-            });
+            let listed = session.read(DATABASES).await.and_then(|rows| Row::all(&rows));
             match listed {
                 Ok(listed) => return Ok(Some(listed)),
                 Err(CollectError::Changed) if !last => session.refresh().await,

@@ -347,7 +347,9 @@ impl Worker {
                  WHERE NOT from_sql AND statement = $1",
             );
             for row in session.bench.rows(select.text(&query.sql)).await? {
-                if let (Ok(generic), Ok(custom)) = (row.at(0), row.at(1)) {
+                if let (Ok(generic), Ok(custom)) =
+                    (row.get("generic_plans"), row.get("custom_plans"))
+                {
                     found.insert(*index, (generic, custom));
                 }
             }

@@ -12,7 +12,7 @@ published AS (
           OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r
                       WHERE r.prpubid = p.oid AND r.prrelid IN (SELECT id FROM up UNION SELECT id FROM down)){})
      AND EXISTS (SELECT FROM pg_catalog.pg_class c JOIN down ON down.id = c.oid WHERE c.relpersistence = 'p'))
-SELECT pg_catalog.string_agg(w.why, '; ' ORDER BY w.why) FROM (
+SELECT pg_catalog.string_agg(w.why, '; ' ORDER BY w.why) AS why FROM (
   SELECT pg_catalog.format('foreign key %I of %s refers to %s itself', f.conname, f.conrelid::regclass, f.confrelid::regclass) AS why
     FROM pg_catalog.pg_constraint f JOIN down ON down.id = f.confrelid WHERE f.contype = 'f' AND f.conparentid = 0
   UNION ALL

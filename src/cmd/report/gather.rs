@@ -17,6 +17,7 @@ use super::watch::{Watched, watch};
 use crate::cmd::advice::{self, noted};
 use crate::cmd::databases;
 use crate::collectors::database_recommendations::{self, Rows, catalogue};
+use crate::collectors::figures::figures;
 use crate::collectors::index_health::catalogue::Names;
 use crate::collectors::{partitions, statements};
 use crate::config::Config;
@@ -24,7 +25,7 @@ use crate::derive::index::{Facts, Verdicts};
 use crate::derive::statement::published;
 use crate::error::CollectError;
 use crate::findings;
-use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session, Trusted, settle};
+use crate::pg::{Clock, OWN_MARK, Query, Row, Server, Session, Trusted, columns, settle};
 use crate::snapshot::Snapshot;
 
 /// Tables of a database for which scripts about indexes are written.
@@ -32,17 +33,19 @@ const COMPLETED: usize = 60;
 /// Statements that are told apart.
 const STATEMENTS: usize = 50;
 
-/// One row of `pg_settings`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingRow {
-    /// `name`.
-    pub name: String,
-    /// As SHOW gives it.
-    pub value: String,
-    /// `source`: where the value comes from.
-    pub source: String,
-    /// `pending_restart`.
-    pub pending: bool,
+columns! {
+    /// One row of `pg_settings`.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct SettingRow {
+        /// `name`.
+        pub name: String,
+        /// As SHOW gives it.
+        pub value: String,
+        /// `source`: where the value comes from.
+        pub source: String,
+        /// `pending_restart`.
+        pub pending: bool = "pending_restart",
+    }
 }
 
 /// What one statement did while it was watched.
@@ -212,9 +215,33 @@ async fn at_home(config: &Config, clock: Clock) -> anyhow::Result<Session> {
     Ok(settle(session, config.connect(), &statements::NEED, config.databases(), None).await?)
 }
 
-/// A row of `pg_stat_statements`: database, role and `queryid`, and the counters in [`COUNTERS`]'s
-/// order.
-type Counters = HashMap<(String, String, i64), [Option<f64>; 7]>;
+figures! {
+    /// What `pg_stat_statements` counts of a statement; times in seconds.
+    struct Did: Option<f64> {
+        calls,
+        /// Where planning is tracked.
+        plans,
+        planning,
+        execution,
+        rows,
+        /// Of shared buffers, found or read.
+        blocks,
+        /// Where the extension counts it.
+        jit,
+    }
+}
+
+columns! {
+    struct CounterRow {
+        datname: String,
+        rolname: String,
+        queryid: i64,
+        did: Did,
+    }
+}
+
+/// By database, role and `queryid`.
+type Counters = HashMap<(String, String, i64), Did>;
 
 /// `None`, with a note, where the extension is not there or may not be used.
 async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters> {
@@ -229,9 +256,10 @@ async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters
         let sql = format!(
             "SELECT d.datname::text, r.rolname::text, s.queryid, s.calls::float8, \
                     CASE WHEN pg_catalog.current_setting('pg_stat_statements.track_planning')::bool \
-                         THEN s.plans END::float8, \
-                    s.total_plan_time / 1000, s.total_exec_time / 1000, s.rows::float8, \
-                    (s.shared_blks_hit + s.shared_blks_read)::float8, ({jit})::float8 \
+                         THEN s.plans END::float8 AS plans, \
+                    s.total_plan_time / 1000 AS planning, s.total_exec_time / 1000 AS execution, \
+                    s.rows::float8, (s.shared_blks_hit + s.shared_blks_read)::float8 AS blocks, \
+                    ({jit})::float8 AS jit \
                FROM {view}(false) s \
                JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
                JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
@@ -244,15 +272,8 @@ async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters
     let answers = noted(&mut fresh, "statements", read);
     notes.extend(fresh.into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
     let rows = answers?.1.pop()?;
-    let read = |row: &Row| -> Result<_, CollectError> {
-        let key = (row.at(0)?, row.at(1)?, row.at(2)?);
-        let mut counters = [None; 7];
-        for (i, counter) in counters.iter_mut().enumerate() {
-            *counter = row.at(i + 3)?;
-        }
-        Ok((key, counters))
-    };
-    noted(notes, "statements", rows.iter().map(read).collect())
+    let rows: Vec<CounterRow> = noted(notes, "statements", Row::all(&rows))?;
+    Some(rows.into_iter().map(|r| ((r.datname, r.rolname, r.queryid), r.did)).collect())
 }
 
 /// Increments, those that took most time first, with their texts; our own left out.
@@ -266,21 +287,21 @@ async fn busiest(
     for ((datname, usename, queryid), now) in after {
         let key = (datname.clone(), usename.clone(), *queryid);
         let then = before.get(&key).copied().unwrap_or_default();
-        let by = |i: usize| {
-            let now = now[i]?;
+        let by = |of: fn(&Did) -> Option<f64>| {
+            let now = of(now)?;
             // One that was evicted and came back begins again.
-            Some(then[i].filter(|then| *then <= now).map_or(now, |then| now - then))
+            Some(of(&then).filter(|then| *then <= now).map_or(now, |then| now - then))
         };
         let did = findings::Statement {
             name: queryid.to_string(),
-            calls: by(0).unwrap_or_default(),
-            plans: by(1),
-            planning: by(2).unwrap_or_default(),
-            execution: by(3).unwrap_or_default(),
-            rows: by(4).unwrap_or_default(),
-            blocks: by(5).unwrap_or_default(),
+            calls: by(|d| d.calls).unwrap_or_default(),
+            plans: by(|d| d.plans),
+            planning: by(|d| d.planning).unwrap_or_default(),
+            execution: by(|d| d.execution).unwrap_or_default(),
+            rows: by(|d| d.rows).unwrap_or_default(),
+            blocks: by(|d| d.blocks).unwrap_or_default(),
             aggregates: None,
-            jit: by(6),
+            jit: by(|d| d.jit),
         };
         if did.calls > 0.0 {
             rows.push(StatementRow {
@@ -300,8 +321,8 @@ async fn busiest(
     let plan = |trusted: &Trusted| {
         let (view, _) = statements::view(trusted)?;
         let sql = format!(
-            "SELECT s.queryid, pg_catalog.min(pg_catalog.left(s.query, 2000)), \
-                    pg_catalog.bool_or(pg_catalog.strpos(s.query, '{OWN_MARK}') > 0) \
+            "SELECT s.queryid, pg_catalog.min(pg_catalog.left(s.query, 2000)) AS text, \
+                    pg_catalog.bool_or(pg_catalog.strpos(s.query, '{OWN_MARK}') > 0) AS own \
                FROM {view}(true) s WHERE s.queryid = ANY ($1) GROUP BY 1"
         );
         Ok(vec![Query::new(sql).int8_array(&ids)])
@@ -313,8 +334,9 @@ async fn busiest(
         .iter()
         .flatten()
         .filter_map(|row| {
-            let (text, own): (Option<String>, Option<bool>) = (row.at(1).ok()?, row.at(2).ok()?);
-            Some((row.at(0).ok()?, (text?, own?)))
+            let (text, own): (Option<String>, Option<bool>) =
+                (row.get("text").ok()?, row.get("own").ok()?);
+            Some((row.get("queryid").ok()?, (text?, own?)))
         })
         .collect();
     let of = |row: &StatementRow| texts.get(&row.queryid.parse::<i64>().ok()?);
@@ -339,7 +361,7 @@ fn aggregates(text: &str) -> bool {
 }
 
 const SETTINGS: &str = "\
-SELECT s.name, pg_catalog.current_setting(s.name), s.source, s.pending_restart
+SELECT s.name, pg_catalog.current_setting(s.name) AS value, s.source, s.pending_restart
   FROM pg_catalog.pg_settings s WHERE s.name IN (
  'autovacuum', 'autovacuum_max_workers', 'autovacuum_vacuum_cost_limit',
  'autovacuum_vacuum_scale_factor', 'checkpoint_completion_target', 'checkpoint_timeout',
@@ -353,23 +375,10 @@ SELECT s.name, pg_catalog.current_setting(s.name), s.source, s.pending_restart
 
 async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
     let rows = session.read(SETTINGS).await?;
-    let read = |row: &Row| {
-        Ok(SettingRow {
-            name: row.at(0)?,
-            value: row.at(1)?,
-            source: row.at(2)?,
-            pending: row.at(3)?,
-        })
-    };
+    let mut settings: Vec<SettingRow> = Row::all(&rows)?;
     // What our own transactions set for themselves says nothing of the server.
-    let ours = |row: &SettingRow| row.source == "session";
-    Ok(rows
-        .iter()
-        .map(read)
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .filter(|r| !ours(r))
-        .collect())
+    settings.retain(|row| row.source != "session");
+    Ok(settings)
 }
 
 async fn database(

@@ -10,7 +10,7 @@ use crate::collector::Collector;
 use crate::collectors::partitions::Partitions;
 use crate::config::Config;
 use crate::metric::{Sink, Value};
-use crate::pg::{Clock, Session};
+use crate::pg::{Clock, Row, Session, Uncut, columns};
 use crate::remedy::text::one_line;
 
 /// Indexes of tables that are no partitions, with the statement that creates each.
@@ -120,25 +120,35 @@ pub(super) async fn text(config: &Config, databases: &[String]) -> anyhow::Resul
     Ok(out)
 }
 
+columns! {
+    struct IndexRow {
+        schema: String,
+        tab: String,
+        name: String,
+        usable: bool,
+        definition: Option<String> as Uncut<String>,
+    }
+}
+
 async fn write_indexes(session: &Session, out: &mut String) -> anyhow::Result<usize> {
     let datname = &session.server().datname;
     let mut count = 0;
-    for row in session.read(INDEXES).await? {
-        let (schema, table): (&str, &str) = (row.get("schema")?, row.get("tab")?);
-        let mut why = inexpressible(datname, schema, table);
-        if !row.get::<bool>("usable")? {
+    for row in Row::each(&session.read(INDEXES).await?) {
+        let IndexRow { schema, tab: table, name, usable, definition } = row?;
+        let mut why = inexpressible(datname, &schema, &table);
+        if !usable {
             why = Some("it is not valid");
         }
-        let definition = row.uncut::<&str>(4)?.unwrap_or_else(|| {
+        let definition = definition.unwrap_or_else(|| {
             why = Some("its definition is too long to be read");
-            ""
+            String::new()
         });
         count += usize::from(why.is_none());
         let keys = [
             ("table", scalar(&format!("{schema}.{table}"))),
             ("database", scalar(datname)),
-            ("name", scalar(row.get("name")?)),
-            ("create", scalar(definition)),
+            ("name", scalar(&name)),
+            ("create", scalar(&definition)),
         ];
         item(out, why, &keys);
     }

@@ -16,7 +16,7 @@ use crate::pg::trust::{Need, Request, Trusted, read};
 
 /// What a user made among the relations that this transaction holds.
 const LOCKED: &str = "\
-SELECT l.relation::int8
+SELECT l.relation::int8 AS oid
   FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
  WHERE l.locktype = 'relation' AND l.pid = pg_catalog.pg_backend_pid()
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
@@ -144,7 +144,8 @@ impl Session {
             };
             let read = async {
                 let named = named.await?;
-                let oids = named.iter().map(|row| row.at(0)).collect::<Result<Vec<i64>, _>>()?;
+                let oids =
+                    named.iter().map(|row| row.get("oid")).collect::<Result<Vec<i64>, _>>()?;
                 if !oids.is_empty() {
                     let request = Request::Tables(&oids, what);
                     read(request, &self.check(request).await?, &self.settings.trust_owners)?;

@@ -14,7 +14,7 @@ const CANDIDATES: i64 = 4;
 
 /// Databases of superusers that the role may enter, `postgres` first.
 const DATABASES: &str = "\
-SELECT pg_catalog.textsend(d.datname::text)
+SELECT pg_catalog.textsend(d.datname::text) AS datname
   FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles r ON r.oid = d.datdba
  WHERE r.rolsuper AND d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
    AND d.datname <> pg_catalog.current_database()
@@ -46,7 +46,7 @@ pub async fn settle(
     let Ok(rows) = session.read(Query::new(DATABASES).int8(&CANDIDATES)).await else {
         return Ok(session);
     };
-    let names = rows.iter().filter_map(|row| row.at::<Lossy>(0).ok());
+    let names = rows.iter().filter_map(|row| row.get::<Lossy>("datname").ok());
     let names: Vec<String> =
         names.map(|name| name.0).filter(|name| databases.may_enter(name)).collect();
     if names.is_empty() {

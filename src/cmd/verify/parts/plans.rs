@@ -103,7 +103,8 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
                 continue;
             }
         };
-        let plan = rows.iter().map(|row| row.at::<&str>(0)).collect::<Result<Vec<_>, _>>()?;
+        let plan =
+            rows.iter().map(|row| row.get::<&str>("QUERY PLAN")).collect::<Result<Vec<_>, _>>()?;
         let json = serde_json::to_string(&tables(&plan.join("\n"))).unwrap_or_default();
         let rows = cx.session.read(Query::new(PARTITIONS).text(&json)).await?;
         let reading = |row: Used| Reading {
