@@ -88,8 +88,9 @@ async fn measure(
     let limit = settings.series_limit;
     let session =
         Session::connect(&connect, None, Arc::new(settings), Clock::start()).await.unwrap();
-    let pid: i32 =
-        session.read("SELECT pg_catalog.pg_backend_pid()").await.unwrap()[0].at(0).unwrap();
+    let pid: i32 = session.read("SELECT pg_catalog.pg_backend_pid() AS pid").await.unwrap()[0]
+        .get("pid")
+        .unwrap();
     let before = memory();
     let mut state = collector.new_state();
     let (mut elapsed, mut server, mut own) = (Vec::new(), Vec::new(), Vec::new());

@@ -250,12 +250,12 @@ async fn the_last_runs_of_pg_crons_jobs_are_told() {
     // Jobs run on the full minute.
     let begun = number(&admin, "extract(epoch FROM now())").await - 61.0;
     let deadline = Instant::now() + Duration::from_secs(150);
-    while watch.all("pg_cron_job_last_success").len() < 2 {
+    while watch.all("pg_cron_job_last_run_succeeded").len() < 2 {
         assert!(Instant::now() < deadline, "{:?}", watch.families);
         tokio::time::sleep(Duration::from_millis(500)).await;
         watch.poll().await;
     }
-    assert_eq!(watch.all("pg_cron_job_last_success"), pairs(&[(made, 1.0), (dropped, 0.0)]));
+    assert_eq!(watch.all("pg_cron_job_last_run_succeeded"), pairs(&[(made, 1.0), (dropped, 0.0)]));
     for (metric, column) in [
         ("pg_cron_job_last_start_timestamp_seconds", "start_time"),
         ("pg_cron_job_last_end_timestamp_seconds", "end_time"),
@@ -308,7 +308,7 @@ async fn a_long_list_of_runs_is_read_in_bounds() {
     }
     assert_eq!(polls, 6, "ten thousand at a time");
     assert_eq!(watch.get("pg_cron_job_last_end_timestamp_seconds", job), Some(101.0));
-    assert_eq!(watch.get("pg_cron_job_last_success", job), Some(1.0));
+    assert_eq!(watch.get("pg_cron_job_last_run_succeeded", job), Some(1.0));
 
     // From then on a poll costs next to nothing, whatever the table holds.
     let blocks = "SELECT COALESCE(sum(shared_blks_hit + shared_blks_read), 0)::float8 FROM pg_stat_statements s \
@@ -339,11 +339,11 @@ async fn a_long_list_of_runs_is_read_in_bounds() {
         .unwrap();
     watch.poll().await;
     assert_eq!(watch.get("pg_cron_job_last_end_timestamp_seconds", job), Some(201.0));
-    assert_eq!(watch.get("pg_cron_job_last_success", job), Some(0.0));
+    assert_eq!(watch.get("pg_cron_job_last_run_succeeded", job), Some(0.0));
     // What was known outlives the runs, and an emptied table begins anew.
     admin.batch_execute("TRUNCATE cron.job_run_details").await.unwrap();
     watch.poll().await;
-    assert_eq!(watch.get("pg_cron_job_last_success", job), Some(0.0));
+    assert_eq!(watch.get("pg_cron_job_last_run_succeeded", job), Some(0.0));
     admin
         .batch_execute(
             "INSERT INTO cron.job_run_details (jobid, runid, status, start_time, end_time)

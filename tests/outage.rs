@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use common::collector::collector;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgrunway::cmd::cluster::Cluster;
@@ -21,34 +22,6 @@ use pgrunway::poller::{Poller, Target};
 use pgrunway::snapshot::{Outcome, Snapshot};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-
-/// Reads one text and counts its runs.
-macro_rules! collector {
-    ($name:ident, $scope:expr, $every:expr, $sql:expr) => {
-        #[allow(non_camel_case_types, reason = "its name is its label")]
-        struct $name;
-        impl Collector for $name {
-            type Rows = String;
-            type State = f64;
-            const NAME: &'static str = stringify!($name);
-            const HELP: &'static str = "A collector of the test.";
-            const SCOPE: Scope = $scope;
-            const INTERVAL: Duration = Duration::from_millis($every);
-            const METRICS: &'static [&'static Metric] = {
-                static RUNS: Metric =
-                    Metric::gauge(concat!("pg_", stringify!($name)), &["answer"], "Runs.");
-                &[&RUNS]
-            };
-            async fn fetch(&self, session: &Session, _: &f64) -> Result<String, CollectError> {
-                session.read($sql).await?[0].at::<String>(0)
-            }
-            fn derive(&self, state: &mut f64, rows: String, sink: &mut Sink) {
-                *state += 1.0;
-                sink.number(Self::METRICS[0], &[&rows], *state);
-            }
-        }
-    };
-}
 
 collector!(quick, Scope::Server, 200, "SELECT 'fine'::text");
 collector!(calm, Scope::Server, 5_000, "SELECT 'fine'::text");
@@ -619,7 +592,8 @@ impl Collector for cut {
     };
 
     async fn fetch(&self, session: &Session, _: &f64) -> Result<(), CollectError> {
-        let pid = session.read("SELECT pg_catalog.pg_backend_pid()").await?[0].at::<i32>(0)?;
+        let pid = session.read("SELECT pg_catalog.pg_backend_pid() AS pid").await?[0]
+            .get::<i32>("pid")?;
         if CUTS.swap(false, Ordering::Relaxed) {
             kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
             tokio::time::timeout(Duration::from_secs(10), session.over()).await.unwrap();

@@ -8,65 +8,37 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::collector::collector;
 use pgrunway::cmd::cluster::Cluster;
-use pgrunway::collector::{AnyCollector, Collector, Scope};
+use pgrunway::collector::{AnyCollector, Scope};
 use pgrunway::config::{CollectorSetting, DatabaseFilter, Settings};
-use pgrunway::error::CollectError;
-use pgrunway::metric::{Metric, Sink, Value};
-use pgrunway::pg::Session;
+use pgrunway::metric::Value;
 use pgrunway::poller::{Poller, Target};
 use pgrunway::snapshot::{Database, Outcome, Snapshot};
 use tokio::time::{Instant, sleep};
 
-/// A collector whose query and derivation are given, counting its own runs in a gauge.
-macro_rules! collector {
-    ($name:ident, $scope:expr, $sql:expr, $derive:expr) => {
-        #[allow(non_camel_case_types, reason = "its name is its label")]
-        struct $name;
-        impl Collector for $name {
-            type Rows = String;
-            type State = f64;
-            const NAME: &'static str = stringify!($name);
-            const HELP: &'static str = "A collector of the test.";
-            const SCOPE: Scope = $scope;
-            const INTERVAL: Duration = Duration::from_millis(200);
-            const METRICS: &'static [&'static Metric] = {
-                static RUNS: Metric =
-                    Metric::gauge(concat!("pg_", stringify!($name)), &["answer"], "Runs.");
-                &[&RUNS]
-            };
-            async fn fetch(&self, session: &Session, _: &f64) -> Result<String, CollectError> {
-                session.read($sql).await?[0].at::<String>(0)
-            }
-            fn derive(&self, state: &mut f64, rows: String, sink: &mut Sink) {
-                *state += 1.0;
-                #[allow(clippy::redundant_closure_call, reason = "one shape for all")]
-                ($derive)(*state);
-                sink.number(Self::METRICS[0], &[&rows], *state);
-            }
-        }
-    };
-}
-
-collector!(good, Scope::Server, "SELECT 'fine'::text", |_| ());
-collector!(slow, Scope::Server, "SELECT pg_catalog.pg_sleep(60)::text", |_| ());
-collector!(faulty, Scope::Server, "SELECT 'x'::text", |runs| assert!(runs < 3.0, "on purpose"));
-collector!(denied, Scope::Database, "SELECT rolpassword::text FROM pg_catalog.pg_authid", |_| ());
-collector!(inside, Scope::Database, "SELECT pg_catalog.current_database()::text", |_| ());
+collector!(good, Scope::Server, 200, "SELECT 'fine'::text");
+collector!(slow, Scope::Server, 200, "SELECT pg_catalog.pg_sleep(60)::text");
+collector!(faulty, Scope::Server, 200, "SELECT 'x'::text", |runs| assert!(
+    runs < 3.0,
+    "on purpose"
+));
+collector!(denied, Scope::Database, 200, "SELECT rolpassword::text FROM pg_catalog.pg_authid");
+collector!(inside, Scope::Database, 200, "SELECT pg_catalog.current_database()::text");
 collector!(
     killed,
     Scope::Database,
-    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text",
-    |_| ()
+    200,
+    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text"
 );
 
 collector!(
     fatal,
     Scope::Server,
-    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text",
-    |_| ()
+    200,
+    "SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())::text"
 );
-collector!(stuck, Scope::Server, "SELECT 'stuck'::text FROM pg_catalog.pg_sleep(60)", |_| ());
+collector!(stuck, Scope::Server, 200, "SELECT 'stuck'::text FROM pg_catalog.pg_sleep(60)");
 
 /// A query that takes too long is given up soon; a connection has the time that it needs.
 fn settings() -> Settings {

@@ -91,7 +91,7 @@ static ENDED: Metric = Metric::gauge(
      absent where none is known, and of a run that found no connection.",
 );
 static SUCCESS: Metric = Metric::gauge(
-    "pg_cron_job_last_success",
+    "pg_cron_job_last_run_succeeded",
     JOB,
     "Whether the last finished run of the job succeeded, from cron.job_run_details.status; absent \
      where none is known.",
