@@ -160,7 +160,7 @@ fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
             });
         };
         if k.judged.invalid == Some(Invalid::Broken) {
-            add(IndexFault::Invalid(k.index.valid));
+            add(IndexFault::Invalid([k.index.valid, k.index.ready, k.index.live]));
         }
         if let Usage::Unused { since } = k.judged.usage {
             add(IndexFault::Unused { since, seconds: facts.now - since });
