@@ -184,6 +184,20 @@ async fn a_short_watch_leaves_no_database_and_no_collector_out() {
         );
         admin.batch_execute(&sql).await.unwrap();
     }
+    // One that `plan` refuses, and one of which it leaves rows where they are.
+    let admin = common::admin(&cluster, "eins").await;
+    admin
+        .batch_execute(
+            "CREATE TABLE odd (ts timestamptz) PARTITION BY RANGE (ts);
+             CREATE TABLE odd_1 PARTITION OF odd FOR VALUES FROM ('2026-01-01') TO ('2026-01-02 07:13');
+             CREATE TABLE odd_2 PARTITION OF odd FOR VALUES FROM ('2026-01-02 07:13') TO ('2026-01-05 01:01');
+             CREATE TABLE kept (ts timestamptz PRIMARY KEY) PARTITION BY RANGE (ts);
+             DO $$ BEGIN FOR i IN -2 .. -1 LOOP EXECUTE format('CREATE TABLE %I PARTITION OF kept FOR VALUES FROM (%L) TO (%L)',
+               'kept_' || i + 9, current_date + i, current_date + i + 1); END LOOP; END $$;
+             CREATE TABLE kept_rest PARTITION OF kept DEFAULT; CREATE PUBLICATION all_leaves FOR TABLE kept",
+        )
+        .await
+        .unwrap();
     let args = ["report", "--over=100ms", "--databases.exclude=vier"];
     let dsn = format!(
         "host={} port={} user=postgres dbname=postgres",
@@ -204,6 +218,19 @@ async fn a_short_watch_leaves_no_database_and_no_collector_out() {
         }
     }
     assert!(!report.contains("Not read"), "{report}");
+    let plain = report.replace('\\', "");
+    assert!(
+        plain.contains("refuses this table: the 2 partitions of public.odd follow no rhythm"),
+        "{plain}"
+    );
+    assert!(!plain.contains("pgrunway plan public.odd"), "{plain}");
+    assert!(plain.contains("pgrunway plan public.kept --days"), "{plain}");
+    assert!(
+        plain.contains(
+            "Rows of public.kept_rest are not moved, because publication all_leaves would send"
+        ),
+        "{plain}"
+    );
     // Its own at least, which a collector of the whole server counts.
     let used: u32 = Report::row_of(&report, "in use at the end")[1].parse().unwrap();
     assert!((1..=50).contains(&used), "{used}: {report}");

@@ -117,6 +117,28 @@ pub async fn retirement(session: &Session, table: &str, age: Duration) -> anyhow
     open(session, table).await?.retirement(session, age).await
 }
 
+/// What a plan for so many days would leave undone, with the way by hand, in sentences: rows that must stay where they
+/// are. The table is named as the catalog has it.
+///
+/// # Errors
+/// As [`script`]: what it would refuse.
+pub async fn foresee(
+    session: &Session,
+    schema: &str,
+    table: &str,
+    days: u16,
+) -> anyhow::Result<Vec<String>> {
+    let name = [schema, table].map(|part| format!("\"{}\"", part.replace('"', "\"\""))).join(".");
+    let opened = open(session, &name).await?;
+    let (extensions, _) = opened.extensions(session, None, days).await?;
+    let mut said = Vec::new();
+    for extension in &extensions {
+        let refusals = refused(session, &opened.catalogue, extension).await?;
+        said.extend(print::left(&opened.catalogue, extension, &refusals));
+    }
+    Ok(said)
+}
+
 /// The SQL, made in a session with the table's database; [`Wanted::database`] is not looked at.
 ///
 /// # Errors
@@ -138,6 +160,42 @@ pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String
 }
 
 impl Opened {
+    /// What is to be created for so many days, and until when that is.
+    async fn extensions(
+        &self,
+        session: &Session,
+        retire: Option<Duration>,
+        days: u16,
+    ) -> anyhow::Result<(Vec<Extension>, i128)> {
+        let opened = self;
+        let catalogue = &opened.catalogue;
+        let writer = opened.writer();
+        let tree = catalogue.tree(&writer, &opened.zones);
+        let until = catalogue.now + i128::from(days) * DAY;
+
+        let micros = |age: Duration| i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
+        let before = retire.map(|age| catalogue.now - micros(age));
+        let mut taken = catalogue.names();
+        let mut tries = 0;
+        loop {
+            let extensions =
+                extend(tree, catalogue.now, until, before, taken.clone()).map_err(|e| {
+                    anyhow::anyhow!("{}", explain(&e, catalogue, &opened.known.display()))
+                })?;
+            let mut names = HashSet::new();
+            extensions.iter().for_each(|e| collect(&e.creations, &mut names));
+            let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
+            if clash.is_empty() {
+                return Ok((extensions, until));
+            }
+            tries += 1;
+            if tries == TRIES {
+                bail!("the names that new partitions would get are all taken");
+            }
+            taken.extend(clash);
+        }
+    }
+
     async fn extension(
         &self,
         session: &Session,
@@ -147,30 +205,7 @@ impl Opened {
         let opened = self;
         let catalogue = &opened.catalogue;
         let writer = opened.writer();
-        let tree = catalogue.tree(&writer, &opened.zones);
-        let until = catalogue.now + i128::from(days) * DAY;
-
-        let micros = |age: Duration| i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
-        let before = wanted.retire.map(|age| catalogue.now - micros(age));
-        let mut taken = catalogue.names();
-        let mut tries = 0;
-        let extensions = loop {
-            let extensions =
-                extend(tree, catalogue.now, until, before, taken.clone()).map_err(|e| {
-                    anyhow::anyhow!("{}", explain(&e, catalogue, &opened.known.display()))
-                })?;
-            let mut names = HashSet::new();
-            extensions.iter().for_each(|e| collect(&e.creations, &mut names));
-            let clash: HashSet<Name> = catalogue::existing(session, &names).await?;
-            if clash.is_empty() {
-                break extensions;
-            }
-            tries += 1;
-            if tries == TRIES {
-                bail!("the names that new partitions would get are all taken");
-            }
-            taken.extend(clash);
-        };
+        let (extensions, until) = self.extensions(session, wanted.retire, days).await?;
         let all = extensions.iter().flat_map(|e| print::models(catalogue, &e.creations));
         let models = model::Models::read(session, &all.map(|m| m.oid).collect()).await?;
         let mut refusals = Vec::new();

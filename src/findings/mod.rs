@@ -18,10 +18,10 @@ mod statements;
 mod vacuum;
 
 pub use facts::{
-    Age, Ages, Bench, Bloated, Checkpoints, Connections, Corrupt, Counted, Database, Expected, Gap,
-    Growing, Growth, Index, IndexFault, KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd,
-    OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned, Server, Setting,
-    Statement, Table, Temporary, WantedIndex,
+    Age, Ages, Bench, Bloated, Checkpoints, Connections, Corrupt, Counted, Database, Expected,
+    Foreseen, Gap, Growing, Growth, Index, IndexFault, KeyWithoutIndex, Lack, Leaf, Lost, NotValid,
+    Odd, OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned, Server,
+    Setting, Statement, Table, Temporary, WantedIndex,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};

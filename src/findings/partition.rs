@@ -2,7 +2,7 @@
 //!
 //! Must not: come to another result than the metrics and alerts about the same table do.
 
-use super::facts::{Database, Origin, Partitioned, Planned};
+use super::facts::{Database, Foreseen, Origin, Partitioned, Planned};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{instant, seconds};
 use crate::remedy::Command;
@@ -171,6 +171,25 @@ fn plan(d: &Database, t: &Partitioned, options: &[&str]) -> Command {
     command.args(options.iter().copied()).arg(format!("--database={}", d.datname))
 }
 
+/// A finding with the command that extends the table, as far as that will do it.
+fn extended(mut finding: Finding, d: &Database, t: &Partitioned, days: &str) -> Finding {
+    let said = match &t.foreseen {
+        Some(Foreseen::Refuses(why)) => {
+            finding.advice = format!(
+                "`pgrunway plan` refuses this table: {why}. Create the partitions by hand, or let the job do so \
+                 that creates them."
+            );
+            return finding;
+        }
+        Some(Foreseen::Leaves(what)) => {
+            format!(" What it will not do, and the way by hand: {what}")
+        }
+        None => String::new(),
+    };
+    finding.advice.push_str(&said);
+    finding.remedy(plan(d, t, &["--days", days]))
+}
+
 fn runway(d: &Database) -> Verdict {
     each(d, |t| {
         let (left, required) = t.runway?;
@@ -194,9 +213,8 @@ fn runway(d: &Database) -> Verdict {
             .figure("required", required, Unit::Seconds)
             .advice(
                 "The command prints the DDL; then make the job that creates partitions run, and watch it.",
-            )
-            .remedy(plan(d, t, &["--days", &days]));
-        Some(finding)
+            );
+        Some(extended(finding, d, t, &days))
     })
 }
 
@@ -249,9 +267,8 @@ fn gap(d: &Database) -> Verdict {
         let ahead = gap.from.map_or(0.0, |from| left + gap.to - from).max(required);
         let finding = finding(t, evidence)
             .figure("until", gap.to, Unit::UnixSeconds)
-            .advice("The command prints the DDL of what is missing.")
-            .remedy(plan(d, t, &["--days", &days(ahead)]));
-        Some(finding)
+            .advice("The command prints the DDL of what is missing.");
+        Some(extended(finding, d, t, &days(ahead)))
     })
 }
 
@@ -271,9 +288,8 @@ fn default_rows(d: &Database) -> Verdict {
             .advice(
                 "A new partition cannot be attached while DEFAULT holds rows that belong in it; the command \
                  prints the SQL that moves those of the days it plans.",
-            )
-            .remedy(plan(d, t, &["--days", &days(required)]));
-        Some(finding)
+            );
+        Some(extended(finding, d, t, &days(required)))
     })
 }
 
@@ -308,7 +324,7 @@ fn open_ended(d: &Database) -> Verdict {
         let days = format!("{:.0}", (required * 2.0 / DAY).ceil().max(1.0));
         let advice = "The command prints how to split the open-ended partition, or says why it cannot; then \
                       make the job that creates partitions do so ahead of time.";
-        Some(finding.advice(advice).remedy(plan(d, t, &["--days", &days])))
+        Some(extended(finding.advice(advice), d, t, &days))
     })
 }
 

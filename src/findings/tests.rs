@@ -276,6 +276,24 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
     assert!(found[0].evidence.contains("ended 22.5 d ago"), "{found:?}");
     let command = found[0].remedy.as_ref().unwrap().text();
     assert_eq!(command, "pgrunway plan public.orders --days 14 --database=shop");
+    // What the command would refuse is not recommended, and what it would leave is said with it.
+    let foreseen = |foreseen| Partitioned { foreseen: Some(foreseen), ..orders(day) };
+    let found = of(vec![
+        foreseen(Foreseen::Refuses("its partitions follow no rhythm".to_owned())),
+        foreseen(Foreseen::Leaves("Rows of orders_rest are not moved.".to_owned())),
+    ]);
+    assert_eq!(found[0].remedy, None);
+    assert!(
+        found[0]
+            .advice
+            .starts_with("`pgrunway plan` refuses this table: its partitions follow no rhythm."),
+        "{found:?}"
+    );
+    assert!(found[1].remedy.is_some());
+    assert!(
+        found[1].advice.ends_with("the way by hand: Rows of orders_rest are not moved."),
+        "{found:?}"
+    );
     let fallen = Partitioned { has_default: true, ..orders(-day) };
     let never = orders(0.0);
     let found = of(vec![fallen, never, orders(5.0 * day)]);

@@ -44,15 +44,20 @@ BEGIN
     JOIN pg_type y ON y.oid = a.atttypid JOIN pg_opclass o ON o.oid = p.partclass[0]
    WHERE p.partrelid = c_parent AND p.partstrat = 'r' AND o.opcdefault AND 0 <> ALL (p.partattrs::int2[]) AND v_also IS NULL
      AND y.oid = ANY (ARRAY['timestamptz', 'timestamp', 'date', 'int8', 'int4', 'int2', 'uuid']::regtype[]::oid[]);
-  IF coalesce(c_default, c_open) IS NOT NULL THEN
+  -- Rows are moved, or a foreign key is checked as the table is attached.
+  IF coalesce(c_default, c_open) IS NOT NULL OR EXISTS (
+       WITH RECURSIVE up(id) AS (SELECT c_parent::oid UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.id)
+       SELECT FROM pg_constraint f JOIN up ON f.conrelid = up.id WHERE f.contype = 'f') THEN
     WITH RECURSIVE down(id) AS (
-      SELECT x::oid FROM unnest(ARRAY[c_default, c_open] || c_names::regclass[]) x WHERE x IS NOT NULL
+      SELECT x::oid FROM unnest(ARRAY[c_default, c_open] || ARRAY(SELECT to_regclass(name) FROM unnest(c_names) name)) x WHERE x IS NOT NULL
       UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
     SELECT string_agg(c.oid::regclass::text, ', ') INTO v_said FROM pg_class c JOIN down ON c.oid = down.id
      WHERE c.relforcerowsecurity AND NOT (SELECT r.rolsuper OR r.rolbypassrls FROM pg_roles r WHERE r.rolname = current_user);
     IF v_said IS NOT NULL THEN
       RAISE EXCEPTION 'row security is forced on %: only a superuser or a role with BYPASSRLS sees all rows', left(v_said, 500);
     END IF;
+  END IF;
+  IF coalesce(c_default, c_open) IS NOT NULL THEN
     IF to_regclass('pg_temp.pgrunway_moved') IS NOT NULL THEN
       EXECUTE 'DROP TABLE pg_temp.pgrunway_moved';
     END IF;

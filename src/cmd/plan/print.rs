@@ -158,7 +158,7 @@ impl Page<'_> {
         }
         let moves = self.extensions.iter().any(|e| e.default.is_some() || carves(e));
         let mut tree = self.catalogue.partitions.iter().flatten();
-        if moves && tree.any(|t| t.forced) {
+        if tree.any(|t| t.forced) {
             return "a superuser or a role with BYPASSRLS, because row security is forced on partitions."
                 .to_owned();
         }
@@ -202,16 +202,7 @@ impl Page<'_> {
         }
         notes.extend(said.into_iter().map(|what| format!("Not copied: {what}.")));
         for (extension, refusals) in self.extensions.iter().zip(self.refusals) {
-            let sources = [
-                (extension.default, &refusals.default),
-                (extension.open.filter(|_| carves(extension)), &refusals.open),
-            ];
-            for (source, why) in sources {
-                let source = source.and_then(|i| self.catalogue.partition(extension.level, i));
-                if let (Some(source), Some(why)) = (source, why) {
-                    notes.push(refused(&source.table(), why));
-                }
-            }
+            notes.extend(left(self.catalogue, extension, refusals));
         }
     }
 
@@ -374,6 +365,23 @@ fn carves(extension: &Extension) -> bool {
     extension.creations.iter().any(|c| c.carved)
 }
 
+/// Rows that stay where they are, why, and the way by hand.
+pub(super) fn left(
+    catalogue: &Catalogue,
+    extension: &Extension,
+    refusals: &Refusals,
+) -> Vec<String> {
+    let sources = [
+        (extension.default, &refusals.default),
+        (extension.open.filter(|_| carves(extension)), &refusals.open),
+    ];
+    let each = sources.into_iter().filter_map(|(source, why)| {
+        let source = catalogue.partition(extension.level, source?)?;
+        Some(refused(&source.table(), why.as_deref()?))
+    });
+    each.collect()
+}
+
 /// An index for the time of the move alone.
 fn finder(source: &Relation) -> Table {
     Table::new(&source.name.schema, format!("pgrunway_find_{}", source.oid))
@@ -395,22 +403,17 @@ fn find(
         return;
     };
     let (table, column) = (source.table(), Deparsed(key));
+    // Whom row security keeps from seeing all rows is stopped where they are moved, with the reason.
     steps.push(Step::Gset(Sql::new(
-        "SELECT CASE WHEN pg_relation_size({}) >= 104857600 AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-           JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = {}::regclass AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree' \
-           AND pg_get_indexdef(i.indexrelid, 1, false) = {}) \
-         THEN EXISTS (SELECT FROM {} WHERE {} >= {} AND {} < {}) ELSE false END AS unindexed",
-        &[
-            &Regclass(&table),
-            &Regclass(&table),
-            &Literal(key),
-            &table,
-            &column,
-            &Literal(from),
-            &column,
-            &Literal(to),
-        ],
+        "SELECT pg_relation_size({}) >= 104857600 AND NOT row_security_active({}::regclass) AND NOT EXISTS (SELECT FROM pg_index i \
+           JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = {}::regclass AND i.indisvalid \
+           AND i.indpred IS NULL AND m.amname = 'btree' AND pg_get_indexdef(i.indexrelid, 1, false) = {}) AS unindexed",
+        &[&Regclass(&table), &Regclass(&table), &Regclass(&table), &Literal(key)],
     )));
+    let rows = Step::Gset(Sql::new(
+        "SELECT EXISTS (SELECT FROM {} WHERE {} >= {} AND {} < {}) AS filled",
+        &[&table, &column, &Literal(from), &column, &Literal(to)],
+    ));
     let rest = format!("USING btree ({key})");
     let wanted = Wanted { table: &table, index, unique: false, rest: &rest, exact: false };
     let mut build = vec![
@@ -419,7 +422,7 @@ fn find(
     ];
     build.extend(index::build(&wanted));
     build.push(Step::Sql(Sql::new("SET lock_timeout = '1s'", &[])));
-    steps.push(Step::If("unindexed", build));
+    steps.push(Step::If("unindexed", vec![rows, Step::If("filled", build)]));
 }
 
 /// The reason, and the way by hand.

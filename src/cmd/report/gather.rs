@@ -15,7 +15,7 @@ use super::pools;
 use super::queries::{self, Benched};
 use super::watch::{Watched, watch};
 use crate::cmd::advice::{self, noted};
-use crate::cmd::databases;
+use crate::cmd::{databases, plan};
 use crate::collectors::database_recommendations::{self, Rows, catalogue};
 use crate::collectors::figures::figures;
 use crate::collectors::index_health::catalogue::Names;
@@ -32,6 +32,8 @@ use crate::snapshot::Snapshot;
 const COMPLETED: usize = 60;
 /// Statements that are told apart.
 const STATEMENTS: usize = 50;
+/// Tables of a database about which `plan` is asked.
+const FORESEEN: usize = 20;
 
 columns! {
     /// One row of `pg_settings`.
@@ -381,6 +383,31 @@ async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
     Ok(settings)
 }
 
+/// Asks what `plan` will say of the tables for which it may be recommended.
+async fn foresee(session: &Session, facts: &mut findings::Database) {
+    let short = |t: &&mut findings::Partitioned| {
+        let runway = t.runway.is_some_and(|(left, required)| left < required);
+        let rows = t.default_rows.is_some_and(|rows| rows >= 0.5);
+        runway || rows || t.gap.is_some() || t.open_end.is_some()
+    };
+    for table in facts.partitioned.iter_mut().flatten().filter(short).take(FORESEEN) {
+        let required = table.runway.map_or(0.0, |(_, required)| required);
+        // In whole days, and as far again as is required, as the finding says it.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is from 1 to 3650"
+        )]
+        let days = (required * 2.0 / 86_400.0).ceil().clamp(1.0, 3_650.0) as u16;
+        table.foreseen =
+            match plan::foresee(session, &table.name.schema, &table.name.name, days).await {
+                Ok(left) if left.is_empty() => None,
+                Ok(left) => Some(findings::Foreseen::Leaves(left.join(" "))),
+                Err(e) => Some(findings::Foreseen::Refuses(format!("{e:#}"))),
+            };
+    }
+}
+
 async fn database(
     config: &Config,
     name: &str,
@@ -398,6 +425,7 @@ async fn database(
     let verdicts = database_recommendations::verdicts(&rows);
     let mut facts = database_recommendations::facts(&rows, verdicts.as_ref());
     let completed = catalogue::complete(&session, &mut facts, COMPLETED).await;
+    foresee(&session, &mut facts).await;
     session.close().await;
     let mut note = |what: &str, error: Option<&CollectError>| {
         notes.extend(error.map(|e| format!("{what} of database {name}: {e}")));

@@ -220,6 +220,17 @@ pub struct Partitioned {
     pub retention_exceeded: Option<f64>,
     /// That retention in seconds: `max_age` of the partition rule.
     pub max_age: Option<f64>,
+    /// What `pgrunway plan` will say of it, where it was asked and will not do all.
+    pub foreseen: Option<Foreseen>,
+}
+
+/// What `pgrunway plan` will say of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Foreseen {
+    /// It prints nothing, for this reason.
+    Refuses(String),
+    /// It leaves rows where they are: which and why, in sentences.
+    Leaves(String),
 }
 
 /// An open-ended partition (`TO (MAXVALUE)`) behind others that have an end.
