@@ -139,7 +139,7 @@ async fn secured(dsn: &str, intervals: &[&str], plain: SocketAddr, (name, coding
     // alice:secret
     let password = "Authorization: Basic YWxpY2U6c2VjcmV0\r\n";
     let requests = [request(plain, coding, ""), request(process.address, coding, password)];
-    let mut buffer = vec![0; 4 << 20];
+    let mut buffer = vec![0; 16 << 20];
     let (mut took, end) = ([Vec::new(), Vec::new()], Instant::now() + Duration::from_secs(20));
     // Both exporters have as much to say by then.
     let warm = Instant::now() + Duration::from_secs(10);
@@ -202,7 +202,7 @@ fn scrape(stream: &mut (impl Read + Write), request: &str, buffer: &mut [u8]) ->
 fn one_scraper(address: SocketAddr, coding: &str, over: Duration) -> Vec<Duration> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
-    let (request, mut buffer) = (request(address, coding, ""), vec![0; 4 << 20]);
+    let (request, mut buffer) = (request(address, coding, ""), vec![0; 16 << 20]);
     let mut took = Vec::new();
     let end = Instant::now() + over;
     while Instant::now() < end {
