@@ -211,6 +211,22 @@ fn expected_indexes(out: &mut String) {
     list_of(out, config_table::INDEXES);
 }
 
+/// The section on how probed targets are logged in to.
+fn auth_modules(out: &mut String) {
+    let _ = write!(
+        out,
+        "## Logins of probed targets\n\nThe section `{}` of the file, as postgres_exporter has it: by the name that a \
+         request gives as `auth_module`. See [targets.md](targets.md#targets-that-prometheus-names).\n\n\
+         ```yaml\n{}:\n  shop:\n    type: userpass\n    userpass: {{username: pgrunway, password: secret}}\n    \
+         options: {{sslmode: require}}\n```\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+        config_table::MODULES,
+        config_table::MODULES,
+    );
+    list_of(out, config_table::MODULES);
+    out.push('\n');
+}
+
 /// The section on queries that must read few partitions.
 fn queries(out: &mut String) {
     let _ = write!(
@@ -366,6 +382,7 @@ pub fn configuration() -> String {
     }
     out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
     targets(&mut out);
+    auth_modules(&mut out);
     partition_rules(&mut out);
     expected_indexes(&mut out);
     queries(&mut out);

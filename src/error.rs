@@ -49,6 +49,9 @@ pub enum ConnectError {
     /// The server refused the user, the password or the database.
     #[error("{endpoint} refused the login (SQLSTATE {sqlstate}): {message}")]
     Refused { endpoint: String, sqlstate: String, message: String },
+    /// A name that a request gave leads where none may lead.
+    #[error("{endpoint} leads where no probe may go")]
+    Forbidden { endpoint: String },
     /// The other end closed the connection before the login was done.
     #[error("{endpoint} closed the connection during start-up: {source}")]
     Cut { endpoint: String, source: Source },
@@ -89,6 +92,7 @@ impl ConnectError {
             | Self::Cut { endpoint, .. }
             | Self::Protocol { endpoint, .. }
             | Self::Held { endpoint, .. }
+            | Self::Forbidden { endpoint }
             | Self::Limit { endpoint, .. } => format!("{kind} {endpoint}"),
             Self::Facts { endpoint, source } => {
                 let source = source.downcast_ref().map(CollectError::cause).unwrap_or_default();
@@ -109,6 +113,7 @@ impl ConnectError {
             Self::Cut { .. } => "cut",
             Self::Protocol { .. } => "protocol",
             Self::Held { .. } => "held",
+            Self::Forbidden { .. } => "forbidden",
             Self::Limit { .. } => "limit",
             Self::Facts { .. } => "facts",
         }
@@ -117,7 +122,7 @@ impl ConnectError {
     /// What the attempt cost the server.
     pub fn cost(&self) -> Cost {
         match self {
-            Self::Unreachable { .. } | Self::Held { .. } => Cost::Nothing,
+            Self::Unreachable { .. } | Self::Held { .. } | Self::Forbidden { .. } => Cost::Nothing,
             Self::Timeout { stage, .. } if *stage == CONNECTING => Cost::Nothing,
             Self::Refused { sqlstate, .. } if is_not_ready(sqlstate) => Cost::Nothing,
             Self::Cut { .. } => Cost::Little,

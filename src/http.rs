@@ -79,7 +79,34 @@ pub struct App {
     pub reload: Option<Reload>,
     /// TLS, users and headers.
     pub web: Arc<Web>,
+    /// Polls a target that a request names.
+    pub probe: Probe,
 }
+
+/// What `/probe` was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeAsked {
+    /// `target` of the query.
+    pub target: String,
+    /// `auth_module` of the query.
+    pub auth_module: Option<String>,
+    /// How long the scraper waits, where it says so.
+    pub timeout: Option<Duration>,
+}
+
+/// Why nothing was probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotProbed {
+    /// Of the answer.
+    pub status: u16,
+    /// What is wrong and what to do, without a secret.
+    pub text: String,
+}
+
+/// Polls a target that a request names.
+pub type Probe = Arc<dyn Fn(ProbeAsked) -> Probing + Send + Sync>;
+/// What it is.
+pub type Probing = Pin<Box<dyn Future<Output = Result<Snapshot, NotProbed>> + Send>>;
 
 /// Loads the configuration again.
 pub type Reload = Arc<dyn Fn() -> Reloading + Send + Sync>;
@@ -94,7 +121,8 @@ pub fn router(app: App) -> Router {
         .route("/targets", get(discovery::targets))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
-        .route("/-/reload", post(reload).put(reload));
+        .route("/-/reload", post(reload).put(reload))
+        .route("/probe", get(probe));
     if telemetry_path != "/" {
         router = router.route("/", get(status::page));
     }
@@ -201,6 +229,15 @@ async fn metrics(
             app.on_demand.get(move || (listed.snapshot)(), choice.format, gzip).await
         }
     };
+    exposition(body, choice, gzip)
+}
+
+/// An exposition as an answer.
+fn exposition<E: std::fmt::Display>(
+    body: Result<bytes::Bytes, E>,
+    choice: render::Choice,
+    gzip: bool,
+) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(e) => {
@@ -218,6 +255,42 @@ async fn metrics(
     out.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
     out.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// `/probe`'s query.
+#[derive(serde::Deserialize)]
+struct AskedProbe {
+    target: Option<String>,
+    auth_module: Option<String>,
+}
+
+/// How long Prometheus waits for this answer.
+const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+
+/// A target that the request names, as postgres_exporter has it.
+async fn probe(
+    State(app): State<App>,
+    Query(asked): Query<AskedProbe>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(target) = asked.target.filter(|target| !target.is_empty()) else {
+        return (StatusCode::BAD_REQUEST, "target is required\n").into_response();
+    };
+    let seconds = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok()?.parse().ok());
+    let timeout = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let choice = render::choose(values(&headers, ACCEPT));
+    let gzip = accepts_gzip(&headers);
+    let asked = ProbeAsked { target, auth_module: asked.auth_module, timeout };
+    match (app.probe)(asked).await {
+        Ok(snapshot) => {
+            let body = app.on_demand.get(move || snapshot, choice.format, gzip).await;
+            exposition(body, choice, gzip)
+        }
+        Err(NotProbed { status, text }) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            (status, format!("{text}\n")).into_response()
+        }
+    }
 }
 
 /// What there is in the place of a target that is not in the list.

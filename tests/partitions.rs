@@ -63,6 +63,7 @@ async fn session_with(cluster: &Cluster, dbname: &str, settings: Settings) -> Se
         root_cert: RootCert::None,
         client_cert: None,
         application_name: "pgrunway".to_owned(),
+        only: None,
     };
     Session::connect(&connect, None, Arc::new(settings), Clock::start()).await.unwrap()
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "targets/probe.rs"]
+mod probe;
 #[path = "targets/reload.rs"]
 mod reload;
 

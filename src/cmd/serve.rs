@@ -13,20 +13,22 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
 use crate::collector::AnyCollector;
 use crate::collectors;
 use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig};
-use crate::http::{self, App, Limits, Reload, Reloading, Web};
+use crate::http::{self, App, Limits, Probing, Reload, Reloading, Web};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
 use crate::snapshot::{Of, Snapshot, reload_families, target_families};
 use fleet::{Fleet, Shown};
+use probe::Prober;
 use reload::Reloader;
 
 mod fleet;
+mod probe;
 mod reload;
 
 /// Pause between the first tries of two listed targets, and the most that all of them may take.
@@ -51,6 +53,8 @@ pub struct Exporter {
     render: JoinHandle<()>,
     fleet: Arc<Mutex<Fleet>>,
     reloader: Option<Reloader>,
+    prober: Prober,
+    sweeper: AbortHandle,
 }
 
 /// The server and the collectors that a configuration names.
@@ -100,7 +104,10 @@ fn most_files() -> u64 {
 /// those of the process itself.
 fn others(config: &Config) -> u64 {
     // A reload may add some.
-    let targets = config.targets().len() + usize::from(config.has_default_target()) + 16;
+    let targets = config.targets().len()
+        + usize::from(config.has_default_target())
+        + config.probe().settings.limit
+        + 16;
     u64::try_from(targets).unwrap_or(u64::MAX).saturating_mul(4).saturating_add(64)
 }
 
@@ -147,7 +154,10 @@ impl Exporter {
         let (latest, snapshots) = watch::channel(first);
         let render = tokio::spawn(publish_each(publisher, shown.clone(), latest));
         let fleet = Arc::new(Mutex::new(fleet));
-        let reloader = flags.map(|flags| Reloader::new(flags, config.clone(), fleet.clone()));
+        let (in_force, current) = watch::channel(Arc::new(config.clone()));
+        let (prober, sweeper) = Prober::start(current);
+        let probing = prober.clone();
+        let reloader = flags.map(|flags| Reloader::new(flags, in_force, fleet.clone()));
 
         let app = App {
             pages,
@@ -167,6 +177,10 @@ impl Exporter {
                 Arc::new(reload) as Reload
             }),
             web,
+            probe: Arc::new(move |asked| {
+                let prober = probing.clone();
+                Box::pin(async move { prober.probe(asked).await }) as Probing
+            }),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async {
@@ -174,7 +188,18 @@ impl Exporter {
         };
         let limits = Limits::within(most_files(), others(config));
         let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
-        Ok(Self { addresses, scheme, snapshots, stop: Some(stop), http, render, fleet, reloader })
+        Ok(Self {
+            addresses,
+            scheme,
+            snapshots,
+            stop: Some(stop),
+            http,
+            render,
+            fleet,
+            reloader,
+            prober,
+            sweeper,
+        })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -193,7 +218,8 @@ impl Exporter {
         let fleet = self.fleet.clone();
         let mut fleet = fleet.lock().await;
         // At once, since each may take seconds; what is still asked for has its answer in memory.
-        let _ = tokio::join!(&mut self.http, fleet.stop());
+        let prober = self.prober.clone();
+        let _ = tokio::join!(&mut self.http, fleet.stop(), prober.stop());
     }
 }
 
@@ -201,6 +227,7 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         self.http.abort();
         self.render.abort();
+        self.sweeper.abort();
     }
 }
 

@@ -46,32 +46,28 @@ pub(super) fn parse(text: &str) -> Result<Vec<Pair>, Fault> {
 /// The connection strings of a list that is separated by commas. A comma separates where the beginning of another
 /// string follows: a scheme, or after keywords the name of a parameter; `host=a,b` is one server with two hosts.
 pub(super) fn list(text: &str) -> Vec<&str> {
-    let scheme = |rest: &str| {
-        let rest = rest.trim_start().to_ascii_lowercase();
-        rest.starts_with("postgresql://") || rest.starts_with("postgres://")
-    };
-    let parameter = |rest: &str| {
-        let name = rest.split('=').next().unwrap_or_default().trim();
-        rest.contains('=') && params::find(name).is_some()
-    };
-    let mut quoted = false;
-    let mut escaped = false;
-    let mut uri = scheme(text);
+    let text = text.trim();
     let mut items = Vec::new();
-    let mut start = 0;
+    let (mut start, mut uri) = (0, begins_uri(text));
+    let (mut quoted, mut escaped) = (false, false);
+    // Whether the hosts of a URI are over: before, a comma may separate hosts or stand in a password.
+    let mut slashes = 0;
     for (at, byte) in text.bytes().enumerate() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if !uri => escaped = true,
             b'\'' if !uri => quoted = !quoted,
+            b'/' if uri => slashes += 1,
+            b'?' if uri => slashes += 3,
             b',' if !quoted => {
                 let rest = text.get(at + 1..).unwrap_or_default();
-                let last = rest.trim().is_empty();
-                // Before its host, a URI may have a password with anything in it.
-                let ended = !uri || !in_hosts(text, start, at);
-                if last || scheme(rest) || (parameter(rest) && ended) {
+                let ended = !uri || slashes > 2;
+                if rest.trim_start().is_empty()
+                    || begins_uri(rest)
+                    || (ended && begins_keywords(rest))
+                {
                     items.push(text.get(start..at).unwrap_or_default());
-                    (start, uri) = (at + 1, scheme(rest));
+                    (start, uri, slashes) = (at + 1, begins_uri(rest), 0);
                 }
             }
             _ => {}
@@ -81,26 +77,48 @@ pub(super) fn list(text: &str) -> Vec<&str> {
     items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()
 }
 
-/// Whether a place in a URI is among its hosts.
-fn in_hosts(text: &str, start: usize, at: usize) -> bool {
-    let so_far = text.get(start..at).unwrap_or_default();
-    let location = so_far.split_once("://").map_or(so_far, |(_, location)| location);
-    !location.contains(['/', '?'])
+/// Whether a URI begins here.
+fn begins_uri(text: &str) -> bool {
+    let text = text.trim_start().as_bytes();
+    let begins = |scheme: &str| {
+        text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme.as_bytes()))
+    };
+    begins("postgresql://") || begins("postgres://")
+}
+
+/// Whether keywords and values begin here.
+fn begins_keywords(text: &str) -> bool {
+    // Longer than any parameter; the text may be of any length, and is looked at from every comma.
+    const LONGEST: usize = 64;
+    let text = text.trim_start().as_bytes();
+    let head = text.get(..LONGEST).unwrap_or(text);
+    let name = head.iter().position(|b| *b == b'=').and_then(|end| head.get(..end));
+    let name = name.and_then(|name| std::str::from_utf8(name).ok());
+    name.is_some_and(|name| params::find(name.trim()).is_some())
 }
 
 /// The same for URIs without a scheme: another one begins with a host and a slash, once the one before has its own
 /// slash; `a,b/trade` is one server with two hosts.
 pub(super) fn list_of_uris(text: &str) -> Vec<&str> {
+    let pieces: Vec<&str> = text.split(',').collect();
+    // Whether a slash comes before whatever else is not in a list of hosts, from each piece on.
+    let mut leads: Vec<bool> = Vec::with_capacity(pieces.len());
+    for piece in pieces.iter().rev() {
+        let first = piece.bytes().find(|b| b"/?=&".contains(b));
+        let later = leads.last().copied().unwrap_or(false);
+        leads.push(first.map_or(later, |b| b == b'/'));
+    }
+    leads.reverse();
     let mut items = Vec::new();
-    let mut start = 0;
-    for (at, _) in text.match_indices(',') {
-        let rest = text.get(at + 1..).unwrap_or_default();
-        let begins = rest.contains("://")
-            || rest.find(['/', '?', '=', '&']).is_some_and(|i| rest[i..].starts_with('/'));
-        if begins && !in_hosts(text, start, at) {
-            items.push(text.get(start..at).unwrap_or_default());
-            start = at + 1;
+    let (mut start, mut at, mut hosts_over) = (0_usize, 0_usize, false);
+    for (piece, leads) in pieces.iter().zip(leads) {
+        if hosts_over && leads {
+            items.push(text.get(start..at.saturating_sub(1)).unwrap_or_default());
+            (start, hosts_over) = (at, false);
         }
+        let location = piece.split_once("://").map_or(*piece, |(_, location)| location);
+        hosts_over |= location.contains(['/', '?']);
+        at += piece.len() + 1;
     }
     items.push(text.get(start..).unwrap_or_default());
     items.into_iter().map(str::trim).filter(|item| !item.is_empty()).collect()

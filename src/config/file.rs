@@ -141,24 +141,44 @@ impl Reader<'_> {
     }
 
     fn list(&mut self, list: &List, node: &Spanned<Node>) -> Result<(), ConfigError> {
+        let mut push = |place: String, name: Option<(String, String)>, item: &Spanned<Node>| {
+            let mut reader =
+                Reader { name: self.name, keys: &list.keys, lists: &[], found: Parsed::default() };
+            reader.node("", item)?;
+            let mut values = reader.found.settings;
+            if let Some((place, name)) = name {
+                values.insert("name".to_owned(), FileValue { place, texts: vec![name] });
+            }
+            self.found.lists.entry(list.name).or_default().push(FileItem { place, values });
+            Ok(())
+        };
         let items = match &node.value {
             Node::Null => return Ok(()),
-            Node::Seq(items) => items,
+            Node::Map(entries) if list.named => {
+                for (key, item) in entries {
+                    let place = place(self.name, &key.referenced);
+                    push(place.clone(), Some((place, key.value.clone())), item)?;
+                }
+                return Ok(());
+            }
+            Node::Seq(items) if !list.named => items,
             other => {
                 return Err(ConfigError::new(
                     place(self.name, &node.referenced),
-                    format!("`{}` must be a list, not {}", list.name, other.describe()),
+                    match list.named {
+                        true => {
+                            format!("`{}` must hold names, not {}", list.name, other.describe())
+                        }
+                        false => {
+                            format!("`{}` must be a list, not {}", list.name, other.describe())
+                        }
+                    },
                     format!("begin each item with `{}`", list.begins),
                 ));
             }
         };
         for item in items {
-            let mut reader =
-                Reader { name: self.name, keys: &list.keys, lists: &[], found: Parsed::default() };
-            reader.node("", item)?;
-            let place = place(self.name, &item.referenced);
-            let values = reader.found.settings;
-            self.found.lists.entry(list.name).or_default().push(FileItem { place, values });
+            push(place(self.name, &item.referenced), None, item)?;
         }
         Ok(())
     }
@@ -208,7 +228,29 @@ impl Reader<'_> {
         let texts = match (&key.kind, &node.value) {
             // As if the key were not there.
             (_, Node::Null) => return Ok(()),
-            (Kind::List | Kind::Addresses | Kind::Labels, Node::Seq(items)) => {
+            (Kind::Options, Node::Map(entries)) => {
+                let mut texts = Vec::new();
+                for (name, value) in entries {
+                    let text = match &value.value {
+                        Node::Text(text) => text.clone(),
+                        Node::Boolean(value) => value.to_string(),
+                        Node::Integer(value) => value.to_string(),
+                        other => {
+                            return Err(ConfigError::new(
+                                place(self.name, &value.referenced),
+                                format!("a value of `{}` cannot be {}", key.path, other.describe()),
+                                "write it as text, in quotes where need be".to_owned(),
+                            ));
+                        }
+                    };
+                    texts.push(format!("{}={text}", name.value));
+                }
+                texts
+            }
+            (
+                Kind::List | Kind::Addresses | Kind::Labels | Kind::Allow | Kind::Options,
+                Node::Seq(items),
+            ) => {
                 let mut texts = Vec::new();
                 for item in items {
                     match &item.value {

@@ -6,6 +6,7 @@
 //! Must not: connect anywhere, know the list of collectors (it comes in as data), or let a secret be
 //! printed.
 
+mod allow;
 mod columns;
 mod dsn;
 pub mod duration;
@@ -14,6 +15,7 @@ mod file;
 mod index_rules;
 pub mod params;
 pub mod passfile;
+mod probe;
 mod resolve;
 mod rules;
 pub mod schema;
@@ -26,9 +28,11 @@ mod target;
 pub mod theirs;
 pub mod web_file;
 
+pub use allow::Allow;
 pub use columns::IndexColumn;
 pub use exposed::Exposed;
 pub use index_rules::{IndexRule, IndexSettings};
+pub use probe::{NoProbe, Probe, ProbeSettings, forbidden};
 pub use resolve::{Flags, default_listen, listen_addresses};
 pub use rules::{PartitionRule, PartitionSettings, QueryRule};
 pub use settings::{
@@ -201,6 +205,8 @@ pub struct Connect {
     pub client_cert: Option<(PathBuf, PathBuf)>,
     /// `application_name`, `pgrunway` unless the user set one.
     pub application_name: String,
+    /// Where its names may lead; anywhere if not given.
+    pub only: Option<Arc<Allow>>,
 }
 
 impl Connect {
@@ -285,6 +291,7 @@ pub struct Config {
     pub(crate) enable_lifecycle: bool,
     pub(crate) web_config: Option<PathBuf>,
     pub(crate) systemd_socket: bool,
+    pub(crate) probe: Probe,
     pub(crate) log_level: tracing::Level,
     pub(crate) log_format: LogFormat,
     pub(crate) connect: Connect,
@@ -316,6 +323,10 @@ impl Config {
     /// Whether systemd hands the sockets over.
     pub fn systemd_socket(&self) -> bool {
         self.systemd_socket
+    }
+    /// What may be probed.
+    pub fn probe(&self) -> &Probe {
+        &self.probe
     }
     /// Lowest level that is logged.
     pub fn log_level(&self) -> tracing::Level {

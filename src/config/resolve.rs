@@ -14,7 +14,7 @@ use super::file::{self, FileItem, Parsed};
 use super::schema::{Key, Keyed, List, Setting, Value};
 use super::settings::{self, General, PerTarget, Web};
 use super::target::{self, Dsn};
-use super::{Config, Connect, KnownCollector, Settings, Surroundings, table};
+use super::{Config, Connect, KnownCollector, Probe, Settings, Surroundings, table};
 use crate::error::ConfigError;
 
 mod compat;
@@ -391,7 +391,10 @@ impl Config {
             return Err(ConfigError::new("DATA_SOURCE_NAME", problem, "write one"));
         };
         let missing = sources.missing;
-        Ok(Self { notes, targets, default_target, missing, ..Self::of(connect, general) })
+        let modules = items::modules(&sources)?;
+        let of = Self::of(connect, general);
+        let probe = Probe { modules, ..of.probe.clone() };
+        Ok(Self { notes, targets, default_target, missing, probe, ..of })
     }
 
     /// The configuration for a subcommand that looks at one server.
@@ -430,13 +433,14 @@ impl Config {
     }
 
     fn of(connect: Connect, general: General) -> Self {
-        let General { web, log, login: _, each } = general;
+        let General { web, log, login: _, probe, each } = general;
         Self {
             listen: web.listen_address,
             telemetry_path: web.telemetry_path,
             enable_lifecycle: web.enable_lifecycle,
             web_config: web.config_file.map(PathBuf::from),
             systemd_socket: web.systemd_socket,
+            probe: Probe { settings: probe, ..Probe::default() },
             log_level: log.level,
             log_format: log.format,
             connect,

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::allow::Allow;
 use super::columns::{self, IndexColumn};
 use super::{Fault, duration, exposed, suggest};
 
@@ -51,6 +52,10 @@ pub enum Kind {
     List,
     /// Addresses with ports: a YAML list, or separated by commas.
     Addresses,
+    /// Parameters of a connection string: a section, or a YAML list of `name=value`; never shown.
+    Options,
+    /// Places that may be probed: a YAML list, or separated by commas.
+    Allow,
     /// Labels as `name=value`: a YAML list, or separated by commas.
     Labels,
     /// The beginning of a metric's name.
@@ -74,6 +79,7 @@ pub(super) enum Value {
     List(Vec<String>),
     Addresses(Vec<SocketAddr>),
     Labels(Vec<(String, String)>),
+    Allow(Allow),
     Columns(Vec<IndexColumn>),
 }
 
@@ -91,6 +97,8 @@ pub struct List {
     pub name: &'static str,
     /// How an item begins, for who wrote something else.
     pub begins: &'static str,
+    /// Whether it is a section whose keys are the items' names.
+    pub named: bool,
     /// The keys of an item.
     pub keys: Vec<Key>,
 }
@@ -145,6 +153,8 @@ impl Kind {
             Self::Pattern => "name, `*` and `?` are wildcards".to_owned(),
             Self::List => "list of names".to_owned(),
             Self::Addresses => "list of `address:port`".to_owned(),
+            Self::Options => "parameters of a connection string".to_owned(),
+            Self::Allow => "list of hosts and networks".to_owned(),
             Self::Labels => "list of `name=value`".to_owned(),
             Self::Prefix => "beginning of a metric's name".to_owned(),
             Self::Dsn => "connection string".to_owned(),
@@ -166,6 +176,8 @@ impl Kind {
             Self::Zone => "ZONE",
             Self::List => "NAME,...",
             Self::Addresses => "ADDRESS:PORT",
+            Self::Options => "NAME=VALUE",
+            Self::Allow => "HOST:PORT,...",
             Self::Labels => "NAME=VALUE,...",
             Self::Prefix => "PREFIX",
             Self::Text => "TEXT",
@@ -199,6 +211,8 @@ impl Kind {
                 }
                 Ok(Value::Addresses(list))
             }
+            Self::Options => Ok(Value::List(texts.to_vec())),
+            Self::Allow => Allow::parse(&items()).map(Value::Allow),
             Self::Labels => {
                 let labels = items().iter().map(|t| exposed::label(t)).collect::<Result<_, _>>()?;
                 Ok(Value::Labels(labels))
@@ -281,9 +295,9 @@ impl Kind {
                 if text.contains("//") {
                     return Err(Fault::new("has an empty segment", "write single slashes only"));
                 }
-                if text == "/targets" {
+                if text == "/targets" || text == "/probe" {
                     return Err(Fault::new(
-                        "is where the targets are listed",
+                        "is where targets are listed or probed",
                         "choose another path, such as `/metrics`",
                     ));
                 }
@@ -323,7 +337,9 @@ impl Kind {
             }
             Self::Dsn | Self::Pattern | Self::Text | Self::File => Ok(Value::Text(text.to_owned())),
             Self::Prefix => exposed::prefix(text).map(Value::Text),
-            Self::List | Self::Addresses | Self::Labels => self.parse(&[text.to_owned()], true),
+            Self::List | Self::Addresses | Self::Labels | Self::Allow | Self::Options => {
+                self.parse(&[text.to_owned()], true)
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::exposed::Exposed;
 use super::index_rules::IndexSettings;
+use super::probe::ProbeSettings;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
 use super::{Compatibility, KnownCollector, LogFormat, TargetKind};
@@ -238,6 +239,8 @@ settings! {
             pub log: Log,
             /// The password of the server without a name.
             pub login: Login,
+            /// What may be probed.
+            pub probe: ProbeSettings,
             /// What targets may have of their own.
             pub each: PerTarget,
         }
@@ -336,8 +339,10 @@ impl General {
         let web = Web::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.web));
         let log = Log::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.log));
         let login = Login::keys().into_iter().map(|key| key.of(|all: &mut Self| &mut all.login));
+        let probe = ProbeSettings::keys();
+        let probe = probe.into_iter().map(|key| key.of(|all: &mut Self| &mut all.probe));
         let each = PerTarget::keys_with(known);
         let each = each.into_iter().map(|key| key.of(|all: &mut Self| &mut all.each));
-        web.chain(log).chain(login).chain(each).collect()
+        web.chain(log).chain(login).chain(probe).chain(each).collect()
     }
 }

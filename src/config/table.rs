@@ -4,6 +4,7 @@
 
 use super::KnownCollector;
 use super::index_rules::IndexRule;
+use super::probe::AuthItem;
 use super::rules::{PartitionRule, QueryRule};
 use super::schema::{Key, Keyed, Kind, List, Setting};
 use super::settings::{General, PerTarget, TargetItem};
@@ -23,6 +24,9 @@ pub const INDEXES: &str = "indexes";
 /// Queries whose plans `pgrunway verify` holds to few partitions.
 pub const QUERIES: &str = "verify.queries";
 
+/// How to log in to probed targets, by name.
+pub const MODULES: &str = "auth_modules";
+
 /// All settings, the general ones first, then those of each collector.
 pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
     let dsn = Key {
@@ -41,11 +45,29 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
 pub fn lists(known: &[KnownCollector]) -> Vec<List> {
     let begins = "- table: schema.table";
     let target = bare(TargetItem::keys()).chain(bare(PerTarget::keys_with(known))).collect();
+    // Its name is the key that it stands under.
+    let module = bare(AuthItem::keys()).filter(|key| key.path != "name").collect();
     vec![
-        List { name: TARGETS, begins: "- name: shop", keys: target },
-        List { name: PARTITIONS, begins, keys: bare(PartitionRule::keys()).collect() },
-        List { name: INDEXES, begins, keys: bare(IndexRule::keys()).collect() },
-        List { name: QUERIES, begins: "- name: NAME", keys: bare(QueryRule::keys()).collect() },
+        List { name: TARGETS, begins: "- name: shop", named: false, keys: target },
+        List {
+            name: MODULES,
+            begins: "name: {type: userpass, userpass: {...}}",
+            named: true,
+            keys: module,
+        },
+        List {
+            name: PARTITIONS,
+            begins,
+            named: false,
+            keys: bare(PartitionRule::keys()).collect(),
+        },
+        List { name: INDEXES, begins, named: false, keys: bare(IndexRule::keys()).collect() },
+        List {
+            name: QUERIES,
+            begins: "- name: NAME",
+            named: false,
+            keys: bare(QueryRule::keys()).collect(),
+        },
     ]
 }
 

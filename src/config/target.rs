@@ -89,6 +89,24 @@ pub(super) fn resolve_named(
     params.build()
 }
 
+/// A target from parameters that a request and an `auth_module` gave, the last of each counting. As for one of
+/// several, no password of the environment goes there.
+pub(super) fn resolve_given(
+    given: Vec<(&'static str, String)>,
+    password_file: Option<PathBuf>,
+    world: &dyn Surroundings,
+) -> Result<Target, ConfigError> {
+    let mut params =
+        Params { listed: true, given: BTreeMap::new(), password_file, notes: Vec::new(), world };
+    for (name, value) in given {
+        let place = "target".to_owned();
+        params.given.insert(name, Given { value, place });
+    }
+    params.environment();
+    params.treat()?;
+    params.build()
+}
+
 /// `DATA_SOURCE_URI` (as postgres_exporter has it: without a scheme) or `DATA_SOURCE_URI_FILE`.
 /// A list of them is one of servers.
 pub(super) fn data_source_uris(world: &dyn Surroundings) -> Result<Vec<Dsn>, ConfigError> {
@@ -295,6 +313,7 @@ impl Params<'_> {
             root_cert,
             client_cert,
             application_name,
+            only: None,
         };
         Ok(Target { connect, connect_timeout, notes: self.notes })
     }

@@ -87,7 +87,7 @@ pub struct Canceller {
 impl Canceller {
     /// That it could be asked is all there is to know.
     pub async fn cancel(self) {
-        cancel(&self.token, &self.endpoint, self.tls).await;
+        cancel(&self.token, &self.endpoint, None, self.tls).await;
     }
 }
 

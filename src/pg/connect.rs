@@ -22,7 +22,7 @@ use super::quota::Quota;
 use super::redact::Veil;
 use super::row::too_large;
 use super::session::{chain, explained};
-use super::socket::{Socket, full};
+use super::socket::{Forbidden, Socket, full};
 use super::tls::{HandshakeError, Plain, Tls};
 use crate::certificate::Ends;
 use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
@@ -141,20 +141,24 @@ async fn open_at(
     let unreachable =
         |e: Source| ConnectError::Unreachable { endpoint: endpoint.to_string(), source: e };
     // First, so that the files below are not read again and again while there is no server.
-    let socket = match Socket::open(endpoint, timeouts.connect, quota).await {
-        Ok(socket) => socket,
-        Err(e) if e.kind() == ErrorKind::TimedOut => {
-            return Err(late(CONNECTING, timeouts.connect));
-        }
-        Err(e) => {
-            return Err(match full(&e) {
-                None => unreachable(e.into()),
-                Some(full) => {
-                    ConnectError::Held { endpoint: endpoint.to_string(), source: full.into() }
-                }
-            });
-        }
-    };
+    let socket =
+        match Socket::open(endpoint, timeouts.connect, quota, connect.only.as_deref()).await {
+            Ok(socket) => socket,
+            Err(e) if e.kind() == ErrorKind::TimedOut => {
+                return Err(late(CONNECTING, timeouts.connect));
+            }
+            Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Forbidden>()) => {
+                return Err(ConnectError::Forbidden { endpoint: endpoint.to_string() });
+            }
+            Err(e) => {
+                return Err(match full(&e) {
+                    None => unreachable(e.into()),
+                    Some(full) => {
+                        ConnectError::Held { endpoint: endpoint.to_string(), source: full.into() }
+                    }
+                });
+            }
+        };
     let mut driver = tokio_postgres::Config::new();
     let datname = datname.unwrap_or(&connect.dbname);
     driver

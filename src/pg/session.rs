@@ -34,7 +34,7 @@ use super::socket::Socket;
 use super::tls::{Plain, Tls};
 use crate::certificate::Ends;
 use crate::clock::Clock;
-use crate::config::{Compatibility, Connect, Endpoint, Settings, TargetKind};
+use crate::config::{Allow, Compatibility, Connect, Endpoint, Settings, TargetKind};
 use crate::error::{CollectError, ConnectError};
 
 /// How long beyond `statement_timeout` we wait before we call the peer silent.
@@ -131,6 +131,7 @@ pub struct Session {
     too_long: Mutex<TooLong>,
     /// Where a request to cancel goes.
     endpoint: Endpoint,
+    only: Option<Arc<Allow>>,
     tls: Tls,
     since: Instant,
     /// Whether the database is the one that the connection string names.
@@ -167,7 +168,8 @@ impl Session {
         let (client, connection, endpoint) =
             open(connect, datname, &settings.timeouts, limits(&settings), quota).await?;
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
-        let mut session = Self::set_up(client, connection, endpoint, tls, settings, clock).await?;
+        let at = (endpoint, connect.only.clone());
+        let mut session = Self::set_up(client, connection, at, tls, settings, clock).await?;
         session.home = datname.is_none_or(|datname| datname == connect.dbname);
         Ok(session)
     }
@@ -175,7 +177,7 @@ impl Session {
     async fn set_up(
         client: tokio_postgres::Client,
         connection: Connection,
-        endpoint: &Endpoint,
+        (endpoint, only): (&Endpoint, Option<Arc<Allow>>),
         tls: Tls,
         settings: Arc<Settings>,
         clock: Clock,
@@ -196,6 +198,7 @@ impl Session {
             as_stored: AtomicBool::new(false),
             too_long: Mutex::default(),
             endpoint: endpoint.clone(),
+            only,
             tls,
             since: Instant::now(),
             home: true,
@@ -509,13 +512,19 @@ impl Session {
     /// Asks the server to cancel what this session runs. That it could be asked is all there is to
     /// know; whether it helped shows in the work.
     async fn cancel(&self) {
-        cancel(&self.client.cancel_token(), &self.endpoint, self.tls.clone()).await;
+        let token = self.client.cancel_token();
+        cancel(&token, &self.endpoint, self.only.as_deref(), self.tls.clone()).await;
     }
 }
 
 /// Sends a request to cancel. It is answered by the end of its connection, of which nothing is read.
-pub(super) async fn cancel(token: &CancelToken, endpoint: &Endpoint, mut tls: Tls) {
-    let Ok(socket) = Socket::open(endpoint, GRACE, None).await else { return };
+pub(super) async fn cancel(
+    token: &CancelToken,
+    endpoint: &Endpoint,
+    only: Option<&Allow>,
+    mut tls: Tls,
+) {
+    let Ok(socket) = Socket::open(endpoint, GRACE, None, only).await else { return };
     if let Ok(tls) = MakeTlsConnect::<Plain>::make_tls_connect(&mut tls, host_of(endpoint)) {
         let _ = token.cancel_query_raw(Guarded::new(socket, None), tls).await;
     }

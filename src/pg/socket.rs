@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::quota::{Full, Peer, Quota, Ticket};
-use crate::config::Endpoint;
+use crate::config::{Allow, Endpoint};
 
 /// A peer that went silent is noticed within idle + retries intervals even while we only read.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -39,6 +39,18 @@ const MOST_DISCARDED: usize = 1 << 20;
 /// A connection that was given up counts for so long at the most. Keepalives notice a machine that is
 /// gone; this is for a proxy that lives on and holds the connection of a server that does not.
 const LEFT_FOR: Duration = Duration::from_secs(3600);
+
+/// A name leads nowhere that it may lead to.
+#[derive(Debug)]
+pub(super) struct Forbidden;
+
+impl std::fmt::Display for Forbidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("its name leads where no probe may go")
+    }
+}
+
+impl std::error::Error for Forbidden {}
 
 /// A connected socket.
 pub(super) struct Socket {
@@ -65,10 +77,17 @@ impl Socket {
         endpoint: &Endpoint,
         limit: Duration,
         quota: Option<&Quota>,
+        only: Option<&Allow>,
     ) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
-                let addresses = timeout(limit, look_up(host, *port)).await??;
+                let mut addresses = timeout(limit, look_up(host, *port)).await??;
+                if let Some(only) = only {
+                    addresses.retain(|address| only.address(host, *port, address.ip()));
+                    if addresses.is_empty() {
+                        return Err(io::Error::other(Forbidden));
+                    }
+                }
                 let (stream, ticket) = first_that_answers(&addresses, limit, quota).await?;
                 stream.set_nodelay(true)?;
                 let options = SockRef::from(&stream);
@@ -314,7 +333,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port };
         let (quota, limit) = (Quota::default(), Duration::from_secs(5));
-        let open = || Socket::open(&endpoint, limit, Some(&quota));
+        let open = || Socket::open(&endpoint, limit, Some(&quota), None);
         let first = open().await.unwrap();
         let (mut first_peer, _) = listener.accept().await.unwrap();
         let second = open().await.unwrap();
@@ -347,7 +366,7 @@ mod tests {
         {
             let endpoint = Endpoint::Tcp { host: "127.0.0.1".to_owned(), port };
             for _ in 0..3 {
-                let e = Socket::open(&endpoint, limit, Some(&quota)).await.err().unwrap();
+                let e = Socket::open(&endpoint, limit, Some(&quota), None).await.err().unwrap();
                 assert_eq!((e.kind(), full(&e)), (kind, None));
             }
         }

@@ -201,6 +201,20 @@ impl Board {
         self.changed.notify_one();
     }
 
+    /// Whether each of these collectors has run: of the server, and inside every database that was entered; of those,
+    /// one at least.
+    pub(super) fn has_run(&self, of_server: &[&'static str], inside: &[&'static str]) -> bool {
+        let state = self.lock();
+        let server = of_server.iter().all(|name| state.slots.contains_key(&(*name, None)));
+        let open = || state.databases.iter().filter(|(_, why)| why.is_none()).map(|(d, _)| d);
+        let databases = inside.is_empty()
+            || (!state.databases.is_empty()
+                && open().all(|d| {
+                    inside.iter().all(|name| state.slots.contains_key(&(*name, Some(d.clone()))))
+                }));
+        server && databases
+    }
+
     /// Everything that is still true at `now`. What was asked of a server that is down, or of a database
     /// that cannot be entered, is not known to be true any more, whatever its last run said.
     pub(super) fn snapshot(&self, now: Time) -> Snapshot {

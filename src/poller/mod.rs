@@ -22,9 +22,7 @@ use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Time};
 use crate::collector::{AnyCollector, Scope};
-use crate::config::{
-    Compatibility, Connect, DatabaseFilter, Endpoint, Exposed, Settings, TargetKind,
-};
+use crate::config::{Compatibility, Connect, DatabaseFilter, Exposed, Settings, TargetKind};
 use crate::metric::Dress;
 use crate::pg::Quota;
 use crate::snapshot::{Of, Snapshot};
@@ -98,6 +96,7 @@ impl Stop {
 /// one knew.
 #[derive(Clone)]
 pub struct View {
+    target: Arc<Target>,
     board: Arc<Board>,
     before: Option<Arc<Board>>,
 }
@@ -106,6 +105,27 @@ impl View {
     /// Everything that is still true.
     pub fn snapshot(&self) -> Snapshot {
         self.known().snapshot(Time::now())
+    }
+
+    /// Whether there is nothing to wait for: it could not be reached, or every collector has run once, those that
+    /// look inside databases in each that was entered so far.
+    pub fn is_complete(&self) -> bool {
+        match self.board.up() {
+            None => false,
+            Some(false) => true,
+            Some(true) => {
+                let kind = match self.board.of() {
+                    Of::Pooler => TargetKind::Pooler,
+                    Of::Server | Of::Exporter => TargetKind::Server,
+                };
+                let inside = self.target.of_scope(Scope::Database);
+                let inside = if kind == TargetKind::Server { inside } else { Vec::new() };
+                let names = |all: Vec<&'static dyn AnyCollector>| {
+                    all.into_iter().map(AnyCollector::name).collect::<Vec<_>>()
+                };
+                self.board.has_run(&names(self.target.kept(kind)), &names(inside))
+            }
+        }
     }
 
     /// The board that it is read from now.
@@ -214,11 +234,11 @@ impl NamedPoller {
 
 /// The two workers of a target.
 struct Workers {
+    target: Arc<Target>,
     board: Arc<Board>,
     /// Of the workers that these replace.
     before: Option<Arc<Board>>,
     quota: Quota,
-    endpoints: Vec<Endpoint>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -232,11 +252,13 @@ impl Workers {
         delay: Duration,
         span: &Span,
     ) -> Self {
-        let endpoints = target.connect.endpoints.clone();
+        let target = Arc::new(target);
         // Connections that were given up count on where they lead to.
-        let same = before.as_ref().filter(|before| before.endpoints == endpoints);
+        let same = before
+            .as_ref()
+            .filter(|before| before.target.connect.endpoints == target.connect.endpoints);
         let quota = same.map(|before| before.quota.clone()).unwrap_or_default();
-        let (board, mut kept, mut walker) = parts(target, expected, server, quota.clone());
+        let (board, mut kept, mut walker) = parts(target.clone(), expected, server, quota.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let shown = before.as_ref().map(|before| before.view().known().clone());
@@ -262,11 +284,12 @@ impl Workers {
         };
         tasks.spawn(kept.instrument(span.clone()));
         tasks.spawn(walker.instrument(span.clone()));
-        Self { board, before: shown, quota, endpoints, stop, tasks }
+        Self { target, board, before: shown, quota, stop, tasks }
     }
 
     fn view(&self) -> View {
-        View { board: self.board.clone(), before: self.before.clone() }
+        let (target, board) = (self.target.clone(), self.board.clone());
+        View { target, board, before: self.before.clone() }
     }
 
     async fn stop(mut self) {
@@ -279,7 +302,7 @@ impl Workers {
 /// Collects everything twice, `over` apart, and gives the snapshot after the second time.
 pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
     let expected = target.connect.expected();
-    let (board, mut kept, mut walker) = parts(target, expected, None, Quota::default());
+    let (board, mut kept, mut walker) = parts(Arc::new(target), expected, None, Quota::default());
     for round in 0..2 {
         if round > 0 {
             sleep(over).await;
@@ -292,12 +315,11 @@ pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
 }
 
 fn parts(
-    target: Target,
+    target: Arc<Target>,
     expected: TargetKind,
     server: Option<&str>,
     quota: Quota,
 ) -> (Arc<Board>, Kept, Walker) {
-    let target = Arc::new(target);
     let clock = Clock::start();
     let dress = dress(&target.settings.exposed, server);
     let first = target.connect.endpoints.first();

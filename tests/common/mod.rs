@@ -160,5 +160,6 @@ pub fn connect_to(endpoint: Endpoint, user: &str) -> Connect {
         root_cert: RootCert::None,
         client_cert: None,
         application_name: "pgrunway".to_owned(),
+        only: None,
     }
 }

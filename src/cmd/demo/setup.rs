@@ -102,6 +102,7 @@ pub(super) fn connect_to(endpoints: Vec<Endpoint>, user: &str, dbname: &str) -> 
         root_cert: RootCert::None,
         client_cert: None,
         application_name: if user == EXPORTER { "pgrunway" } else { "pgrunway-demo" }.to_owned(),
+        only: None,
     }
 }
 

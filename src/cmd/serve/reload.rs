@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::spawn_blocking;
 
 use super::fleet::Fleet;
@@ -18,13 +18,17 @@ use crate::snapshot::Reloaded;
 pub(super) struct Reloader {
     flags: Arc<Flags>,
     fleet: Arc<Mutex<Fleet>>,
-    /// What is in force.
-    current: Arc<Mutex<Config>>,
+    /// What is in force; locked while another one is read.
+    current: Arc<Mutex<watch::Sender<Arc<Config>>>>,
 }
 
 impl Reloader {
-    pub(super) fn new(flags: Flags, config: Config, fleet: Arc<Mutex<Fleet>>) -> Self {
-        Self { flags: Arc::new(flags), fleet, current: Arc::new(Mutex::new(config)) }
+    pub(super) fn new(
+        flags: Flags,
+        in_force: watch::Sender<Arc<Config>>,
+        fleet: Arc<Mutex<Fleet>>,
+    ) -> Self {
+        Self { flags: Arc::new(flags), fleet, current: Arc::new(Mutex::new(in_force)) }
     }
 
     /// Reads the file and all it names again. One at a time; who comes second waits.
@@ -32,7 +36,8 @@ impl Reloader {
     /// # Errors
     /// What is wrong with the configuration; that in force stays.
     pub(super) async fn reload(&self) -> Result<(), String> {
-        let mut current = self.current.lock().await;
+        let in_force = self.current.lock().await;
+        let current = in_force.borrow().clone();
         let flags = self.flags.clone();
         let resolved =
             spawn_blocking(move || Config::resolve(&flags, &Process, &cmd::known())).await;
@@ -59,7 +64,7 @@ impl Reloader {
             Reloaded { successful: !config.file_is_missing(), success: SystemTime::now() };
         let (started, kept) = fleet.apply(&config, reloaded);
         tracing::info!(started, kept, "the configuration was loaded");
-        *current = config;
+        in_force.send_replace(Arc::new(config));
         Ok(())
     }
 }
@@ -70,6 +75,8 @@ fn needs_a_start(now: &Config, then: &Config) -> Option<&'static str> {
         ("web.listen_address", now.listen() != then.listen()),
         ("web.telemetry_path", now.telemetry_path() != then.telemetry_path()),
         ("web.config.file", now.web_config() != then.web_config()),
+        ("web.systemd_socket", now.systemd_socket() != then.systemd_socket()),
+        ("web.config_file", now.web_config() != then.web_config()),
         ("web.systemd_socket", now.systemd_socket() != then.systemd_socket()),
         ("web.enable_lifecycle", now.enable_lifecycle() != then.enable_lifecycle()),
         ("log.level", now.log_level() != then.log_level()),

@@ -2,12 +2,13 @@
 //!
 //! Must not: read a list's keys anywhere but from the table of settings.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::file::FileItem;
 use super::super::index_rules::IndexRule;
+use super::super::probe::{self, AuthItem, AuthModule};
 use super::super::rules::{self, PartitionRule, QueryRule};
 use super::super::schema::{Keyed, Setting};
 use super::super::settings::{General, Login, TargetItem};
@@ -131,6 +132,25 @@ pub(super) fn targets(
         notes.extend(noted);
     }
     Ok((targets, notes))
+}
+
+/// How to log in to probed targets, by name.
+pub(super) fn modules(sources: &Sources<'_>) -> Result<BTreeMap<String, AuthModule>, ConfigError> {
+    let own = AuthItem::keys();
+    let items = sources.file.lists.get(table::MODULES).into_iter().flatten();
+    let mut modules = BTreeMap::new();
+    for item in items {
+        let wanted = read(item, &own)?;
+        if let Some(path) = &wanted.password_file {
+            readable(sources, path, place(item, "userpass.password_file"))?;
+        }
+        let name = wanted.name.clone();
+        let module = probe::module(wanted).map_err(|(key, problem)| {
+            ConfigError::new(place(item, key), problem, "see docs/config.md")
+        })?;
+        modules.insert(name, module);
+    }
+    Ok(modules)
 }
 
 /// The servers of a list of connection strings, each named as postgres_exporter names it, by host and port; a

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::super::allow::Allow;
 use super::super::columns::IndexColumn;
 use super::super::{CONSOLE, Compatibility, LogFormat, TargetKind, duration};
 use super::{Key, Kind, Value};
@@ -101,6 +102,7 @@ field! {
     bool { Value::Boolean(v) => Some(v) } |v, _| v.to_string();
     String { Value::Text(v) => Some(v) } |v, _| v.clone();
     Vec<String> { Value::List(v) => Some(v) } |v, _| v.join(",");
+    Allow { Value::Allow(v) => Some(v) } |_, _| String::new();
     Vec<(String, String)> { Value::Labels(v) => Some(v) } |v, _| {
         v.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
     };

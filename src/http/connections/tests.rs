@@ -53,6 +53,10 @@ async fn server_with(mib: usize, limits: Limits) -> (SocketAddr, Pages, Publishe
         telemetry_path,
         reload: None,
         web: Arc::new(Web::load(None).unwrap()),
+        probe: Arc::new(|_| {
+            let refused = crate::http::NotProbed { status: 403, text: String::new() };
+            Box::pin(std::future::ready(Err(refused)))
+        }),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
