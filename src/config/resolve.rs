@@ -375,6 +375,12 @@ impl Config {
                 if dsns.len() > 1 {
                     let group = items::group(&dsns, &sources, &general, &mut notes)?;
                     let first = group.first().map(|target| target.connect.clone());
+                    let twice = targets.iter().find(|own| group.iter().any(|g| g.name == own.name));
+                    if let Some(twice) = twice {
+                        let problem = format!("a target of the file is named `{}` too", twice.name);
+                        let remedy = "give it another name";
+                        return Err(ConfigError::new("DATA_SOURCE_NAME", problem, remedy));
+                    }
                     targets.splice(0..0, group);
                     (first, false)
                 } else {
