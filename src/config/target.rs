@@ -96,8 +96,9 @@ pub(super) fn resolve_given(
     password_file: Option<PathBuf>,
     world: &dyn Surroundings,
 ) -> Result<Target, ConfigError> {
+    let source = password_file.map(Password::File);
     let mut params =
-        Params { listed: true, given: BTreeMap::new(), password_file, notes: Vec::new(), world };
+        Params { listed: true, given: BTreeMap::new(), source, notes: Vec::new(), world };
     for (name, value) in given {
         let place = "target".to_owned();
         params.given.insert(name, Given { value, place });

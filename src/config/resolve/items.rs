@@ -3,7 +3,7 @@
 //! Must not: read a list's keys anywhere but from the table of settings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::super::file::FileItem;
