@@ -24,13 +24,14 @@ async fn a_target_that_is_allowed_is_polled_as_long_as_it_is_asked_for() {
     let port = cluster.port();
     let file = format!(
         "targets:\n- {{name: t0, dsn: '{}'}}\n\
-         probe:\n  allow: ['127.0.0.1:{port}', 'localhost:{port}']\n  keep: 2s\n  limit: 1\n\
+         probe:\n  allow: ['127.0.0.1:{port}', 'localhost:{port}']\n  keep: 10m\n  limit: 1\n\
          auth_modules:\n  mon:\n    type: userpass\n    userpass: {{username: mon, password: mon}}\n    \
          options: {{sslmode: disable, application_name: probed}}\n  wrong:\n    userpass: {{username: mon, \
          password: hunter2}}\n",
         cluster.uri("postgres", "postgres")
     );
-    let exporter = Exporter::start(&file, &[]).await;
+    let on = [("PGRUNWAY_WEB_ENABLE_LIFECYCLE", "true")];
+    let exporter = Exporter::start(&file, &on).await;
     // The first answer waits for the first round; every form that postgres_exporter takes leads to one poller.
     let plain = format!("target=127.0.0.1:{port}/postgres&auth_module=mon");
     let first = probe(&exporter, &plain).await;
@@ -62,6 +63,9 @@ async fn a_target_that_is_allowed_is_polled_as_long_as_it_is_asked_for() {
     assert_eq!(named.status, 503, "it is another one: {}", named.text());
 
     // Nobody asks any more.
+    exporter.write(&file.replace("keep: 10m", "keep: 1s"));
+    let loaded = http::request(exporter.process.address, "POST", "/-/reload", &[]).await;
+    assert_eq!(loaded.status, 200, "{}", loaded.text());
     let end = Instant::now() + Duration::from_secs(60);
     while !sessions(&admin).await.is_empty() {
         assert!(Instant::now() < end, "it is polled on: {:#?}", exporter.process.log());
