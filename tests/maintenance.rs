@@ -201,10 +201,13 @@ async fn cron() -> (Cluster, Client) {
 async fn the_last_runs_of_pg_crons_jobs_are_told() {
     let (cluster, admin) = cron().await;
     admin.batch_execute("CREATE DATABASE trading").await.unwrap();
+    // What a standby says to a job that is sent there.
+    let read_only = "ALTER DATABASE trading SET default_transaction_read_only = on";
+    admin.batch_execute(read_only).await.unwrap();
     admin
         .batch_execute(
             "SELECT cron.schedule('make them', '* * * * *', 'SELECT 1 /* create_trade_partition secret */');
-             SELECT cron.schedule_in_database('drop old partitions', '* * * * *', 'SELECT 1/0', 'trading');
+             SELECT cron.schedule_in_database('drop old partitions', '* * * * *', 'CREATE TABLE t ()', 'trading');
              SELECT cron.schedule('vacuum', '* * * * *', 'SELECT 2');
              SELECT cron.schedule('30 2 1 */3 *', 'CALL partman.run_maintenance_proc()');
              UPDATE cron.job SET active = false WHERE jobid = 4",
@@ -275,6 +278,18 @@ async fn the_last_runs_of_pg_crons_jobs_are_told() {
     let mut elsewhere = Watch::new(&cluster, "trading", common::settings()).await;
     elsewhere.poll().await;
     assert_eq!(elsewhere.families.iter().map(|f| f.samples.len()).sum::<usize>(), 0);
+
+    let uri = cluster.uri("mon", "postgres");
+    let args = ["verify", "--database=postgres", "--only=maintenance", "--format=json"];
+    let (code, report, err) = common::process::run(&args, &[("DATA_SOURCE_NAME", &uri)]).await;
+    assert_eq!(code, 1, "{report}{err}");
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let found = &report["checks"][0]["findings"];
+    assert_eq!(report["checks"][0]["id"], "maintenance.standby");
+    assert_eq!(found.as_array().unwrap().len(), 1, "{report:#}");
+    assert_eq!(found[0]["object"], "drop old partitions", "{report:#}");
+    let text = found[0]["found"].as_str().unwrap();
+    assert!(text.contains(" in database trading was refused"), "{text}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod constraints;
 mod facts;
 mod growth;
 mod index;
+mod maintenance;
 mod memory;
 pub mod partition;
 mod pooler;
@@ -19,9 +20,9 @@ mod vacuum;
 
 pub use facts::{
     Age, Ages, Bench, Bloated, Checkpoints, Connections, Corrupt, Counted, Database, Expected,
-    Foreseen, Gap, Growing, Growth, Index, IndexFault, KeyWithoutIndex, Lack, Leaf, Lost, NotValid,
-    Odd, OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned, Server,
-    Setting, Statement, Table, Temporary, WantedIndex,
+    Foreseen, Gap, Growing, Growth, Index, IndexFault, Job, KeyWithoutIndex, Lack, Leaf, Lost,
+    NotValid, Odd, OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned,
+    Server, Setting, Statement, Table, Temporary, WantedIndex,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
@@ -36,6 +37,7 @@ static GROUPS: &[&[&Rule]] = &[
     setup::RULES,
     index::RULES,
     partition::RULES,
+    maintenance::RULES,
     constraints::RULES,
     vacuum::RULES,
     growth::RULES,
@@ -107,6 +109,8 @@ pub enum Subject {
     Named(String),
     /// A role.
     Role(String),
+    /// A job.
+    Job(String),
     /// A setting of the server.
     Setting(String),
     /// A table.
@@ -126,6 +130,7 @@ impl Subject {
             Self::Server => "server",
             Self::Database | Self::Named(_) => "database",
             Self::Role(_) => "role",
+            Self::Job(_) => "job",
             Self::Pooler => "pooler",
             Self::Setting(_) => "setting",
             Self::Relation(_) => "relation",
@@ -139,9 +144,11 @@ impl Subject {
     pub fn name(&self) -> Option<String> {
         match self {
             Self::Server | Self::Database | Self::Pooler => None,
-            Self::Setting(name) | Self::Statement(name) | Self::Named(name) | Self::Role(name) => {
-                Some(name.clone())
-            }
+            Self::Setting(name)
+            | Self::Statement(name)
+            | Self::Named(name)
+            | Self::Role(name)
+            | Self::Job(name) => Some(name.clone()),
             Self::Relation(table) => Some(format!("{}.{}", table.schema, table.name)),
             Self::Index(table, name) => Some(format!("{}.{}.{name}", table.schema, table.name)),
             Self::Pool(database, None) => Some(database.clone()),
@@ -317,6 +324,8 @@ pub enum Part {
     Partitions,
     /// How partitions differ from each other.
     Siblings,
+    /// Jobs that look after partitions.
+    Jobs,
     /// Plans of the file's queries.
     Plans,
     /// Constraints.

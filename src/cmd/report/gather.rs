@@ -437,6 +437,7 @@ async fn database(
     note("indexes", rows.indexes.as_ref().err());
     note("constraints", rows.not_valid.as_ref().err());
     note("ages of transactions", rows.ages.as_ref().err());
+    note("maintenance jobs", rows.jobs.as_ref().err());
     note("names", completed.as_ref().err());
     let indexes = rows.indexes.map(|rows| rows.facts).unwrap_or_default();
     let verdicts = verdicts.unwrap_or_default();

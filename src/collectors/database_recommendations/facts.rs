@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::Rows;
 use super::indexes::of_indexes;
+use crate::collectors::maintenance;
 use crate::collectors::partitions::{self, filled, roots};
 use crate::collectors::sizes;
 use crate::collectors::vacuum::{
@@ -17,7 +18,7 @@ use crate::derive::index::{Verdicts, judge};
 use crate::derive::partition::Moment;
 use crate::derive::rollup::Forest;
 use crate::findings::{
-    Database, Expected, Gap, Growing, Growth, Leaf, OpenEnded, Overdue, Partitioned, Table,
+    Database, Expected, Gap, Growing, Growth, Job, Leaf, OpenEnded, Overdue, Partitioned, Table,
 };
 use crate::remedy::Relation;
 
@@ -44,9 +45,30 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
         tables: rows.vacuum.as_ref().ok().map(of_vacuum),
         ages: rows.ages.as_ref().ok().cloned(),
         growth: growth(rows),
+        jobs: rows.jobs.as_ref().ok().and_then(of_jobs),
         not_valid: rows.not_valid.as_ref().ok().cloned(),
         ..indexes
     }
+}
+
+/// Jobs of pg_cron that look after partitions, with the last run that is over; `None` where pg_cron cannot be read.
+pub fn of_jobs(rows: &maintenance::Rows) -> Option<Vec<Job>> {
+    let Some(cron) = &rows.cron else {
+        // One that is not there has no jobs.
+        let unread = rows.sources.iter().any(|(source, _)| *source == "pg_cron");
+        return (!unread).then(Vec::new);
+    };
+    let each = cron.jobs.iter().filter(|job| job.active).map(|job| {
+        let runs = cron.runs.iter().filter(|run| run.job == job.id && run.finished);
+        let last = runs.max_by_key(|run| run.id);
+        Job {
+            name: if job.name.is_empty() { format!("job {}", job.id) } else { job.name.clone() },
+            database: job.database.clone(),
+            refused: last.is_some_and(|run| run.refused),
+            started: last.and_then(|run| run.started),
+        }
+    });
+    Some(each.collect())
 }
 
 /// What VACUUM and ANALYZE have left undone.

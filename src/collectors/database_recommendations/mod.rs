@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::index_health::catalogue::Names;
 use super::index_health::{self, IndexHealth};
+use super::maintenance::{self, Maintenance};
 use super::partitions::{self, Partitions};
 use super::sizes::{self, Sizes};
 use super::vacuum::{self, Vacuum};
@@ -26,7 +27,7 @@ use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use crate::remedy::Relation;
 
-pub use facts::{facts, of_partitions, of_vacuum, verdicts};
+pub use facts::{facts, of_jobs, of_partitions, of_vacuum, verdicts};
 pub use indexes::{Known, known, of_indexes};
 
 static ACTIVE: Metric = Metric::gauge(
@@ -68,6 +69,8 @@ pub struct Rows {
     pub not_valid: Result<Vec<NotValid>, CollectError>,
     /// Ages of transaction IDs.
     pub ages: Result<Ages, CollectError>,
+    /// Jobs that look after partitions.
+    pub jobs: Result<maintenance::Rows, CollectError>,
 }
 
 /// What only several polls tell.
@@ -188,6 +191,7 @@ impl Rows {
             Err(e) => Err(e),
         };
         let not_valid = read(catalogue::not_valid(session).await)?;
+        let jobs = part(Maintenance, session, &maintenance::State::default()).await?;
         let rows = Self {
             took: session.seconds() - start,
             least: parts.into_iter().filter_map(set).max().unwrap_or_default(),
@@ -201,6 +205,7 @@ impl Rows {
             indexes,
             not_valid,
             ages,
+            jobs,
         };
         match rows {
             Self { partitions: Err(e), vacuum: Err(_), sizes: Err(_), indexes: Err(_), .. } => {

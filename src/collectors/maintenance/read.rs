@@ -136,15 +136,23 @@ SELECT {id} AS jobid, pg_catalog.left(COALESCE({name}, ''), {LONGEST_LABEL}) AS 
     )
 }
 
+/// What a standby says to a command that writes, in English.
+const READ_ONLY: &str = "cannot execute .+ (in a read-only transaction|during recovery)";
+
 /// Runs above `$1`, below `$2` and at `$3`, each by the primary key; of the jobs in `$4`.
-fn runs(table: &str) -> String {
+fn runs(details: &Table) -> String {
+    let table = &details.sql;
+    let refused = match details.columns.iter().any(|c| c == "return_message") {
+        true => format!("COALESCE(r.return_message::text ~ '{READ_ONLY}', false)"),
+        false => "false".to_owned(),
+    };
     let chunk = |condition: &str| {
         format!("(SELECT * FROM ONLY {table} d WHERE d.runid {condition} LIMIT {RUNS})")
     };
     format!(
         "\
 SELECT r.runid::int8, r.jobid::int8, r.status IN ('succeeded', 'failed') AS finished,
-       r.status = 'succeeded' AS succeeded,
+       r.status = 'succeeded' AS succeeded, r.status = 'failed' AND {refused} AS refused,
        pg_catalog.date_part('epoch', r.start_time) AS started,
        pg_catalog.date_part('epoch', r.end_time) AS ended
   FROM ({above} UNION ALL {below} UNION ALL {at}) r
@@ -254,6 +262,8 @@ columns! {
         pub finished: bool as OrFalse,
         /// Whether that was a success.
         pub succeeded: bool as OrFalse,
+        /// Whether it failed because it was sent to a standby, or to a database that is read-only.
+        pub refused: bool as OrFalse,
         /// Unix seconds; a job that found no connection has neither.
         pub started: Option<f64>,
         /// Unix seconds.
@@ -464,7 +474,7 @@ async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reas
     let (above, below) = (cron.high, if backwards { cron.low } else { 0 });
     let plan = |trusted: &Trusted| {
         let details = open(trusted.table("job_run_details"))?;
-        let runs = Query::new(runs(&details.sql)).int8(&above).int8(&below);
+        let runs = Query::new(runs(details)).int8(&above).int8(&below);
         let queries = vec![
             Query::new(reach(&details.sql)).int8(&above).int8(&below),
             runs.int8_array(&state.pending).int8_array(&ids),

@@ -23,7 +23,7 @@ fn job(id: i64, title: &str, schedule: &str) -> Job {
 
 fn run(id: i64, job: i64, started: Option<f64>, ended: Option<f64>, status: &str) -> Run {
     let (finished, succeeded) = (status != "running", status == "succeeded");
-    Run { id, job, finished, succeeded, started, ended }
+    Run { id, job, finished, succeeded, refused: false, started, ended }
 }
 
 fn rows() -> Rows {

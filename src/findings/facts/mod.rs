@@ -391,6 +391,20 @@ pub struct Lost {
     pub follow: Vec<String>,
 }
 
+/// A job of pg_cron that looks after partitions.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Job {
+    /// Its name, or `job 7`.
+    pub name: String,
+    /// The database that it runs in.
+    pub database: String,
+    /// Whether its last run that is over failed because it was sent to a standby, or to a database that is
+    /// read-only.
+    pub refused: bool,
+    /// Unix seconds at which that run began.
+    pub started: Option<f64>,
+}
+
 /// The plan of a query of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
@@ -476,6 +490,8 @@ pub struct Database {
     pub statements: Option<Vec<Statement>>,
     /// Queries that were benchmarked.
     pub benches: Option<Vec<Bench>>,
+    /// Jobs of pg_cron that look after partitions.
+    pub jobs: Option<Vec<Job>>,
     /// Queries of the file that were planned.
     pub plans: Option<Vec<Planned>>,
     /// Partitioned tables.

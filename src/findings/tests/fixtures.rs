@@ -239,6 +239,10 @@ fn on_partitions() -> Vec<Fixture> {
         first: table("trades_1"),
         value: "bob".to_owned(),
     };
+    let job = |refused| {
+        let name = "maintain partitions".to_owned();
+        vec![Job { name, database: "shop".to_owned(), refused, started: Some(0.0) }]
+    };
     let plan = |used| {
         let read = Reading {
             root: "public.trades".to_owned(),
@@ -278,6 +282,7 @@ fn on_partitions() -> Vec<Fixture> {
             Partitioned { leaves: 1_001.0, ..trades() },
             Partitioned { leaves: 1_000.0, ..trades() },
         ),
+        database("maintenance.standby", |d, j| d.jobs = Some(j), job(true), job(false)),
         database("partition.pruning", |d, p| d.plans = Some(p), plan(3), plan(2)),
     ]
 }

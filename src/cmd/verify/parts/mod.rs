@@ -14,10 +14,11 @@ use super::check::Context;
 use crate::cmd::advice;
 use crate::collector::Collector as _;
 use crate::collectors::database_recommendations::{
-    self, catalogue, of_indexes, of_partitions, of_vacuum,
+    self, catalogue, of_indexes, of_jobs, of_partitions, of_vacuum,
 };
 use crate::collectors::index_health;
 use crate::collectors::index_health::catalogue::Names;
+use crate::collectors::maintenance::{self, Maintenance};
 use crate::collectors::partitions::{Partitions, siblings};
 use crate::collectors::vacuum::{self, Vacuum};
 use crate::derive::index::{Usage, Verdicts, judge};
@@ -78,6 +79,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
         Part::Databases
         | Part::Settings
         | Part::Load
+        | Part::Jobs
         | Part::Constraints
         | Part::Vacuum
         | Part::Ages => "none",
@@ -118,6 +120,25 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
                 Database { odd: Some(siblings(cx.session).await?), ..partitioned(cx).await? };
             let tables = database.partitioned.iter().flatten().count();
             Looked::of(database, counted(tables, "table", "looked at"))
+        }
+        Part::Jobs => {
+            let rows = Maintenance.fetch(cx.session, &maintenance::State::default()).await?;
+            match of_jobs(&rows) {
+                None => Looked {
+                    unchecked: Some(
+                        "the tables of pg_cron cannot be read: docs/maintenance.md has the grants"
+                            .to_owned(),
+                    ),
+                    ..Looked::default()
+                },
+                Some(jobs) if jobs.is_empty() => {
+                    Looked::skipped("no job of pg_cron looks after partitions from here")
+                }
+                Some(jobs) => {
+                    let summary = counted(jobs.len(), "job", "of pg_cron looked at");
+                    Looked::of(Database { jobs: Some(jobs), ..Database::default() }, summary)
+                }
+            }
         }
         Part::Plans => plans::look(cx).await?,
         Part::Constraints => {
