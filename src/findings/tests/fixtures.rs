@@ -6,6 +6,7 @@ use super::*;
 use crate::remedy::create::Make;
 
 /// Facts of any kind.
+#[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
 pub(in crate::findings) enum Given {
     Server(Server),
     Database(Database),
