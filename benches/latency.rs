@@ -87,7 +87,7 @@ fn one_poll(entries: usize, active: usize) {
             since: 0.0,
             time: Cumulative::default(),
             planning: None,
-            counters: [0.0; 8],
+            counters: [0.0; 8].into(),
         })
         .collect();
     for row in &mut rows {
