@@ -88,6 +88,7 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
 /// Files that are compiled for unit tests only.
 fn is_test_code(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "tests.rs" || name == "golden.rs")
+        || path.parent().is_some_and(|folder| folder.ends_with("tests"))
 }
 
 /// Module name to the code of its files, tests and comments left out.
