@@ -360,7 +360,13 @@ impl Sink {
             self.refused.undeclared += 1;
             return;
         }
-        match metric.made(&name, help, metric.kind, metric.labels) {
+        // As where a name is declared: such a suffix belongs to other types.
+        let others = ["_total", "_count", "_sum", "_bucket"].iter().any(|end| name.ends_with(end));
+        let kind = match metric.kind {
+            Kind::Gauge if others => Kind::Untyped,
+            kind => kind,
+        };
+        match metric.made(&name, help, kind, metric.labels) {
             Some(made) => self.take(made, labels, Value::Number(value), value.is_nan()),
             None => self.refused.over_limit += 1,
         }

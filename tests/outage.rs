@@ -274,7 +274,8 @@ async fn sessions_that_are_terminated_are_no_outage() {
     // Once a second each, however often they are ended.
     let connects = logged(&cluster, "connection authorized: user=mon") - before;
     assert!(connects <= 24, "{connects} connections in 6 s");
-    wait(&poller, 10, "still at work", |s| all_but_errors(s, "calm")).await;
+    // One that was cut off without a word is left alone for fifteen seconds.
+    wait(&poller, 60, "still at work", |s| all_but_errors(s, "calm")).await;
 }
 
 fn all_but_errors(s: &Snapshot, collector: &str) -> bool {

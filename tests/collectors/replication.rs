@@ -220,11 +220,18 @@ async fn an_archive_command_that_fails_and_then_works() {
     let by = figure(&admin, "pg_current_wal_lsn() - '0/0'").await - position;
     let grown = poll.get("pg_wal_bytes_total", &[]).unwrap();
     assert!(grown > 0.0 && grown <= by + 1e6, "{grown} of {by}");
-    let dir = waldir.poll().await;
-    let ready =
-        figure(&admin, "count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'").await;
-    assert!(ready >= 1.0);
-    assert_eq!(dir.get("pg_wal_archive_ready_files", &[]), Some(ready));
+    // A segment that was just ended may become ready between the two readings.
+    let statuses = "count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+    let end = Instant::now() + Duration::from_secs(30);
+    let dir = loop {
+        let dir = waldir.poll().await;
+        let ready = figure(&admin, statuses).await;
+        let shown = dir.get("pg_wal_archive_ready_files", &[]);
+        if ready >= 1.0 && shown == Some(ready) {
+            break dir;
+        }
+        assert!(Instant::now() < end, "{shown:?} of {ready}");
+    };
     let files = "FROM pg_ls_waldir() WHERE length(name) = 24";
     let segments = figure(&admin, &format!("count(*) {files}")).await;
     assert_eq!(dir.get("pg_wal_segments", &[]), Some(segments));
