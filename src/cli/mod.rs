@@ -68,7 +68,7 @@ pub enum Command {
     /// Hold databases to expectations: indexes, partitions, constraints, vacuum, settings; a gate for
     /// deployments
     ///
-    /// Says what is wrong, why it matters, and prints the SQL that mends it; nothing is executed. Exit
+    /// Says what is wrong, why it matters, and prints the SQL that fixes it; nothing is executed. Exit
     /// code 0: passed, 1: something fails, 2: nothing fails, but not everything could be looked at. See
     /// docs/verify.md.
     Verify(VerifyArgs),

@@ -213,7 +213,7 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
         out.push(Block::Source((*source).to_owned()));
     }
     if !advice.unknown.is_empty() {
-        let mut line = Line::from("Not judged for lack of facts or time: ");
+        let mut line = Line::from("Not evaluated: ");
         for (i, id) in advice.unknown.iter().enumerate() {
             line = line.text(if i == 0 { "" } else { ", " }).code(*id);
         }

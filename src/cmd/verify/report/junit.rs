@@ -134,7 +134,7 @@ fn one(out: &mut String, run: &Run, case: &Outcome, suite: &str) {
     if !failing.is_empty()
         && let Some(why) = &case.found.unchecked
     {
-        let _ = write!(said, "\nNot wholly checked: {why}");
+        let _ = write!(said, "\nIncomplete: {why}");
     }
     if !others.is_empty() {
         let _ = write!(said, "\n\n{}", describe(case, &others));

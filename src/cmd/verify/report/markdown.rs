@@ -83,7 +83,7 @@ pub(super) fn render(run: &Run) -> String {
                 let _ = writeln!(out, "*Note:* {}\n", plain(caution));
             }
             if !finding.mend.is_empty() {
-                out.push_str("<details><summary>SQL that mends it</summary>\n\n");
+                out.push_str("<details><summary>SQL that fixes it</summary>\n\n");
                 fenced(&mut out, &finding.mend.join("\n"));
                 out.push_str("</details>\n\n");
             }

@@ -47,12 +47,12 @@ fn counts(run: &Run) -> String {
     }
     let unchecked = run.outcomes.iter().filter(|o| o.found.unchecked.is_some()).count();
     if unchecked > 0 {
-        parts.push(format!("{} not made or not wholly", counted(unchecked, "check")));
+        parts.push(format!("{} incomplete", counted(unchecked, "check")));
     }
     parts.push(format!("{} passed", run.count(Status::Passed)));
     let skipped = run.count(Status::Skipped);
     if skipped > 0 {
-        parts.push(format!("{skipped} without anything to do"));
+        parts.push(format!("{skipped} not applicable"));
     }
     parts.join(", ")
 }

@@ -129,7 +129,7 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
         if finding.mend.is_empty() {
             continue;
         }
-        page.line("           Mend:");
+        page.line("           Fix:");
         // What stands at the head of a script is for who runs it: --format sql has it.
         let sql = match &finding.remedy {
             Some(Remedy::Sql(script)) => script.body(),
