@@ -121,7 +121,10 @@ async fn each_form_holds_whatever_the_names_are() {
     assert!(text.contains("public.<b>&\\u{1b}[31m|```\\n'x in postgres\n"), "{text}");
     assert!(!text.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{text}");
     let head: Vec<&str> = text.lines().take(2).collect();
-    assert!(head[0].starts_with("pgrunway verify: UNCHECKED, 0 critical, 2 warnings, 1 check not"));
+    assert!(
+        head[0]
+            .starts_with("pgrunway verify: UNCHECKED, 0 critical, 2 warnings, 1 check incomplete")
+    );
     assert!(head[1].starts_with("PostgreSQL 1") && head[1].contains("database postgres"));
 
     let (_, markdown, _) = of(&["--format=markdown"]).await;
