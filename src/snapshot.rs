@@ -121,7 +121,8 @@ pub struct Snapshot {
     pub parts: Vec<Snapshot>,
 }
 
-static UP: Metric = Metric::gauge(
+/// Whether the server answers.
+pub static UP: Metric = Metric::gauge(
     "pg_up",
     &[],
     "Whether the last attempt to reach the PostgreSQL server succeeded (1) or failed (0).",

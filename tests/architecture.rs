@@ -204,6 +204,23 @@ fn each_driver_has_one_user() {
     }
 }
 
+/// Figures are read by the structs that the collectors declare (`collectors::published`).
+#[test]
+fn nobody_looks_a_figure_up_by_the_name_of_its_metric_or_the_place_of_a_label() {
+    let names: Vec<String> =
+        pgrunway::docgen::catalogue().iter().map(|metric| format!("\"{}\"", metric.name)).collect();
+    assert!(names.len() > 300, "the metrics were not found");
+    let modules = modules();
+    for (path, code) in ["cmd", "findings", "http"].iter().flat_map(|m| &modules[*m]) {
+        for name in &names {
+            assert!(!code.contains(name.as_str()), "{} looks up {name}", path.display());
+        }
+        for access in ["sample.labels", "family.samples", ".families.iter", "metric.name =="] {
+            assert!(!code.contains(access), "{} reads samples: {access}", path.display());
+        }
+    }
+}
+
 #[test]
 fn derive_findings_and_remedy_are_pure() {
     let modules = modules();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::figures::{figures, listed};
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
@@ -123,6 +124,11 @@ static METRICS: [&Metric; 6 + Counters::N] = listed(&[
     &[&RATIO, &CACHE_OBJECTIVE, &INDEX_OBJECTIVE, &STATS_RESET, &TEMP_OBJECTIVE, &CHECKSUM_LAST],
     &Counters::METRICS,
 ]);
+
+published! {
+    /// `pg_cache_hit_ratio`.
+    pub struct HitRatio of RATIO { datname => ratio: f64 }
+}
 
 pub struct Cache;
 

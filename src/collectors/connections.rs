@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::ratio;
 use crate::error::CollectError;
@@ -169,6 +170,23 @@ const STATES: [&str; 6] = [
     "fastpath function call",
     "disabled",
 ];
+
+published! {
+    /// `pg_stat_activity_count`.
+    pub struct Sessions of COUNT { state => count: f64 }
+}
+
+impl Sessions<'_> {
+    /// Whether they execute a statement.
+    pub fn are_active(&self) -> bool {
+        self.state == "active"
+    }
+}
+
+published! {
+    /// `pg_connections_used`.
+    pub struct Used of USED { => connections: f64 }
+}
 
 pub struct Connections;
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -15,6 +16,11 @@ static SIZE: Metric = Metric::gauge(
     "Bytes on disk of the database, by pg_database_size(); absent where the role has neither \
      CONNECT nor pg_read_all_stats, or measuring took longer than statement_timeout.",
 );
+
+published! {
+    /// `pg_database_size_bytes`.
+    pub struct DatabaseSize of SIZE { datname => bytes: f64 }
+}
 
 /// A poll rests a hundred times as long as it took: it walks every file of every database.
 const REST: f64 = 100.0;

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::figures::figures;
+use super::published::published;
 use super::relations::{Roots, Table, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
@@ -82,6 +83,11 @@ static RATIO: Metric = Metric::gauge(
      increments of pg_stat_user_tables.idx_scan / (idx_scan + seq_scan) of all its partitions; \
      absent where nothing was scanned.",
 );
+
+published! {
+    /// `pg_index_scan_ratio`.
+    pub struct ScanRatio of RATIO { datname, schemaname, relname => ratio: f64 }
+}
 
 static ALL_RATIO: Metric = Metric::gauge(
     "pg_database_index_scan_ratio",

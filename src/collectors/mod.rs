@@ -22,6 +22,7 @@ pub mod maintenance;
 pub mod partitions;
 pub mod pgbouncer;
 pub mod process_idle;
+pub mod published;
 pub mod recommendations;
 pub(crate) mod relations;
 pub mod replication;

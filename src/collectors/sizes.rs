@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::published::published;
 use super::relations::{Roots, Table, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::Forest;
@@ -29,6 +30,15 @@ static INDEX: Metric = Metric::gauge(
      them; where ACCESS EXCLUSIVE is held or awaited the last that was measured, else estimated \
      from pg_class.relpages, absent without either.",
 );
+published! {
+    /// `pg_stat_user_tables_table_size_bytes`.
+    pub struct TableSize of TABLE { datname, schemaname, relname => bytes: f64 }
+}
+published! {
+    /// `pg_stat_user_tables_index_size_bytes`.
+    pub struct IndexesSize of INDEX { datname, schemaname, relname => bytes: f64 }
+}
+
 static ONE_INDEX: Metric = Metric::gauge(
     "pg_index_size_bytes",
     &["datname", "schemaname", "relname", "indexrelname"],

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::figures::figures;
+use super::published::published;
 use super::relations::{Roots, Table, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
@@ -24,6 +25,11 @@ static RATIO: Metric = Metric::gauge(
      shared buffers, from the increments of pg_statio_user_tables.heap_blks_* and idx_blks_* of \
      all its partitions; absent where nothing was read.",
 );
+
+published! {
+    /// `pg_table_cache_hit_ratio`.
+    pub struct TableHitRatio of RATIO { datname, schemaname, relname => ratio: f64 }
+}
 
 /// Counters by nature, under postgres_exporter's names.
 macro_rules! cumulative {

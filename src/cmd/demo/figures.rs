@@ -11,17 +11,14 @@ use tokio::time::timeout;
 use super::setup::DATABASE;
 use crate::cmd::fetch;
 use crate::cmd::trading::drive::QUERIES;
+use crate::collectors::cache::HitRatio;
+use crate::collectors::partitions::Runway;
+use crate::collectors::published::Published;
+use crate::collectors::statements::published::{Quantiles, StatementLatency};
 use crate::pg::{Admin, Query};
+use crate::snapshot::UP;
 
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// Latency of one statement in seconds, over the exporter's window.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Latency {
-    pub p50: Option<f64>,
-    pub p95: Option<f64>,
-    pub p99: Option<f64>,
-}
 
 /// What one look at `/metrics` gave.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,7 +26,7 @@ pub struct Figures {
     /// `pg_up`.
     pub up: Option<bool>,
     /// `pg_statement_latency_seconds`, by the order of [`QUERIES`].
-    pub latencies: [Latency; QUERIES.len()],
+    pub latencies: [Quantiles; QUERIES.len()],
     /// `pg_partition_runway_seconds` by table.
     pub runways: Vec<(String, f64)>,
     /// `pg_cache_hit_ratio`.
@@ -87,30 +84,19 @@ fn pick(exposition: &str, ids: &QueryIds) -> Figures {
         let label = |name: &str| {
             labels.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str()).unwrap_or_default()
         };
-        if name == "pg_up" {
+        if name == UP.name {
             figures.up = Some(value == 1.0);
+        } else if label("datname") != DATABASE {
             continue;
-        }
-        if label("datname") != DATABASE {
-            continue;
-        }
-        match name {
-            "pg_statement_latency_seconds" => {
-                let id = Some(label("queryid"));
-                if let Some(i) = ids.iter().position(|known| known.as_deref() == id) {
-                    match label("quantile") {
-                        "0.5" => figures.latencies[i].p50 = Some(value),
-                        "0.95" => figures.latencies[i].p95 = Some(value),
-                        "0.99" => figures.latencies[i].p99 = Some(value),
-                        _ => {}
-                    }
-                }
+        } else if name == StatementLatency::METRIC.name {
+            let id = Some(label("queryid"));
+            if let Some(i) = ids.iter().position(|known| known.as_deref() == id) {
+                figures.latencies[i].take(label("window"), label("quantile"), value);
             }
-            "pg_partition_runway_seconds" => {
-                figures.runways.push((label("relname").to_owned(), value));
-            }
-            "pg_cache_hit_ratio" => figures.cache_hit_ratio = Some(value),
-            _ => {}
+        } else if name == Runway::METRIC.name {
+            figures.runways.push((label("relname").to_owned(), value));
+        } else if name == HitRatio::METRIC.name {
+            figures.cache_hit_ratio = Some(value);
         }
     }
     figures
@@ -167,17 +153,17 @@ mod tests {
         let mut ids = QueryIds::default();
         ids[1] = Some("-42".to_owned());
         let text = "# HELP pg_up Whether.\n# TYPE pg_up gauge\npg_up 1\n\
-            pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",quantile=\"0.95\"} 0.0012\n\
-            pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",quantile=\"0.5\"} 5e-4\n\
-            pg_statement_latency_seconds{datname=\"other\",usename=\"app\",queryid=\"-42\",quantile=\"0.5\"} 9\n\
+            pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.95\"} 0.0012\n\
+            pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.5\"} 5e-4\n\
+            pg_statement_latency_seconds{datname=\"other\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.5\"} 9\n\
             pg_partition_runway_seconds{datname=\"trading\",schemaname=\"a\\\"}\\\\b,\",relname=\"orders\"} -1.9e+06\n\
             pg_partition_runway_seconds{datname=\"trading\",schemaname=\"public\",relname=\"t\"} +Inf\n\
             pg_cache_hit_ratio{datname=\"trading\"} 0.99 1700000000000\n";
         let figures = pick(text, &ids);
         assert_eq!(figures.up, Some(true));
-        let expected = Latency { p50: Some(5e-4), p95: Some(0.0012), p99: None };
+        let expected = Quantiles { p50: Some(5e-4), p95: Some(0.0012), p99: None };
         assert_eq!(figures.latencies[1], expected);
-        assert_eq!(figures.latencies[0], Latency::default());
+        assert_eq!(figures.latencies[0], Quantiles::default());
         assert_eq!(
             figures.runways,
             [("orders".to_owned(), -1.9e6), ("t".to_owned(), f64::INFINITY)]

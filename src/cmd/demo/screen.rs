@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::figures::{Figures, Latency};
+use super::figures::Figures;
 use crate::cmd::trading::drive::{QUERIES, Tally};
+use crate::collectors::statements::published::Quantiles;
 
 /// What the writer can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +190,7 @@ impl Report<'_> {
         }
         let head = format!("{:<30}{:>10}{:>12}{:>12}", "latency", "p50", "p95", "p99");
         lines.push((Tone::Bold, head));
-        for (query, Latency { p50, p95, p99 }) in QUERIES.iter().zip(&figures.latencies) {
+        for (query, Quantiles { p50, p95, p99 }) in QUERIES.iter().zip(&figures.latencies) {
             let [p50, p95, p99] = [p50, p95, p99].map(|seconds| milliseconds(*seconds));
             lines.push((Tone::Plain, format!("{:<30}{p50:>10}{p95:>12}{p99:>12}", query.title())));
         }
@@ -258,7 +259,8 @@ mod tests {
 
     fn figures() -> Figures {
         let mut figures = Figures { cache_hit_ratio: Some(0.998_76), ..Figures::default() };
-        figures.latencies[0] = Latency { p50: Some(0.000_41), p95: Some(0.012_34), p99: Some(1.5) };
+        figures.latencies[0] =
+            Quantiles { p50: Some(0.000_41), p95: Some(0.012_34), p99: Some(1.5) };
         figures.runways =
             vec![("orders".to_owned(), -22.0 * 86_400.0), ("trades".to_owned(), 29.4 * 86_400.0)];
         figures

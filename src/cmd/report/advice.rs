@@ -2,9 +2,10 @@
 //!
 //! Must not: hide what could not be checked.
 
+use super::date;
 use super::document::{Block, Line, Mark, Table, figure, name, words};
+use super::figures::Figures;
 use super::gather::Gathered;
-use super::{date, view};
 use crate::cmd::words::counted;
 use crate::derive::units::{bytes, seconds};
 use crate::findings::{self, Facts, Finding, Part, Rule, Severity, Subject};
@@ -110,14 +111,14 @@ impl From<Severity> for Mark {
 }
 
 /// What is wrong, first.
-pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
+pub fn summary(gathered: &Gathered, figures: &Figures<'_>, advice: &Advice, out: &mut Vec<Block>) {
     out.push(Block::Section("summary", "Summary"));
     let mut lines: Vec<(Mark, Line)> = Vec::new();
     // What somebody is paged for comes first among what matters as much.
     let (paged, other): (Vec<_>, Vec<_>) =
         advice.active.iter().partition(|a| !a.rule.alerts.is_empty());
     lines.extend(paged.into_iter().filter_map(Advised::line));
-    objectives(gathered, &mut lines);
+    objectives(gathered, figures, &mut lines);
     lines.extend(other.into_iter().filter_map(Advised::line));
     lines.extend(gathered.benched.iter().flat_map(|b| b.verdicts()));
     if !gathered.notes.is_empty() {
@@ -159,27 +160,26 @@ pub fn summary(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
 }
 
 /// What the objectives are missed by.
-fn objectives(gathered: &Gathered, lines: &mut Vec<(Mark, Line)>) {
+fn objectives(gathered: &Gathered, figures: &Figures<'_>, lines: &mut Vec<(Mark, Line)>) {
     let o = &gathered.objectives;
-    let labels = [("window", "5m"), ("quantile", "0.95")];
-    for s in view::series(&gathered.snapshot, "pg_query_latency_seconds", &labels) {
-        if let Some(p95) = s.number().filter(|p95| *p95 > o.latency) {
+    for (datname, database) in &figures.databases {
+        if let Some(p95) = database.latency.p95.filter(|p95| *p95 > o.latency) {
             let text = format!(
                 " is slow: its p95 is {}, the objective {} (estimated).",
                 seconds(p95),
                 seconds(o.latency)
             );
-            lines.push((Mark::Bad, Line::default().strong(s.label("datname")).text(text)));
+            lines.push((Mark::Bad, Line::default().strong(*datname).text(text)));
         }
     }
-    for s in view::series(&gathered.snapshot, "pg_cache_hit_ratio", &[]) {
-        if let Some(ratio) = s.number().filter(|ratio| *ratio < o.cache_hit_ratio) {
+    for (datname, database) in &figures.databases {
+        if let Some(ratio) = database.hit_ratio.filter(|ratio| *ratio < o.cache_hit_ratio) {
             let text = format!(
                 ": {:.1} % of block reads are found in shared buffers, the objective is {:.1} %.",
                 ratio * 100.0,
                 o.cache_hit_ratio * 100.0
             );
-            lines.push((Mark::Warning, Line::default().strong(s.label("datname")).text(text)));
+            lines.push((Mark::Warning, Line::default().strong(*datname).text(text)));
         }
     }
 }

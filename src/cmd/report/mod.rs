@@ -4,6 +4,7 @@
 
 pub mod advice;
 pub mod document;
+pub mod figures;
 pub mod gather;
 pub mod html;
 pub mod indexes;
@@ -14,7 +15,6 @@ pub mod pools;
 pub mod queries;
 pub mod statements;
 pub mod statistics;
-pub mod view;
 mod watch;
 
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use crate::cmd::file;
 use crate::config::Config;
 use document::Document;
+use figures::Figures;
 use gather::Gathered;
 
 /// What was asked for.
@@ -66,12 +67,13 @@ pub async fn run(
 pub fn document(gathered: &Gathered) -> Document {
     let mut blocks = Vec::new();
     let advice = advice::Advice::of(gathered);
-    advice::summary(gathered, &advice, &mut blocks);
+    let figures = Figures::of(&gathered.snapshot);
+    advice::summary(gathered, &figures, &advice, &mut blocks);
     partitions::section(gathered, &advice, &mut blocks);
     indexes::section(gathered, &mut blocks);
     queries::section(gathered.benched.as_ref(), &mut blocks);
-    statements::section(gathered, &mut blocks);
-    statistics::section(gathered, &mut blocks);
+    statements::section(gathered, &figures, &mut blocks);
+    statistics::section(gathered, &figures, &mut blocks);
     pools::section(gathered, &mut blocks);
     advice::configuration(gathered, &mut blocks);
     advice::section(&advice, &mut blocks);

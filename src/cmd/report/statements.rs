@@ -3,9 +3,10 @@
 //! Must not: show an estimate without saying so.
 
 use super::document::{Block, Line, Table, figure, name, words};
+use super::figures::Figures;
 use super::gather::{Gathered, StatementRow};
 use super::plot::{Plot, Spread};
-use super::view::{self, Series};
+use crate::collectors::statements::published::Quantiles;
 use crate::derive::units::seconds;
 use crate::metric::Native;
 
@@ -13,20 +14,8 @@ use crate::metric::Native;
 const SHOWN: usize = 10;
 const LENGTH: usize = 160;
 
-/// Quantiles of a statement in seconds, where the exporter gives them.
-fn quantile(gathered: &Gathered, row: &StatementRow, quantile: &str) -> Option<f64> {
-    let labels = [
-        ("datname", row.datname.as_str()),
-        ("usename", row.usename.as_str()),
-        ("queryid", row.queryid.as_str()),
-        ("window", "5m"),
-        ("quantile", quantile),
-    ];
-    view::number(&gathered.snapshot, "pg_statement_latency_seconds", &labels)
-}
-
 /// The section.
-pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
+pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>) {
     out.push(Block::Section("statements", "Statements"));
     let Some(all) = &gathered.statements else {
         out.push(Block::Text(Line::from(
@@ -72,7 +61,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
 
     out.push(Block::Heading("By 95th percentile".to_owned()));
     let mut ranked: Vec<(&StatementRow, f64)> =
-        all.iter().filter_map(|s| Some((s, quantile(gathered, s, "0.95")?))).collect();
+        all.iter().filter_map(|s| Some((s, figures.latency(s).p95?))).collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked.truncate(SHOWN);
     if ranked.is_empty() {
@@ -83,9 +72,9 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         vec![
             name(short(&s.text, &s.queryid)),
             words(s.datname.as_str()),
-            figure(quantile(gathered, s, "0.5").map(seconds)),
+            figure(figures.latency(s).p50.map(seconds)),
             figure(Some(seconds(*p95))),
-            figure(quantile(gathered, s, "0.99").map(seconds)),
+            figure(figures.latency(s).p99.map(seconds)),
             figure(Some(format!("{:.0}", s.did.calls))),
         ]
     });
@@ -93,7 +82,9 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         head: vec!["statement", "database", "p50", "p95", "p99", "calls"],
         rows: rows.collect(),
     }));
-    let spreads: Vec<Spread> = ranked.iter().filter_map(|(s, _)| spread(gathered, s)).collect();
+    let target = gathered.objectives.latency;
+    let spreads: Vec<Spread> =
+        ranked.iter().filter_map(|(s, _)| spread(figures, s, target)).collect();
     if !spreads.is_empty() {
         out.push(Block::Plot(Plot::Spreads {
             caption: "Estimated distribution of execution time; the dashed line is the objective"
@@ -108,23 +99,13 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     ));
 }
 
-fn spread(gathered: &Gathered, row: &StatementRow) -> Option<Spread> {
-    let labels = [
-        ("datname", row.datname.as_str()),
-        ("usename", row.usename.as_str()),
-        ("queryid", row.queryid.as_str()),
-    ];
-    let histogram = view::series(&gathered.snapshot, "pg_statement_duration_seconds", &labels)
-        .next()
-        .as_ref()
-        .and_then(Series::histogram)?
-        .clone();
-    let get = |q| quantile(gathered, row, q);
+fn spread(figures: &Figures<'_>, row: &StatementRow, target: f64) -> Option<Spread> {
+    let Quantiles { p50, p95, p99 } = figures.latency(row);
     Some(Spread {
         label: short(&row.text, &row.queryid),
-        bins: histogram.native.as_ref().map(bins)?,
-        quantiles: [get("0.5")?, get("0.95")?, get("0.99")?],
-        target: Some(gathered.objectives.latency),
+        bins: figures.durations(row)?.native.as_ref().map(bins)?,
+        quantiles: [p50?, p95?, p99?],
+        target: Some(target),
     })
 }
 

@@ -2,40 +2,27 @@
 //!
 //! Must not: judge.
 
-use std::collections::BTreeMap;
-
 use super::document::{Block, Line, Table, figure, name, words};
+use super::figures::{Figures, TableFigures};
 use super::gather::Gathered;
 use super::plot::{Plot, Unit};
-use super::view;
 use crate::derive::units::{bytes, seconds};
 
 /// The section.
-pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
-    let snapshot = &*gathered.snapshot;
+pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>) {
     out.push(Block::Section("statistics", "Statistics"));
-    let by_name = |metric| -> BTreeMap<&str, f64> {
-        let all = view::series(snapshot, metric, &[]);
-        all.filter_map(|s| Some((s.label("datname"), s.number()?))).collect()
-    };
-    let sizes = by_name("pg_database_size_bytes");
-    let ratios = by_name("pg_cache_hit_ratio");
-    let exact = by_name("pg_query_latency_exact_ratio");
-    let latency = |datname: &str, quantile: &str| {
-        let labels = [("datname", datname), ("window", "5m"), ("quantile", quantile)];
-        view::number(snapshot, "pg_query_latency_seconds", &labels)
-    };
-    let rows = sizes.iter().map(|(datname, size)| {
-        let ratio = |of: &BTreeMap<&str, f64>| of.get(datname).map(|r| Unit::Ratio.show(*r));
-        vec![
+    let share = |ratio: Option<f64>| figure(ratio.map(|r| Unit::Ratio.show(r)));
+    let time = |seconds: Option<f64>| figure(seconds.map(|s| Unit::Seconds.show(s)));
+    let rows = figures.databases.iter().filter_map(|(datname, d)| {
+        Some(vec![
             name(*datname),
-            figure(Some(bytes(*size))),
-            figure(ratio(&ratios)),
-            figure(latency(datname, "0.5").map(|s| Unit::Seconds.show(s))),
-            figure(latency(datname, "0.95").map(|s| Unit::Seconds.show(s))),
-            figure(latency(datname, "0.99").map(|s| Unit::Seconds.show(s))),
-            figure(ratio(&exact)),
-        ]
+            figure(Some(bytes(d.size?))),
+            share(d.hit_ratio),
+            time(d.latency.p50),
+            time(d.latency.p95),
+            time(d.latency.p99),
+            share(d.exact),
+        ])
     });
     out.push(Block::Table(Table {
         head: vec!["database", "size", "cache hits", "p50", "p95", "p99", "observed exactly"],
@@ -58,31 +45,20 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     }));
 
     out.push(Block::Heading("Largest tables".to_owned()));
-    let metric = "pg_stat_user_tables_table_size_bytes";
-    let mut tables: Vec<_> = view::series(snapshot, metric, &[])
-        .filter_map(|s| {
-            let of = [
-                ("datname", s.label("datname")),
-                ("schemaname", s.label("schemaname")),
-                ("relname", s.label("relname")),
-            ];
-            let indexes = view::number(snapshot, "pg_stat_user_tables_index_size_bytes", &of);
-            let ratio = view::number(snapshot, "pg_table_cache_hit_ratio", &of);
-            let scans = view::number(snapshot, "pg_index_scan_ratio", &of);
-            Some((of, s.number()?, indexes.unwrap_or_default(), ratio, scans))
-        })
-        .collect();
-    tables.sort_by(|a, b| (b.1 + b.2).total_cmp(&(a.1 + a.2)));
+    let each = figures.tables.iter();
+    let mut tables: Vec<([&str; 3], f64, &TableFigures)> =
+        each.filter_map(|(of, t)| Some((*of, t.size?, t))).collect();
+    tables.sort_by(|a, b| (b.1 + b.2.indexes).total_cmp(&(a.1 + a.2.indexes)));
     tables.truncate(15);
-    let label = |of: &[(&str, &str); 3]| format!("{}.{}", of[1].1, of[2].1);
-    let rows = tables.iter().map(|(of, size, indexes, ratio, scans)| {
+    let label = |[_, schema, table]: [&str; 3]| format!("{schema}.{table}");
+    let rows = tables.iter().map(|(of, size, t)| {
         vec![
-            name(label(of)),
-            words(of[0].1),
+            name(label(*of)),
+            words(of[0]),
             figure(Some(bytes(*size))),
-            figure(Some(bytes(*indexes))),
-            figure(ratio.map(|r| Unit::Ratio.show(r))),
-            figure(scans.map(|r| Unit::Ratio.show(r))),
+            figure(Some(bytes(t.indexes))),
+            share(t.hit_ratio),
+            share(t.scan_ratio),
         ]
     });
     out.push(Block::Table(Table {
@@ -99,7 +75,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     out.push(Block::Plot(Plot::Bars {
         caption: "Bytes on disk of the largest tables with their indexes".to_owned(),
         unit: Unit::Bytes,
-        rows: tables.iter().map(|(of, size, indexes, ..)| (label(of), size + indexes)).collect(),
+        rows: tables.iter().map(|(of, size, t)| (label(*of), size + t.indexes)).collect(),
     }));
     out.push(Block::Source(
         "pg_table_size(), pg_indexes_size(), partitions added up; ratios over the ratio window"
@@ -109,14 +85,13 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     growth(gathered, out);
 
     out.push(Block::Heading("Connections".to_owned()));
-    let get = |metric| view::number(snapshot, metric, &[]);
     let mut rows = Vec::new();
     let count = |value: Option<f64>| figure(value.map(|n| format!("{n:.0}")));
     if let Some(peak) = &gathered.facts.connections {
         rows.push(vec![words("most at once while watched"), count(Some(peak.peak))]);
         rows.push(vec![words("most in a statement at once"), count(Some(peak.peak_active))]);
     }
-    rows.push(vec![words("in use at the end"), count(get("pg_connections_used"))]);
+    rows.push(vec![words("in use at the end"), count(figures.connections)]);
     let most = gathered.facts.number("max_connections");
     rows.push(vec![words("max_connections"), count(most)]);
     out.push(Block::Table(Table { head: vec!["connections", "number"], rows }));

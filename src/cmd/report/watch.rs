@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::view;
 use crate::cmd::serve;
 use crate::collector::Scope;
+use crate::collectors::cache::HitRatio;
+use crate::collectors::connections::Sessions;
+use crate::collectors::published;
 use crate::config::Config;
 use crate::derive::units::seconds;
 use crate::findings::Connections;
@@ -132,19 +134,17 @@ pub async fn watch(
         }
         let snapshot = snapshots.borrow_and_update().clone();
         let at = clock.epoch() + clock.seconds();
-        let count = |state: &[(&str, &str)]| -> f64 {
-            view::series(&snapshot, "pg_stat_activity_count", state)
-                .filter_map(|s| s.number())
-                .sum()
-        };
-        peak.peak = peak.peak.max(count(&[]));
-        peak.peak_active = peak.peak_active.max(count(&[("state", "active")]));
+        let (mut connected, mut active) = (0.0, 0.0);
+        for sessions in published::all::<Sessions<'_>>(&snapshot.families) {
+            connected += sessions.count;
+            active += if sessions.are_active() { sessions.count } else { 0.0 };
+        }
+        peak.peak = peak.peak.max(connected);
+        peak.peak_active = peak.peak_active.max(active);
         if at - last >= 1.0 {
             last = at;
-            for s in view::series(&snapshot, "pg_cache_hit_ratio", &[]) {
-                if let Some(ratio) = s.number() {
-                    cache.entry(s.label("datname").to_owned()).or_default().push((at, ratio));
-                }
+            for HitRatio { datname, ratio, .. } in published::all(&snapshot.families) {
+                cache.entry(datname.to_owned()).or_default().push((at, ratio));
             }
         }
         let now = Instant::now();

@@ -7,9 +7,8 @@ use std::fmt::Write;
 use super::parts::counted;
 use super::visited;
 use crate::collector::Collector;
-use crate::collectors::partitions::Partitions;
+use crate::collectors::partitions::{self, Partitions};
 use crate::config::Config;
-use crate::metric::{Sink, Value};
 use crate::pg::{Clock, Row, Session, Uncut, columns};
 use crate::remedy::text::one_line;
 
@@ -157,15 +156,12 @@ async fn write_indexes(session: &Session, out: &mut String) -> anyhow::Result<us
 
 async fn write_partitions(session: &Session, out: &mut String) -> anyhow::Result<()> {
     let rows = Partitions.fetch(session, &()).await?;
-    let mut sink = Sink::new(Partitions::METRICS, usize::MAX);
-    Partitions.derive(&mut (), rows, &mut sink);
-    let (families, _) = sink.finish();
-    let supported = families.iter().filter(|f| f.metric.name == "pg_partition_supported");
-    for sample in supported.flat_map(|f| &f.samples) {
-        let [datname, schema, table, .., reason] = &*sample.labels else { continue };
+    let datname = rows.datname.as_str();
+    for root in partitions::roots(&rows).iter().filter(|root| !root.table.rule.ignore) {
+        let (schema, table) = (root.schema, root.relname);
         let mut why = inexpressible(datname, schema, table).map(str::to_owned);
-        if !matches!(sample.value, Value::Number(value) if value > 0.0) {
-            why = Some(format!("it has no runway ({reason})"));
+        if root.outlook.runway.is_err() {
+            why = Some(format!("it has no runway ({})", root.reason()));
         }
         let keys = [
             ("table", scalar(&format!("{schema}.{table}"))),

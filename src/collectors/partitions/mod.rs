@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::growth::Slice;
 use crate::derive::partition::{
@@ -23,6 +24,11 @@ use crate::pg::Session;
 pub use catalogue::{Partition, Rows, Rule, Table, Zone};
 use metrics::*;
 pub use siblings::siblings;
+
+published! {
+    /// `pg_partition_runway_seconds`.
+    pub struct Runway of RUNWAY { relname => seconds: f64 }
+}
 
 pub struct Partitions;
 
@@ -174,19 +180,23 @@ pub fn filled(rows: &Rows, size: impl Fn(i64) -> f64) -> HashMap<i64, Vec<Slice>
 }
 
 impl Root<'_> {
+    /// Why it has no runway, or what its runway lacks; else empty.
+    pub fn reason(&self) -> &'static str {
+        match &self.outlook.runway {
+            Ok(runway) if runway.local && !self.zone_known => "zone_unknown",
+            Ok(_) => "",
+            Err(reason) => reason.label(),
+        }
+    }
+
     fn emit_runway(&self, rows: &Rows, sink: &mut Sink) {
         if self.table.rule.ignore {
             return;
         }
         let labels = [rows.datname.as_str(), self.schema, self.relname];
-        let reason = match &self.outlook.runway {
-            Ok(runway) if runway.local && !self.zone_known => "zone_unknown",
-            Ok(_) => "",
-            Err(reason) => reason.label(),
-        };
         let strategy = Strategy::from_code(&self.table.strategy).map_or("unknown", Strategy::label);
         let key = self.table.keys.first().map_or("unknown", String::as_str);
-        let support = [labels[0], labels[1], labels[2], strategy, key, reason];
+        let support = [labels[0], labels[1], labels[2], strategy, key, self.reason()];
         sink.number(&SUPPORTED, &support, flag(self.outlook.runway.is_ok()));
         let Ok(runway) = &self.outlook.runway else { return };
         let now = rows.now.into();

@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod own;
+pub mod published;
 mod scan;
 mod series;
 mod track;

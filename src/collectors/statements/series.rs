@@ -22,9 +22,9 @@ const ROOM: usize = 2;
 const OUTRANKED: f64 = 600.0;
 /// Windows of the quantile gauges, and the seconds to which their beginning is exact. A minute in which a
 /// statement is called a few times needs its own calls and not a second's more.
-const WINDOWS: [(&str, f64, f64); 2] = [("1m", 60.0, 1.0), ("5m", 300.0, 5.0)];
-const LONGEST: usize = 1;
-const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
+pub(super) const WINDOWS: [(&str, f64, f64); 2] = [("1m", 60.0, 1.0), ("5m", 300.0, 5.0)];
+pub(super) const LONGEST: usize = 1;
+pub(super) const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
 /// A text that was asked for so often in vain is not to be had.
 const ASKS: u32 = 5;
 /// How many rows postgres_exporter shows.

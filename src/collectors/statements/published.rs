@@ -1,0 +1,84 @@
+//! What was published about statements, for those who show it.
+//!
+//! Must not: estimate anything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::catalogue::{DURATION, LATENCY, QUERY_EXACT_RATIO, QUERY_LATENCY};
+use super::series::{LONGEST, QUANTILES, WINDOWS};
+use crate::collectors::published::{all, published};
+use crate::metric::{Family, Histogram};
+
+published! {
+    /// `pg_query_latency_seconds`.
+    pub struct QueryLatency of QUERY_LATENCY { datname, window, quantile => seconds: f64 }
+}
+published! {
+    /// `pg_query_latency_exact_ratio`.
+    pub struct ExactRatio of QUERY_EXACT_RATIO { datname => ratio: f64 }
+}
+published! {
+    /// `pg_statement_latency_seconds`.
+    pub struct StatementLatency of LATENCY { datname, usename, queryid, window, quantile => seconds: f64 }
+}
+published! {
+    /// `pg_statement_duration_seconds`.
+    pub struct StatementDuration of DURATION {
+        datname, usename, queryid => histogram: &'a Arc<Histogram>
+    }
+}
+
+/// Estimated quantiles over the longest window, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Quantiles {
+    /// Of 0.5.
+    pub p50: Option<f64>,
+    /// Of 0.95.
+    pub p95: Option<f64>,
+    /// Of 0.99.
+    pub p99: Option<f64>,
+}
+
+impl Quantiles {
+    /// Takes what was published with these labels.
+    pub fn take(&mut self, window: &str, quantile: &str, seconds: f64) {
+        if window != WINDOWS[LONGEST].0 {
+            return;
+        }
+        let all = [&mut self.p50, &mut self.p95, &mut self.p99];
+        for (of, (label, _)) in all.into_iter().zip(QUANTILES) {
+            if label == quantile {
+                *of = Some(seconds);
+            }
+        }
+    }
+}
+
+/// By database.
+pub fn query_latencies(families: &[Arc<Family>]) -> BTreeMap<&str, Quantiles> {
+    let mut latencies: BTreeMap<&str, Quantiles> = BTreeMap::new();
+    for QueryLatency { datname, window, quantile, seconds, .. } in all(families) {
+        latencies.entry(datname).or_default().take(window, quantile, seconds);
+    }
+    latencies
+}
+
+/// Of a statement: its database, its role and its `queryid`.
+pub type Key<'a> = [&'a str; 3];
+
+/// By statement.
+pub fn statement_latencies(families: &[Arc<Family>]) -> HashMap<Key<'_>, Quantiles> {
+    let mut latencies: HashMap<Key<'_>, Quantiles> = HashMap::new();
+    for s in all::<StatementLatency<'_>>(families) {
+        let of = latencies.entry([s.datname, s.usename, s.queryid]).or_default();
+        of.take(s.window, s.quantile, s.seconds);
+    }
+    latencies
+}
+
+/// By statement.
+pub fn statement_durations(families: &[Arc<Family>]) -> HashMap<Key<'_>, &Arc<Histogram>> {
+    let durations = all::<StatementDuration<'_>>(families);
+    durations.map(|s| ([s.datname, s.usename, s.queryid], s.histogram)).collect()
+}
