@@ -6,9 +6,11 @@
 use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::CollectError;
+use crate::findings::Reported;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Need, Session};
 
@@ -62,6 +64,12 @@ pub trait Collector: Send + Sync + 'static {
     /// Turns rows into samples.
     fn derive(&self, state: &mut Self::State, rows: Self::Rows, sink: &mut Sink);
 
+    /// What the rules found at the last collection, of a collector that asks them.
+    fn findings(state: &Self::State) -> Arc<[Reported]> {
+        let _ = state;
+        Arc::default()
+    }
+
     /// The interval that suits what was measured so far; used where the user set none.
     fn interval(&self, state: &Self::State) -> Duration {
         let _ = state;
@@ -101,6 +109,8 @@ pub trait AnyCollector: Send + Sync {
     fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a>;
     /// [`Collector::derive`] on rows that [`AnyCollector::fetch`] of the same collector gave.
     fn derive(&self, state: &mut AnyState, rows: Box<dyn Any + Send + Sync>, sink: &mut Sink);
+    /// [`Collector::findings`].
+    fn findings(&self, state: &AnyState) -> Arc<[Reported]>;
 }
 
 /// The poller keeps each state and each bundle of rows beside the collector that made it, so the
@@ -151,5 +161,8 @@ impl<C: Collector> AnyCollector for C {
         if let (Some(state), Ok(rows)) = (state.downcast_mut(), rows.downcast()) {
             Collector::derive(self, state, *rows, sink);
         }
+    }
+    fn findings(&self, state: &AnyState) -> Arc<[Reported]> {
+        state.downcast_ref().map_or_else(Arc::default, C::findings)
     }
 }

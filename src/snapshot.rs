@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::certificate::Ends;
+use crate::findings::Reported;
 use crate::metric::{Dress, Family, Metric, Refused, Sink};
 
 /// How the runs of one collector in one database went.
@@ -86,6 +87,15 @@ pub struct Database {
     pub trouble: Option<Arc<str>>,
 }
 
+/// What rules found at one place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// The database; `None` for the server or the pooler.
+    pub datname: Option<Arc<str>>,
+    /// In the order of the rules.
+    pub reported: Arc<[Reported]>,
+}
+
 /// Everything about one target.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -115,6 +125,8 @@ pub struct Snapshot {
     pub outcomes: Vec<Outcome>,
     /// Fresh families only; several may share a metric (one per database).
     pub families: Vec<Arc<Family>>,
+    /// What rules found, as fresh as the families.
+    pub findings: Vec<Findings>,
     /// What all its series wear.
     pub dress: Arc<Dress>,
     /// Other targets whose series stand on the same page.

@@ -21,9 +21,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     ("clock", &[]),
     ("pg", &["certificate", "clock", "config", "error", "remedy", "text"]),
-    ("collector", &["error", "metric", "pg"]),
+    // A collector may ask rules; what they found goes with its samples.
+    ("collector", &["error", "findings", "metric", "pg"]),
     ("collectors", &["collector", "derive", "error", "findings", "metric", "pg", "remedy"]),
-    ("snapshot", &["certificate", "error", "metric"]),
+    ("snapshot", &["certificate", "error", "findings", "metric"]),
     (
         "poller",
         &[
@@ -32,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "collector",
             "config",
             "error",
+            "findings",
             "metric",
             "pg",
             "remedy",
@@ -39,8 +41,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("render", &["clock", "metric", "snapshot"]),
-    // What the port demands of clients comes from a file of its own.
-    ("http", &["certificate", "config", "error", "render", "snapshot"]),
+    // What the port demands of clients comes from a file of its own; findings are shown as they are.
+    ("http", &["certificate", "config", "error", "findings", "remedy", "render", "snapshot"]),
     ("logging", &["config", "text"]),
 ];
 

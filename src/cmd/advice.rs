@@ -43,6 +43,11 @@ pub async fn server(
 ) -> findings::Server {
     let version = session.server().version_num;
     let mut facts = findings::Server { connections, ..setup(session, notes).await };
+    // Who watched has seen more than one look does.
+    if let Some(now) = noted(notes, "backends", recommendations::backends(session).await) {
+        facts.connections.get_or_insert(Connections { peak: now.clients, peak_active: now.active });
+        facts.autovacuum_workers = Some(now.autovacuum);
+    }
     let checkpoints = if version >= 170_000 {
         "SELECT c.num_timed::float8 AS timed, c.num_requested::float8 AS requested, \
                 {age}(c.stats_reset) AS span \

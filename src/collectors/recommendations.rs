@@ -3,6 +3,7 @@
 //! Must not: judge on less evidence than a rule asks for; such a rule has no sample.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::figures::figures;
@@ -10,7 +11,9 @@ use crate::collector::{Collector, Scope};
 use crate::collectors::statements;
 use crate::derive::delta::Window;
 use crate::error::CollectError;
-use crate::findings::{self, Checkpoints, Counted, Origin, Setting, Temporary};
+use crate::findings::{
+    self, Checkpoints, Counted, Judgement, Origin, Reported, Setting, Temporary,
+};
 use crate::metric::{Metric, Sink};
 use crate::pg::{IfFound, Query, Row, Session, columns};
 
@@ -162,6 +165,14 @@ pub async fn setup(session: &Session) -> Result<Setup, CollectError> {
     Setup::parse(session, next(), next())
 }
 
+/// Who is connected now.
+///
+/// # Errors
+/// As [`Session::read`].
+pub async fn backends(session: &Session) -> Result<Backends, CollectError> {
+    Row::one(&session.read(BACKENDS).await?)
+}
+
 /// Of `pg_settings.source`. What our own transactions set hides where it came from.
 fn origin(row: &SettingRow) -> Origin {
     match row.source.as_str() {
@@ -212,6 +223,7 @@ pub struct State {
     temporary: Window<{ Spilled::N }>,
     evictions: Window<1>,
     backends: VecDeque<(f64, Backends)>,
+    reported: Arc<[Reported]>,
 }
 
 impl Default for State {
@@ -223,6 +235,7 @@ impl Default for State {
             temporary: Window::new(SPAN),
             evictions: Window::new(SPAN),
             backends: VecDeque::new(),
+            reported: Arc::default(),
         }
     }
 }
@@ -275,9 +288,15 @@ impl Collector for Recommendations {
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
         let server = facts(state, rows);
-        for (rule, verdict) in findings::judge(&server) {
-            sink.number(&ACTIVE, &[rule.id], findings::active(&verdict));
+        let judgement = Judgement::of(&server);
+        for (id, active) in judgement.active {
+            sink.number(&ACTIVE, &[id], active);
         }
+        state.reported = judgement.reported.into();
+    }
+
+    fn findings(state: &State) -> Arc<[Reported]> {
+        state.reported.clone()
     }
 }
 

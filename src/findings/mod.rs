@@ -402,7 +402,48 @@ impl Rule {
     }
 }
 
+/// What a rule found, for who shows it later.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reported {
+    /// The rule.
+    pub rule: &'static Rule,
+    /// What it found.
+    pub finding: Finding,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+/// Findings of a rule about one place that are kept to be shown.
+const KEPT: usize = 20;
+
+/// What the rules say: by id 1 where something was found and 0 where not, `None` where the facts are not known; and
+/// of each rule the first findings.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// By id.
+    pub active: Vec<(&'static str, Option<f64>)>,
+    /// In the order of the rules.
+    pub reported: Vec<Reported>,
+}
+
+impl Judgement {
+    /// Asks every rule about such facts.
+    pub fn of<'a>(facts: impl Into<Facts<'a>>) -> Self {
+        let mut all = Self::default();
+        for (rule, verdict) in judge(facts) {
+            all.active.push((rule.id, active(&verdict)));
+            let found = verdict.into_iter().flatten().take(KEPT);
+            all.reported.extend(found.map(|finding| Reported { rule, finding }));
+        }
+        all
+    }
+}
+
 /// 1 where something was found, 0 where not; `None` where the facts are not known.
-pub fn active(verdict: &Verdict) -> Option<f64> {
+fn active(verdict: &Verdict) -> Option<f64> {
     verdict.as_ref().map(|found| f64::from(u8::from(!found.is_empty())))
 }

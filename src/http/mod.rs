@@ -7,6 +7,7 @@ mod ask;
 mod auth;
 mod connections;
 mod discovery;
+mod findings;
 mod slots;
 mod status;
 mod tls;

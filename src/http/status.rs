@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{App, Asked, unknown};
+use super::{App, Asked, findings, unknown};
 use crate::snapshot::{Of, Outcome, Snapshot};
 
 pub(super) async fn page(State(app): State<App>, Query(asked): Query<Asked>) -> Response {
@@ -35,7 +35,7 @@ const STYLE: &str = "\
 max-width:62rem;padding:0 1rem}table{border-collapse:collapse;width:100%}th,td{text-align:left;\
 padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884;vertical-align:top}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}.bad{color:#c0392b;font-weight:600}\
-.ok{color:#1e8449}nav a{margin-right:1.2rem}code{overflow-wrap:anywhere}";
+.ok{color:#1e8449}pre{white-space:pre-wrap;overflow-wrap:anywhere}nav a{margin-right:1.2rem}code{overflow-wrap:anywhere}";
 
 fn state(good: bool, yes: &str, no: &str) -> Markup {
     html! {
@@ -65,7 +65,7 @@ fn status_html(snapshot: &Snapshot, listed: &[(&str, Snapshot)], metrics: &str) 
                     h2 { "Targets" }
                     p { "For Prometheus: " a href="/targets" { "/targets" } }
                     table {
-                        tr { th { "Target" } th { "State" } th { "Where" } th { "Collectors that fail" } }
+                        tr { th { "Target" } th { "State" } th { "Where" } th { "Findings" } th { "Collectors that fail" } }
                         @for (name, target) in listed { (row(name, target)) }
                     }
                 }
@@ -83,6 +83,7 @@ fn row(name: &str, snapshot: &Snapshot) -> Markup {
             td { a href={ "/?target=" (name) } { (name) } }
             td { (reached(snapshot)) (trouble(snapshot)) (role(snapshot)) }
             td { code { (snapshot.target) } " (" (version(snapshot)) ")" }
+            td { a href={ "/?target=" (name) "#findings" } { (findings::counts(snapshot)) } }
             td { (failing.join(", ")) }
         }
     }
@@ -114,6 +115,7 @@ fn of_target(snapshot: &Snapshot) -> Markup {
                 }
             }
         }
+        (findings::section(snapshot))
         h2 { "Collectors" }
         table {
             tr {

@@ -11,9 +11,10 @@ use tokio::sync::{Notify, watch};
 use crate::certificate::Ends;
 use crate::clock::Time;
 use crate::config::TargetKind;
+use crate::findings::Reported;
 use crate::metric::{Dress, Family};
 use crate::pg::Session;
-use crate::snapshot::{Database, Of, Outcome, Role, Snapshot, Trouble};
+use crate::snapshot::{Database, Findings, Of, Outcome, Role, Snapshot, Trouble};
 
 /// A sample lives for three intervals of its collector, and at least this long.
 const LEAST_LIFE: Duration = Duration::from_secs(60);
@@ -22,9 +23,18 @@ const LIFE_IN_INTERVALS: u32 = 3;
 /// A collector's place: its name, and the database where it runs once per database.
 pub(super) type Place = (&'static str, Option<Arc<str>>);
 
+/// What a run gave.
+#[derive(Default)]
+pub(super) struct Results {
+    /// Its samples.
+    pub(super) families: Vec<Arc<Family>>,
+    /// What rules found.
+    pub(super) findings: Arc<[Reported]>,
+}
+
 struct Slot {
     outcome: Outcome,
-    families: Vec<Arc<Family>>,
+    results: Results,
     taken: Time,
 }
 
@@ -174,27 +184,21 @@ impl Board {
         state.slots.retain(|(_, d), _| d.as_ref().is_none_or(|d| list.contains(d)));
     }
 
-    /// A run ended: with families on success, without on failure (the old ones live on until they
+    /// A run ended: with results on success, without on failure (the old ones live on until they
     /// are too old).
-    pub(super) fn record(
-        &self,
-        place: Place,
-        outcome: Outcome,
-        families: Option<Vec<Arc<Family>>>,
-    ) {
+    pub(super) fn record(&self, place: Place, outcome: Outcome, results: Option<Results>) {
         let now = Time::now();
         let mut state = self.lock();
         match state.slots.get_mut(&place) {
             Some(slot) => {
                 slot.outcome = outcome;
-                if let Some(families) = families {
-                    slot.families = families;
-                    slot.taken = now;
+                if let Some(results) = results {
+                    (slot.results, slot.taken) = (results, now);
                 }
             }
             None => {
-                let families = families.unwrap_or_default();
-                state.slots.insert(place, Slot { outcome, families, taken: now });
+                let results = results.unwrap_or_default();
+                state.slots.insert(place, Slot { outcome, results, taken: now });
             }
         }
         drop(state);
@@ -219,7 +223,7 @@ impl Board {
     /// that cannot be entered, is not known to be true any more, whatever its last run said.
     pub(super) fn snapshot(&self, now: Time) -> Snapshot {
         let state = self.lock();
-        let fresh = |slot: &&Slot| {
+        let fresh = |slot: &Slot| {
             let life = (slot.outcome.interval * LIFE_IN_INTERVALS).max(LEAST_LIFE);
             now.since(&slot.taken) < life
         };
@@ -253,8 +257,17 @@ impl Board {
             families: state
                 .slots
                 .values()
-                .filter(fresh)
-                .flat_map(|s| s.families.iter().cloned())
+                .filter(|slot| fresh(slot))
+                .flat_map(|s| s.results.families.iter().cloned())
+                .collect(),
+            findings: state
+                .slots
+                .iter()
+                .filter(|(_, slot)| fresh(slot) && !slot.results.findings.is_empty())
+                .map(|((_, datname), slot)| Findings {
+                    datname: datname.clone(),
+                    reported: slot.results.findings.clone(),
+                })
                 .collect(),
             dress: self.dress.clone(),
             parts: Vec::new(),
@@ -270,8 +283,9 @@ mod tests {
 
     static G: Metric = Metric::gauge("pg_g", &[], "G.");
 
-    fn families() -> Option<Vec<Arc<Family>>> {
-        Some(vec![Arc::new(Family { metric: &G, samples: Vec::new() })])
+    fn families() -> Option<Results> {
+        let families = vec![Arc::new(Family { metric: &G, samples: Vec::new() })];
+        Some(Results { families, findings: Arc::default() })
     }
 
     fn outcome(seconds: u64) -> Outcome {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::board::Board;
+use super::board::{Board, Results};
 use super::told::Told;
 use crate::collector::{AnyCollector, AnyState};
 use crate::config::Settings;
@@ -134,19 +134,19 @@ impl Job {
         let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
         let Remarks { trusted, failed } = session.take_remarks();
         self.outcome.trusted = joined(trusted);
-        let families = match result {
+        let results = match result {
             // A part that failed is told as a failure; the rest is published all the same.
-            Ok((families, refused)) => {
+            Ok((results, refused)) => {
                 self.loss = Some(Loss::Told);
                 match several(failed) {
                     Some(e) => {
-                        self.outcome.series = series(&families);
+                        self.outcome.series = series(&results.families);
                         self.fail(&e);
                         ended = Ended::FactsDoubted;
                     }
-                    None => self.succeed(&families, refused),
+                    None => self.succeed(&results.families, refused),
                 }
-                Some(families)
+                Some(results)
             }
             Err(e) => {
                 self.fail(&e);
@@ -176,14 +176,11 @@ impl Job {
             self.put_off(now);
         }
         let place = (self.collector.name(), self.outcome.datname.clone());
-        board.record(place, self.outcome.clone(), families);
+        board.record(place, self.outcome.clone(), results);
         if session.is_broken() { Ended::SessionBroken { left_behind } } else { ended }
     }
 
-    async fn collect(
-        &mut self,
-        session: &Session,
-    ) -> Result<(Vec<Arc<Family>>, Refused), CollectError> {
+    async fn collect(&mut self, session: &Session) -> Result<(Results, Refused), CollectError> {
         drop(session.take_too_long());
         let rows = self.collector.fetch(session, &self.state).await;
         self.leave_out(&session.take_too_long());
@@ -194,7 +191,9 @@ impl Job {
         let (mut families, refused) = sink.finish();
         let exposed = &session.settings().exposed;
         families.retain(|family| !exposed.hides(family.metric.name));
-        Ok((families.into_iter().map(Arc::new).collect(), refused))
+        let families = families.into_iter().map(Arc::new).collect();
+        let findings = self.collector.findings(&self.state);
+        Ok((Results { families, findings }, refused))
     }
 
     /// Says once that texts were left out.

@@ -33,6 +33,15 @@ impl Command {
         &self.0
     }
 
+    /// `pgrunway verify` for one rule, about a database where the rule is about one.
+    pub fn verify(rule: &str, datname: Option<&str>) -> Self {
+        let command = Self::new("pgrunway").args(["verify", "--only", rule]);
+        match datname {
+            Some(name) => command.arg(format!("--database={name}")),
+            None => command,
+        }
+    }
+
     /// psql as every script of ours wants it, on a database whose name may look like a connection string.
     pub fn psql(datname: &str) -> Self {
         let plain = !datname.is_empty()

@@ -1,24 +1,67 @@
-//! `verify`, `report` and the exporter say the same of the same server: ids, severities, subjects, remedies.
+//! `verify`, `report`, the exporter's metrics and its status page say the same of the same server: ids, severities,
+//! subjects, sentences, remedies.
 //!
-//! Must not: know a fault; the rules that all three ask are compared, whatever they find.
+//! Must not: know a fault; the rules that all of them ask are compared, whatever they find.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use pgrunway::cmd::verify::all;
 use pgrunway::findings::{self, Check, Part, Rule, When};
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::common::{self, process::run};
+use super::common::{
+    self, http,
+    process::{Process, run},
+};
 use super::gate::{self, Gate};
 use super::{EXPECTED, demo};
 
-/// Whether all three know what a rule looks at. The other parts only `verify` reads, on request or by the file; and
-/// the exporter watches for an hour what the others take from the server's statistics.
+/// Whether all of them know what a rule looks at. The other parts only `verify` reads, on request or by the file.
 fn is_shared(rule: &Rule) -> bool {
-    !matches!(
-        rule.part,
-        Part::Corruption | Part::Orphans | Part::Plans | Part::Databases | Part::Load
-    )
+    !matches!(rule.part, Part::Corruption | Part::Orphans | Part::Plans | Part::Databases)
+}
+
+/// Whether two looks may differ in the figures: times go on, and the exporter counts from when it began to watch.
+fn is_moving(rule: &Rule, finding: &Value) -> bool {
+    let timed = |figure: &Value| figure["unit"].as_str().unwrap().contains("seconds");
+    rule.part == Part::Load || finding["figures"].as_array().unwrap().iter().any(timed)
+}
+
+/// The rules whose SQL takes the partition tree of the table, which the exporter does not lock: its page has the command
+/// that prints it.
+const BY_TREE: [&str; 4] =
+    ["index.missing", "index.invalid", "index.partition_coverage", "index.foreign_key"];
+
+/// The rows of the status page about one rule, each as text.
+fn shown(page: &str, id: &str, database: Option<&str>) -> Vec<String> {
+    let (head, place) = (format!("<code>{id}</code>: "), database.unwrap_or("(server)"));
+    let rows = page.split("<tr>").filter(|row| row.contains(&head));
+    let rows = rows.filter(|row| {
+        row.contains(&format!("</td><td>{place}<br>"))
+            || row.contains(&format!("</td><td>{place}</td>"))
+    });
+    let plain = |row: &str| {
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&amp;", "&")]
+            .iter()
+            .fold(row.to_owned(), |text, (from, to)| text.replace(from, to))
+    };
+    rows.map(plain).collect()
+}
+
+/// `/metrics` and `/` of an exporter once they hold what `holds` asks for, or at the deadline.
+async fn watched(exporter: &Process, holds: impl Fn(&str, &str) -> bool) -> (String, String) {
+    let end = Instant::now() + Duration::from_secs(120);
+    loop {
+        let exposition = exporter.metrics().await;
+        let page = http::get(exporter.address, "/").await.text();
+        if holds(&exposition, &page) || Instant::now() > end {
+            return (exposition, page);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// Findings of one rule, as `verify` prints them for programs.
@@ -58,34 +101,44 @@ fn statements(script: &str) -> &str {
     script.split_once("$do$;\n").map_or(script, |(_, body)| body).trim()
 }
 
-/// Compares the three, and gives the ids that were found.
+/// Compares them, and gives the ids that were found.
 async fn compare(gate: &Gate<'_>, database: &str) -> BTreeSet<&'static str> {
     let requested: Vec<&str> =
         all().filter(|r| is_shared(r) && r.when == When::OnRequest).map(|r| r.id).collect();
     let (_, verify) = gate.json(&["--database", database, "--with", &requested.join(",")]).await;
     let file = format!("--config.file={}", gate.path("pgrunway.yml"));
     let uri = gate.uri();
-    let env = [("DATA_SOURCE_NAME", uri.as_str())];
-    let (code, exposition, err) = run(&["metrics", &file], &env).await;
+    let (code, markdown, err) =
+        run(&["report", &file, "--over=2s"], &[("DATA_SOURCE_NAME", &uri)]).await;
     assert_eq!(code, 0, "{err}");
-    let (code, markdown, err) = run(&["report", &file, "--over=1s"], &env).await;
-    assert_eq!(code, 0, "{err}");
-    let mut compared = 0;
+    let shared: Vec<&Rule> =
+        findings::all().filter(|r| all().any(|one| one.id == r.id) && is_shared(r)).collect();
+    assert!(shared.len() >= 41, "{} rules are asked by all", shared.len());
+    let place = |rule: &Rule| matches!(rule.check, Check::Database(_)).then_some(database);
+    let mut exporter = Process::serve(&uri, &[&file]).await;
+    let (exposition, page) = watched(&exporter, |exposition, page| {
+        shared.iter().all(|rule| {
+            let found = verified(&verify, rule.id, place(rule)).len();
+            let exported = exported(exposition, rule.id, place(rule)).unwrap_or(false);
+            exported == (found > 0) && shown(page, rule.id, place(rule)).len() == found.min(20)
+        })
+    })
+    .await;
+    exporter.stop(Signal::SIGTERM).await;
+    for rule in findings::all().filter(|rule| !is_shared(rule)) {
+        assert!(exported(&exposition, rule.id, place(rule)).is_none(), "{}", rule.id);
+    }
     let mut found = BTreeSet::new();
-    for rule in findings::all().filter(|rule| all().any(|r| r.id == rule.id)) {
+    for rule in shared {
         let id = rule.id;
-        let place = matches!(rule.check, Check::Database(_)).then_some(database);
-        let told = verified(&verify, id, place);
-        let exported = exported(&exposition, id, place);
-        if !is_shared(rule) {
-            assert!(rule.part == Part::Load || exported.is_none(), "{id}");
-            continue;
-        }
-        compared += 1;
-        let section = reported(&markdown, rule, place);
+        let told = verified(&verify, id, place(rule));
+        let section = reported(&markdown, rule, place(rule));
         assert_eq!(section.is_some(), !told.is_empty(), "{id}: {told:?}\n{markdown}");
-        // Where there is too little to judge, all three are silent.
+        // Where there is too little to judge, all are silent.
+        let exported = exported(&exposition, id, place(rule));
         assert_eq!(exported.unwrap_or(false), !told.is_empty(), "{id}: {told:?}");
+        let rows = shown(&page, id, place(rule));
+        assert_eq!(rows.len(), told.len().min(20), "{id}: {told:?}\n{page}");
         let Some(section) = section else { continue };
         found.insert(id);
         let severity = told.iter().map(|f| f["severity"].as_str().unwrap());
@@ -94,31 +147,48 @@ async fn compare(gate: &Gate<'_>, database: &str) -> BTreeSet<&'static str> {
         assert!(section.contains(&head), "{head}: {section}");
         for finding in told.iter().take(20) {
             let text = |key: &str| finding[key].as_str().unwrap_or_default();
-            assert!(section.contains(text("object")), "{id} {}: {section}", text("object"));
-            assert!(section.contains(text("command")), "{id} {}: {section}", text("command"));
-            // Times go on between two looks.
-            let timed = |figure: &Value| figure["unit"].as_str().unwrap().contains("seconds");
-            if !finding["figures"].as_array().unwrap().iter().any(timed) {
-                assert!(section.contains(text("found")), "{id} {}: {section}", text("found"));
+            let object = if text("subject") == "server" { "" } else { text("object") };
+            let about = |row: &&String| {
+                let here = row.contains(&format!("<code>{object}</code>")) || object.is_empty();
+                here || object == database
+            };
+            let here: Vec<&String> = rows.iter().filter(about).collect();
+            assert!(!here.is_empty(), "{id} {object}: {rows:#?}");
+            assert!(here.iter().all(|row| row.contains(text("severity"))), "{id}: {here:#?}");
+            assert!(
+                section.contains(text("object")) || object.is_empty(),
+                "{id} {object}: {section}"
+            );
+            let mut wanted = vec![text("command").to_owned()];
+            if !is_moving(rule, finding) {
+                wanted.push(text("found").to_owned());
             }
             if finding["command"].is_null() {
-                for script in finding["mend"].as_array().unwrap() {
-                    let statements = statements(script.as_str().unwrap()).replace('\\', "");
-                    assert!(section.contains(&statements), "{id}: {statements}\n\n{section}");
-                }
+                let scripts = finding["mend"].as_array().unwrap().iter();
+                wanted
+                    .extend(scripts.map(|script| statements(script.as_str().unwrap()).to_owned()));
+            }
+            for (n, wanted) in wanted.iter().enumerate() {
+                let unescaped = wanted.replace('\\', "");
+                assert!(section.contains(&unescaped), "{id} {object}: {unescaped}\n\n{section}");
+                let command = format!("pgrunway verify --only {id}");
+                let elsewhere = n > 0 && BY_TREE.contains(&id) && here[0].contains(&command);
+                let there = here.iter().any(|row| row.contains(wanted));
+                assert!(there || elsewhere, "{id} {object}: {wanted}\n\n{here:#?}");
             }
         }
     }
-    assert!(compared >= 35, "{compared} rules are asked by all three");
     found
 }
 
 #[tokio::test]
-async fn verify_report_and_exporter_agree_on_the_planted_faults() {
+async fn verify_report_metrics_and_page_agree_on_the_planted_faults() {
     let settings =
         [("autovacuum", "off"), ("track_io_timing", "off"), ("shared_preload_libraries", "")];
     let cluster = common::server_with(&settings, &[]).await;
-    let gate = Gate::new(&cluster, &format!("host: {{memory: 16GB}}\n{EXPECTED}"));
+    let often = "collectors:\n  databaserecommendations: {interval: 1s}";
+    let expected = EXPECTED.replace("collectors:", often);
+    let gate = Gate::new(&cluster, &format!("host: {{memory: 16GB}}\n{expected}"));
     gate.sql("postgres", "DROP EXTENSION pg_stat_statements; CREATE DATABASE faulty").await;
     gate.sql("faulty", include_str!("faults.sql")).await;
     gate.sql(
@@ -181,9 +251,44 @@ async fn verify_report_and_exporter_agree_on_the_planted_faults() {
 }
 
 #[tokio::test]
-async fn verify_report_and_exporter_agree_on_the_demo() {
+async fn verify_report_metrics_and_page_agree_on_the_demo() {
     let cluster = demo().await;
     let gate = Gate::of_role(&cluster, "", "pgrunway");
     let found = compare(&gate, "trading").await;
     assert!(!found.contains("partition.runway"), "{found:?}");
+}
+
+/// What the server does, as far as it shows in a test: connections near the limit, and statements that are evicted.
+#[tokio::test]
+async fn verify_report_metrics_and_page_agree_on_what_a_server_does() {
+    let settings = [("max_connections", "50"), ("pg_stat_statements.max", "100")];
+    let cluster = common::server_with(&settings, &[]).await;
+    let gate = Gate::new(&cluster, "collectors:\n  recommendations: {interval: 1s}\n");
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(common::client(&cluster, "mon", "postgres").await);
+    }
+    let busy = common::admin(&cluster, "postgres").await;
+    let evicts = tokio::spawn(async move {
+        for n in 0_u64.. {
+            let columns: Vec<String> = (0..=n % 400).map(|c| format!("{c} AS c{c}")).collect();
+            busy.batch_execute(&format!("SELECT {}", columns.join(", "))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    let mut seen = 0.0;
+    while seen < 1.0 {
+        let dealloc = "SELECT dealloc::float8 FROM pg_stat_statements_info";
+        seen = match held[0].query_one(dealloc, &[]).await {
+            Ok(row) => row.get(0),
+            // Version 13 does not count them.
+            Err(_) => 1.0,
+        };
+    }
+    let found = compare(&gate, "postgres").await;
+    evicts.abort();
+    assert!(found.contains("connections.pool"), "{found:?}");
+    let version = "SELECT current_setting('server_version_num')::int4 >= 140000";
+    let counts: bool = held[0].query_one(version, &[]).await.unwrap().get(0);
+    assert_eq!(found.contains("statements.max"), counts, "{found:?}");
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::error::CollectError;
-use crate::findings::{Age, Ages, Database, IndexFault, NotValid};
+use crate::findings::{Age, Ages, Bloated, Database, IndexFault, Leaf, NotValid};
 use crate::pg::{Query, Row, Session, columns};
 use crate::remedy::Relation;
 use crate::remedy::tree::{Node, Part, Tree};
@@ -214,7 +214,9 @@ SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name,
  WHERE c.oid = ANY ($1::pg_catalog.oid[])";
 
 columns! {
-    struct Named {
+    /// A relation's name, and its table's where it is an index.
+    #[derive(Debug, Clone)]
+    pub struct Named {
         oid: i64,
         schema: String,
         name: String,
@@ -233,7 +235,8 @@ pub async fn complete(
     facts: &mut Database,
     most: usize,
 ) -> Result<(), CollectError> {
-    name(session, facts).await?;
+    let names = names(session, facts).await?;
+    give_names(facts, &names);
     for (n, table) in with_faults(facts).into_iter().enumerate() {
         let read = if n >= most {
             Err(format!("more than {most} tables have faults; `pgrunway verify` prints all"))
@@ -261,28 +264,44 @@ fn with_faults(facts: &Database) -> BTreeSet<i64> {
         .collect()
 }
 
-async fn name(session: &Session, facts: &mut Database) -> Result<(), CollectError> {
+/// Names by OID.
+pub type Names = HashMap<i64, Named>;
+
+/// What has a name to be read: partitions that are overdue, and indexes of partitions that are to be rebuilt.
+fn nameless(facts: &mut Database) -> (Vec<&mut Leaf>, Vec<&mut Bloated>) {
     let tables = facts.tables.iter_mut().flatten().filter(|t| t.partitioned);
-    let mut leaves: Vec<_> = tables
+    let leaves = tables
         .flat_map(|t| [&mut t.vacuum, &mut t.analyze, &mut t.loaded])
-        .flat_map(|overdue| &mut overdue.worst)
-        .collect();
+        .flat_map(|overdue| &mut overdue.worst);
     let bloated = facts.bloated.iter_mut().flatten();
-    let mut bloated: Vec<_> = bloated.filter(|i| i.is_worthwhile() && i.part.is_none()).collect();
+    (leaves.collect(), bloated.filter(|i| i.is_worthwhile() && i.part.is_none()).collect())
+}
+
+/// Names of the partitions on which something may be found.
+///
+/// # Errors
+/// As [`Session::read`].
+pub async fn names(session: &Session, facts: &mut Database) -> Result<Names, CollectError> {
+    let (leaves, bloated) = nameless(facts);
     let oids = leaves.iter().map(|leaf| leaf.oid).chain(bloated.iter().map(|i| i.oid));
     let oids: BTreeSet<i64> = oids.collect();
     if oids.is_empty() {
-        return Ok(());
+        return Ok(Names::new());
     }
     let oids: Vec<i64> = oids.into_iter().collect();
     let rows = session.read(Query::new(NAMES).int8_array(&oids)).await?;
     let names: Vec<Named> = Row::all(&rows)?;
-    let names: HashMap<i64, Named> = names.into_iter().map(|named| (named.oid, named)).collect();
-    for leaf in &mut leaves {
+    Ok(names.into_iter().map(|named| (named.oid, named)).collect())
+}
+
+/// Adds names to the facts.
+pub fn give_names(facts: &mut Database, names: &Names) {
+    let (leaves, bloated) = nameless(facts);
+    for leaf in leaves {
         let named = names.get(&leaf.oid);
         leaf.name = named.map(|n| Relation::new(n.schema.as_str(), n.name.as_str()));
     }
-    for index in &mut bloated {
+    for index in bloated {
         let Some(named) = names.get(&index.oid) else { continue };
         let (Some(schema), Some(table)) = (&named.table_schema, &named.table_name) else {
             continue;
@@ -290,5 +309,4 @@ async fn name(session: &Session, facts: &mut Database) -> Result<(), CollectErro
         let own = Relation::new(named.schema.as_str(), named.name.as_str());
         index.part = Some((Relation::new(schema.as_str(), table.as_str()), own));
     }
-    Ok(())
 }

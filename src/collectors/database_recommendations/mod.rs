@@ -11,6 +11,7 @@ mod indexes;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::index_health::catalogue::Names;
@@ -22,7 +23,7 @@ use super::vacuum::{self, Vacuum};
 use crate::collector::{Collector, Scope};
 use crate::derive::partition::Moment;
 use crate::error::CollectError;
-use crate::findings::{self, Ages, Growth, NotValid};
+use crate::findings::{self, Ages, Growth, Judgement, NotValid, Reported};
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use crate::remedy::Relation;
@@ -71,6 +72,8 @@ pub struct Rows {
     pub ages: Result<Ages, CollectError>,
     /// Jobs that look after partitions.
     pub jobs: Result<maintenance::Rows, CollectError>,
+    /// Of partitions on which something was found, for who is shown that.
+    pub names: catalogue::Names,
 }
 
 /// What only several polls tell.
@@ -83,6 +86,8 @@ pub struct State {
     took: f64,
     /// Shortest interval that the user allows for what it reads.
     least: Duration,
+    /// What was found.
+    reported: Arc<[Reported]>,
 }
 
 /// What another collector reads, unless the user switched it off. An error that costs the session costs
@@ -135,7 +140,11 @@ impl Collector for DatabaseRecommendations {
     const METRICS: &'static [&'static Metric] = &[&ACTIVE];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        Rows::read(session, Names::Judged).await
+        let mut rows = Rows::read(session, Names::Judged).await?;
+        // As far as is known before it is dated, which is enough to ask for names.
+        let mut facts = facts(&rows, verdicts(&rows).as_ref());
+        rows.names = read(catalogue::names(session, &mut facts).await)?.unwrap_or_default();
+        Ok(rows)
     }
 
     fn derive(&self, state: &mut State, mut rows: Rows, sink: &mut Sink) {
@@ -147,9 +156,16 @@ impl Collector for DatabaseRecommendations {
         if let (Some(growth), Ok(partitions)) = (&mut facts.growth, &rows.partitions) {
             state.watch(growth, Moment::At(partitions.now.into()).seconds());
         }
-        for (rule, verdict) in findings::judge(&facts) {
-            sink.number(&ACTIVE, &[&rows.datname, rule.id], findings::active(&verdict));
+        catalogue::give_names(&mut facts, &rows.names);
+        let judgement = Judgement::of(&facts);
+        for (id, active) in judgement.active {
+            sink.number(&ACTIVE, &[&rows.datname, id], active);
         }
+        state.reported = judgement.reported.into();
+    }
+
+    fn findings(state: &State) -> Arc<[Reported]> {
+        state.reported.clone()
     }
 
     /// It rests as `sizes` does, and reads nothing more often than the user wants it read.
@@ -206,6 +222,7 @@ impl Rows {
             not_valid,
             ages,
             jobs,
+            names: catalogue::Names::default(),
         };
         match rows {
             Self { partitions: Err(e), vacuum: Err(_), sizes: Err(_), indexes: Err(_), .. } => {

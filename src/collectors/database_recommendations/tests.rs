@@ -122,6 +122,7 @@ fn rows() -> Rows {
         not_valid: Ok(Vec::new()),
         jobs: Err(CollectError::Missing { what: "off".to_owned(), remedy: String::new() }),
         ages: Ok(Ages { tables: 3.0, oldest: 1e6, old: Vec::new() }),
+        names: catalogue::Names::default(),
     }
 }
 

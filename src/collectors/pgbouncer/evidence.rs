@@ -4,11 +4,12 @@
 //! seen is kept in slots of five minutes, and a slot is forgotten as a whole.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::metrics::{MICROSECOND, POOL_LABELS, POOLS};
 use super::{Databases, Rows, grouped, keyed, longest_waits, number, text, user_pool_sizes};
 use crate::derive::delta::increment;
-use crate::findings::{Pool, PoolMode, Pooler, Queue, Work};
+use crate::findings::{Pool, PoolMode, Pooler, Queue, Reported, Work};
 
 /// Seconds of one slot, and how many are kept, the one that fills among them.
 const SLOT: f64 = 300.0;
@@ -82,6 +83,8 @@ pub struct State {
     pools: BTreeMap<[String; 2], Hour<Seen>>,
     databases: BTreeMap<String, Worked>,
     clients: Hour<f64>,
+    /// What the rules found of that.
+    pub(super) reported: Arc<[Reported]>,
 }
 
 impl State {

@@ -5,11 +5,12 @@
 //! `SHOW LISTS` have their counts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
-use crate::findings;
+use crate::findings::{Judgement, Reported};
 use crate::metric::{Metric, Sink};
 use crate::pg::{Session, Table};
 
@@ -94,9 +95,15 @@ impl Collector for PgBouncer {
         }
         sink.number(&WAIT_OBJECTIVE, &[], rows.longest_wait);
         let facts = state.facts(&rows);
-        for (rule, verdict) in findings::judge(&facts) {
-            sink.number(&RECOMMENDATION, &[rule.id], findings::active(&verdict));
+        let judgement = Judgement::of(&facts);
+        for (id, active) in judgement.active {
+            sink.number(&RECOMMENDATION, &[id], active);
         }
+        state.reported = judgement.reported.into();
+    }
+
+    fn findings(state: &State) -> Arc<[Reported]> {
+        state.reported.clone()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::golden;
 use super::*;
+use crate::findings;
 use crate::metric::Family;
 
 /// A table as psql prints it unaligned: names, then rows, cells between bars. `~` is NULL.
