@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pgrunway::collector::Collector;
 use pgrunway::collectors::statements::{
-    Entry, EntryKey, Facts, Options, Rows, Scan, State, Statements,
+    Entry, EntryKey, Facts, Levels, Options, Rows, Scan, State, Statements,
 };
 use pgrunway::derive::latency::{Cumulative, Estimator, Interval, Scratch, Step};
 use pgrunway::metric::Sink;
@@ -99,7 +99,8 @@ fn one_poll(entries: usize, active: usize) {
         entries: rows.to_vec(),
         hidden: Vec::new(),
     };
-    let options = Options { top: 20, include_text: false, objective: 0.05, slo: 0.99 };
+    let bars = Levels { likely: true, certain: false };
+    let options = Options { top: 100, include_text: false, objective: 0.05, slo: 0.99, bars };
     let mut state = State::default();
     let (mut took, mut polls) = (0.0, 0u32);
     for second in 0..60u32 {

@@ -1,6 +1,9 @@
 //! The latency estimator as a whole: against the Python reference on recorded vectors, and by its
 //! properties on arbitrary input.
 
+#[path = "latency/bounds.rs"]
+mod bounds;
+
 use std::collections::BTreeMap;
 
 use pgrunway::derive::latency::grid::{CELLS, SLOTS, first_slot};

@@ -256,6 +256,29 @@ pub enum Compatibility {
     PostgresExporter,
 }
 
+/// Which error bars of their percentiles statements have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorBars {
+    /// None.
+    None,
+    /// Those that hold nine of ten.
+    Likely,
+    /// Those, and those that hold all.
+    Certain,
+}
+
+impl ErrorBars {
+    /// Whether those that hold nine of ten are wanted.
+    pub fn likely(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether those that hold all are wanted.
+    pub fn certain(self) -> bool {
+        self == Self::Certain
+    }
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

@@ -13,7 +13,7 @@ use super::index_rules::IndexSettings;
 use super::probe::ProbeSettings;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
-use super::{Compatibility, KnownCollector, LogFormat, TargetKind};
+use super::{Compatibility, ErrorBars, KnownCollector, LogFormat, TargetKind};
 
 /// The settings that other code names, for the place of a fault.
 pub(super) const CONNECT: &str = "timeouts.connect";
@@ -27,6 +27,7 @@ const LEVELS: Kind = Kind::Choice {
 };
 const FORMATS: Kind = Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
 const PROFILES: Kind = Kind::Choice { words: &["none", "postgres_exporter"], aliases: &[] };
+const ERROR_BARS: Kind = Kind::Choice { words: &["none", "likely", "certain"], aliases: &[] };
 const TARGET_KINDS: Kind = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
 const TIMEOUT: Kind = Kind::Duration { min: MS, max: Duration::from_secs(600) };
 /// Of queries and of clients that wait.
@@ -168,6 +169,9 @@ settings! {
         /// Characters of text kept.
         pub text_length: usize = 120,
             "collectors.statements.text_length" => Kind::Integer { min: 1, max: 10_000 };
+        /// Error bars of the percentiles of each exposed statement: those that hold nine of ten, with those over the
+        /// objective, or those that hold all too. Databases have both.
+        pub error_bars: ErrorBars = ErrorBars::Likely, "collectors.statements.error_bars" => ERROR_BARS;
         /// Pause between the two scans of one poll; below `timeouts.statement`.
         pub scan_spacing: Duration = 10 * MS,
             SCAN_SPACING => Kind::Duration { min: MS, max: seconds(10) };

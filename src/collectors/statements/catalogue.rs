@@ -2,6 +2,7 @@
 //!
 //! Must not: hold logic.
 
+use super::bars::Metrics;
 use crate::metric::Metric;
 
 const STATEMENT: &[&str] = &["datname", "usename", "queryid"];
@@ -33,6 +34,71 @@ pub(super) static QUERY_LATENCY: Metric = Metric::untyped(
     "Estimated quantile of the executor time of a database's top-level statements that ended within \
      the window, from pg_stat_statements; absent without calls.",
 );
+macro_rules! bars {
+    ($set:ident $prefix:literal $whose:literal; $latency:ident [$($label:literal),*]
+     $low:ident $high:ident $ill_defined:ident $slow:ident $slow_low:ident $slow_high:ident) => {
+        pub(super) static $low: Metric = Metric::untyped(
+            concat!($prefix, "_latency_low_seconds"),
+            &[$($label,)* "window", "quantile", "level"],
+            concat!("Lower end of the error bar of ", $prefix, "_latency_seconds, from the moments in \
+                     pg_stat_statements: level=\"certain\" holds whatever the distribution, absent where calls were \
+                     lost, level=\"likely\" in about nine of ten cases."),
+        );
+        pub(super) static $high: Metric = Metric::untyped(
+            concat!($prefix, "_latency_high_seconds"),
+            &[$($label,)* "window", "quantile", "level"],
+            concat!("Upper end of the error bar of ", $prefix, "_latency_seconds, from the moments in \
+                     pg_stat_statements, as ", $prefix, "_latency_low_seconds is its lower one."),
+        );
+        pub(super) static $ill_defined: Metric = Metric::untyped(
+            concat!($prefix, "_latency_ill_defined"),
+            &[$($label,)* "window", "quantile"],
+            concat!("1 where the likely error bar of ", $prefix, "_latency_seconds spans more than a factor of four, \
+                     since the quantile falls between two modes or into a tail of which pg_stat_statements tells too \
+                     little, else 0."),
+        );
+        pub(super) static $slow: Metric = Metric::gauge(
+            concat!($prefix, "_slow_ratio"),
+            &[$($label,)* "window"],
+            concat!("Estimated share of ", $whose, " calls that ended within the window and took longer than \
+                     pg_latency_objective_seconds, from pg_stat_statements; absent without calls."),
+        );
+        pub(super) static $slow_low: Metric = Metric::gauge(
+            concat!($prefix, "_slow_ratio_low"),
+            &[$($label,)* "window"],
+            concat!("What ", $prefix, "_slow_ratio is at least, for certain, from the moments in pg_stat_statements; \
+                     absent where calls were lost."),
+        );
+        pub(super) static $slow_high: Metric = Metric::gauge(
+            concat!($prefix, "_slow_ratio_high"),
+            &[$($label,)* "window"],
+            concat!("What ", $prefix, "_slow_ratio is at most, for certain, from the moments in pg_stat_statements; \
+                     absent where calls were lost."),
+        );
+        pub(super) static $set: Metrics = Metrics {
+            latency: &$latency,
+            low: &$low,
+            high: &$high,
+            ill_defined: &$ill_defined,
+            slow: &$slow,
+            slow_low: &$slow_low,
+            slow_high: &$slow_high,
+        };
+    };
+}
+
+bars! {
+    QUERY "pg_query" "a database's";
+    QUERY_LATENCY ["datname"]
+    QUERY_LOW QUERY_HIGH QUERY_ILL_DEFINED QUERY_SLOW QUERY_SLOW_LOW QUERY_SLOW_HIGH
+}
+
+bars! {
+    STATEMENT_BARS "pg_statement" "a statement's";
+    LATENCY ["datname", "usename", "queryid"]
+    LOW HIGH ILL_DEFINED SLOW SLOW_LOW SLOW_HIGH
+}
+
 pub(super) static QUERY_EXACT: Metric = Metric::counter(
     "pg_query_exact_calls_total",
     &["datname"],
@@ -184,12 +250,24 @@ pub(super) static METRICS: &[&Metric] = &[
     &SLO,
     &QUERY_DURATION,
     &QUERY_LATENCY,
+    &QUERY_LOW,
+    &QUERY_HIGH,
+    &QUERY_ILL_DEFINED,
+    &QUERY_SLOW,
+    &QUERY_SLOW_LOW,
+    &QUERY_SLOW_HIGH,
     &QUERY_EXACT,
     &QUERY_EXACT_RATIO,
     &PLANNING_DURATION,
     &PLANNING_LATENCY,
     &DURATION,
     &LATENCY,
+    &LOW,
+    &HIGH,
+    &ILL_DEFINED,
+    &SLOW,
+    &SLOW_LOW,
+    &SLOW_HIGH,
     &INFO,
     &QUERY_ID,
     &CALLS,

@@ -6,6 +6,7 @@
 //! not exposed count what happened before the first poll, or fall when the view is reset, evicts, restarts or
 //! becomes another server's.
 
+mod bars;
 mod catalogue;
 mod own;
 pub mod published;
@@ -20,6 +21,7 @@ use crate::derive::delta::increment;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::{Need, Session};
+pub use bars::Levels;
 use catalogue as m;
 pub use own::Answer;
 use own::Own;
@@ -105,10 +107,15 @@ impl State {
         let facts = &rows.facts;
         let mut relation = self.relation(facts);
         let reset = relation == Relation::Reset;
+        let evictions = self.may_have_evicted(rows);
+        if relation != Relation::Continues || evictions {
+            self.exposition.doubt_all(rows.scans[0].at, relation == Relation::Continues);
+        }
+        let suspicions = (rows.options.objective, evictions);
         self.own.take(&rows.scans[1], &rows.own);
         for scan in &rows.scans {
             let (exposition, own) = (&mut self.exposition, &mut self.own);
-            self.tracker.read(scan, relation, |activity, new| match activity {
+            self.tracker.read(scan, relation, suspicions, |activity, new| match activity {
                 Activity::Execution if own.takes(&new) => {}
                 Activity::Execution => exposition.add(scan.at, facts, &new),
                 Activity::Planning if own.is_own(&new.key) => {}
@@ -120,6 +127,9 @@ impl State {
         }
         let gone = self.tracker.forget_gone();
         self.gone = if reset { 0 } else { gone };
+        for key in self.tracker.doubted.drain(..).filter(|key| !self.own.is_own(key)) {
+            self.exposition.doubt(rows.scans[1].at, facts, key);
+        }
         self.choose_interval();
 
         let [_, last] = &rows.scans;
@@ -165,6 +175,16 @@ impl State {
         if reset.is_some() && !met { Relation::Reset } else { Relation::Continues }
     }
 
+    /// Whether rows may have been evicted since the last poll. Where the server does not tell (before PostgreSQL 14),
+    /// when there is not much room for more; each eviction takes a twentieth.
+    fn may_have_evicted(&self, rows: &Rows) -> bool {
+        match (rows.facts.dealloc, rows.facts.max_entries) {
+            (Some(_), _) => self.evicting,
+            (None, Some(most)) => rows.scans[0].entries.len() as f64 >= 0.9 * most,
+            (None, None) => true,
+        }
+    }
+
     fn measure(&mut self, scan: &Scan) {
         if let Some(took) = scan.took() {
             let took = took.as_secs_f64();
@@ -203,7 +223,9 @@ impl State {
         sink.number(&m::UNRELIABLE, &["imprecise"], faults.imprecise as f64);
         sink.number(&m::OWN_CALLS, &[], self.own.calls as f64);
         sink.number(&m::OWN_SECONDS, &[], self.own.seconds);
-        self.exposition.emit(scan.at, facts, &scan.entries, sink);
+        let tracker = &self.tracker;
+        let learnt = |key: &EntryKey, x: f64| tracker.learnt(key, x);
+        self.exposition.emit(scan.at, rows, learnt, sink);
     }
 }
 

@@ -95,7 +95,7 @@ impl Own {
     pub(super) fn takes(&mut self, new: &New<'_>) -> bool {
         let ours = self.is_own(&new.key);
         if ours {
-            self.calls += new.calls;
+            self.calls += new.found.calls;
             self.seconds += new.seconds;
         }
         ours

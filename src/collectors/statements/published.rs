@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::bars::{LONGEST, QUANTILES, WINDOWS};
 use super::catalogue::{DURATION, LATENCY, QUERY_EXACT_RATIO, QUERY_LATENCY};
-use super::series::{LONGEST, QUANTILES, WINDOWS};
 use crate::collectors::published::{all, published};
 use crate::metric::{Family, Histogram};
 

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bars::Levels;
 use super::catalogue as m;
 use super::own::{Answer, Id, Own};
 use crate::collectors::figures::figures;
@@ -267,6 +268,8 @@ pub struct Options {
     pub objective: f64,
     /// Share of the calls that must end within 50 ms.
     pub slo: f64,
+    /// Which error bars each exposed statement has.
+    pub bars: Levels,
 }
 
 /// The text of a statement.
@@ -307,6 +310,10 @@ pub(super) async fn read(
         include_text: settings.include_text,
         objective: session.settings().objectives.latency,
         slo: session.settings().objectives.latency_slo,
+        bars: Levels {
+            likely: settings.error_bars.likely(),
+            certain: settings.error_bars.certain(),
+        },
     };
     let plan = |trusted: &Trusted| {
         Ok([Query::new(info_sql(trusted)?), Query::new(scan_sql(trusted, planning)?)])

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::bars::{self, Latest, Levels};
 use super::catalogue as m;
-use super::scan::{Counters, Entry, EntryKey, Facts, TEXTS, Text};
+use super::scan::{Counters, Entry, EntryKey, Facts, Rows, TEXTS, Text};
 use super::track::New;
 use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
-use crate::derive::latency::{Latencies, Recent};
-use crate::metric::{Histogram, Metric, Native, Sink};
+use crate::derive::latency::{Latencies, Learnt, likely};
+use crate::metric::{Histogram, Native, Sink};
 
 /// A statement that was silent for so long leaves the exposed set; so does a dropped database.
 const SILENCE: f64 = 3600.0;
@@ -20,11 +21,6 @@ const SILENCE: f64 = 3600.0;
 const ROOM: usize = 2;
 /// In a full set, a newcomer takes the place of whoever was not among the heaviest for so long.
 const OUTRANKED: f64 = 600.0;
-/// Windows of the quantile gauges, and the seconds to which their beginning is exact. A minute in which a
-/// statement is called a few times needs its own calls and not a second's more.
-pub(super) const WINDOWS: [(&str, f64, f64); 2] = [("1m", 60.0, 1.0), ("5m", 300.0, 5.0)];
-pub(super) const LONGEST: usize = 1;
-pub(super) const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
 /// A text that was asked for so often in vain is not to be had.
 const ASKS: u32 = 5;
 /// How many rows postgres_exporter shows.
@@ -50,8 +46,7 @@ type Own = (f64, f64, Counters);
 /// Calls of one database, statement or rest.
 struct Series {
     latencies: Latencies,
-    /// By window.
-    recent: [Recent; WINDOWS.len()],
+    latest: Latest,
     exact: u64,
     counters: Counters,
     /// Monotonic seconds when there was nothing in it: what Unix time that was changes with a step of the
@@ -85,10 +80,10 @@ pub(super) struct Exposition {
 
 impl Series {
     /// An empty series: created at `created`, its first calls about `at`.
-    fn new(at: f64, created: f64) -> Self {
+    fn new(at: f64, created: f64, latest: Latest) -> Self {
         Self {
             latencies: Latencies::default(),
-            recent: WINDOWS.map(|(_, span, step)| Recent::new(span, step)),
+            latest,
             exact: 0,
             counters: Counters::default(),
             created,
@@ -101,28 +96,11 @@ impl Series {
     }
 
     fn add(&mut self, at: f64, new: &New<'_>) {
-        self.latencies.add(new.mass, new.calls, new.seconds);
-        for recent in &mut self.recent {
-            recent.add(at, new.mass, new.calls, new.exact);
-        }
-        self.exact += new.exact;
+        self.latencies.add(new.found.mass, new.found.calls, new.seconds);
+        self.latest.add(at, &new.found);
+        self.exact += new.found.exact;
         self.counters = self.counters.combined(new.counters, |sum, by| sum + by);
         self.active = at;
-    }
-
-    fn latency(&mut self, at: f64, metric: &'static Metric, labels: &[&str], sink: &mut Sink) {
-        let mut all: Vec<&str> = labels.to_vec();
-        all.extend(["", ""]);
-        let own = labels.len();
-        for ((window, ..), recent) in WINDOWS.iter().zip(&mut self.recent) {
-            recent.expire(at);
-            let distribution = recent.over(at);
-            all[own] = window;
-            for (quantile, q) in QUANTILES {
-                all[own + 1] = quantile;
-                sink.number(metric, &all, distribution.quantile(q));
-            }
-        }
     }
 
     fn lacks_text(&self) -> bool {
@@ -168,12 +146,14 @@ impl Exposition {
         let created = self.created(at);
         if new.key.toplevel {
             let datname = statement.datname.clone();
-            self.databases.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
+            let series = self.databases.entry(datname);
+            series.or_insert_with(|| Series::new(at, created, Latest::bounded())).add(at, new);
         }
         let series = match self.statements.get_mut(&statement) {
             Some(series) => series,
             None => {
-                self.others.entry(statement.datname).or_insert_with(|| Series::new(at, created))
+                let series = self.others.entry(statement.datname);
+                series.or_insert_with(|| Series::new(at, created, Latest::plain()))
             }
         };
         series.add(at, new);
@@ -183,7 +163,29 @@ impl Exposition {
     pub(super) fn add_plans(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
         if new.key.toplevel {
             let (datname, created) = (facts.statement(new.key).datname, self.created(at));
-            self.planning.entry(datname).or_insert_with(|| Series::new(at, created)).add(at, new);
+            let series = self.planning.entry(datname);
+            series.or_insert_with(|| Series::new(at, created, Latest::plain())).add(at, new);
+        }
+    }
+
+    /// Notes that a row may have lost calls, or counted some that are none.
+    pub(super) fn doubt(&mut self, at: f64, facts: &Facts, key: EntryKey) {
+        let statement = facts.statement(key);
+        if key.toplevel
+            && let Some(series) = self.databases.get_mut(&statement.datname)
+        {
+            series.latest.doubt(at);
+        }
+        if let Some(series) = self.statements.get_mut(&statement) {
+            series.latest.doubt(at);
+        }
+    }
+
+    /// Notes that rows may have lost calls that nobody saw: of which statements one knows, or not of any.
+    pub(super) fn doubt_all(&mut self, at: f64, statements_known: bool) {
+        self.databases.values_mut().for_each(|series| series.latest.doubt(at));
+        if !statements_known {
+            self.statements.values_mut().for_each(|series| series.latest.doubt(at));
         }
     }
 
@@ -216,7 +218,8 @@ impl Exposition {
                 series.ranked = at;
             } else if self.statements.len() < top.saturating_mul(ROOM) || self.make_room(at) {
                 let id = Some((key.dbid, key.userid, key.queryid));
-                self.statements.insert(statement, Series { id, ..Series::new(at, at) });
+                let series = Series { id, ..Series::new(at, at, Latest::bounded()) };
+                self.statements.insert(statement, series);
             }
         }
     }
@@ -295,8 +298,17 @@ impl Exposition {
         }
     }
 
-    /// Emits everything, with what the view says of the statements now.
-    pub(super) fn emit(&mut self, at: f64, facts: &Facts, entries: &[Entry], sink: &mut Sink) {
+    /// Emits everything, with what the view says of the statements now, and error bars from what was `learnt` of the
+    /// latencies of rows.
+    pub(super) fn emit(
+        &mut self,
+        at: f64,
+        rows: &Rows,
+        learnt: impl Fn(&EntryKey, f64) -> Option<Learnt>,
+        sink: &mut Sink,
+    ) {
+        let (facts, objective) = (&rows.facts, rows.options.objective);
+        let entries = &rows.scans[1].entries;
         let mut own = self.own(entries);
         let theirs = sink.is_compatible();
         if theirs {
@@ -304,28 +316,39 @@ impl Exposition {
         }
         let (epoch, track_planning) = (facts.epoch, facts.track_planning);
         let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();
-        for (datname, series) in &mut self.databases {
+        let all = [&mut self.databases, &mut self.others, &mut self.planning];
+        let all = all.into_iter().flat_map(BTreeMap::values_mut);
+        all.chain(self.statements.values_mut()).for_each(|series| series.latest.refresh(at));
+        for (datname, series) in &self.databases {
             let labels: [&str; 1] = [datname];
             sink.histogram(&m::QUERY_DURATION, &labels, series.histogram(&bounds, epoch));
             sink.number(&m::QUERY_EXACT, &labels, series.exact as f64);
-            sink.number(
-                &m::QUERY_EXACT_RATIO,
-                &labels,
-                series.recent[LONGEST].over(at).exact_ratio(),
-            );
-            series.latency(at, &m::QUERY_LATENCY, &labels, sink);
+            sink.number(&m::QUERY_EXACT_RATIO, &labels, series.latest.exact_ratio());
+            // All statements' shapes err alike.
+            let statements = self.statements.iter().filter(|(s, _)| s.datname == *datname);
+            let parts = || {
+                let statements = statements.clone().map(|(_, series)| (&series.latest, series.id));
+                statements.chain(self.others.get(datname).map(|series| (&series.latest, None)))
+            };
+            let deviation = |window: usize, _, _, x: f64| {
+                let learnt = |id: Option<Id>| shape(id, x, &learnt);
+                parts().map(|(part, id)| part.deviation(window, x, || learnt(id))).sum()
+            };
+            let wanted = (Levels::ALL, objective);
+            bars::emit(&m::QUERY, wanted, &labels, &series.latest, deviation, sink);
         }
         if track_planning {
             for (datname, series) in &mut self.planning {
                 let labels: [&str; 1] = [datname];
                 sink.histogram(&m::PLANNING_DURATION, &labels, series.histogram(&bounds, epoch));
-                series.latency(at, &m::PLANNING_LATENCY, &labels, sink);
+                bars::quantiles(&m::PLANNING_LATENCY, &labels, &series.latest, sink);
             }
         }
         for (datname, series) in &mut self.others {
             let labels = [&**datname, OTHER, OTHER];
             let sums = (series.latencies.count() as f64, series.latencies.sum(), series.counters);
-            emit_durations(at, facts, labels, series, &bounds, sink);
+            sink.histogram(&m::DURATION, &labels, series.histogram(&bounds, epoch));
+            bars::quantiles(&m::LATENCY, &labels, &series.latest, sink);
             if !theirs {
                 emit_counters(facts, labels, sums, sink);
             }
@@ -334,7 +357,12 @@ impl Exposition {
         for (statement, series) in &mut self.statements {
             let queryid = statement.queryid.to_string();
             let labels: [&str; 3] = [&statement.datname, &statement.usename, &queryid];
-            emit_durations(at, facts, labels, series, &bounds, sink);
+            sink.histogram(&m::DURATION, &labels, series.histogram(&bounds, epoch));
+            let deviation = |_, share, estimated, x| {
+                likely::deviation(share, estimated, shape(series.id, x, &learnt))
+            };
+            let wanted = (rows.options.bars, objective);
+            bars::emit(&m::STATEMENT_BARS, wanted, &labels, &series.latest, deviation, sink);
             // A row that was evicted counts nothing until it is back, and then from zero.
             if let Some(own) = series.id.and_then(|id| own.remove(&id)).filter(|_| !theirs) {
                 emit_counters(facts, labels, own, sink);
@@ -350,6 +378,13 @@ impl Exposition {
     }
 }
 
+/// What was learnt of a statement's latencies up to `x`: nothing of those that are not told apart.
+fn shape(id: Option<Id>, x: f64, learnt: impl Fn(&EntryKey, f64) -> Option<Learnt>) -> Learnt {
+    let row = |(dbid, userid, queryid), toplevel| EntryKey { dbid, userid, queryid, toplevel };
+    let found = id.and_then(|id| learnt(&row(id, true), x).or_else(|| learnt(&row(id, false), x)));
+    found.unwrap_or_default()
+}
+
 /// What a tenth of some ascending numbers lies below, as `percentile_cont` has it.
 fn tenth(ascending: &[f64]) -> Option<f64> {
     let last = ascending.len().checked_sub(1)?;
@@ -362,18 +397,6 @@ fn tenth(ascending: &[f64]) -> Option<f64> {
     let below = place as usize;
     let (low, high) = (ascending[below], ascending[(below + 1).min(last)]);
     Some(low + (high - low) * place.fract())
-}
-
-fn emit_durations(
-    at: f64,
-    facts: &Facts,
-    labels: [&str; 3],
-    series: &mut Series,
-    bounds: &Arc<[f64]>,
-    sink: &mut Sink,
-) {
-    sink.histogram(&m::DURATION, &labels, series.histogram(bounds, facts.epoch));
-    series.latency(at, &m::LATENCY, &labels, sink);
 }
 
 fn emit_counters(

@@ -2,6 +2,8 @@
 //!
 //! Must not: need a server; `tests/statements.rs` has one.
 
+mod bars;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -126,6 +128,7 @@ impl View {
                 include_text: self.include_text,
                 objective: 0.05,
                 slo: 0.99,
+                bars: Levels::ALL,
             },
         }
     }

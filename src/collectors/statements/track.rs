@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::scan::{Counters, Entry, EntryKey, Scan};
 use crate::derive::delta::increment;
-use crate::derive::latency::grid::SLOTS;
-use crate::derive::latency::{Cumulative, Estimator, Scratch, Step};
+use crate::derive::latency::{Cumulative, Estimator, Found, Learnt, Placed, Scratch, Step};
 
 /// Time constant in seconds over which a statement's total time ranks it.
 const RANKING: f64 = 300.0;
+/// No statement ends more often than so many times a second: a row that counts more was not made since the last scan.
+const FASTEST: f64 = 100_000.0;
 
 /// What a row did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,11 +26,8 @@ pub(super) enum Activity {
 /// New calls (or plans) of one row.
 pub(super) struct New<'a> {
     pub key: EntryKey,
-    pub calls: u64,
     pub seconds: f64,
-    /// Of these calls, by slot.
-    pub mass: &'a [f64; SLOTS],
-    pub exact: u64,
+    pub found: Found<'a>,
     pub counters: Counters,
 }
 
@@ -95,29 +93,44 @@ pub(super) struct Tracker {
     scan: u64,
     /// Databases and roles that had hidden rows in the last scan.
     hidden: HashSet<(i64, i64)>,
+    /// Seconds of the scan before, and of this one.
+    at: (f64, f64),
     scratch: Scratch,
+    placed: Placed,
+    /// Rows that may have lost calls, or counted some that are none, since somebody asked.
+    pub doubted: Vec<EntryKey>,
     ranked: Vec<(f64, EntryKey)>,
     pub faults: Faults,
 }
 
 impl Tracker {
-    /// Compares a scan with the one before and hands every row with new calls or plans to `found`.
+    /// Compares a scan with the one before and hands every row with new calls or plans to `found`. Where there
+    /// were evictions, a row without a time of birth may be another one than before.
     pub(super) fn read(
         &mut self,
         scan: &Scan,
         relation: Relation,
+        (objective, evictions): (f64, bool),
         mut found: impl FnMut(Activity, New<'_>),
     ) {
         self.scan += 1;
+        self.at = (self.at.1, scan.at);
         for entry in &scan.entries {
             let (past, step) = self.step(entry, relation);
             let past = if matches!(step, Step::Restarted(_)) { Past::Nothing } else { past };
             if let Some(new) = self.plan(entry, past, scan.at) {
                 found(Activity::Planning, new);
             }
+            let known = matches!(step, Step::Progress(_) | Step::Idle) && past == Past::Known;
+            let replaced = evictions && known && self.may_be_another(entry, &step);
             let Some(row) = self.rows.get_mut(&entry.key) else { continue };
             if matches!(step, Step::Restarted(_)) {
                 self.faults.restarted += 1;
+            }
+            // What was hidden counted nothing while it was.
+            let came_back = past == Past::History && relation == Relation::Continues;
+            if replaced || came_back || matches!(step, Step::Restarted(_)) {
+                self.doubted.push(entry.key);
             }
             let (Step::Progress(interval)
             | Step::Inconsistent(interval)
@@ -127,7 +140,13 @@ impl Tracker {
             };
             let estimator = row.estimator.get_or_insert_default();
             let observed = estimator.observe(scan.at - row.observed, &interval, &mut self.scratch);
-            self.faults.inconsistent += u64::from(matches!(step, Step::Inconsistent(_)));
+            let inconsistent = matches!(step, Step::Inconsistent(_));
+            if inconsistent {
+                self.placed.clear();
+            } else {
+                self.placed.place(&interval, objective);
+            }
+            self.faults.inconsistent += u64::from(inconsistent);
             self.faults.imprecise += u64::from(observed.imprecise);
             row.heat = row.heat_at(scan.at) + finite(interval.total);
             row.observed = scan.at;
@@ -142,10 +161,13 @@ impl Tracker {
             row.counters = entry.counters;
             let new = New {
                 key: entry.key,
-                calls: interval.calls,
                 seconds: finite(interval.total),
-                mass: self.scratch.mass(),
-                exact: observed.exact,
+                found: Found {
+                    calls: interval.calls,
+                    exact: observed.exact,
+                    mass: self.scratch.mass(),
+                    placed: &self.placed,
+                },
                 counters,
             };
             found(Activity::Execution, new);
@@ -216,20 +238,44 @@ impl Tracker {
         let estimator = planning.estimator.get_or_insert_default();
         let observed = estimator.observe(at - planning.observed, &interval, &mut self.scratch);
         planning.observed = at;
+        self.placed.clear();
         Some(New {
             key: entry.key,
-            calls: interval.calls,
             seconds: finite(interval.total),
-            mass: self.scratch.mass(),
-            exact: observed.exact,
+            found: Found {
+                calls: interval.calls,
+                exact: observed.exact,
+                mass: self.scratch.mass(),
+                placed: &self.placed,
+            },
             counters: Counters::default(),
         })
     }
 
-    /// Forgets the rows that the last scan did not see, and says how many they were.
+    /// Whether a row that went on may have been made anew since the last scan, and have overtaken its old count.
+    fn may_be_another(&self, entry: &Entry, step: &Step) -> bool {
+        let Step::Progress(_) = step else { return false };
+        let seconds = (self.at.1 - self.at.0).max(0.0);
+        entry.since == 0.0 && entry.time.calls as f64 <= FASTEST * seconds
+    }
+
+    /// What was learnt of a row's latencies.
+    pub(super) fn learnt(&self, key: &EntryKey, x: f64) -> Option<Learnt> {
+        Some(self.rows.get(key)?.estimator.as_ref()?.learnt(x))
+    }
+
+    /// Forgets the rows that the last scan did not see, and says how many they were. The calls that they had since
+    /// they were seen are lost.
     pub(super) fn forget_gone(&mut self) -> u64 {
         let (scan, before) = (self.scan, self.rows.len());
-        self.rows.retain(|_, row| row.scan == scan);
+        let doubted = &mut self.doubted;
+        self.rows.retain(|key, row| {
+            let there = row.scan == scan;
+            if !there {
+                doubted.push(*key);
+            }
+            there
+        });
         if self.rows.capacity() > 4 * self.rows.len() + 1024 {
             self.rows.shrink_to(2 * self.rows.len());
         }

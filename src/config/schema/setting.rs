@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::super::allow::Allow;
 use super::super::columns::IndexColumn;
-use super::super::{CONSOLE, Compatibility, LogFormat, TargetKind, duration};
+use super::super::{CONSOLE, Compatibility, ErrorBars, LogFormat, TargetKind, duration};
 use super::{Key, Kind, Value};
 
 /// Writes a value into a `T`; false where the key's [`Kind`] and the field's type do not fit.
@@ -128,6 +128,16 @@ field! {
     } } |v, _| match v {
         Compatibility::None => "none".to_owned(),
         Compatibility::PostgresExporter => "postgres_exporter".to_owned(),
+    };
+    ErrorBars { Value::Text(v) => match v.as_str() {
+        "none" => Some(Self::None),
+        "likely" => Some(Self::Likely),
+        "certain" => Some(Self::Certain),
+        _ => None,
+    } } |v, _| match v {
+        ErrorBars::None => "none".to_owned(),
+        ErrorBars::Likely => "likely".to_owned(),
+        ErrorBars::Certain => "certain".to_owned(),
     };
     TargetKind { Value::Text(v) => match v.as_str() {
         "postgres" => Some(Self::Server),

@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::grid::{self, CELLS, EDGES, LN_MIDDLES, MIDDLES, SLOT_EDGES, SLOTS};
+use super::likely::Learnt;
 use super::moments::Interval;
 use super::shapes::{self, Kernel, normal_cdf};
 use super::tilt::{Fit, Work, tilt};
@@ -121,6 +122,8 @@ pub struct Estimator {
     /// Latencies learnt so far, by cell, of total weight `weight`.
     histogram: [f32; CELLS],
     weight: f64,
+    /// Exact calls in it, which weigh one each; forgotten as it is.
+    exact: f64,
     /// Decayed number of calls, their mean and sum of squared deviations.
     calls: f64,
     mean: f64,
@@ -136,6 +139,7 @@ impl Default for Estimator {
         Self {
             histogram: [0.0; CELLS],
             weight: 0.0,
+            exact: 0.0,
             calls: 0.0,
             mean: 0.0,
             m2: 0.0,
@@ -227,6 +231,16 @@ impl Estimator {
         observed
     }
 
+    /// What was learnt of the shape, and of which part of it is up to `x` seconds.
+    pub fn learnt(&self, x: f64) -> Learnt {
+        let cell = grid::cell(x);
+        let below: f64 = self.histogram[..cell].iter().map(|h| f64::from(*h)).sum();
+        let part = (x / EDGES[cell]).ln() / (EDGES[cell + 1] / EDGES[cell]).ln();
+        let up_to = below + part.clamp(0.0, 1.0) * f64::from(self.histogram[cell]);
+        let share = (self.weight > 0.0).then(|| (up_to / self.weight).min(1.0));
+        Learnt { exact: self.exact, share }
+    }
+
     /// The second moment to go by: the measured one, or, where rounding has swallowed it, the one
     /// that the statement usually has at this mean, as far as the measurement allows.
     fn trusted_m2(&self, interval: &Interval, n: f64, mean: f64) -> (f64, Observed) {
@@ -285,6 +299,7 @@ impl Estimator {
         for x in exact.iter() {
             self.learn(grid::cell(x), 1.0);
             self.weight += 1.0;
+            self.exact += 1.0;
         }
     }
 
@@ -300,6 +315,7 @@ impl Estimator {
             for h in &mut self.histogram {
                 *h *= factor;
             }
+            self.exact *= f64::from(factor);
             self.weight = MEMORY;
         }
     }

@@ -1,7 +1,9 @@
 //! Latency distributions from cumulative counters: two readings of a `pg_stat_statements` row give
 //! an interval's calls, mean and variance (`moments`); an [`Estimator`] per statement places what
 //! is exact and spreads the rest by a learnt shape ([`shapes`], [`tilt`]) over a log grid ([`grid`]);
-//! [`Latencies`] accumulates for exposition and [`Recent`] keeps windows for quantiles.
+//! [`Latencies`] accumulates for exposition and [`Recent`] keeps windows for quantiles. What is certain
+//! whatever the shape is said by [`bounds`], kept by [`Recent`] as [`Placed`] puts it on the grid; what is
+//! likely by [`likely`].
 //!
 //! Must not: know PostgreSQL's units (everything is in seconds), a clock, or a label.
 
@@ -10,15 +12,20 @@
     reason = "`!(a > b)` is how what is not a number goes the careful way"
 )]
 
+pub mod bounds;
 mod estimator;
 pub mod grid;
 mod histogram;
+pub mod likely;
 mod moments;
+mod placed;
 pub mod shapes;
 pub mod tilt;
 mod window;
 
 pub use estimator::{Estimator, Observed, Scratch};
 pub use histogram::Latencies;
+pub use likely::{Learnt, Range};
 pub use moments::{Cumulative, Interval, Step};
-pub use window::{Distribution, Recent};
+pub use placed::Placed;
+pub use window::{Distribution, Found, Recent};

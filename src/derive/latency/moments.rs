@@ -148,7 +148,8 @@ impl Cumulative {
             calls,
             total,
             m2: m2.max(0.0),
-            m2_error,
+            // As far as it lies below zero rounding has moved it for certain.
+            m2_error: m2_error + (-m2).max(0.0),
             total_error,
             low,
             high,

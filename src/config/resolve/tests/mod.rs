@@ -78,6 +78,7 @@ collectors:
     include_text: true
     text_length: 60
     scan_spacing: 20ms
+    error_bars: certain
   partitions:
     runway_required: 14d
     zone: Europe/Zurich
@@ -137,6 +138,7 @@ fn a_whole_file_is_read() {
     let st = &s.statements;
     assert_eq!((st.top, st.include_text, st.text_length), (7, true, 60));
     assert_eq!(millis(st.scan_spacing), 20);
+    assert!(st.error_bars.likely() && st.error_bars.certain());
     assert_eq!(s.partitions.required, 1_209_600.0);
     assert_eq!(s.partitions.zone.as_deref(), Some("Europe/Zurich"));
     assert_eq!(s.partitions.per_partition, 3);
