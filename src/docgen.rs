@@ -454,10 +454,10 @@ fn capital(word: &str) -> String {
     chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
-type Place = (&'static str, fn(&Rule) -> bool);
+type RulePlace = (&'static str, fn(&Rule) -> bool);
 
 /// What rules are about.
-const PLACES: [Place; 3] = [
+const PLACES: [RulePlace; 3] = [
     ("About the server", |rule| matches!(rule.check, Check::Server(_))),
     ("About a database", |rule| matches!(rule.check, Check::Database(_))),
     ("About a pooler", |rule| matches!(rule.check, Check::Pooler(_))),

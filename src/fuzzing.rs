@@ -14,18 +14,18 @@ use crate::collectors::pgbouncer::{PgBouncer, Rows, State};
 use crate::config::{Config, Endpoint, Flags, Surroundings, passfile, web_file};
 use crate::derive::partition::tree::Strategy;
 use crate::derive::partition::{
-    Bound, Child, Key, Level, assess, coverage, fixed_zone, keys_remaining, settle, slices,
+    Bound, Child, Level, PartitionKey, assess, coverage, fixed_zone, keys_remaining, settle, slices,
 };
 use crate::metric::Sink;
-use crate::pg::Table;
+use crate::pg::ConsoleTable;
 use crate::pg::framing::{Framing, Limits};
 use crate::render;
 
 /// Takes any bytes.
-pub type Entry = fn(&[u8]);
+pub type FuzzEntry = fn(&[u8]);
 
 /// Name and entry; `fuzz/fuzz_targets` and `fuzz/corpus` have the same names.
-pub const TARGETS: &[(&str, Entry)] = &[
+pub const TARGETS: &[(&str, FuzzEntry)] = &[
     ("accept", accept),
     ("bench_file", bench_file),
     ("bounds", bounds),
@@ -91,7 +91,7 @@ fn bench_file(data: &[u8]) {
 fn bounds(data: &[u8]) {
     let mut lines = text(data).lines();
     let mut head = lines.next().unwrap_or_default().split(' ');
-    let key = Key::of(head.next().unwrap_or_default());
+    let key = PartitionKey::of(head.next().unwrap_or_default());
     let strategy = head.next().and_then(Strategy::from_code).unwrap_or(Strategy::Range);
     let zone = head.next().and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
     let child = |(n, line): (usize, &str)| Child {
@@ -222,7 +222,7 @@ fn pgbouncer(data: &[u8]) {
             row
         };
         let rows = lines.map(row).collect();
-        Table { columns, rows }
+        ConsoleTable { columns, rows }
     };
     let mut state = State::default();
     for (n, poll) in text(data).split('\x0c').take(8).enumerate() {

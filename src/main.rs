@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pgrunway::cli::{self, CheckConfigArgs, Command, Invocation, VerifyArgs};
+use pgrunway::cli::{self, CheckConfigArgs, CliCommand, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
 use pgrunway::cmd::output;
 use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::{Config, Flags, KnownCollector, Process, listen_addresses};
 use pgrunway::error::ConfigError;
-use pgrunway::http::Web;
+use pgrunway::http::PortFeatures;
 use pgrunway::logging;
 
 /// Wrong flags, environment or file, as clap has it too.
@@ -62,23 +62,23 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
     let Invocation { command, flags } = invocation;
     let known = cmd::known();
     match command {
-        Command::Verify(args) => return verify(args, &flags, &known).await,
-        Command::Serve => {
+        CliCommand::Verify(args) => return verify(args, &flags, &known).await,
+        CliCommand::Serve => {
             let config = Config::resolve(&flags, &Process, &known)?;
             start_logging(&config);
             cmd::serve::run(&config, flags, cmd::serve::stop_signal()?).await
         }
-        Command::CheckConfig(args) => check_config(args, flags, &known),
-        Command::Dumpmaps => cmd::metrics::list(&mut output::stdout()),
-        Command::Metrics(args) => {
+        CliCommand::CheckConfig(args) => check_config(args, flags, &known),
+        CliCommand::Dumpmaps => cmd::metrics::list(&mut output::stdout()),
+        CliCommand::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::metrics::run(&config, args.over, &mut output::stdout()).await
         }
-        Command::Plan(args) => {
+        CliCommand::Plan(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
-            let wanted = cmd::plan::Wanted {
+            let wanted = cmd::plan::PlanRequest {
                 table: args.table,
                 database: args.database,
                 days: args.days,
@@ -86,10 +86,10 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             };
             cmd::plan::run(&config, &wanted, &mut output::stdout()).await
         }
-        Command::Report(args) => {
+        CliCommand::Report(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
-            let wanted = cmd::report::Wanted {
+            let wanted = cmd::report::ReportRequest {
                 over: args.over,
                 queries: args.queries,
                 html: args.html,
@@ -97,14 +97,14 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             };
             cmd::report::run(&config, &wanted, &mut output::stdout()).await
         }
-        Command::Demo(args) => {
+        CliCommand::Demo(args) => {
             let config = demo::configure(&flags, &known)?;
             let terminal = Terminal::detect();
             // Lines of the log would tear the figures that are refreshed in place.
             if !terminal.in_place {
                 start_logging(&config);
             }
-            let options = demo::Options {
+            let options = demo::DemoOptions {
                 rate: args.rate,
                 expire_orders: args.expire_orders,
                 config,
@@ -121,19 +121,19 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             };
             demo::run(options, terminal, io::stdout()).await
         }
-        Command::Load(args) => {
+        CliCommand::Load(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             let terminal = Terminal::of(&io::stderr());
             let (stop, mut out) = (cmd::serve::shutdown_signal()?, output::stdout());
             cmd::load::run(&config, &args, &mut out, &mut io::stderr(), terminal, stop).await
         }
-        Command::Bench(args) => {
+        CliCommand::Bench(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;
             start_logging(&config);
             cmd::bench::start(&config, args).await
         }
-        Command::Healthcheck(args) => {
+        CliCommand::Healthcheck(args) => {
             let addresses = listen_addresses(&flags, &Process, &known)?;
             cmd::healthcheck::run(&addresses, args.timeout).await
         }
@@ -156,7 +156,7 @@ fn check_config(
         return Err(ConfigError::new("--config.file", problem, "name one that exists").into());
     }
     // Its certificates too, as at the start.
-    Web::load(config.web_config())?;
+    PortFeatures::load(config.web_config())?;
     for note in config.notes() {
         let _ = writeln!(io::stderr(), "warning: {note}");
     }
@@ -175,7 +175,7 @@ async fn verify(
     flags: &Flags,
     known: &[KnownCollector],
 ) -> anyhow::Result<ExitCode> {
-    use cmd::verify::{self, Format, Verdict, Wanted};
+    use cmd::verify::{self, GateVerdict, VerifyFormat, VerifyRequest};
     if args.list {
         output::stdout().write_all(verify::list().as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -188,7 +188,7 @@ async fn verify(
         verify::write_expectations(&config, &args.database, output, &mut out).await.map(|()| None)
     } else {
         let colour = args.output.is_none() && Terminal::detect().colour;
-        let wanted = Wanted {
+        let wanted = VerifyRequest {
             selection: verify::check::Selection {
                 only: args.only,
                 skip: args.skip,
@@ -199,16 +199,16 @@ async fn verify(
                 .unwrap_or(verify::check::Severity::Critical),
             exact: args.exact,
             patience: args.patience,
-            format: Format::from_word(&args.format).unwrap_or_default(),
+            format: VerifyFormat::from_word(&args.format).unwrap_or_default(),
             colour,
             output: args.output,
         };
         verify::run(&config, &wanted, &mut out).await.map(Some)
     };
     match outcome {
-        Ok(None | Some(Verdict::Passed)) => Ok(ExitCode::SUCCESS),
-        Ok(Some(Verdict::Failed)) => Ok(ExitCode::FAILURE),
-        Ok(Some(Verdict::Unchecked)) => Ok(ExitCode::from(USAGE)),
+        Ok(None | Some(GateVerdict::Passed)) => Ok(ExitCode::SUCCESS),
+        Ok(Some(GateVerdict::Failed)) => Ok(ExitCode::FAILURE),
+        Ok(Some(GateVerdict::Unchecked)) => Ok(ExitCode::from(USAGE)),
         Err(e) => {
             let _ = writeln!(io::stderr(), "pgrunway: {e:#}");
             Ok(ExitCode::from(USAGE))

@@ -312,6 +312,38 @@ fn the_scanner_sees_what_it_must_see() {
     assert!(!names("x.our_prometheus::proto", "prometheus"));
 }
 
+/// Names that mean one thing in each module, always named by it: the associated types of collectors.
+const ONE_EACH: &[&str] = &["Rows", "State"];
+
+/// Names of the types that a file declares.
+fn declared(code: &str) -> impl Iterator<Item = &str> {
+    code.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let line = match line.strip_prefix("pub") {
+            None => line,
+            Some(rest) => rest.split_once(' ').map_or(rest, |(_, rest)| rest),
+        };
+        let words = ["struct ", "enum "];
+        let rest = words.iter().find_map(|word| line.strip_prefix(word))?;
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
+    })
+}
+
+#[test]
+fn a_name_of_a_type_has_one_meaning() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, code) in modules().values().flatten() {
+        for name in declared(code).filter(|name| !ONE_EACH.contains(name)) {
+            places.entry(name.to_owned()).or_default().push(path.display().to_string());
+        }
+    }
+    assert!(places.len() > 600, "the types were not found: {}", places.len());
+    places.retain(|_, places| places.len() > 1);
+    assert!(places.is_empty(), "the same name for different things: {places:#?}");
+    let code = "pub(super) struct One<'a> {\n    Two,\n}\n  enum Three {}\nlet structure = 1;";
+    assert_eq!(declared(code).collect::<Vec<_>>(), ["One", "Three"]);
+}
+
 /// A comment says what the name does not.
 #[test]
 fn no_comment_only_repeats_a_name() {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use pgrunway::cmd::cluster::{self, Cluster};
-use pgrunway::cmd::demo::{self, Exporter, Load, QUERIES, Terminal, setup};
+use pgrunway::cmd::demo::{self, DemoExporter, Load, QUERIES, Terminal, setup};
 use pgrunway::config::{Config, Flags};
 use pgrunway::pg::Admin;
 use tokio::io::AsyncBufReadExt;
@@ -56,7 +56,7 @@ async fn nothing_left(pid: u32) {
     panic!("left behind: {left:#?}");
 }
 
-async fn database(expire_orders: bool) -> (Cluster, Admin, setup::Partitions, Client) {
+async fn database(expire_orders: bool) -> (Cluster, Admin, setup::DemoPartitions, Client) {
     let binaries = cluster::find_binaries().unwrap();
     let cluster = Cluster::start(&setup::cluster_options(binaries)).await.unwrap();
     let (admin, partitions) = setup::schema(&cluster, expire_orders).await.unwrap();
@@ -113,7 +113,7 @@ async fn the_schema_is_the_reports() {
     let _alone = ALONE.lock().await;
     let (cluster, _admin, partitions, db) = database(false).await;
 
-    assert_eq!(partitions, setup::Partitions { orders: 12, trades: 30 });
+    assert_eq!(partitions, setup::DemoPartitions { orders: 12, trades: 30 });
     let of = |table: &str| {
         format!("SELECT count(*) FROM pg_inherits WHERE inhparent = '{table}'::regclass")
     };
@@ -318,7 +318,7 @@ async fn roles_have_no_more_than_they_need(cluster: &Cluster) {
 async fn expired_orders_ended_22_days_ago_and_refuse_inserts() {
     let _alone = ALONE.lock().await;
     let (cluster, _admin, partitions, db) = database(true).await;
-    assert_eq!(partitions, setup::Partitions { orders: 12, trades: 30 });
+    assert_eq!(partitions, setup::DemoPartitions { orders: 12, trades: 30 });
     assert_eq!(number(&db, "SELECT count(*) FROM orders").await, 500);
     let ended = "SELECT count(*) FROM (SELECT max(partition_end(inhrelid)) FROM pg_inherits \
                  WHERE inhparent = 'orders'::regclass) m(at) \
@@ -417,14 +417,14 @@ impl Write for Shared {
     }
 }
 
-fn options() -> demo::Options {
+fn options() -> demo::DemoOptions {
     options_at(SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
-fn options_at(listen: SocketAddr) -> demo::Options {
+fn options_at(listen: SocketAddr) -> demo::DemoOptions {
     let config = demo::configure(&Flags::default(), &pgrunway::cmd::known()).unwrap();
     let config = config.with_listen(vec![listen]);
-    demo::Options {
+    demo::DemoOptions {
         rate: 50.0,
         expire_orders: false,
         config,
@@ -435,15 +435,15 @@ fn options_at(listen: SocketAddr) -> demo::Options {
 }
 
 /// An exporter that only listens; what is tested here comes before the first scrape.
-async fn listening(config: Config) -> anyhow::Result<Exporter> {
+async fn listening(config: Config) -> anyhow::Result<DemoExporter> {
     assert_eq!(config.connect().user, "pgrunway");
     let listener = TcpListener::bind(config.listen()[0])?;
-    Ok(Exporter { addr: listener.local_addr()?, stop: Box::pin(async move { drop(listener) }) })
+    Ok(DemoExporter { addr: listener.local_addr()?, stop: Box::pin(async move { drop(listener) }) })
 }
 
 async fn run(
-    options: demo::Options,
-    start: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
+    options: demo::DemoOptions,
+    start: impl AsyncFnOnce(Config) -> anyhow::Result<DemoExporter>,
     stop: impl Future<Output = ()>,
 ) -> (anyhow::Result<()>, String) {
     let out = Shared::default();
@@ -527,11 +527,12 @@ async fn mistakes_are_named_before_anything_is_made() {
     assert!(error.starts_with(&format!("--web.listen-address={addr}: cannot listen")), "{error}");
     assert_eq!(text, "\nstopped\n");
 
-    let (result, _) = run(demo::Options { rate: f64::NAN, ..options() }, listening, never()).await;
+    let (result, _) =
+        run(demo::DemoOptions { rate: f64::NAN, ..options() }, listening, never()).await;
     assert!(format!("{:#}", result.unwrap_err()).starts_with("--rate=NaN: "));
 
     let binaries = Some(PathBuf::from("/nowhere"));
-    let (result, _) = run(demo::Options { binaries, ..options() }, listening, never()).await;
+    let (result, _) = run(demo::DemoOptions { binaries, ..options() }, listening, never()).await;
     let error = format!("{:#}", result.unwrap_err());
     assert_eq!(error, "/nowhere holds no initdb and postgres");
     assert_eq!(leftovers(std::process::id()), [""; 0]);

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::collector::{AnyCollector, AnyState};
 use pgrunway::collectors::by_name;
-use pgrunway::collectors::index_health::catalogue::{self, Names};
+use pgrunway::collectors::index_health::catalogue::{self, WhoseNames};
 use pgrunway::config::{IndexColumn, IndexRule, Settings};
 use pgrunway::derive::index::{
-    Exemption, Facts, How, Invalid, Judged, Limits, Usage, Verdicts, judge,
+    Exemption, How, IndexFacts, Invalid, Judged, Strictness, Usage, Verdicts, judge,
 };
 use pgrunway::metric::{Family, Refused, Sink, Value};
 use pgrunway::pg::{Clock, Session};
@@ -26,7 +26,7 @@ use tokio_postgres::Client;
 const FIXTURE: &str = include_str!("indexes/fixture.sql");
 
 /// Everything is judged at once.
-const STRICT: Limits = Limits { unused_after: 0.0, minimum_rows: 0.0, seq_scan_bytes: 0.0 };
+const STRICT: Strictness = Strictness { unused_after: 0.0, minimum_rows: 0.0, seq_scan_bytes: 0.0 };
 
 /// The fixture's blocks for a major.
 fn fixture(major: i32) -> String {
@@ -84,7 +84,7 @@ async fn server() -> (Cluster, Client, i32) {
     (cluster, admin, major)
 }
 
-fn said(facts: &Facts, judged: &Judged) -> String {
+fn said(facts: &IndexFacts, judged: &Judged) -> String {
     let usage = match judged.usage {
         Usage::Used => "used",
         Usage::Unused { .. } => "unused",
@@ -113,17 +113,17 @@ fn said(facts: &Facts, judged: &Judged) -> String {
     said
 }
 
-fn index_name(facts: &Facts, id: i64) -> &str {
+fn index_name(facts: &IndexFacts, id: i64) -> &str {
     facts.indexes.iter().find(|i| i.id == id).and_then(|i| i.name.as_deref()).unwrap()
 }
 
-fn table_name(facts: &Facts, id: i64) -> String {
+fn table_name(facts: &IndexFacts, id: i64) -> String {
     let (schema, table) = facts.tables.iter().find(|t| t.id == id).unwrap().name.clone().unwrap();
     format!("{schema}.{table}")
 }
 
 /// What was said of each index and foreign key, by `schema.table: name`.
-fn all_said(facts: &Facts, verdicts: &Verdicts) -> BTreeMap<String, String> {
+fn all_said(facts: &IndexFacts, verdicts: &Verdicts) -> BTreeMap<String, String> {
     let indexes = verdicts.indexes.iter().map(|judged| {
         let (table, name) = (table_name(facts, judged.table), index_name(facts, judged.id));
         (format!("{table}: {name}"), said(facts, judged))
@@ -157,7 +157,7 @@ async fn expected(admin: &Client) -> BTreeMap<String, String> {
 async fn every_situation_gets_its_verdict_and_no_other() {
     let (cluster, admin, _) = server().await;
     let session = session(&cluster, common::settings()).await;
-    for names in [Names::Judged, Names::All] {
+    for names in [WhoseNames::Judged, WhoseNames::All] {
         let facts = catalogue::facts(&session, names).await.unwrap();
         let verdicts = judge(&facts, &STRICT);
         let (said, expected) = (all_said(&facts, &verdicts), expected(&admin).await);
@@ -255,7 +255,8 @@ async fn the_metrics_say_what_the_verdicts_say_though_every_table_is_locked() {
         expect("public.gone", Some("x"), &[], false),
         expect("*.plain", Some("plain_a"), &[], false),
     ];
-    let facts = catalogue::facts(&session(&cluster, strict()).await, Names::All).await.unwrap();
+    let facts =
+        catalogue::facts(&session(&cluster, strict()).await, WhoseNames::All).await.unwrap();
     let verdicts = judge(&facts, &STRICT);
     let mut run = Run::new(&cluster, "indexhealth", settings).await;
     let locks = "SELECT format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', c.oid::regclass) \

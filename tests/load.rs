@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 use pgrunway::cmd::cluster::{self, Cluster};
 use pgrunway::cmd::demo::{self, setup};
 use pgrunway::cmd::load::MARK;
-use pgrunway::cmd::trading::drive::{Load, Pace};
-use pgrunway::cmd::trading::fill::Counters;
+use pgrunway::cmd::trading::drive::{Load, LoadPace};
+use pgrunway::cmd::trading::fill::FillCounters;
 use pgrunway::cmd::trading::rows::Amount;
 use pgrunway::config::Connect;
 use tokio::time::{Instant, sleep, timeout};
@@ -255,7 +255,7 @@ async fn a_drive_keeps_its_rate_and_counts_from_when_calls_were_due() {
     // some twenty are due.
     let connect = Connect { dbname: "shop".to_owned(), ..common::connect(&cluster, "postgres") };
     let length = Some(Duration::from_secs(6));
-    let mut load = Load::with(&connect, Pace { rate: 20.0, clients: 1, seed: 1, length });
+    let mut load = Load::with(&connect, LoadPace { rate: 20.0, clients: 1, seed: 1, length });
     let deadline = Instant::now() + Duration::from_secs(30);
     while load.tally().queries() < 20 {
         assert!(Instant::now() < deadline, "no queries: {:?}", load.tally().errors());
@@ -290,10 +290,10 @@ async fn a_larger_demo_has_the_days_the_rows_and_the_room() {
     let binaries = cluster::find_binaries().unwrap();
     let cluster = Cluster::start(&setup::cluster_options_for(binaries, &scale)).await.unwrap();
     let (admin, partitions) = setup::schema_for(&cluster, false, &scale).await.unwrap();
-    assert_eq!(partitions, setup::Partitions { orders: 12, trades: 33 + 30 });
+    assert_eq!(partitions, setup::DemoPartitions { orders: 12, trades: 33 + 30 });
     let spans = setup::spans(&admin, &scale).await.unwrap();
     let connect = setup::connect(&cluster, "postgres", setup::DATABASE);
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(FillCounters::default());
     setup::data_for(&connect, &scale, 1, &spans, counters.clone()).await.unwrap();
     let db = common::admin(&cluster, setup::DATABASE).await;
     let full = "SELECT count(*) FROM (SELECT FROM trades WHERE executed_at < date_trunc('day', now()) \
@@ -308,7 +308,7 @@ async fn a_larger_demo_has_the_days_the_rows_and_the_room() {
 
     // Every connection may lock all partitions at once.
     let app = setup::connect(&cluster, setup::APP, setup::DATABASE);
-    let load = Load::with(&app, Pace { rate: 120.0, clients: 6, seed: 1, length: None });
+    let load = Load::with(&app, LoadPace { rate: 120.0, clients: 6, seed: 1, length: None });
     let deadline = Instant::now() + Duration::from_secs(60);
     while load.tally().queries() < 300 {
         assert!(Instant::now() < deadline, "no queries: {:?}", load.tally().errors());

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::collector::Collector;
-use pgrunway::collectors::partitions::{Partition, Partitions, Rows, Rule, Table, Zone};
+use pgrunway::collectors::partitions::{
+    Partition, PartitionedTable, Partitions, Rows, TableRule, Zone,
+};
 use pgrunway::config::{Connect, Endpoint, PartitionRule, Password, RootCert, Settings, SslMode};
 use pgrunway::metric::{Family, Refused, Sink, Value};
 use pgrunway::pg::{Clock, Session};
@@ -128,14 +130,14 @@ fn golden_rows() -> Rows {
     let mut root = |relname: &str, strategy: &str, keys: &[&str], bounds: &[&str]| {
         oid += 1;
         let parent = oid;
-        rows.tables.push(Table {
+        rows.tables.push(PartitionedTable {
             oid,
             name: Some(("public".to_owned(), relname.to_owned())),
             strategy: strategy.to_owned(),
             keys: keys.iter().map(|k| (*k).to_owned()).collect(),
             column: Some("k".to_owned()),
             zone: None,
-            rule: Rule::default(),
+            rule: TableRule::default(),
         });
         for bound in bounds {
             oid += 1;
@@ -172,11 +174,11 @@ fn golden_rows() -> Rows {
             Some("ids") => drop(rows.next_keys.insert(table.oid, 999_999_001)),
             Some("ignored") => table.rule.ignore = true,
             Some("orders") => {
-                table.rule = Rule {
+                table.rule = TableRule {
                     required: Some(86_400.0),
                     zone: Some(Zone::find(["Asia/Tokyo"])),
                     max_age: Some(864_000.0),
-                    ..Rule::default()
+                    ..TableRule::default()
                 };
             }
             _ => {}
@@ -203,7 +205,7 @@ fn fixed_rows_give_the_golden_text() {
 fn an_unknown_zone_is_said_and_utc_assumed() {
     let mut rows = golden_rows();
     rows.zone = Zone::find(["Mars/Olympus", "also not; a zone"]);
-    rows.tables.iter_mut().for_each(|table| table.rule = Rule::default());
+    rows.tables.iter_mut().for_each(|table| table.rule = TableRule::default());
     assert!(matches!(rows.zone, Zone::Unknown));
     let poll = Poll { now: rows.now, families: derive(rows) };
     assert_eq!(poll.support("orders"), ("range", "timestamp", "zone_unknown", true));
@@ -213,7 +215,7 @@ fn an_unknown_zone_is_said_and_utc_assumed() {
     // A POSIX rule is a zone, east of Greenwich with a minus sign.
     let mut rows = golden_rows();
     rows.zone = Zone::find(["<+03>-3"]);
-    rows.tables.iter_mut().for_each(|table| table.rule = Rule::default());
+    rows.tables.iter_mut().for_each(|table| table.rule = TableRule::default());
     let poll = Poll { now: rows.now, families: derive(rows) };
     let until = poll.value("pg_partition_covered_until_timestamp_seconds", "orders");
     assert_eq!(until, Some(1_793_404_800.0 - 3.0 * 3600.0));

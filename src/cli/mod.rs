@@ -26,7 +26,7 @@ pub use verify::VerifyArgs;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
     /// The subcommand; [`Command::Serve`] if none was given.
-    pub command: Command,
+    pub command: CliCommand,
     /// Settings given as flags, for [`Config::resolve`](crate::config::Config::resolve).
     pub flags: Flags,
 }
@@ -49,12 +49,12 @@ struct Cli {
     config_file: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
 }
 
 /// The subcommands.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Poll the server and serve its metrics over HTTP (the default)
     Serve,
     /// Collect twice, print the metrics once and stop: a look without Prometheus
@@ -330,7 +330,7 @@ pub struct BenchArgs {
 
     /// Format of the report
     #[arg(long, value_name = "FORMAT", default_value = "text", value_enum)]
-    pub format: BenchFormat,
+    pub format: BenchFormatWord,
 
     /// Write every sample as CSV: query, mode, round, nanoseconds
     #[arg(long, value_name = "FILE")]
@@ -350,7 +350,7 @@ pub enum BenchMode {
 
 /// Formats of `bench`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum BenchFormat {
+pub enum BenchFormatWord {
     Text,
     Json,
     Junit,
@@ -540,10 +540,10 @@ where
         theirs.becomes == Becomes::Lists && flags.theirs(theirs.flag) == Some("true")
     };
     let command = match cli.command {
-        _ if theirs::ALL.iter().any(lists) => Command::Dumpmaps,
-        command => command.unwrap_or(Command::Serve),
+        _ if theirs::ALL.iter().any(lists) => CliCommand::Dumpmaps,
+        command => command.unwrap_or(CliCommand::Serve),
     };
-    if let Command::Demo(DemoArgs { port: Some(port), .. }) = &command {
+    if let CliCommand::Demo(DemoArgs { port: Some(port), .. }) = &command {
         flags.set("web.listen_address", vec![format!("127.0.0.1:{port}")]);
     }
     Ok(Invocation { command, flags })

@@ -32,7 +32,7 @@ fn clap_finds_no_fault_in_the_command() {
 fn serve_is_the_default_and_flags_may_stand_before_or_after() {
     for line in ["--log.level=debug", "serve --log.level debug", "--log.level debug serve"] {
         let invocation = run(line).unwrap();
-        assert_eq!(invocation.command, Command::Serve, "{line}");
+        assert_eq!(invocation.command, CliCommand::Serve, "{line}");
         assert_eq!(invocation.flags.get("log.level"), Some(&["debug".to_owned()][..]), "{line}");
         assert_eq!(invocation.flags.get("log.format"), None, "{line}");
     }
@@ -61,7 +61,7 @@ fn repeated_addresses_and_both_spellings_of_a_switch() {
 #[test]
 fn subcommands_have_their_options() {
     let metrics = |line| match run(line).unwrap().command {
-        Command::Metrics(args) => args.over,
+        CliCommand::Metrics(args) => args.over,
         other => panic!("{other:?}"),
     };
     assert_eq!(metrics("metrics"), Duration::from_secs(5));
@@ -77,15 +77,15 @@ fn subcommands_have_their_options() {
         orders: 500,
         clients: 4,
     };
-    assert_eq!(demo.command, Command::Demo(expected));
+    assert_eq!(demo.command, CliCommand::Demo(expected));
     assert_eq!(demo.flags.get("web.listen_address").unwrap()[0], "127.0.0.1:1234");
     let demo = run("demo --trades-per-day 100000 --history 90d --clients 16").unwrap().command;
-    let Command::Demo(DemoArgs { trades_per_day, history, clients, .. }) = demo else {
+    let CliCommand::Demo(DemoArgs { trades_per_day, history, clients, .. }) = demo else {
         panic!("{demo:?}")
     };
     assert_eq!((trades_per_day, history, clients), (Some(100_000), 90, 16));
     let load = run("load --rate 20 --for 2m --into shop").unwrap().command;
-    let Command::Load(LoadArgs { rate, length, into, history, batch, .. }) = load else {
+    let CliCommand::Load(LoadArgs { rate, length, into, history, batch, .. }) = load else {
         panic!("{load:?}")
     };
     assert_eq!((rate, length, history), (Some(20.0), Some(Duration::from_secs(120)), 30));
@@ -97,17 +97,17 @@ fn subcommands_have_their_options() {
         database: Some("shop".to_owned()),
         retire: Some(Duration::from_secs(90 * 86_400)),
     };
-    assert_eq!(plan.command, Command::Plan(expected));
+    assert_eq!(plan.command, CliCommand::Plan(expected));
     let bench = |line| match run(line).unwrap().command {
-        Command::Bench(args) => args,
+        CliCommand::Bench(args) => args,
         other => panic!("{other:?}"),
     };
     let args = bench("bench q.sql --min-change 15% --set work_mem=1MB --percentile 99.9");
     assert_eq!((args.min_change, args.percentile, args.iterations), (0.15, 99.9, None));
     assert_eq!(args.set, [("work_mem".to_owned(), "1MB".to_owned())]);
-    assert_eq!((args.mode, args.format, args.confirm), (BenchMode::Both, BenchFormat::Text, 2));
+    assert_eq!((args.mode, args.format, args.confirm), (BenchMode::Both, BenchFormatWord::Text, 2));
     let check = HealthcheckArgs { timeout: Duration::from_secs(3) };
-    assert_eq!(run("healthcheck").unwrap().command, Command::Healthcheck(check));
+    assert_eq!(run("healthcheck").unwrap().command, CliCommand::Healthcheck(check));
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn patience(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Command, parse};
+    use crate::cli::{CliCommand, parse};
 
     #[test]
     fn lists_are_split_and_init_stands_alone() {
@@ -78,7 +78,7 @@ mod tests {
             let words = std::iter::once("pgrunway").chain(line.split_whitespace());
             parse(words, &[]).map(|invocation| invocation.command)
         };
-        let Ok(Command::Verify(args)) =
+        let Ok(CliCommand::Verify(args)) =
             run("verify --only index,partition --skip=index.unused --with index.corrupt --exact \
              --fail-on warning --format junit --database a --database b --patience 1h --output x")
         else {

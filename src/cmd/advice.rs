@@ -6,7 +6,7 @@
 use crate::collectors::recommendations;
 use crate::collectors::statements::{self, Evictions};
 use crate::error::CollectError;
-use crate::findings::{self, Checkpoints, Connections, Counted, Temporary};
+use crate::findings::{self, CheckpointCounts, ConnectionPeak, Counted, Temporary};
 use crate::pg::{FromRow, Row, Session, columns};
 
 /// The value, or a note of why there is none.
@@ -15,15 +15,15 @@ pub fn noted<T>(notes: &mut Vec<String>, what: &str, result: Result<T, CollectEr
 }
 
 /// Settings and what the role may, with what the configuration says of the machine.
-pub async fn setup(session: &Session, notes: &mut Vec<String>) -> findings::Server {
+pub async fn setup(session: &Session, notes: &mut Vec<String>) -> findings::ServerFacts {
     let host = &session.settings().host;
-    let mut facts = findings::Server {
+    let mut facts = findings::ServerFacts {
         datname: session.server().datname.clone(),
         memory: host.memory,
         // There are at most some thousands.
         cpus: host.cpus.map(|cpus| cpus as f64),
         latency_objective: Some(session.settings().objectives.latency),
-        ..findings::Server::default()
+        ..findings::ServerFacts::default()
     };
     if let Some(setup) = noted(notes, "settings", recommendations::setup(session).await) {
         facts.role = setup.role;
@@ -38,14 +38,16 @@ pub async fn setup(session: &Session, notes: &mut Vec<String>) -> findings::Serv
 /// The same with what the server's statistics say since they were reset; WAL since its own were (14 and later).
 pub async fn server(
     session: &Session,
-    connections: Option<Connections>,
+    connections: Option<ConnectionPeak>,
     notes: &mut Vec<String>,
-) -> findings::Server {
+) -> findings::ServerFacts {
     let version = session.server().version_num;
-    let mut facts = findings::Server { connections, ..setup(session, notes).await };
+    let mut facts = findings::ServerFacts { connections, ..setup(session, notes).await };
     // Who watched has seen more than one look does.
     if let Some(now) = noted(notes, "backends", recommendations::backends(session).await) {
-        facts.connections.get_or_insert(Connections { peak: now.clients, peak_active: now.active });
+        facts
+            .connections
+            .get_or_insert(ConnectionPeak { peak: now.clients, peak_active: now.active });
         facts.autovacuum_workers = Some(now.autovacuum);
     }
     let checkpoints = if version >= 170_000 {
@@ -57,10 +59,13 @@ pub async fn server(
                 {age}(c.stats_reset) AS span \
            FROM pg_catalog.pg_stat_bgwriter c"
     };
-    if let Some(Checkpointed { timed: Some(timed), requested: Some(requested), span: Some(span) }) =
-        counted(session, checkpoints, notes).await
+    if let Some(CheckpointsSince {
+        timed: Some(timed),
+        requested: Some(requested),
+        span: Some(span),
+    }) = counted(session, checkpoints, notes).await
     {
-        facts.checkpoints = Some(Checkpoints { timed, requested, span });
+        facts.checkpoints = Some(CheckpointCounts { timed, requested, span });
     }
     if version >= 140_000 {
         let wal = "SELECT w.wal_bytes::float8 AS amount, {age}(w.stats_reset) AS span \
@@ -79,7 +84,7 @@ pub async fn server(
                {age}(COALESCE(pg_catalog.min(s.stats_reset), pg_catalog.pg_postmaster_start_time())) \
                  AS span \
           FROM pg_catalog.pg_stat_database s";
-    if let Some(Spilled { files: Some(files), amount: Some(amount), span: Some(span) }) =
+    if let Some(SpilledSince { files: Some(files), amount: Some(amount), span: Some(span) }) =
         counted(session, temporary, notes).await
     {
         facts.temporary = Some(Temporary { files, bytes: Counted { amount, span } });
@@ -95,7 +100,7 @@ pub async fn server(
 
 columns! {
     /// Checkpoints, and the seconds in which they came.
-    struct Checkpointed {
+    struct CheckpointsSince {
         timed: Option<f64>,
         requested: Option<f64>,
         span: Option<f64>,
@@ -112,7 +117,7 @@ columns! {
 
 columns! {
     /// Temporary files, their bytes, and the seconds in which they were written.
-    struct Spilled {
+    struct SpilledSince {
         files: Option<f64>,
         amount: Option<f64>,
         span: Option<f64>,

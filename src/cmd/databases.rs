@@ -15,7 +15,7 @@ SELECT pg_catalog.textsend(d.datname::text) AS datname,
  ORDER BY d.datname";
 
 /// A database of the server.
-pub struct Listed {
+pub struct ListedDatabase {
     /// `pg_database.datname`.
     pub datname: String,
     /// Whether the role has CONNECT.
@@ -26,10 +26,10 @@ pub struct Listed {
 ///
 /// # Errors
 /// `pg_database` could not be read.
-pub async fn list(session: &Session) -> Result<Vec<Listed>, CollectError> {
+pub async fn list(session: &Session) -> Result<Vec<ListedDatabase>, CollectError> {
     let rows = session.read(DATABASES).await?;
     let read = |row: &crate::pg::Row| {
-        Ok(Listed { datname: row.get::<Lossy>("datname")?.0, may_enter: row.get("may")? })
+        Ok(ListedDatabase { datname: row.get::<Lossy>("datname")?.0, may_enter: row.get("may")? })
     };
     rows.iter().map(read).collect()
 }

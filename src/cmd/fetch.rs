@@ -14,7 +14,7 @@ use crate::http::over_tls;
 const TLS_WANTED: &str = "Client sent an HTTP request to an HTTPS server.";
 
 /// An answer.
-pub struct Answer {
+pub struct HttpAnswer {
     /// Its status.
     pub status: u16,
     /// Its body, unless it is to be known by its status.
@@ -35,7 +35,7 @@ pub async fn get(listen: SocketAddr, path: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// Nothing answers.
-pub async fn ask(listen: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+pub async fn ask(listen: SocketAddr, path: &str) -> anyhow::Result<HttpAnswer> {
     // HTTP/1.0, so that it comes in one piece and the connection ends with it.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {listen}\r\nAccept: text/plain\r\n\r\n");
     let plain = exchange(connect(listen).await?, &request).await.and_then(|text| answer(&text));
@@ -64,10 +64,10 @@ async fn exchange(
     Ok(answer)
 }
 
-fn answer(text: &str) -> anyhow::Result<Answer> {
+fn answer(text: &str) -> anyhow::Result<HttpAnswer> {
     let (head, body) = text.split_once("\r\n\r\n").context("not an HTTP answer")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok(Answer { status: status.context("not an HTTP answer")?, body: body.to_owned() })
+    Ok(HttpAnswer { status: status.context("not an HTTP answer")?, body: body.to_owned() })
 }
 
 /// Where something that listens on an address can be reached from here. Who listens on all addresses

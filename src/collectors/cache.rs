@@ -77,13 +77,13 @@ macro_rules! counters {
 
         figures! {
             /// The view's counters, in the units of the metrics.
-            pub struct Counters: Option<f64> as IfColumn<Option<f64>> {
+            pub struct DatabaseCounters: Option<f64> as IfColumn<Option<f64>> {
                 $(#[doc = $some_what] $some_column => $some,)*
                 $(#[doc = $what] $column => $every,)*
             }
         }
         /// Column, what to multiply it by, first version.
-        const COLUMNS: [(&str, f64, i32); Counters::N] =
+        const COLUMNS: [(&str, f64, i32); DatabaseCounters::N] =
             [$((stringify!($some_column), $factor, $since),)* $((stringify!($column), 1.0, 0),)*];
     };
 }
@@ -120,9 +120,9 @@ counters! {
     }
 }
 
-static METRICS: [&Metric; 6 + Counters::N] = listed(&[
+static METRICS: [&Metric; 6 + DatabaseCounters::N] = listed(&[
     &[&RATIO, &CACHE_OBJECTIVE, &INDEX_OBJECTIVE, &STATS_RESET, &TEMP_OBJECTIVE, &CHECKSUM_LAST],
-    &Counters::METRICS,
+    &DatabaseCounters::METRICS,
 ]);
 
 published! {
@@ -135,7 +135,7 @@ pub struct Cache;
 columns! {
     /// One row of `pg_stat_database`.
     #[derive(Debug, Clone)]
-    pub struct Database {
+    pub struct DatabaseRow {
         /// OID.
         pub datid: i64,
         /// Database.
@@ -145,13 +145,13 @@ columns! {
         /// Unix seconds.
         pub checksum_last_failure: Option<f64>,
         /// What it counts.
-        pub counters: Counters,
+        pub counters: DatabaseCounters,
     }
 }
 
 /// What the configuration asks for.
 #[derive(Debug, Clone, Copy)]
-pub struct Objectives {
+pub struct RatioObjectives {
     /// Least share of blocks found in shared buffers.
     pub cache_hit_ratio: f64,
     /// Least share of scans that use an index.
@@ -170,15 +170,15 @@ pub struct Rows {
     /// Seconds.
     pub window: f64,
     /// From the configuration.
-    pub objectives: Objectives,
+    pub objectives: RatioObjectives,
     /// All databases.
-    pub databases: Vec<Database>,
+    pub databases: Vec<DatabaseRow>,
 }
 
 /// Totals since the first poll, and the window of (hit, read) per database.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<{ Counters::N }>,
+    totals: Rollup<{ DatabaseCounters::N }>,
     windows: HashMap<i64, Window<2>>,
 }
 
@@ -218,7 +218,7 @@ impl Collector for Cache {
             at: session.seconds(),
             started: session.server().started,
             window: settings.ratio_window.as_secs_f64(),
-            objectives: Objectives {
+            objectives: RatioObjectives {
                 cache_hit_ratio: settings.objectives.cache_hit_ratio,
                 index_scan_ratio: settings.objectives.index_scan_ratio,
                 temp_bytes_per_second: settings.objectives.temp_bytes_per_second,
@@ -235,7 +235,8 @@ impl Collector for Cache {
             .databases
             .iter()
             .map(|d| {
-                let counters = <[_; Counters::N]>::from(d.counters).map(|c| c.unwrap_or(0.0));
+                let counters =
+                    <[_; DatabaseCounters::N]>::from(d.counters).map(|c| c.unwrap_or(0.0));
                 Reading { id: d.datid, root: d.datid, alias: None, counters }
             })
             .collect();
@@ -248,11 +249,11 @@ impl Collector for Cache {
             let never = sink.is_compatible().then_some(0.0);
             sink.number(&STATS_RESET, &labels, database.stats_reset.or(never));
             sink.number(&CHECKSUM_LAST, &labels, database.checksum_last_failure);
-            let counters = <[_; Counters::N]>::from(database.counters);
-            for (metric, value) in Counters::METRICS.iter().zip(counters) {
+            let counters = <[_; DatabaseCounters::N]>::from(database.counters);
+            for (metric, value) in DatabaseCounters::METRICS.iter().zip(counters) {
                 sink.number(metric, &labels, value);
             }
-            let total = Counters::from(total.map(Some));
+            let total = DatabaseCounters::from(total.map(Some));
             let window = state.windows.entry(database.datid);
             let window = window.or_insert_with(|| Window::new(rows.window));
             let blocks = [total.blks_hit, total.blks_read].map(Option::unwrap_or_default);
@@ -269,22 +270,22 @@ mod tests {
     use super::*;
 
     /// Counter `i` of a database reads `base + i`, except for (hit, read).
-    fn database(datid: i64, datname: &str, hit: f64, read: f64, base: f64) -> Database {
+    fn database(datid: i64, datname: &str, hit: f64, read: f64, base: f64) -> DatabaseRow {
         let some = COLUMNS.iter().filter(|(_, _, since)| *since > 0).count();
         let mut next = base;
-        let mut counters = [Some(base / 100.0); Counters::N];
+        let mut counters = [Some(base / 100.0); DatabaseCounters::N];
         for counter in &mut counters[some..] {
             *counter = Some(next);
             next += 1.0;
         }
-        let counters = Counters {
+        let counters = DatabaseCounters {
             blks_hit: Some(hit),
             blks_read: Some(read),
             parallel_workers_to_launch: None,
             parallel_workers_launched: None,
-            ..Counters::from(counters)
+            ..DatabaseCounters::from(counters)
         };
-        Database {
+        DatabaseRow {
             datid,
             datname: datname.to_owned(),
             stats_reset: Some(1_700_000_000.0),
@@ -293,9 +294,12 @@ mod tests {
         }
     }
 
-    fn rows(at: f64, databases: Vec<Database>) -> Rows {
-        let objectives =
-            Objectives { cache_hit_ratio: 0.95, index_scan_ratio: 0.9, temp_bytes_per_second: 1e7 };
+    fn rows(at: f64, databases: Vec<DatabaseRow>) -> Rows {
+        let objectives = RatioObjectives {
+            cache_hit_ratio: 0.95,
+            index_scan_ratio: 0.9,
+            temp_bytes_per_second: 1e7,
+        };
         Rows { at, started: 1.0, window: 60.0, objectives, databases }
     }
 
@@ -334,7 +338,7 @@ mod tests {
         let mut young = database(7, "young", 0.0, 0.0, 0.0);
         young.stats_reset = None;
         for (i, (_, _, since)) in COLUMNS.iter().enumerate() {
-            let mut counters: [_; Counters::N] = young.counters.into();
+            let mut counters: [_; DatabaseCounters::N] = young.counters.into();
             counters[i] = counters[i].filter(|_| *since == 0);
             young.counters = counters.into();
         }

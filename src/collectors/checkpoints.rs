@@ -147,7 +147,7 @@ figures! {
 columns! {
     /// The views' one row.
     #[derive(Debug, Clone, PartialEq, Default)]
-    pub struct Counted {
+    pub struct CheckpointRow {
         /// Of checkpoints.
         pub checkpointer: Checkpointer,
         /// Of the background writer.
@@ -160,7 +160,7 @@ columns! {
 }
 
 impl Collector for Checkpoints {
-    type Rows = Counted;
+    type Rows = CheckpointRow;
     type State = ();
     const NAME: &'static str = "checkpoints";
     const HELP: &'static str = "Checkpoints and the background writer.";
@@ -168,7 +168,7 @@ impl Collector for Checkpoints {
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = METRICS;
 
-    async fn fetch(&self, session: &Session, (): &()) -> Result<Counted, CollectError> {
+    async fn fetch(&self, session: &Session, (): &()) -> Result<CheckpointRow, CollectError> {
         let version_num = session.server().version_num;
         let new = version_num >= 170_000;
         let sql = if new { since_17(version_num) } else { BEFORE_17.to_owned() };
@@ -176,8 +176,8 @@ impl Collector for Checkpoints {
         Row::one(&answer)
     }
 
-    fn derive(&self, (): &mut (), counted: Counted, sink: &mut Sink) {
-        let Counted { checkpointer, writer, reset, checkpointer_reset } = counted;
+    fn derive(&self, (): &mut (), counted: CheckpointRow, sink: &mut Sink) {
+        let CheckpointRow { checkpointer, writer, reset, checkpointer_reset } = counted;
         let counters = <[_; Checkpointer::N]>::from(checkpointer);
         let names = Checkpointer::METRICS.into_iter().zip(counters);
         for (metric, count) in names.chain(OLD.into_iter().zip(counters)) {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn golden_of_18_and_older_versions_have_what_they_have() {
-        let later = |n: f64| Counted {
+        let later = |n: f64| CheckpointRow {
             checkpointer: Checkpointer {
                 num_timed: Some(n),
                 num_requested: Some(n + 1.0),

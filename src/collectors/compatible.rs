@@ -95,7 +95,7 @@ pub struct Compatible;
 
 /// A group of sessions, or a database and state without any.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct SessionGroup {
     /// In the order of the labels, without the server.
     pub labels: [String; 7],
     /// Sessions.
@@ -106,7 +106,7 @@ pub struct Group {
 
 /// A standby.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standby {
+pub struct StandbyRow {
     /// In the order of the labels, without the server.
     pub labels: [String; 4],
     /// Bytes: position, and by how much it is behind; Unix seconds of its last word.
@@ -123,9 +123,9 @@ pub struct Rows {
     /// `version()`.
     pub version: String,
     /// Sessions.
-    pub groups: Vec<Group>,
+    pub groups: Vec<SessionGroup>,
     /// Standbys.
-    pub standbys: Vec<Standby>,
+    pub standbys: Vec<StandbyRow>,
 }
 
 impl Collector for Compatible {
@@ -150,7 +150,7 @@ impl Collector for Compatible {
                 Ok(row.get::<Option<String>>(column)?.unwrap_or_default())
             };
             let usename = row.get::<Option<Lossy>>("usename")?.map(|name| name.0);
-            Ok(Group {
+            Ok(SessionGroup {
                 labels: [
                     row.get::<Lossy>("datname")?.0,
                     text("state")?,
@@ -169,7 +169,7 @@ impl Collector for Compatible {
             let text = |column: &str| -> Result<String, CollectError> {
                 Ok(row.get::<Option<String>>(column)?.unwrap_or_default())
             };
-            Ok(Standby {
+            Ok(StandbyRow {
                 labels: [
                     text("application_name")?,
                     text("client_addr")?,
@@ -220,8 +220,11 @@ mod tests {
 
     #[test]
     fn golden() {
-        let group =
-            |labels: [&str; 7], count, age| Group { labels: labels.map(str::to_owned), count, age };
+        let group = |labels: [&str; 7], count, age| SessionGroup {
+            labels: labels.map(str::to_owned),
+            count,
+            age,
+        };
         let rows = Rows {
             server: "db:5432".to_owned(),
             version_num: 150_018,
@@ -234,7 +237,7 @@ mod tests {
                 ),
                 group(["app", "disabled", "", "", "", "", ""], 0.0, 0.0),
             ],
-            standbys: vec![Standby {
+            standbys: vec![StandbyRow {
                 labels: ["walreceiver", "10.0.0.2", "streaming", "4711"].map(str::to_owned),
                 figures: [Some(5e7), Some(0.0), Some(1_700_000_000.5)],
             }],

@@ -47,7 +47,7 @@ pub struct CompatibleIndexes;
 columns! {
     /// One index.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Index {
+    pub struct CompatibleIndex {
         /// Schema.
         pub schemaname: String,
         /// Table.
@@ -63,7 +63,7 @@ columns! {
 
 impl Collector for CompatibleIndexes {
     /// Nothing in other databases.
-    type Rows = Vec<Index>;
+    type Rows = Vec<CompatibleIndex>;
     type State = ();
     const NAME: &'static str = "compatibleindexes";
     const HELP: &'static str =
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let index = |name: &str, fetched, hit| Index {
+        let index = |name: &str, fetched, hit| CompatibleIndex {
             schemaname: "public".to_owned(),
             relname: "event".to_owned(),
             indexrelname: name.to_owned(),

@@ -34,7 +34,7 @@ pub struct Conflicts;
 
 /// One database.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Database {
+pub struct DatabaseConflicts {
     /// Oid and name.
     pub labels: [String; 2],
     /// In the order of the metrics.
@@ -42,7 +42,7 @@ pub struct Database {
 }
 
 impl Collector for Conflicts {
-    type Rows = Vec<Database>;
+    type Rows = Vec<DatabaseConflicts>;
     type State = ();
     const NAME: &'static str = "conflicts";
     const HELP: &'static str = "Queries that replay cancelled on a standby, by cause.";
@@ -64,7 +64,10 @@ impl Collector for Conflicts {
                 *counter = row.get(column)?;
             }
             let datid: i64 = row.get("datid")?;
-            Ok(Database { labels: [datid.to_string(), row.get::<Lossy>("datname")?.0], counters })
+            Ok(DatabaseConflicts {
+                labels: [datid.to_string(), row.get::<Lossy>("datname")?.0],
+                counters,
+            })
         });
         database.collect()
     }
@@ -87,7 +90,8 @@ mod tests {
     #[test]
     fn golden() {
         let counters = [Some(0.0), Some(1.0), Some(2.0), Some(3.0), None];
-        let rows = vec![Database { labels: ["5".to_owned(), "sh\"op".to_owned()], counters }];
+        let rows =
+            vec![DatabaseConflicts { labels: ["5".to_owned(), "sh\"op".to_owned()], counters }];
         check("conflicts", &poll(&Conflicts, &mut (), rows));
     }
 }

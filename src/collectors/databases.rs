@@ -61,7 +61,7 @@ columns! {
 
 columns! {
     /// A database that is to be measured.
-    struct Listed {
+    struct MeasuredDatabase {
         oid: i64,
     }
 }
@@ -115,7 +115,7 @@ impl Collector for Databases {
 async fn one_by_one(session: &Session) -> Result<Vec<Row>, CollectError> {
     let (mut rows, mut failure) = (Vec::new(), None);
     let enough = session.seconds() + session.settings().timeouts.statement.as_secs_f64() * 2.0;
-    for Listed { oid } in Row::all(&session.read(LIST).await?)? {
+    for MeasuredDatabase { oid } in Row::all(&session.read(LIST).await?)? {
         if session.seconds() > enough {
             break;
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::figures::figures;
 use super::published::published;
-use super::relations::{Roots, Table, USERS};
+use super::relations::{Roots, TableRow, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Forest, Reading, Rollup};
@@ -173,9 +173,9 @@ pub struct Indexes;
 columns! {
     /// A table with what tells how it is read.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Scanned {
+    pub struct ScannedTable {
         /// Where it belongs.
-        pub table: Table,
+        pub table: TableRow,
         /// `seq_scan`.
         pub seq_scans: f64 as OrZero,
         /// Estimated.
@@ -186,7 +186,7 @@ columns! {
 columns! {
     /// One index.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Index {
+    pub struct CountedIndex {
         /// OID.
         pub id: i64 = "oid",
         /// Its table.
@@ -198,7 +198,7 @@ columns! {
         /// Hash of its name.
         pub hash: i32,
         /// What was counted of it.
-        pub counts: Counts,
+        pub counts: IndexCounts,
         /// `last_idx_scan`, Unix seconds.
         pub last_scan: Option<f64>,
         /// Its table, quoted, where it is a partition and partitions are named.
@@ -208,7 +208,7 @@ columns! {
 
 figures! {
     /// What is counted of an index.
-    pub struct Counts: f64 as OrZero {
+    pub struct IndexCounts: f64 as OrZero {
         /// `idx_scan`.
         scans => SCANS,
         /// `idx_tup_read`.
@@ -225,7 +225,7 @@ figures! {
 columns! {
     /// One index that is not valid.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Invalid {
+    pub struct InvalidIndex {
         /// OID.
         pub id: i64 = "oid",
         /// The partitioned index it is attached to.
@@ -255,16 +255,16 @@ pub struct Rows {
     /// This database.
     pub datname: String,
     /// All tables.
-    pub tables: Vec<Scanned>,
+    pub tables: Vec<ScannedTable>,
     /// All indexes but those of partitions that were never read.
-    pub indexes: Vec<Index>,
+    pub indexes: Vec<CountedIndex>,
     /// All that are not valid.
-    pub invalid: Vec<Invalid>,
+    pub invalid: Vec<InvalidIndex>,
 }
 
 figures! {
     /// Scans of a table.
-    struct Scans: f64 {
+    struct TableScans: f64 {
         /// By an index.
         index,
         /// Of all of it.
@@ -275,11 +275,11 @@ figures! {
 /// What was counted.
 #[derive(Debug, Default)]
 pub struct State {
-    /// [`Counts`] of each root index.
-    indexes: Rollup<{ Counts::N }>,
-    /// [`Scans`] of each root table, and their window.
-    scans: Rollup<{ Scans::N }>,
-    windows: HashMap<i64, Window<{ Scans::N }>>,
+    /// [`IndexCounts`] of each root index.
+    indexes: Rollup<{ IndexCounts::N }>,
+    /// [`TableScans`] of each root table, and their window.
+    scans: Rollup<{ TableScans::N }>,
+    windows: HashMap<i64, Window<{ TableScans::N }>>,
     /// Scans of the index of one partition.
     partitions: Rollup<1>,
 }
@@ -372,7 +372,7 @@ impl Collector for Indexes {
         // One index after the other: where the series limit cuts, what is there is whole.
         for (labels, id) in &shown {
             let Some(total) = state.indexes.published(*id) else { continue };
-            for (metric, value) in Counts::METRICS.into_iter().zip(total) {
+            for (metric, value) in IndexCounts::METRICS.into_iter().zip(total) {
                 sink.number(metric, labels, value);
             }
             sink.number(&LAST_SCAN, labels, last_scans.get(id).copied());
@@ -402,7 +402,7 @@ fn partitions(
         })
         .collect();
     state.partitions.update(rows.started, &readings);
-    let mut leaves: HashMap<i64, Vec<(&Index, &str)>> = HashMap::new();
+    let mut leaves: HashMap<i64, Vec<(&CountedIndex, &str)>> = HashMap::new();
     for (index, name) in named() {
         leaves.entry(forest.root(index.id)).or_default().push((index, name));
     }
@@ -418,7 +418,7 @@ fn partitions(
 
 fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sink) {
     let by_index = rows.indexes.iter().filter_map(|index| {
-        let scans = Scans { index: index.counts.scans, sequential: 0.0 };
+        let scans = TableScans { index: index.counts.scans, sequential: 0.0 };
         Some(Reading {
             id: index.id,
             root: roots.of(index.table)?,
@@ -426,9 +426,9 @@ fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sin
             counters: scans.into(),
         })
     });
-    let sequential = rows.tables.iter().filter_map(|Scanned { table, seq_scans, .. }| {
+    let sequential = rows.tables.iter().filter_map(|ScannedTable { table, seq_scans, .. }| {
         let root = roots.of(table.id)?;
-        let scans = Scans { index: 0.0, sequential: *seq_scans };
+        let scans = TableScans { index: 0.0, sequential: *seq_scans };
         Some(Reading { id: table.id, root, alias: None, counters: scans.into() })
     });
     let readings: Vec<_> = by_index.chain(sequential).collect();
@@ -440,12 +440,12 @@ fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sin
             *sizes.entry(root).or_default() += table.rows;
         }
     }
-    let mut all = Scans::default();
+    let mut all = TableScans::default();
     for (schema, name, id) in roots.iter() {
         let Some(total) = state.scans.total(id) else { continue };
         let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
         window.push(rows.at, total);
-        let scans = Scans::from(window.sums());
+        let scans = TableScans::from(window.sums());
         let Some(share) = scans.by_index() else { continue };
         let labels = [rows.datname.as_str(), schema, name];
         let exempt = sizes.get(&id).is_none_or(|size| *size < rows.minimum_rows);
@@ -459,7 +459,7 @@ fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sin
     sink.number(&ALL_RATIO, &[&rows.datname], all.by_index());
 }
 
-impl Scans {
+impl TableScans {
     /// The share that used an index.
     fn by_index(self) -> Option<f64> {
         ratio(self.index, self.index + self.sequential)
@@ -472,7 +472,7 @@ fn validity(rows: &Rows, forest: &Forest, shown: &[([&str; 4], i64)], sink: &mut
     let ids: HashSet<i64> = shown.iter().map(|(_, id)| *id).collect();
     for index in &rows.invalid {
         if !ids.contains(&forest.root(index.id)) {
-            let Invalid { schemaname, relname, indexrelname, .. } = index;
+            let InvalidIndex { schemaname, relname, indexrelname, .. } = index;
             sink.number(&INVALID, &[&rows.datname, schemaname, relname, indexrelname], 1.0);
         }
     }
@@ -490,29 +490,34 @@ mod tests {
     use super::*;
 
     /// Each scan reads ten blocks and finds twenty, and happens at its own number.
-    fn index(id: i64, table: i64, name: &str, [scans, read, fetched]: [f64; 3]) -> Index {
-        Index {
+    fn index(id: i64, table: i64, name: &str, [scans, read, fetched]: [f64; 3]) -> CountedIndex {
+        CountedIndex {
             id,
             table,
             parent: None,
             name: Some(name.to_owned()),
             hash: 1,
-            counts: Counts::from([scans, read, fetched, scans * 10.0, scans * 20.0]),
+            counts: IndexCounts::from([scans, read, fetched, scans * 10.0, scans * 20.0]),
             last_scan: (scans > 0.0).then_some(1_700_000_000.0 + scans),
             partition: None,
         }
     }
 
-    fn attached(id: i64, table: i64, parent: i64, counters: [f64; 3]) -> Index {
+    fn attached(id: i64, table: i64, parent: i64, counters: [f64; 3]) -> CountedIndex {
         let partition = Some(format!("public.orders_{table}"));
-        Index { parent: Some(parent), name: None, partition, ..index(id, table, "", counters) }
+        CountedIndex {
+            parent: Some(parent),
+            name: None,
+            partition,
+            ..index(id, table, "", counters)
+        }
     }
 
     /// Every table has 600 rows where 1,000 are wanted.
-    fn rows(at: f64, tables: Vec<(Table, f64)>, indexes: Vec<Index>) -> Rows {
+    fn rows(at: f64, tables: Vec<(TableRow, f64)>, indexes: Vec<CountedIndex>) -> Rows {
         let tables = tables
             .into_iter()
-            .map(|(table, seq_scans)| Scanned { table, seq_scans, rows: 600.0 })
+            .map(|(table, seq_scans)| ScannedTable { table, seq_scans, rows: 600.0 })
             .collect();
         Rows {
             at,
@@ -589,7 +594,7 @@ mod tests {
                 attached(102, 2, 100, [1.0, 10.0, 10.0]),
             ],
         );
-        let invalid = |id, parent, table: &str, index: &str| Invalid {
+        let invalid = |id, parent, table: &str, index: &str| InvalidIndex {
             id,
             parent,
             schemaname: "public".to_owned(),

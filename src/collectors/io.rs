@@ -27,7 +27,7 @@ macro_rules! counters {
 
         figures! {
             /// What is counted; `None` is an operation that cannot occur.
-            pub struct Counters: Option<f64> {
+            pub struct IoCounters: Option<f64> {
                 $(#[doc = concat!("`pg_stat_io.", $column, "`.")] $name => $ident),*
             }
         }
@@ -91,11 +91,11 @@ pub struct Io;
 columns! {
     /// What is counted of one kind of backend on one kind of object in one context.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Line {
+    pub struct IoRow {
         /// Of whom.
         pub labels: Labels,
         /// What.
-        pub counters: Counters,
+        pub counters: IoCounters,
     }
 }
 
@@ -118,13 +118,13 @@ pub struct Rows {
     /// Unix seconds of the server's start.
     pub started: f64,
     /// Empty before PostgreSQL 16.
-    pub lines: Vec<Line>,
+    pub lines: Vec<IoRow>,
 }
 
 /// Totals, and the number of each line in them.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<{ Counters::N }>,
+    totals: Rollup<{ IoCounters::N }>,
     ids: BTreeMap<Labels, i64>,
 }
 
@@ -136,7 +136,7 @@ impl Collector for Io {
         "Reads, writes and their time by kind of backend, from pg_stat_io (16+).";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = &Counters::METRICS;
+    const METRICS: &'static [&'static Metric] = &IoCounters::METRICS;
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
         let (started, version_num) = (session.server().started, session.server().version_num);
@@ -153,7 +153,7 @@ impl Collector for Io {
         for line in &rows.lines {
             let next = i64::try_from(state.ids.len()).unwrap_or(i64::MAX);
             let id = *state.ids.entry(line.labels.clone()).or_insert(next);
-            let counters = <[_; Counters::N]>::from(line.counters).map(|c| c.unwrap_or(0.0));
+            let counters = <[_; IoCounters::N]>::from(line.counters).map(|c| c.unwrap_or(0.0));
             readings.push(Reading { id, root: id, alias: None, counters });
         }
         state.totals.update(rows.started, &readings);
@@ -161,8 +161,8 @@ impl Collector for Io {
             // What never happened since the last reset has no series.
             let Some(totals) = state.totals.published(reading.id) else { continue };
             let Labels { backend, object, context } = &line.labels;
-            let counters = <[_; Counters::N]>::from(line.counters);
-            for ((metric, raw), total) in Counters::METRICS.iter().zip(counters).zip(totals) {
+            let counters = <[_; IoCounters::N]>::from(line.counters);
+            for ((metric, raw), total) in IoCounters::METRICS.iter().zip(counters).zip(totals) {
                 if raw.is_some_and(|raw| raw > 0.0) || total > 0.0 {
                     sink.number(metric, &[backend, object, context], total);
                 }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn rows(n: f64) -> Rows {
-        let line = |backend: &str, context: &str, counters| Line {
+        let line = |backend: &str, context: &str, counters| IoRow {
             labels: Labels {
                 backend: backend.to_owned(),
                 object: "relation".to_owned(),
@@ -185,19 +185,19 @@ mod tests {
             },
             counters,
         };
-        let client = Counters { reuses: None, ..Counters::from([Some(n); Counters::N]) };
-        let checkpointer = Counters {
+        let client = IoCounters { reuses: None, ..IoCounters::from([Some(n); IoCounters::N]) };
+        let checkpointer = IoCounters {
             writes: Some(n),
             write_bytes: Some(8192.0 * n),
             write_seconds: Some(0.0),
-            ..Counters::default()
+            ..IoCounters::default()
         };
         Rows {
             started: 1.0,
             lines: vec![
                 line("checkpointer", "normal", checkpointer),
                 line("client", "normal", client),
-                line("client", "vacuum", [Some(0.0); Counters::N].into()),
+                line("client", "vacuum", [Some(0.0); IoCounters::N].into()),
             ],
         }
     }

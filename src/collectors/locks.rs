@@ -116,7 +116,7 @@ columns! {
 columns! {
     /// Prepared transactions of one database.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Prepared {
+    pub struct PreparedTransactions {
         /// Database.
         pub datname: String as Lossy,
         /// Transactions.
@@ -134,7 +134,7 @@ pub struct Rows {
     /// By database and mode, and who waits in each database that allows connections.
     pub locked: Vec<Locked>,
     /// Of every database that allows connections.
-    pub prepared: Vec<Prepared>,
+    pub prepared: Vec<PreparedTransactions>,
 }
 
 impl Collector for Locks {
@@ -207,8 +207,11 @@ mod tests {
             longest,
             blocking: Some(count.min(1)),
         };
-        let prepared =
-            |datname: &str, count, oldest| Prepared { datname: datname.to_owned(), count, oldest };
+        let prepared = |datname: &str, count, oldest| PreparedTransactions {
+            datname: datname.to_owned(),
+            count,
+            oldest,
+        };
         let rows = Rows {
             objective: 60.0,
             locked: vec![

@@ -64,7 +64,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &partitions::Partitions,
     &vacuum::Vacuum,
     &wraparound::Wraparound,
-    &settings::Settings,
+    &settings::ServerSettings,
     &waldir::Waldir,
     &maintenance::Maintenance,
     &databases::Databases,

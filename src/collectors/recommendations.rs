@@ -12,7 +12,7 @@ use crate::collectors::statements;
 use crate::derive::delta::Window;
 use crate::error::CollectError;
 use crate::findings::{
-    self, Checkpoints, Counted, Judgement, Origin, Reported, Setting, Temporary,
+    self, CheckpointCounts, Counted, Judgement, Origin, Reported, Setting, Temporary,
 };
 use crate::metric::{Metric, Sink};
 use crate::pg::{IfFound, Query, Row, Session, columns};
@@ -327,7 +327,7 @@ fn factor(unit: Option<&str>) -> f64 {
 }
 
 /// Takes a reading, and gives what the last hour's have shown.
-fn facts(state: &mut State, rows: Rows) -> findings::Server {
+fn facts(state: &mut State, rows: Rows) -> findings::ServerFacts {
     let at = rows.at;
     if state.started.replace(rows.started) != Some(rows.started) {
         state.checkpoints.rebase();
@@ -355,7 +355,7 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
     let Checkpointed { timed, requested, wal } = state.checkpoints.sums().into();
     let Spilled { files, bytes } = state.temporary.sums().into();
     let [evictions] = state.evictions.sums();
-    findings::Server {
+    findings::ServerFacts {
         datname: rows.datname,
         role: rows.setup.role,
         settings: rows.setup.settings,
@@ -365,11 +365,11 @@ fn facts(state: &mut State, rows: Rows) -> findings::Server {
         absent: None,
         memory: rows.memory,
         cpus: rows.cpus,
-        checkpoints: rows.checkpoints.map(|_| Checkpoints { timed, requested, span }),
+        checkpoints: rows.checkpoints.map(|_| CheckpointCounts { timed, requested, span }),
         wal: rows.checkpoints.map(|_| counted(wal)),
         temporary: rows.temporary.map(|_| Temporary { files, bytes: counted(bytes) }),
         evictions: rows.evictions.map(|_| counted(evictions)),
-        connections: Some(findings::Connections {
+        connections: Some(findings::ConnectionPeak {
             peak: peak(|b| b.clients),
             peak_active: peak(|b| b.active),
         }),

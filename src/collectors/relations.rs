@@ -13,7 +13,7 @@ use crate::pg::{IfFound, columns};
 pub(crate) const USERS: &str = "pg_catalog.left(n.nspname::text, 3) <> 'pg_' \
      AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'";
 
-/// The columns of a [`Table`], of `pg_class c` joined to `pg_namespace n` and to `pg_inherits h`: with the tree of
+/// The columns of a [`TableRow`], of `pg_class c` joined to `pg_namespace n` and to `pg_inherits h`: with the tree of
 /// partitions, or each as a root of its own, as postgres_exporter has it.
 pub(super) fn tree(leaves: bool) -> &'static str {
     if leaves {
@@ -29,26 +29,26 @@ columns! {
     /// A table, materialised view, partition or partitioned table: columns `oid`, `parent`, `schemaname`
     /// and `relname`, of which the last two are NULL for a partition.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Table {
+    pub struct TableRow {
         /// OID.
         pub id: i64 = "oid",
         /// The partitioned table it is a partition of.
         pub parent: Option<i64>,
         /// Schema and name; only of those that are nobody's partition.
-        pub name: Option<(String, String)> as IfFound<Name>,
+        pub name: Option<(String, String)> as IfFound<RelationName>,
     }
 }
 
 columns! {
     /// Schema and name of a relation.
-    pub struct Name {
+    pub struct RelationName {
         schemaname: String,
         relname: String,
     }
 }
 
-impl From<IfFound<Name>> for Option<(String, String)> {
-    fn from(name: IfFound<Name>) -> Self {
+impl From<IfFound<RelationName>> for Option<(String, String)> {
+    fn from(name: IfFound<RelationName>) -> Self {
         name.0.map(|n| (n.schemaname, n.relname))
     }
 }
@@ -62,7 +62,7 @@ pub(super) struct Roots<'a> {
 }
 
 impl<'a> Roots<'a> {
-    pub(super) fn new(tables: impl Iterator<Item = &'a Table> + Clone) -> Self {
+    pub(super) fn new(tables: impl Iterator<Item = &'a TableRow> + Clone) -> Self {
         let forest = Forest::new(tables.clone().filter_map(|t| Some((t.id, t.parent?))));
         let mut named: Vec<_> = tables
             .filter_map(|t| t.name.as_ref().map(|(schema, name)| (&**schema, &**name, t.id)))
@@ -86,13 +86,13 @@ impl<'a> Roots<'a> {
 
 #[cfg(test)]
 pub(super) mod fixtures {
-    use super::Table;
+    use super::TableRow;
 
-    pub(crate) fn root(id: i64, schema: &str, name: &str) -> Table {
-        Table { id, parent: None, name: Some((schema.to_owned(), name.to_owned())) }
+    pub(crate) fn root(id: i64, schema: &str, name: &str) -> TableRow {
+        TableRow { id, parent: None, name: Some((schema.to_owned(), name.to_owned())) }
     }
 
-    pub(crate) fn partition(id: i64, parent: i64) -> Table {
-        Table { id, parent: Some(parent), name: None }
+    pub(crate) fn partition(id: i64, parent: i64) -> TableRow {
+        TableRow { id, parent: Some(parent), name: None }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::relations::{Roots, Table, USERS, tree};
+use super::relations::{Roots, TableRow, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
@@ -66,9 +66,9 @@ pub struct Scans;
 columns! {
     /// A table or an index with its counters.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Relation {
+    pub struct ScannedRelation {
         /// The relation; an index has neither parent nor name here.
-        pub table: Table,
+        pub table: TableRow,
         /// For an index: its table.
         pub owner: Option<i64>,
         /// For an index: the hash of its name.
@@ -90,7 +90,7 @@ pub struct Rows {
     /// This database.
     pub datname: String,
     /// Tables, and the indexes that were read.
-    pub relations: Vec<Relation>,
+    pub relations: Vec<ScannedRelation>,
 }
 
 impl Collector for Scans {
@@ -120,7 +120,7 @@ impl Collector for Scans {
             let id = relation.table.id;
             let alias = relation.owner.map(|owner| (owner, relation.hash));
             let root = roots.of(alias.map_or(id, |(owner, _)| owner))?;
-            let Relation { scans, returned, fetched, .. } = *relation;
+            let ScannedRelation { scans, returned, fetched, .. } = *relation;
             let counters = match alias {
                 // Bitmap scans fetch rows for the table, not for an index.
                 None => [scans, returned, 0.0, fetched],
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn golden_rolls_partitions_up_and_adds_what_indexes_fetched() {
-        let table = |table, [scans, returned, fetched]: [f64; 3]| Relation {
+        let table = |table, [scans, returned, fetched]: [f64; 3]| ScannedRelation {
             table,
             owner: None,
             hash: 0,
@@ -155,10 +155,10 @@ mod tests {
             returned,
             fetched,
         };
-        let index = |id, of, counters| Relation {
+        let index = |id, of, counters| ScannedRelation {
             owner: Some(of),
             hash: 7,
-            ..table(Table { id, parent: None, name: None }, counters)
+            ..table(TableRow { id, parent: None, name: None }, counters)
         };
         let rows = |n: f64| Rows {
             started: 1.0,

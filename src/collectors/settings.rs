@@ -81,12 +81,12 @@ SELECT s.name, s.unit, s.pending_restart, s.vartype IN ('bool', 'integer', 'real
 const TIMES: &str = "\
 SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8 AS loaded";
 
-pub struct Settings;
+pub struct ServerSettings;
 
 columns! {
     /// One row of `pg_settings`.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Setting {
+    pub struct ServerSetting {
         /// Name.
         pub name: String,
         /// Value as text.
@@ -102,7 +102,7 @@ columns! {
 
 columns! {
     /// When the files were read.
-    struct Times {
+    struct FileTimes {
         loaded: Option<f64>,
     }
 }
@@ -115,10 +115,10 @@ pub struct Rows {
     /// Unix seconds.
     pub loaded: Option<f64>,
     /// Those that hold a number or a switch, and those that wait for a restart.
-    pub settings: Vec<Setting>,
+    pub settings: Vec<ServerSetting>,
 }
 
-impl Collector for Settings {
+impl Collector for ServerSettings {
     type Rows = Rows;
     type State = ();
     const NAME: &'static str = "settings";
@@ -132,7 +132,7 @@ impl Collector for Settings {
         let answers = session.read_all(&[TIMES.into(), SETTINGS.into()]).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let Times { loaded } = Row::one(next())?;
+        let FileTimes { loaded } = Row::one(next())?;
         Ok(Rows { started: session.server().started, loaded, settings: Row::all(next())? })
     }
 
@@ -144,7 +144,7 @@ impl Collector for Settings {
         sink.number(&PENDING, &[], pending as f64);
         for (name, metric) in EXPORTED {
             let setting = rows.settings.iter().find(|s| s.name == *name);
-            sink.number(metric, &[], setting.and_then(Setting::number));
+            sink.number(metric, &[], setting.and_then(ServerSetting::number));
         }
         let own = |name: &str| {
             EXPORTED.iter().any(|(own, _)| *own == name) || OF_CONNECTIONS.contains(&name)
@@ -162,7 +162,7 @@ impl Collector for Settings {
     }
 }
 
-impl Setting {
+impl ServerSetting {
     /// In seconds, bytes, or as 0 and 1 (and 2 for `always`).
     fn number(&self) -> Option<f64> {
         let value = self.value.as_deref()?;
@@ -201,10 +201,16 @@ mod tests {
     use super::super::golden::{check, poll};
     use super::*;
 
-    fn setting(name: &str, value: &str, unit: &str, pending: bool) -> Setting {
+    fn setting(name: &str, value: &str, unit: &str, pending: bool) -> ServerSetting {
         let unit = (!unit.is_empty()).then(|| unit.to_owned());
         let numeric = name != "archive_mode";
-        Setting { name: name.to_owned(), value: Some(value.to_owned()), unit, pending, numeric }
+        ServerSetting {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            unit,
+            pending,
+            numeric,
+        }
     }
 
     #[test]
@@ -222,7 +228,7 @@ mod tests {
             setting("work_mem", "4096", "kB", false),
         ];
         let rows = Rows { started: 1_700_000_000.25, loaded: Some(1_700_000_060.0), settings };
-        check("settings", &poll(&Settings, &mut (), rows));
+        check("settings", &poll(&ServerSettings, &mut (), rows));
     }
 
     #[test]

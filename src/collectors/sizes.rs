@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::published::published;
-use super::relations::{Roots, Table, USERS};
+use super::relations::{Roots, TableRow, USERS};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
@@ -120,9 +120,9 @@ pub struct Sizes;
 columns! {
     /// One relation with its size.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct Relation {
+    pub struct SizedRelation {
         /// Table or index; `parent` and `name` are those of its own kind.
-        pub table: Table,
+        pub table: TableRow,
         /// For an index: its table.
         pub index_of: Option<i64> = "indrelid",
         /// Whether it was not measured, so that `bytes` is an estimate.
@@ -142,7 +142,7 @@ pub struct Rows {
     /// This database.
     pub datname: String,
     /// All of the user's relations.
-    pub relations: Vec<Relation>,
+    pub relations: Vec<SizedRelation>,
 }
 
 /// What the last poll cost, and what was measured.
@@ -178,9 +178,9 @@ impl State {
 /// Bytes per root. A sum with an unknown size in it is unknown: too little looks like a table that
 /// was emptied.
 #[derive(Default)]
-struct Sums(HashMap<i64, Option<f64>>);
+struct BytesByRoot(HashMap<i64, Option<f64>>);
 
-impl Sums {
+impl BytesByRoot {
     fn add(&mut self, root: i64, bytes: Option<i64>) {
         let sum = self.0.entry(root).or_insert(Some(0.0));
         // Bytes on disk are far below 2^53.
@@ -220,8 +220,8 @@ impl Collector for Sizes {
                 .filter(|r| r.index_of.is_some())
                 .filter_map(|r| Some((r.table.id, r.table.parent?))),
         );
-        let (mut tables, mut on_tables) = (Sums::default(), Sums::default());
-        let mut by_index = Sums::default();
+        let (mut tables, mut on_tables) = (BytesByRoot::default(), BytesByRoot::default());
+        let mut by_index = BytesByRoot::default();
         for (relation, bytes) in relations.iter().zip(sizes) {
             if bytes.is_none() && !relation.estimated {
                 continue;
@@ -298,23 +298,23 @@ mod tests {
     use super::super::relations::fixtures::{partition, root};
     use super::*;
 
-    fn relation(table: Table, bytes: i64) -> Relation {
-        Relation { table, index_of: None, estimated: false, bytes: Some(bytes) }
+    fn relation(table: TableRow, bytes: i64) -> SizedRelation {
+        SizedRelation { table, index_of: None, estimated: false, bytes: Some(bytes) }
     }
 
-    fn index(table: Table, of: i64, bytes: i64) -> Relation {
-        Relation { table, index_of: Some(of), estimated: false, bytes: Some(bytes) }
+    fn index(table: TableRow, of: i64, bytes: i64) -> SizedRelation {
+        SizedRelation { table, index_of: Some(of), estimated: false, bytes: Some(bytes) }
     }
 
-    fn rows(took: f64, relations: Vec<Relation>) -> Rows {
+    fn rows(took: f64, relations: Vec<SizedRelation>) -> Rows {
         Rows { took, too_many: false, datname: "app".to_owned(), relations }
     }
 
     #[test]
     fn golden_rolls_leaves_up_and_counts_estimates() {
         let mut state = State::default();
-        let gone = Relation { bytes: None, ..relation(root(8, "public", "gone"), 0) };
-        let locked = Relation { estimated: true, ..relation(partition(3, 1), 16_384) };
+        let gone = SizedRelation { bytes: None, ..relation(root(8, "public", "gone"), 0) };
+        let locked = SizedRelation { estimated: true, ..relation(partition(3, 1), 16_384) };
         let mut all = vec![
             relation(root(1, "public", "orders"), 0),
             relation(partition(2, 1), 8192),
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn what_cannot_be_measured_keeps_its_size_or_has_none_but_never_zero() {
         let mut state = State::default();
-        let not = |table, bytes| Relation { bytes, estimated: true, ..relation(table, 0) };
+        let not = |table, bytes| SizedRelation { bytes, estimated: true, ..relation(table, 0) };
         let sizes = |state: &mut State, all: Rows| {
             let families = poll(&Sizes, state, all);
             ["a", "b", "c"].map(|t| value(&families, TABLE.name, &["app", "public", t]))

@@ -123,7 +123,7 @@ pub struct Slots;
 columns! {
     /// One slot.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Slot {
+    pub struct ReplicationSlot {
         /// Name.
         pub name: String = "slot_name",
         /// `physical` or `logical`.
@@ -155,7 +155,7 @@ pub struct Rows {
     /// Objective in bytes.
     pub objective: f64,
     /// All slots.
-    pub slots: Vec<Slot>,
+    pub slots: Vec<ReplicationSlot>,
 }
 
 impl Collector for Slots {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let physical = Slot {
+        let physical = ReplicationSlot {
             name: "standby_1".to_owned(),
             kind: "physical".to_owned(),
             database: String::new(),
@@ -241,7 +241,7 @@ mod tests {
             reason: None,
             inactive_since: None,
         };
-        let logical = Slot {
+        let logical = ReplicationSlot {
             name: "cdc".to_owned(),
             kind: "logical".to_owned(),
             database: "sh\"op".to_owned(),
@@ -253,7 +253,7 @@ mod tests {
             inactive_since: Some(1_700_000_000.0),
             ..physical.clone()
         };
-        let lost = Slot {
+        let lost = ReplicationSlot {
             name: "lost".to_owned(),
             retained: None,
             status: Some("lost".to_owned()),

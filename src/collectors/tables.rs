@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::figures::figures;
 use super::published::published;
-use super::relations::{Roots, Table, USERS, tree};
+use super::relations::{Roots, TableRow, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::delta::{Window, ratio};
 use crate::derive::rollup::{Reading, Rollup};
@@ -106,9 +106,9 @@ pub struct Tables;
 columns! {
     /// A table or what belongs to it with its buffer counters.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Relation {
+    pub struct BufferedRelation {
         /// The relation; what is not a table has neither parent nor name here.
-        pub table: Table,
+        pub table: TableRow,
         /// `heap` for a table, else `index`, `toast` or `toast index`.
         pub part: String,
         /// For what is not a table: its table.
@@ -156,7 +156,7 @@ pub struct Rows {
     /// This database.
     pub datname: String,
     /// Tables, and the indexes that were used.
-    pub relations: Vec<Relation>,
+    pub relations: Vec<BufferedRelation>,
 }
 
 /// What was counted of each root table.
@@ -207,7 +207,7 @@ impl Collector for Tables {
             .relations
             .iter()
             .filter_map(|relation| {
-                let Relation { fetched, hit, .. } = *relation;
+                let BufferedRelation { fetched, hit, .. } = *relation;
                 let id = relation.table.id;
                 let root = roots.of(relation.owner.unwrap_or(id))?;
                 let alias = relation.owner.map(|table| (table, relation.hash));
@@ -256,16 +256,16 @@ mod tests {
     use super::super::relations::fixtures::{partition, root};
     use super::*;
 
-    fn heap(table: Table, fetched: f64, hit: f64) -> Relation {
-        Relation { table, part: "heap".to_owned(), owner: None, hash: 0, fetched, hit }
+    fn heap(table: TableRow, fetched: f64, hit: f64) -> BufferedRelation {
+        BufferedRelation { table, part: "heap".to_owned(), owner: None, hash: 0, fetched, hit }
     }
 
-    fn index(id: i64, of: i64, hash: i32, fetched: f64, hit: f64) -> Relation {
-        let table = Table { id, parent: None, name: None };
-        Relation { table, part: "index".to_owned(), owner: Some(of), hash, fetched, hit }
+    fn index(id: i64, of: i64, hash: i32, fetched: f64, hit: f64) -> BufferedRelation {
+        let table = TableRow { id, parent: None, name: None };
+        BufferedRelation { table, part: "index".to_owned(), owner: Some(of), hash, fetched, hit }
     }
 
-    fn rows(at: f64, relations: Vec<Relation>) -> Rows {
+    fn rows(at: f64, relations: Vec<BufferedRelation>) -> Rows {
         Rows { at, started: 1.0, window: 60.0, datname: "app".to_owned(), relations }
     }
 
@@ -286,7 +286,7 @@ mod tests {
                     heap(partition(2, 1), 100.0, 60.0),
                     heap(partition(3, 1), 1000.0, 900.0),
                     index(12, 2, 7, 30.0, 20.0),
-                    Relation { part: "toast".to_owned(), ..index(13, 2, -1, 9.0, 9.0) },
+                    BufferedRelation { part: "toast".to_owned(), ..index(13, 2, -1, 9.0, 9.0) },
                     heap(partition(4, 3), 5.0, 5.0),
                 ],
             ),
@@ -304,7 +304,7 @@ mod tests {
                     orders(),
                     heap(partition(2, 1), 150.0, 100.0),
                     index(22, 2, 7, 60.0, 45.0),
-                    Relation { part: "toast".to_owned(), ..index(13, 2, -1, 19.0, 12.0) },
+                    BufferedRelation { part: "toast".to_owned(), ..index(13, 2, -1, 19.0, 12.0) },
                 ],
             ),
         );

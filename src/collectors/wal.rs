@@ -113,7 +113,7 @@ figures! {
 columns! {
     /// Where the WAL and its archiver are.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Standing {
+    pub struct WalPosition {
         /// The server's clock, Unix seconds.
         pub now: f64,
         /// Position in bytes.
@@ -133,7 +133,7 @@ pub struct Rows {
     /// Unix seconds of the server's start.
     pub started: f64,
     /// Where it is.
-    pub standing: Standing,
+    pub standing: WalPosition,
     /// From PostgreSQL 14 on.
     pub generated: Option<Generated>,
 }
@@ -181,7 +181,7 @@ impl Collector for Wal {
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let Standing { now, position, archived, last_archived, last_failed } = rows.standing;
+        let WalPosition { now, position, archived, last_archived, last_failed } = rows.standing;
         if let Some(position) = position {
             if let Some((started, last)) = state.last
                 && started == rows.started
@@ -215,7 +215,7 @@ mod tests {
     fn rows(position: f64, archived: f64) -> Rows {
         Rows {
             started: 1.0,
-            standing: Standing {
+            standing: WalPosition {
                 now: 1_700_000_100.0,
                 position: Some(position),
                 archived: Archived { archived_count: archived, failed_count: 2.0 },

@@ -58,7 +58,7 @@ pub struct WalReceiver;
 
 figures! {
     /// How far it is.
-    pub struct Figures: Option<f64> {
+    pub struct ReceiverPosition: Option<f64> {
         /// Bytes.
         receive_start_lsn => START,
         /// Bytes.
@@ -89,7 +89,7 @@ columns! {
         /// What it does.
         pub status: String,
         /// How far it is.
-        pub figures: Figures,
+        pub figures: ReceiverPosition,
     }
 }
 
@@ -102,7 +102,7 @@ impl Collector for WalReceiver {
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = &Figures::METRICS;
+    const METRICS: &'static [&'static Metric] = &ReceiverPosition::METRICS;
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Self::Rows, CollectError> {
         Row::all(&session.read(RECEIVER).await?)
@@ -111,8 +111,8 @@ impl Collector for WalReceiver {
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for receiver in &rows {
             let labels = [&*receiver.upstream_host, &*receiver.slot_name, &*receiver.status];
-            let figures = <[_; Figures::N]>::from(receiver.figures);
-            for (metric, value) in Figures::METRICS.into_iter().zip(figures) {
+            let figures = <[_; ReceiverPosition::N]>::from(receiver.figures);
+            for (metric, value) in ReceiverPosition::METRICS.into_iter().zip(figures) {
                 sink.number(metric, &labels, value);
             }
         }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let mut figures = Figures::from([Some(5e7); Figures::N]);
+        let mut figures = ReceiverPosition::from([Some(5e7); ReceiverPosition::N]);
         figures.latest_end_time = None;
         let receiver = Receiver {
             upstream_host: "10.0.0.1".to_owned(),

@@ -41,7 +41,7 @@ pub struct Waldir;
 
 figures! {
     /// What is in the folder.
-    pub struct Held: f64 {
+    pub struct WalFolder: f64 {
         /// WAL files.
         segments => SEGMENTS,
         /// Theirs.
@@ -57,7 +57,7 @@ pub struct Rows {
     /// Seconds the poll took.
     pub took: f64,
     /// What is there.
-    pub held: Held,
+    pub held: WalFolder,
 }
 
 impl Collector for Waldir {
@@ -79,7 +79,9 @@ impl Collector for Waldir {
 
     fn derive(&self, took: &mut f64, rows: Rows, sink: &mut Sink) {
         *took = rows.took;
-        for (metric, figure) in Held::METRICS.into_iter().zip(<[_; Held::N]>::from(rows.held)) {
+        for (metric, figure) in
+            WalFolder::METRICS.into_iter().zip(<[_; WalFolder::N]>::from(rows.held))
+        {
             sink.number(metric, &[], figure);
         }
     }
@@ -98,7 +100,7 @@ mod tests {
     fn golden_and_the_interval_follows_the_cost() {
         let mut took = 0.0;
         assert_eq!(Waldir.interval(&took), Duration::from_secs(60));
-        let held = Held { segments: 64.0, bytes: 1_073_741_824.0, ready: 3.0 };
+        let held = WalFolder { segments: 64.0, bytes: 1_073_741_824.0, ready: 3.0 };
         let rows = Rows { took: 2.0, held };
         let families = poll(&Waldir, &mut took, rows);
         assert_eq!(Waldir.interval(&took), Duration::from_secs(200));

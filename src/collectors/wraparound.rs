@@ -76,7 +76,7 @@ pub struct Wraparound;
 columns! {
     /// Ages in one database.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Ages {
+    pub struct DatabaseAges {
         /// Database.
         pub datname: String as Lossy,
         /// Of its oldest transaction ID.
@@ -101,7 +101,7 @@ columns! {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// All databases.
-    pub databases: Vec<Ages>,
+    pub databases: Vec<DatabaseAges>,
     /// All kinds of holders.
     pub holders: Vec<Holder>,
 }
@@ -124,7 +124,7 @@ impl Collector for Wraparound {
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {
-        for Ages { datname, xid, multixact } in &rows.databases {
+        for DatabaseAges { datname, xid, multixact } in &rows.databases {
             sink.number(&XID, &[datname], *xid);
             sink.number(&MULTIXACT, &[datname], *multixact);
             sink.number(&OLD_XID, &[datname], *xid);
@@ -144,8 +144,11 @@ mod tests {
 
     #[test]
     fn golden() {
-        let ages =
-            |datname: &str, xid, multixact| Ages { datname: datname.to_owned(), xid, multixact };
+        let ages = |datname: &str, xid, multixact| DatabaseAges {
+            datname: datname.to_owned(),
+            xid,
+            multixact,
+        };
         let databases =
             vec![ages("app", 536_120_912.0, 5.0), ages("sh\"op", 10.0, 1_072_241_824.0)];
         let holder = |holder: &str, age| Holder { holder: holder.to_owned(), age };

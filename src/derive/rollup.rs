@@ -64,7 +64,7 @@ impl<const N: usize> Reading<N> {
 }
 
 #[derive(Debug, Clone)]
-struct Leaf<const N: usize> {
+struct LeafCounters<const N: usize> {
     alias: Option<Alias>,
     last: [f64; N],
 }
@@ -86,7 +86,7 @@ struct Total<const N: usize> {
 #[derive(Debug, Clone)]
 pub struct Rollup<const N: usize> {
     epoch: Option<f64>,
-    leaves: HashMap<i64, Leaf<N>>,
+    leaves: HashMap<i64, LeafCounters<N>>,
     totals: HashMap<i64, Total<N>>,
 }
 
@@ -125,7 +125,8 @@ impl<const N: usize> Rollup<N> {
                 Some(row) if reading.is_of_the_root() => add(row, &reading.counters),
                 _ => *row = None,
             }
-            leaves.insert(reading.id, Leaf { alias: reading.alias, last: reading.counters });
+            leaves
+                .insert(reading.id, LeafCounters { alias: reading.alias, last: reading.counters });
         }
         self.totals = sums
             .into_iter()

@@ -2,7 +2,7 @@
 //!
 //! Must not: read a row; who counted them says how many.
 
-use super::facts::{Database, Lost};
+use super::facts::{DatabaseFacts, Lost};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::thousands;
 use crate::remedy::orphans::Orphans;
@@ -37,7 +37,7 @@ pub(super) static RULES: &[&Rule] = &[
     },
 ];
 
-fn not_valid(d: &Database) -> Verdict {
+fn not_valid(d: &DatabaseFacts) -> Verdict {
     let found = d.not_valid.as_ref()?.iter().map(|c| {
         let evidence = format!("{} {} is NOT VALID.", c.kind, c.name);
         Finding::new(Subject::Relation(c.of.clone()), evidence)
@@ -49,7 +49,7 @@ fn not_valid(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn foreign_key(d: &Database) -> Verdict {
+fn foreign_key(d: &DatabaseFacts) -> Verdict {
     let found = d.lost.as_ref()?.iter().filter(|lost| lost.rows > 0).map(|lost| {
         // Rows of one table are far fewer than 2^53.
         let rows = lost.rows as f64;

@@ -2,7 +2,7 @@
 //!
 //! Must not: call an estimate a measurement.
 
-use super::facts::{Database, Growth};
+use super::facts::{DatabaseFacts, Growth};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds};
 
@@ -26,7 +26,7 @@ pub(super) static RULES: &[&Rule] = &[&Rule {
     check: Check::Database(growth),
 }];
 
-fn growth(d: &Database) -> Verdict {
+fn growth(d: &DatabaseFacts) -> Verdict {
     let whole = d.growth.as_ref()?;
     let tables = whole.tables.iter().filter(|t| t.span >= DAY).cloned().collect();
     let g = Growth { tables, ..whole.clone() };

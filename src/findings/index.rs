@@ -2,7 +2,7 @@
 //!
 //! Must not: judge in another way than these verdicts do.
 
-use super::facts::{Bloated, Database, Index, IndexFault, Lack};
+use super::facts::{Bloated, DatabaseFacts, FaultyIndex, IndexFault, Lack};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, instant, seconds, thousands};
 use crate::remedy::create::Create;
@@ -159,7 +159,7 @@ pub(super) static RULES: &[&Rule] = &[
     },
 ];
 
-fn each(d: &Database, check: impl Fn(&Index) -> Option<Finding>) -> Verdict {
+fn each(d: &DatabaseFacts, check: impl Fn(&FaultyIndex) -> Option<Finding>) -> Verdict {
     Some(d.indexes.as_ref()?.iter().filter_map(check).collect())
 }
 
@@ -167,12 +167,17 @@ fn subject(table: &Relation, name: &str) -> Subject {
     Subject::Index(table.clone(), name.to_owned())
 }
 
-fn finding(i: &Index, evidence: String) -> Finding {
+fn finding(i: &FaultyIndex, evidence: String) -> Finding {
     Finding::new(subject(&i.table, &i.name), evidence).figure("size", i.bytes, Unit::Bytes)
 }
 
 /// Adds what the partition tree of a table says of it, where that was read.
-fn by_tree(d: &Database, table: i64, finding: Finding, how: impl FnOnce(&Tree) -> Fix) -> Finding {
+fn by_tree(
+    d: &DatabaseFacts,
+    table: i64,
+    finding: Finding,
+    how: impl FnOnce(&Tree) -> Fix,
+) -> Finding {
     match d.trees.get(&table) {
         None => finding,
         Some(Err(why)) => finding.also(format!("No SQL: {}.", why.trim_end_matches('.'))),
@@ -187,7 +192,7 @@ fn by_tree(d: &Database, table: i64, finding: Finding, how: impl FnOnce(&Tree) -
     }
 }
 
-fn missing(d: &Database) -> Verdict {
+fn missing(d: &DatabaseFacts) -> Verdict {
     let found = d.wanted.as_ref()?.iter().filter_map(|w| {
         let lack = w.lack?;
         let subject = subject(&w.table, &w.what);
@@ -211,7 +216,7 @@ fn missing(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn invalid(d: &Database) -> Verdict {
+fn invalid(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         let IndexFault::Invalid(flags) = i.fault else { return None };
         let missing: Vec<&str> = ["valid", "ready", "live"]
@@ -228,7 +233,7 @@ fn invalid(d: &Database) -> Verdict {
     })
 }
 
-fn coverage(d: &Database) -> Verdict {
+fn coverage(d: &DatabaseFacts) -> Verdict {
     let found = d.partial.as_ref()?.iter().filter(|p| p.missing > 0).map(|p| {
         let more = match p.missing.saturating_sub(p.first.len()) {
             0 => String::new(),
@@ -249,12 +254,18 @@ fn coverage(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn rebuild(d: &Database, oid: i64, table: &Relation, index: &Relation, exclusion: bool) -> Script {
+fn rebuild(
+    d: &DatabaseFacts,
+    oid: i64,
+    table: &Relation,
+    index: &Relation,
+    exclusion: bool,
+) -> Script {
     index::rebuilding(&d.datname, &There { oid, index, table }, exclusion)
 }
 
 /// What a constraint rests on is not dropped by a script.
-fn drop(d: &Database, i: &Index, finding: Finding) -> Finding {
+fn drop(d: &DatabaseFacts, i: &FaultyIndex, finding: Finding) -> Finding {
     if i.constraint {
         return finding.also(
             "No SQL: it keeps a constraint, which statements may name (ON CONFLICT) and foreign keys need. Where both \
@@ -271,7 +282,7 @@ fn drop(d: &Database, i: &Index, finding: Finding) -> Finding {
     finding.remedy(index::dropping(&d.datname, &which, cover.as_ref(), i.partitioned))
 }
 
-fn unused(d: &Database) -> Verdict {
+fn unused(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         let IndexFault::Unused { since, seconds: s } = i.fault else { return None };
         let evidence =
@@ -284,7 +295,7 @@ fn unused(d: &Database) -> Verdict {
 }
 
 /// The other index, its size and scans of this one.
-fn covered(i: &Index, how: &str) -> Finding {
+fn covered(i: &FaultyIndex, how: &str) -> Finding {
     let by = i.cover.as_ref().map_or("?", |(_, name)| name.as_str());
     let scans = match i.scans {
         n if n < 0.5 => "never scanned".to_owned(),
@@ -297,7 +308,7 @@ fn covered(i: &Index, how: &str) -> Finding {
     )
 }
 
-fn duplicate(d: &Database) -> Verdict {
+fn duplicate(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         matches!(i.fault, IndexFault::Duplicate).then(|| {
             let finding = covered(i, "is the same");
@@ -306,7 +317,7 @@ fn duplicate(d: &Database) -> Verdict {
     })
 }
 
-fn redundant(d: &Database) -> Verdict {
+fn redundant(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         let IndexFault::Redundant { twin } = i.fault else { return None };
         let how = if twin { "has the same keys" } else { "begins with the same keys" };
@@ -316,7 +327,7 @@ fn redundant(d: &Database) -> Verdict {
     })
 }
 
-fn foreign_key(d: &Database) -> Verdict {
+fn foreign_key(d: &DatabaseFacts) -> Verdict {
     let found = d.keys.as_ref()?.iter().map(|key| {
         let [rows, referenced] = key.rows;
         let evidence = format!(
@@ -343,7 +354,7 @@ fn foreign_key(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn sequential(d: &Database) -> Verdict {
+fn sequential(d: &DatabaseFacts) -> Verdict {
     let found = d.scanned.as_ref()?.iter().map(|t| {
         let [scans, by_index] = t.scans;
         let evidence = format!(
@@ -361,7 +372,7 @@ fn sequential(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn bloat(d: &Database) -> Verdict {
+fn bloat(d: &DatabaseFacts) -> Verdict {
     let bloated = |i: &&Bloated| i.is_worthwhile();
     let found = d.bloated.as_ref()?.iter().filter(bloated).map(|i| {
         let how = if i.measured { "measured" } else { "estimated" };
@@ -391,7 +402,7 @@ impl Bloated {
     }
 }
 
-fn corrupt(d: &Database) -> Verdict {
+fn corrupt(d: &DatabaseFacts) -> Verdict {
     let found = d.corrupt.as_ref()?.iter().map(|i| {
         Finding::new(subject(&i.table, &i.index.name), i.message.clone())
             .advice(

@@ -2,7 +2,7 @@
 //!
 //! Must not: take a job that is late for one that went astray; alerts say which are late.
 
-use super::facts::{Database, Job};
+use super::facts::{DatabaseFacts, JobFacts};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::instant;
 
@@ -21,8 +21,8 @@ pub(super) static RULES: &[&Rule] = &[&Rule {
     check: Check::Database(standby),
 }];
 
-fn standby(d: &Database) -> Verdict {
-    let check = |job: &Job| {
+fn standby(d: &DatabaseFacts) -> Verdict {
+    let check = |job: &JobFacts| {
         job.refused.then(|| {
             let when = job.started.map_or_else(String::new, |at| format!(" ({})", instant(at)));
             let evidence = format!(

@@ -3,7 +3,7 @@
 //! Must not: guess the machine's memory or processors; without them the rules that need them are
 //! silent.
 
-use super::facts::Server;
+use super::facts::ServerFacts;
 use super::server::{ENOUGH, MIB, alter, none, one};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds, setting};
@@ -79,7 +79,7 @@ pub(super) static RULES: &[&Rule] = &[
     },
 ];
 
-fn shared_buffers(s: &Server) -> Verdict {
+fn shared_buffers(s: &ServerFacts) -> Verdict {
     let (memory, now) = (s.memory?, s.number("shared_buffers")?);
     if memory < GIB || (0.15..=0.40).contains(&(now / memory)) {
         return none();
@@ -94,7 +94,7 @@ fn of_memory(name: &str, now: f64, memory: f64) -> String {
     format!("{name} is {}, {share:.0} % of {} of memory.", bytes(now), bytes(memory))
 }
 
-fn effective_cache_size(s: &Server) -> Verdict {
+fn effective_cache_size(s: &ServerFacts) -> Verdict {
     let name = "effective_cache_size";
     let (memory, now) = (s.memory?, s.number(name)?);
     if memory < GIB || (0.5..=0.9).contains(&(now / memory)) {
@@ -105,7 +105,7 @@ fn effective_cache_size(s: &Server) -> Verdict {
     one(finding.figure("now", now, Unit::Bytes).figure("memory", memory, Unit::Bytes))
 }
 
-fn maintenance_work_mem(s: &Server) -> Verdict {
+fn maintenance_work_mem(s: &ServerFacts) -> Verdict {
     let name = "maintenance_work_mem";
     let (memory, now) = (s.memory?, s.number(name)?);
     if memory < GIB || now >= (memory / 64.0).min(256.0 * MIB) {
@@ -123,7 +123,7 @@ fn maintenance_work_mem(s: &Server) -> Verdict {
     one(finding.figure("now", now, Unit::Bytes).figure("memory", memory, Unit::Bytes))
 }
 
-fn work_mem(s: &Server) -> Verdict {
+fn work_mem(s: &ServerFacts) -> Verdict {
     let (t, now) = (s.temporary?, s.number("work_mem")?);
     if t.bytes.span < ENOUGH {
         return None;
@@ -175,7 +175,7 @@ fn work_mem(s: &Server) -> Verdict {
         .figure("work_mem", now, Unit::Bytes))
 }
 
-fn parallel_workers(s: &Server) -> Verdict {
+fn parallel_workers(s: &ServerFacts) -> Verdict {
     let (cpus, now) = (s.cpus?, s.number("max_parallel_workers")?);
     let processes = s.number("max_worker_processes")?;
     if cpus <= 8.0 || now.min(processes) >= cpus {

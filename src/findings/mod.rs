@@ -19,10 +19,11 @@ mod statements;
 mod vacuum;
 
 pub use facts::{
-    Age, Ages, Bench, Bloated, Checkpoints, Connections, Corrupt, Counted, Database, Expected,
-    Foreseen, Gap, Growing, Growth, Index, IndexFault, Job, KeyWithoutIndex, Lack, Leaf, Lost,
-    NotValid, Odd, OpenEnded, Origin, Overdue, Partial, Partitioned, Planned, Reading, Scanned,
-    Server, Setting, Statement, Table, Temporary, WantedIndex,
+    Age, Ages, BenchFacts, Bloated, CheckpointCounts, ConnectionPeak, Corrupt, Counted,
+    DatabaseFacts, ExpectedTable, FaultyIndex, Foreseen, Gap, Growing, Growth, IndexFault,
+    JobFacts, KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd, OpenEnded, Origin, Overdue,
+    Partial, Partitioned, PartitionsRead, Planned, Scanned, ServerFacts, Setting, StatementFacts,
+    TableFacts, Temporary, WantedIndex,
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
@@ -269,21 +270,21 @@ pub type Verdict = Option<Vec<Finding>>;
 #[derive(Debug, Clone, Copy)]
 pub enum Facts<'a> {
     /// A server as a whole.
-    Server(&'a Server),
+    Server(&'a ServerFacts),
     /// One database.
-    Database(&'a Database),
+    Database(&'a DatabaseFacts),
     /// A PgBouncer.
     Pooler(&'a Pooler),
 }
 
-impl<'a> From<&'a Server> for Facts<'a> {
-    fn from(facts: &'a Server) -> Self {
+impl<'a> From<&'a ServerFacts> for Facts<'a> {
+    fn from(facts: &'a ServerFacts) -> Self {
         Self::Server(facts)
     }
 }
 
-impl<'a> From<&'a Database> for Facts<'a> {
-    fn from(facts: &'a Database) -> Self {
+impl<'a> From<&'a DatabaseFacts> for Facts<'a> {
+    fn from(facts: &'a DatabaseFacts) -> Self {
         Self::Database(facts)
     }
 }
@@ -298,9 +299,9 @@ impl<'a> From<&'a Pooler> for Facts<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Check {
     /// About a server.
-    Server(fn(&Server) -> Verdict),
+    Server(fn(&ServerFacts) -> Verdict),
     /// About a database.
-    Database(fn(&Database) -> Verdict),
+    Database(fn(&DatabaseFacts) -> Verdict),
     /// About a pooler.
     Pooler(fn(&Pooler) -> Verdict),
 }

@@ -2,11 +2,11 @@
 //!
 //! Must not: come to another result than the metrics and alerts about the same table do.
 
-use super::facts::{Database, Foreseen, Origin, Partitioned, Planned};
+use super::facts::{DatabaseFacts, Foreseen, Origin, Partitioned, Planned};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{instant, seconds};
 use crate::remedy::Command;
-use crate::remedy::setting::{Source, set};
+use crate::remedy::setting::{SettingSource, set};
 
 const TOO_MANY: f64 = 1_000.0;
 const DAY: f64 = 86_400.0;
@@ -148,7 +148,7 @@ pub static PRUNING: Rule = Rule {
     check: Check::Database(pruning),
 };
 
-fn each(d: &Database, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
+fn each(d: &DatabaseFacts, check: impl Fn(&Partitioned) -> Option<Finding>) -> Verdict {
     Some(d.partitioned.as_ref()?.iter().filter_map(check).collect())
 }
 
@@ -157,7 +157,7 @@ fn finding(t: &Partitioned, evidence: String) -> Finding {
 }
 
 /// `pgrunway plan` for a table.
-fn plan(d: &Database, t: &Partitioned, options: &[&str]) -> Command {
+fn plan(d: &DatabaseFacts, t: &Partitioned, options: &[&str]) -> Command {
     // As `plan` reads names: with SQL's quotes, and no escapes.
     let quoted = |name: &str| {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
@@ -172,7 +172,7 @@ fn plan(d: &Database, t: &Partitioned, options: &[&str]) -> Command {
 }
 
 /// A finding with the command that extends the table, as far as that will do it.
-fn extended(mut finding: Finding, d: &Database, t: &Partitioned, days: &str) -> Finding {
+fn extended(mut finding: Finding, d: &DatabaseFacts, t: &Partitioned, days: &str) -> Finding {
     let said = match &t.foreseen {
         Some(Foreseen::Refuses(why)) => {
             finding.advice = format!(
@@ -190,7 +190,7 @@ fn extended(mut finding: Finding, d: &Database, t: &Partitioned, days: &str) -> 
     finding.remedy(plan(d, t, &["--days", days]))
 }
 
-fn runway(d: &Database) -> Verdict {
+fn runway(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let (left, required) = t.runway?;
         if left >= required {
@@ -218,7 +218,7 @@ fn runway(d: &Database) -> Verdict {
     })
 }
 
-fn siblings(d: &Database) -> Verdict {
+fn siblings(d: &DatabaseFacts) -> Verdict {
     let found = d.odd.as_ref()?.iter().map(|o| {
         let name = o.first.display();
         let who = match o.odd {
@@ -242,7 +242,7 @@ fn siblings(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn missing(d: &Database) -> Verdict {
+fn missing(d: &DatabaseFacts) -> Verdict {
     let found = d.expected.as_ref()?.iter().filter_map(|table| {
         let evidence = match table.lack? {
             "missing" => "There is no partitioned table of this name.".to_owned(),
@@ -254,7 +254,7 @@ fn missing(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn gap(d: &Database) -> Verdict {
+fn gap(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let ((left, required), gap) = (t.runway?, t.gap?);
         let evidence = match gap.from {
@@ -277,7 +277,7 @@ fn days(seconds: f64) -> String {
     format!("{:.0}", ((seconds / DAY).ceil() + 1.0).clamp(1.0, 3_660.0))
 }
 
-fn default_rows(d: &Database) -> Verdict {
+fn default_rows(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         // Elsewhere than by time, a DEFAULT is where rows may well belong.
         let (_, required) = t.runway?;
@@ -293,7 +293,7 @@ fn default_rows(d: &Database) -> Verdict {
     })
 }
 
-fn open_ended(d: &Database) -> Verdict {
+fn open_ended(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let (_, required) = t.runway?;
         let open = t.open_end?;
@@ -328,7 +328,7 @@ fn open_ended(d: &Database) -> Verdict {
     })
 }
 
-fn retention(d: &Database) -> Verdict {
+fn retention(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
         let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
@@ -348,7 +348,7 @@ fn retention(d: &Database) -> Verdict {
     })
 }
 
-fn many(d: &Database) -> Verdict {
+fn many(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         (t.leaves > TOO_MANY).then(|| {
             let evidence = format!("{:.0} partitions, those of partitions counted.", t.leaves);
@@ -359,7 +359,7 @@ fn many(d: &Database) -> Verdict {
     })
 }
 
-fn pruning(d: &Database) -> Verdict {
+fn pruning(d: &DatabaseFacts) -> Verdict {
     let check = |p: &Planned| {
         let used: i64 = p.reads.iter().map(|read| read.used).sum();
         if usize::try_from(used).is_ok_and(|used| used <= p.most) {
@@ -385,11 +385,11 @@ fn pruning(d: &Database) -> Verdict {
             )));
         };
         let source = match origin {
-            Origin::Database => Source::Database(&d.datname),
-            Origin::Role => Source::Role(&d.role),
-            Origin::RoleIn => Source::RoleIn(&d.role, &d.datname),
-            Origin::Roles => Source::All,
-            Origin::System { .. } | Origin::CommandLine => Source::System { restart: false },
+            Origin::Database => SettingSource::Database(&d.datname),
+            Origin::Role => SettingSource::Role(&d.role),
+            Origin::RoleIn => SettingSource::RoleIn(&d.role, &d.datname),
+            Origin::Roles => SettingSource::All,
+            Origin::System { .. } | Origin::CommandLine => SettingSource::System { restart: false },
         };
         let script = set(&d.datname, "enable_partition_pruning", "on", source);
         Some(finding.advice("enable_partition_pruning is off.").remedy(script))

@@ -2,10 +2,10 @@
 //!
 //! Must not: take a rate over a short time for evidence.
 
-use super::facts::{Origin, Server};
+use super::facts::{Origin, ServerFacts};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{bytes, seconds};
-use crate::remedy::setting::{Source, set};
+use crate::remedy::setting::{SettingSource, set};
 
 const GIB: f64 = 1_073_741_824.0;
 pub(super) const MIB: f64 = 1_048_576.0;
@@ -93,7 +93,7 @@ pub(super) fn one(finding: Finding) -> Verdict {
 /// A setting that another value would suit better, and what gives it that: where it is set for the role or the
 /// database only, that is taken back.
 pub(super) fn alter(
-    s: &Server,
+    s: &ServerFacts,
     name: &'static str,
     value: &str,
     evidence: String,
@@ -103,15 +103,16 @@ pub(super) fn alter(
     let origin = s.origins.get(name).copied().unwrap_or(Origin::System { restart: false });
     let (source, when) = match origin {
         Origin::System { restart: false } => {
-            (Source::System { restart: false }, "It takes effect at once.")
+            (SettingSource::System { restart: false }, "It takes effect at once.")
         }
-        Origin::System { restart: true } => {
-            (Source::System { restart: true }, "It takes effect when the server is restarted.")
-        }
-        Origin::Database => (Source::Database(&s.datname), NEW),
-        Origin::Role => (Source::Role(&s.role), NEW),
-        Origin::RoleIn => (Source::RoleIn(&s.role, &s.datname), NEW),
-        Origin::Roles => (Source::All, NEW),
+        Origin::System { restart: true } => (
+            SettingSource::System { restart: true },
+            "It takes effect when the server is restarted.",
+        ),
+        Origin::Database => (SettingSource::Database(&s.datname), NEW),
+        Origin::Role => (SettingSource::Role(&s.role), NEW),
+        Origin::RoleIn => (SettingSource::RoleIn(&s.role, &s.datname), NEW),
+        Origin::Roles => (SettingSource::All, NEW),
         Origin::CommandLine => {
             return finding.also(format!(
                 "It was given on the server's command line, which wins over ALTER SYSTEM: change it there to \
@@ -124,7 +125,7 @@ pub(super) fn alter(
 
 const NEW: &str = "It takes effect in new sessions.";
 
-fn max_wal_size(s: &Server) -> Verdict {
+fn max_wal_size(s: &ServerFacts) -> Verdict {
     let (c, wal, now) = (s.checkpoints?, s.wal?, s.number("max_wal_size")?);
     if c.span < ENOUGH {
         return None;
@@ -156,7 +157,7 @@ fn max_wal_size(s: &Server) -> Verdict {
     one(finding)
 }
 
-fn checkpoint_timeout(s: &Server) -> Verdict {
+fn checkpoint_timeout(s: &ServerFacts) -> Verdict {
     let (wal, now) = (s.wal?, s.number("checkpoint_timeout")?);
     if wal.span < ENOUGH {
         return None;
@@ -173,7 +174,7 @@ fn checkpoint_timeout(s: &Server) -> Verdict {
     one(finding)
 }
 
-fn statements_max(s: &Server) -> Verdict {
+fn statements_max(s: &ServerFacts) -> Verdict {
     let name = "pg_stat_statements.max";
     let (evictions, now) = (s.evictions?, s.number(name)?);
     if evictions.amount <= 0.0 {
@@ -191,7 +192,7 @@ fn statements_max(s: &Server) -> Verdict {
     one(finding)
 }
 
-fn pool(s: &Server) -> Verdict {
+fn pool(s: &ServerFacts) -> Verdict {
     let (c, most) = (s.connections?, s.number("max_connections")?);
     let near = c.peak >= most * 0.8;
     let idle = s.cpus.is_some_and(|cpus| c.peak > cpus * 20.0 && c.peak_active < c.peak * 0.2);
@@ -216,7 +217,7 @@ fn pool(s: &Server) -> Verdict {
     one(finding)
 }
 
-fn autovacuum_workers(s: &Server) -> Verdict {
+fn autovacuum_workers(s: &ServerFacts) -> Verdict {
     let (busy, most) = (s.autovacuum_workers?, s.number("autovacuum_max_workers")?);
     if busy < most {
         return none();

@@ -2,7 +2,7 @@
 //!
 //! Must not: judge what depends on the machine's size or on what the server does.
 
-use super::facts::Server;
+use super::facts::ServerFacts;
 use super::server::{alter, none, one};
 use super::{Check, Part, Rule, Severity, Unit, Verdict, When};
 
@@ -102,7 +102,7 @@ pub(super) static RULES: &[&Rule] = &[
 ];
 
 /// A switch that is to be on.
-fn on(s: &Server, names: &[&'static str], advice: &str) -> Verdict {
+fn on(s: &ServerFacts, names: &[&'static str], advice: &str) -> Verdict {
     let mut off = None;
     for name in names {
         if !s.flag(name)? {
@@ -113,19 +113,19 @@ fn on(s: &Server, names: &[&'static str], advice: &str) -> Verdict {
     one(alter(s, name, "on", format!("{name} is off."), advice))
 }
 
-fn fsync(s: &Server) -> Verdict {
+fn fsync(s: &ServerFacts) -> Verdict {
     on(s, &["fsync", "full_page_writes"], "")
 }
 
-fn autovacuum(s: &Server) -> Verdict {
+fn autovacuum(s: &ServerFacts) -> Verdict {
     on(s, &["autovacuum"], "")
 }
 
-fn track_counts(s: &Server) -> Verdict {
+fn track_counts(s: &ServerFacts) -> Verdict {
     on(s, &["track_counts"], "")
 }
 
-fn track_io_timing(s: &Server) -> Verdict {
+fn track_io_timing(s: &ServerFacts) -> Verdict {
     on(
         s,
         &["track_io_timing"],
@@ -133,7 +133,7 @@ fn track_io_timing(s: &Server) -> Verdict {
     )
 }
 
-fn checkpoint_completion_target(s: &Server) -> Verdict {
+fn checkpoint_completion_target(s: &ServerFacts) -> Verdict {
     let name = "checkpoint_completion_target";
     let now = s.number(name)?;
     if now >= 0.9 {
@@ -143,7 +143,7 @@ fn checkpoint_completion_target(s: &Server) -> Verdict {
     one(finding.figure(name, now, Unit::Ratio))
 }
 
-fn log_min_duration_statement(s: &Server) -> Verdict {
+fn log_min_duration_statement(s: &ServerFacts) -> Verdict {
     let name = "log_min_duration_statement";
     let (statement, sample) = (s.number(name)?, s.number("log_min_duration_sample")?);
     if statement >= 0.0 || sample >= 0.0 {
@@ -154,7 +154,7 @@ fn log_min_duration_statement(s: &Server) -> Verdict {
     one(alter(s, name, &format!("{milliseconds:.0}ms"), format!("{name} is -1."), advice))
 }
 
-fn idle_in_transaction(s: &Server) -> Verdict {
+fn idle_in_transaction(s: &ServerFacts) -> Verdict {
     let name = "idle_in_transaction_session_timeout";
     if s.number(name)? != 0.0 {
         return none();

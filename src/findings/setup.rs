@@ -3,7 +3,7 @@
 //!
 //! Must not: judge settings that are a matter of taste or of the machine's size.
 
-use super::facts::Server;
+use super::facts::ServerFacts;
 use super::server::{alter, none, one};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::bytes;
@@ -94,7 +94,7 @@ pub(super) static RULES: &[&Rule] = &[
     },
 ];
 
-fn reachable(s: &Server) -> Verdict {
+fn reachable(s: &ServerFacts) -> Verdict {
     let missing = s.absent.as_ref()?.iter().map(|name| {
         Finding::new(Subject::Named(name.clone()), "The server has no database of this name.")
             .advice("Create it, or take what is expected of it out of the file.")
@@ -102,7 +102,7 @@ fn reachable(s: &Server) -> Verdict {
     Some(missing.collect())
 }
 
-fn statements(s: &Server) -> Verdict {
+fn statements(s: &ServerFacts) -> Verdict {
     let name = "shared_preload_libraries";
     let (now, installed) = (s.text(name)?, s.has_statements?);
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ fn statements(s: &Server) -> Verdict {
     Some(found)
 }
 
-fn query_id(s: &Server) -> Verdict {
+fn query_id(s: &ServerFacts) -> Verdict {
     let name = "compute_query_id";
     match s.text(name)? {
         "on" | "auto" | "regress" => none(),
@@ -145,7 +145,7 @@ fn query_id(s: &Server) -> Verdict {
     }
 }
 
-fn activities(s: &Server) -> Verdict {
+fn activities(s: &ServerFacts) -> Verdict {
     let name = "track_activities";
     match s.flag(name)? {
         true => none(),
@@ -153,7 +153,7 @@ fn activities(s: &Server) -> Verdict {
     }
 }
 
-fn query_size(s: &Server) -> Verdict {
+fn query_size(s: &ServerFacts) -> Verdict {
     let name = "track_activity_query_size";
     let now = s.number(name)?;
     if now >= QUERY_SIZE {
@@ -163,7 +163,7 @@ fn query_size(s: &Server) -> Verdict {
     one(finding.figure("now", now, Unit::Bytes))
 }
 
-fn role(s: &Server) -> Verdict {
+fn role(s: &ServerFacts) -> Verdict {
     if s.monitors? {
         return none();
     }

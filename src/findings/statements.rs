@@ -2,10 +2,10 @@
 //!
 //! Must not: quote the text of a statement.
 
-use super::facts::{Database, Statement};
+use super::facts::{DatabaseFacts, StatementFacts};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::seconds;
-use crate::remedy::setting::{Source, set};
+use crate::remedy::setting::{SettingSource, set};
 
 /// Shares of time over less than this are no evidence.
 const ENOUGH: f64 = 60.0;
@@ -73,7 +73,7 @@ fn finding(statement: &str, evidence: String) -> Finding {
     Finding::new(Subject::Statement(statement.to_owned()), evidence)
 }
 
-fn partitions_per_plan(d: &Database) -> Verdict {
+fn partitions_per_plan(d: &DatabaseFacts) -> Verdict {
     let found = d.benches.as_ref()?.iter().filter_map(|b| {
         let (table, [held, all]) = b.planned.as_ref()?;
         (*held >= PARTITIONS_PER_PLAN).then(|| {
@@ -87,8 +87,8 @@ fn partitions_per_plan(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn prepare(d: &Database) -> Verdict {
-    let planned = |s: &Statement| {
+fn prepare(d: &DatabaseFacts) -> Verdict {
+    let planned = |s: &StatementFacts| {
         let plans = s.plans?;
         let mean = s.planning / plans.max(1.0);
         let share = s.planning / (s.planning + s.execution).max(f64::MIN_POSITIVE);
@@ -134,13 +134,13 @@ fn prepare(d: &Database) -> Verdict {
 const PREPARE: &str = "Prepare it once a connection and execute it by parameters: after five executions \
                        PostgreSQL uses a generic plan if it costs no more.";
 
-fn materialise(d: &Database) -> Verdict {
+fn materialise(d: &DatabaseFacts) -> Verdict {
     let statements = d.statements.as_ref()?;
     if d.span < ENOUGH {
         return None;
     }
     let all: f64 = statements.iter().map(|s| s.execution).sum();
-    let dear = |s: &&Statement| {
+    let dear = |s: &&StatementFacts| {
         s.aggregates == Some(true)
             && s.calls >= 2.0
             && s.execution >= all * 0.2
@@ -166,7 +166,7 @@ fn materialise(d: &Database) -> Verdict {
     Some(found.collect())
 }
 
-fn jit(d: &Database) -> Verdict {
+fn jit(d: &DatabaseFacts) -> Verdict {
     let statements = d.statements.as_ref()?;
     if d.span < ENOUGH || !statements.iter().any(|s| s.jit.is_some()) {
         return None;
@@ -185,6 +185,6 @@ fn jit(d: &Database) -> Verdict {
         .figure("compiling", compiling, Unit::Seconds)
         .figure("execution", execution, Unit::Seconds)
         .advice("Off for the roles that run short statements, or a higher jit_above_cost.")
-        .remedy(set(&d.datname, "jit", "off", Source::System { restart: false }));
+        .remedy(set(&d.datname, "jit", "off", SettingSource::System { restart: false }));
     Some(vec![finding])
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not: read a user's rows; the counters of the server and the catalogues tell.
 
-use super::facts::{Age, Database, Overdue, Table};
+use super::facts::{Age, DatabaseFacts, Overdue, TableFacts};
 use super::{Check, Finding, Part, Rule, Severity, Subject, Unit, Verdict, When};
 use crate::derive::units::{instant, seconds, thousands};
 use crate::derive::vacuum::WORTHWHILE;
@@ -91,11 +91,11 @@ pub(super) static RULES: &[&Rule] = &[
     },
 ];
 
-fn each(d: &Database, check: impl Fn(&Table) -> Option<Finding>) -> Verdict {
+fn each(d: &DatabaseFacts, check: impl Fn(&TableFacts) -> Option<Finding>) -> Verdict {
     Some(d.tables.as_ref()?.iter().filter_map(check).collect())
 }
 
-fn finding(t: &Table, evidence: String) -> Finding {
+fn finding(t: &TableFacts, evidence: String) -> Finding {
     Finding::new(Subject::Relation(t.name.clone()), evidence)
 }
 
@@ -103,7 +103,7 @@ const VACUUM: [&str; 2] = ["dead or inserted rows", "VACUUM"];
 const ANALYZE: [&str; 2] = ["changed rows", "ANALYZE"];
 
 /// What is overdue, in a sentence or two; `None` where nothing is.
-fn overdue(t: &Table, overdue: &Overdue, [rows, command]: [&str; 2]) -> Option<String> {
+fn overdue(t: &TableFacts, overdue: &Overdue, [rows, command]: [&str; 2]) -> Option<String> {
     let many = match (t.partitioned, overdue.tables) {
         (_, 0) => return None,
         (false, _) => String::new(),
@@ -139,7 +139,7 @@ fn overdue(t: &Table, overdue: &Overdue, [rows, command]: [&str; 2]) -> Option<S
 }
 
 /// The tables that hold the rows, where all their names are known.
-fn leaves<'a>(t: &'a Table, overdue: &'a Overdue) -> Option<Vec<&'a Relation>> {
+fn leaves<'a>(t: &'a TableFacts, overdue: &'a Overdue) -> Option<Vec<&'a Relation>> {
     if !t.partitioned {
         return Some(vec![&t.name]);
     }
@@ -149,7 +149,7 @@ fn leaves<'a>(t: &'a Table, overdue: &'a Overdue) -> Option<Vec<&'a Relation>> {
 }
 
 /// Says that there are more than a script names.
-fn more(t: &Table, overdue: &Overdue) -> String {
+fn more(t: &TableFacts, overdue: &Overdue) -> String {
     match overdue.tables.saturating_sub(overdue.worst.len()) {
         n if n > 0 && t.partitioned => {
             format!("These are the {} that need it most; {n} more follow.", overdue.worst.len())
@@ -162,7 +162,7 @@ const HELD_BACK: &str = "\
 It keeps what the oldest transaction, prepared transaction or replication slot may still see: look for them in \
 pg_stat_activity.backend_xmin, pg_prepared_xacts and pg_replication_slots.xmin.";
 
-fn vacuum(d: &Database) -> Verdict {
+fn vacuum(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let finding = finding(t, overdue(t, &t.vacuum, VACUUM)?)
             .figure("times_threshold", t.vacuum.times, Unit::Ratio)
@@ -183,7 +183,7 @@ fn vacuum(d: &Database) -> Verdict {
     })
 }
 
-fn analyze(d: &Database) -> Verdict {
+fn analyze(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let age = t.unanalyzed.filter(|age| *age > OLD && t.partitioned && t.rows > WORTHWHILE);
         if let Some(age) = age {
@@ -212,7 +212,7 @@ fn analyze(d: &Database) -> Verdict {
     })
 }
 
-fn loaded(d: &Database) -> Verdict {
+fn loaded(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let worst = t.loaded.worst.first()?;
         let many = match (t.partitioned, t.loaded.tables) {
@@ -248,7 +248,7 @@ fn whole(age: f64) -> i64 {
     age as i64
 }
 
-fn wraparound(d: &Database) -> Verdict {
+fn wraparound(d: &DatabaseFacts) -> Verdict {
     let check = |a: &Age| {
         let share = |(age, limit): (f64, f64)| age / limit.max(1.0);
         let multi = share(a.mxids) > share(a.xids);
@@ -275,7 +275,7 @@ fn wraparound(d: &Database) -> Verdict {
     Some(d.ages.as_ref()?.old.iter().filter_map(check).collect())
 }
 
-fn scale_factor(d: &Database) -> Verdict {
+fn scale_factor(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         (!t.partitioned && t.rows >= MANY_ROWS && t.scale_factor >= 0.1).then(|| {
             let evidence = format!(

@@ -14,7 +14,7 @@ use super::App;
 
 /// One group of Prometheus' format.
 #[derive(Debug, PartialEq, Serialize)]
-struct Group {
+struct TargetGroup {
     targets: [String; 1],
     labels: BTreeMap<&'static str, String>,
 }
@@ -36,14 +36,14 @@ pub(super) async fn targets(State(app): State<App>, headers: HeaderMap) -> Respo
     }
 }
 
-fn groups<'a>(host: &str, path: &str, names: impl Iterator<Item = &'a str>) -> Vec<Group> {
+fn groups<'a>(host: &str, path: &str, names: impl Iterator<Item = &'a str>) -> Vec<TargetGroup> {
     let group = |name: Option<&str>| {
         let mut labels = BTreeMap::from([("__metrics_path__", path.to_owned())]);
         if let Some(name) = name {
             labels.insert("__param_target", name.to_owned());
             labels.insert("instance", name.to_owned());
         }
-        Group { targets: [host.to_owned()], labels }
+        TargetGroup { targets: [host.to_owned()], labels }
     };
     std::iter::once(group(None)).chain(names.map(|name| group(Some(name)))).collect()
 }

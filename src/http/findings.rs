@@ -9,11 +9,11 @@ use crate::remedy::{Command, Remedy};
 use crate::snapshot::Snapshot;
 
 /// A finding and the database that it was found in.
-type Placed<'a> = (Option<&'a str>, &'a Reported);
+type PlacedFinding<'a> = (Option<&'a str>, &'a Reported);
 
 /// All of a target, the worst first.
-fn worst_first(snapshot: &Snapshot) -> Vec<Placed<'_>> {
-    let mut all: Vec<Placed<'_>> = snapshot
+fn worst_first(snapshot: &Snapshot) -> Vec<PlacedFinding<'_>> {
+    let mut all: Vec<PlacedFinding<'_>> = snapshot
         .findings
         .iter()
         .flat_map(|f| f.reported.iter().map(|one| (f.datname.as_deref(), one)))
@@ -76,7 +76,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::findings::{self, Counted, Judgement, Server, Setting};
+    use crate::findings::{self, Counted, Judgement, ServerFacts, Setting};
     use crate::snapshot::Findings;
 
     fn found() -> Snapshot {
@@ -85,11 +85,11 @@ mod tests {
             ("track_io_timing", Setting::Flag(false)),
             ("pg_stat_statements.max", Setting::Number(100.0)),
         ];
-        let server = Server {
+        let server = ServerFacts {
             datname: "shop<b>".to_owned(),
             settings: settings.map(|(name, value)| (name.to_owned(), value)).into(),
             evictions: Some(Counted { amount: 7.0, span: 60.0 }),
-            ..Server::default()
+            ..ServerFacts::default()
         };
         let reported: Arc<[Reported]> = Judgement::of(&server).reported.into();
         Snapshot { findings: vec![Findings { datname: None, reported }], ..Snapshot::default() }

@@ -39,10 +39,10 @@ use tower_http::trace::TraceLayer;
 
 pub use ask::{asks_for_certificate, over_tls};
 pub use connections::serve;
-pub use slots::Limits;
-pub use web::Web;
+pub use slots::SlotLimits;
+pub use web::PortFeatures;
 
-use auth::{Peer, Users, Verdict};
+use auth::{PasswordVerdict, Peer, Users};
 
 use crate::render::{self, HttpCounters, OnDemand, Pages};
 use crate::snapshot::Snapshot;
@@ -54,7 +54,7 @@ const BODY_LIMIT: usize = 1024;
 
 /// One of the targets that the configuration lists.
 #[derive(Clone)]
-pub struct Listed {
+pub struct ListedTarget {
     /// What it is now.
     pub snapshot: Arc<dyn Fn() -> Snapshot + Send + Sync>,
     /// Whether it answered last, `None` before the first try.
@@ -69,7 +69,7 @@ pub struct App {
     /// The latest snapshot, for readiness and the status page.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The targets with pages of their own, by name, as they are now.
-    pub targets: Arc<dyn Fn() -> Arc<BTreeMap<String, Listed>> + Send + Sync>,
+    pub targets: Arc<dyn Fn() -> Arc<BTreeMap<String, ListedTarget>> + Send + Sync>,
     /// Renders those pages.
     pub on_demand: OnDemand,
     /// Counts the answers.
@@ -79,9 +79,9 @@ pub struct App {
     /// Loads the configuration again, where that is allowed to who asks.
     pub reload: Option<Reload>,
     /// TLS, users and headers.
-    pub web: Arc<Web>,
+    pub web: Arc<PortFeatures>,
     /// Polls a target that a request names.
-    pub probe: Probe,
+    pub probe: ProbeTarget,
 }
 
 /// What `/probe` was asked for.
@@ -105,7 +105,7 @@ pub struct NotProbed {
 }
 
 /// Polls a target that a request names.
-pub type Probe = Arc<dyn Fn(ProbeAsked) -> Probing + Send + Sync>;
+pub type ProbeTarget = Arc<dyn Fn(ProbeAsked) -> Probing + Send + Sync>;
 /// What it is.
 pub type Probing = Pin<Box<dyn Future<Output = Result<Snapshot, NotProbed>> + Send>>;
 
@@ -196,12 +196,12 @@ async fn may_ask(
         return Some(unauthorized());
     };
     match app.web.guard.judge(users, &header, &peer).await {
-        Verdict::Right => None,
-        Verdict::Wrong => {
+        PasswordVerdict::Right => None,
+        PasswordVerdict::Wrong => {
             app.counters.refused("wrong");
             Some(unauthorized())
         }
-        Verdict::Later => {
+        PasswordVerdict::Later => {
             app.counters.refused("limit");
             let text = "Too many wrong passwords; try again in a second.\n";
             Some((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], text).into_response())
@@ -295,7 +295,7 @@ async fn probe(
 }
 
 /// What there is in the place of a target that is not in the list.
-fn unknown(targets: &BTreeMap<String, Listed>) -> Response {
+fn unknown(targets: &BTreeMap<String, ListedTarget>) -> Response {
     let names: Vec<&str> = targets.keys().map(String::as_str).collect();
     let known = match names[..] {
         [] => "the configuration lists no targets".to_owned(),

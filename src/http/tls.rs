@@ -26,7 +26,7 @@ const HTTP1: &[u8] = b"http/1.1";
 const LARGEST: u64 = 4 << 20;
 
 /// What the port needs for TLS.
-pub(super) struct Server {
+pub(super) struct PortTls {
     pub(super) config: Arc<ServerConfig>,
     /// Unix time at which the server's own certificate ends, where it can be read.
     pub(super) not_after: Option<u64>,
@@ -38,7 +38,7 @@ pub(super) struct Server {
 ///
 /// # Errors
 /// A file that cannot be read or used, or nothing that rustls has of what is asked for.
-pub(super) fn server(tls: &TlsServer, http2: bool) -> Result<Server, ConfigError> {
+pub(super) fn server(tls: &TlsServer, http2: bool) -> Result<PortTls, ConfigError> {
     let mut notes = Vec::new();
     let provider = Arc::new(provider(tls, &mut notes)?);
     let versions = versions(tls, &provider, &mut notes)?;
@@ -59,7 +59,7 @@ pub(super) fn server(tls: &TlsServer, http2: bool) -> Result<Server, ConfigError
     config.ignore_client_order = tls.server_order && !tls.suites.is_empty();
     config.alpn_protocols =
         if http2 { vec![H2.to_vec(), HTTP1.to_vec()] } else { vec![HTTP1.to_vec()] };
-    Ok(Server { config: Arc::new(config), not_after, notes })
+    Ok(PortTls { config: Arc::new(config), not_after, notes })
 }
 
 fn refuse(place: &str, problem: impl Into<String>, remedy: &str) -> ConfigError {
@@ -246,7 +246,7 @@ fn verifier(
     };
     Ok(match &tls.allowed_sans {
         None => inner,
-        Some(allowed) => Arc::new(Named { inner, allowed: allowed.clone() }),
+        Some(allowed) => Arc::new(DemandsName { inner, allowed: allowed.clone() }),
     })
 }
 
@@ -325,12 +325,12 @@ impl ClientCertVerifier for Unverified {
 
 /// Demands one of these among the alternative names.
 #[derive(Debug)]
-struct Named {
+struct DemandsName {
     inner: Arc<dyn ClientCertVerifier>,
     allowed: Vec<String>,
 }
 
-impl ClientCertVerifier for Named {
+impl ClientCertVerifier for DemandsName {
     fn client_auth_mandatory(&self) -> bool {
         self.inner.client_auth_mandatory()
     }

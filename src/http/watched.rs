@@ -16,19 +16,19 @@ use tokio::task::coop::has_budget_remaining;
 use super::slots::Slot;
 
 /// The socket.
-pub struct Socket {
+pub struct WatchedSocket {
     inner: TcpStream,
     slot: Arc<Slot>,
 }
 
-impl Socket {
+impl WatchedSocket {
     /// A socket that reports to a slot.
     pub fn new(inner: TcpStream, slot: Arc<Slot>) -> Self {
         Self { inner, slot }
     }
 }
 
-impl Drop for Socket {
+impl Drop for WatchedSocket {
     fn drop(&mut self) {
         if self.slot.was_cut() {
             // The kernel would keep what the client did not read for minutes.
@@ -37,7 +37,7 @@ impl Drop for Socket {
     }
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for WatchedSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,7 +55,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for WatchedSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -110,19 +110,19 @@ impl Drop for Answering {
 }
 
 /// The body of an answer.
-pub struct Answer {
+pub struct WatchedBody {
     body: Body,
     answering: Answering,
 }
 
-impl Answer {
+impl WatchedBody {
     /// A body that reports to the slot of the request.
     pub fn new(body: Body, answering: Answering) -> Self {
         Self { body, answering }
     }
 }
 
-impl HttpBody for Answer {
+impl HttpBody for WatchedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use rustls::ServerConfig;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::auth::{Guard, Users};
+use super::auth::{PasswordGuard, Users};
 use super::tls;
 use crate::config::web_file::{self, Pem, RateLimit, WebFile};
 use crate::error::ConfigError;
@@ -38,12 +38,12 @@ pub(super) struct Current {
 }
 
 /// What the port does beyond plain HTTP.
-pub struct Web {
+pub struct PortFeatures {
     file: Option<PathBuf>,
     current: RwLock<Arc<Current>>,
     /// Of the files, when they were last read.
     seen: Mutex<Vec<(PathBuf, Stamp)>>,
-    pub(super) guard: Guard,
+    pub(super) guard: PasswordGuard,
 }
 
 /// What changes with a file.
@@ -100,7 +100,7 @@ impl Current {
     }
 }
 
-impl Web {
+impl PortFeatures {
     /// Reads the file, if there is one.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Web {
             file: file.map(Path::to_owned),
             current: RwLock::new(Arc::new(current)),
             seen: Mutex::new(seen),
-            guard: Guard::new(),
+            guard: PasswordGuard::new(),
         })
     }
 

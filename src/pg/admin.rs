@@ -13,7 +13,7 @@ use tokio::time::timeout;
 pub use tokio_postgres::types::ToSql;
 
 use super::connect::{Connection, open};
-use super::row::{Budget, Row, Rows};
+use super::row::{Budget, Row, RowsOf};
 use super::session::{GRACE, OWN_LIMITS, Query};
 use crate::config::{Connect, Timeouts};
 use crate::error::{CollectError, ConnectError};
@@ -80,7 +80,7 @@ impl Admin {
             let rows = self.client.query_typed(query.sql(), query.params()).await;
             let failed = |e| self.connection.collect_error(e);
             let (budget, mut made) =
-                (Budget::new(u64::MAX), Rows::new(self.connection.veil(), usize::MAX));
+                (Budget::new(u64::MAX), RowsOf::new(self.connection.veil(), usize::MAX));
             for row in &rows.map_err(failed)? {
                 made.push(row, &budget).map_err(failed)?;
             }

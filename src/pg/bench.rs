@@ -15,7 +15,7 @@ use tokio_postgres::{CancelToken, SimpleQueryMessage};
 
 use super::connect::{Connection, open};
 use super::redact::Veil;
-use super::row::{Budget, Row, Rows};
+use super::row::{Budget, Row, RowsOf};
 use super::session::{GRACE, OWN_LIMITS, OWN_MARK, Query, cancel, chain};
 use super::tls::Tls;
 use crate::config::{Connect, Endpoint, Timeouts};
@@ -23,9 +23,9 @@ use crate::error::{ConnectError, StatementError};
 
 /// A value as text, whatever the parameter's type: the server reads it as it reads a literal.
 #[derive(Debug)]
-struct Text<'a>(&'a str);
+struct TextValue<'a>(&'a str);
 
-impl ToSql for Text<'_> {
+impl ToSql for TextValue<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
         out.extend_from_slice(self.0.as_bytes());
         Ok(IsNull::No)
@@ -57,9 +57,9 @@ impl<'a> FromSql<'a> for Json {
 
 /// A statement prepared on one [`Bench`], with the types that the server inferred.
 #[derive(Clone)]
-pub struct Statement(tokio_postgres::Statement);
+pub struct BenchStatement(tokio_postgres::Statement);
 
-impl Statement {
+impl BenchStatement {
     /// The names of the types of `$1`, `$2` and so on.
     pub fn parameters(&self) -> Vec<String> {
         self.0.params().iter().map(|t| t.name().to_owned()).collect()
@@ -187,8 +187,8 @@ impl Bench {
     ///
     /// # Errors
     /// [`StatementError`].
-    pub async fn prepare(&self, sql: &str) -> Result<Statement, StatementError> {
-        self.within_deadline(async { self.client.prepare(sql).await.map(Statement) }).await
+    pub async fn prepare(&self, sql: &str) -> Result<BenchStatement, StatementError> {
+        self.within_deadline(async { self.client.prepare(sql).await.map(BenchStatement) }).await
     }
 
     /// Executes a prepared statement: Bind, Execute and Sync in one round trip. Returns the rows of
@@ -198,10 +198,11 @@ impl Bench {
     /// [`StatementError`].
     pub async fn execute(
         &self,
-        statement: &Statement,
+        statement: &BenchStatement,
         values: &[Option<String>],
     ) -> Result<u64, StatementError> {
-        let values: Vec<Option<Text>> = values.iter().map(|v| v.as_deref().map(Text)).collect();
+        let values: Vec<Option<TextValue>> =
+            values.iter().map(|v| v.as_deref().map(TextValue)).collect();
         let params: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
         self.within_deadline(self.client.execute(&statement.0, &params)).await
     }
@@ -214,10 +215,11 @@ impl Bench {
     pub async fn execute_unprepared(
         &self,
         sql: &str,
-        types: &Statement,
+        types: &BenchStatement,
         values: &[Option<String>],
     ) -> Result<u64, StatementError> {
-        let values: Vec<Option<Text>> = values.iter().map(|v| v.as_deref().map(Text)).collect();
+        let values: Vec<Option<TextValue>> =
+            values.iter().map(|v| v.as_deref().map(TextValue)).collect();
         let params = typed(types, &values);
         self.within_deadline(self.client.execute_typed(sql, &params)).await
     }
@@ -228,12 +230,12 @@ impl Bench {
     /// [`StatementError`] says why not.
     pub async fn accepts(
         &self,
-        statement: &Statement,
+        statement: &BenchStatement,
         index: usize,
         value: Option<&str>,
     ) -> Result<(), StatementError> {
         let Some(kind) = statement.0.params().get(index) else { return Ok(()) };
-        let value = value.map(Text);
+        let value = value.map(TextValue);
         let sql = format!("SELECT $1 {OWN_MARK}");
         let params: [(&(dyn ToSql + Sync), Type); 1] = [(&value, kind.clone())];
         self.within_deadline(self.client.execute_typed(&sql, &params)).await.map(drop)
@@ -246,10 +248,11 @@ impl Bench {
     pub async fn json(
         &self,
         sql: &str,
-        types: &Statement,
+        types: &BenchStatement,
         values: &[Option<String>],
     ) -> Result<String, StatementError> {
-        let values: Vec<Option<Text>> = values.iter().map(|v| v.as_deref().map(Text)).collect();
+        let values: Vec<Option<TextValue>> =
+            values.iter().map(|v| v.as_deref().map(TextValue)).collect();
         let params = typed(types, &values);
         let rows = self.within_deadline(self.client.query_typed(sql, &params)).await?;
         let first = rows.first().ok_or_else(|| StatementError::Value("no row".to_owned()))?;
@@ -281,7 +284,7 @@ impl Bench {
         let sql = format!("{} {OWN_MARK}", query.sql());
         let rows = self.within_deadline(self.client.query_typed(&sql, query.params())).await?;
         let (budget, mut made) =
-            (Budget::new(u64::MAX), Rows::new(self.connection.veil(), usize::MAX));
+            (Budget::new(u64::MAX), RowsOf::new(self.connection.veil(), usize::MAX));
         for row in &rows {
             let pushed = made.push(row, &budget);
             pushed.map_err(|e| statement_error(e, &self.connection))?;
@@ -305,8 +308,8 @@ impl Bench {
 }
 
 fn typed<'v>(
-    types: &Statement,
-    values: &'v [Option<Text<'v>>],
+    types: &BenchStatement,
+    values: &'v [Option<TextValue<'v>>],
 ) -> Vec<(&'v (dyn ToSql + Sync), Type)> {
     let kinds = types.0.params().iter().cloned();
     values.iter().map(|v| v as &(dyn ToSql + Sync)).zip(kinds).collect()

@@ -76,7 +76,7 @@ async fn run(
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| format!("it cannot be run: {e}"))?;
-    let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()));
+    let mut group = ProcessGroup(child.id().and_then(|id| i32::try_from(id).ok()));
     let mut stdout = child.stdout.take().ok_or("its output cannot be read")?;
     let answer = async {
         let line = first_line(&mut stdout).await?;
@@ -138,9 +138,9 @@ async fn first_line(from: &mut (impl AsyncRead + Unpin)) -> Result<Vec<u8>, Sour
 }
 
 /// A group of processes that is killed when it is dropped before its time.
-struct Group(Option<i32>);
+struct ProcessGroup(Option<i32>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(id) = self.0 {
             // It is not waited for yet, so nobody else can have its number.

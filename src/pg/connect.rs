@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 
 use super::framing::Limits;
-use super::guard::{Guard, Guarded, Refused};
+use super::guard::{GivenUp, Guard, Guarded};
 use super::password::{password, refused as password_refused};
 use super::quota::Quota;
 use super::redact::Veil;
@@ -44,7 +44,7 @@ pub(super) struct Connection {
     pub(super) kind: TargetKind,
     /// When the certificates of the handshake end.
     pub(super) certificates: Ends,
-    refused: Refused,
+    refused: GivenUp,
     veil: Veil,
 }
 
@@ -235,7 +235,7 @@ fn connect_error(
     endpoint: &Endpoint,
     timeouts: &Timeouts,
     no_tls: bool,
-    (veil, refused): (&Veil, &Refused),
+    (veil, refused): (&Veil, &GivenUp),
 ) -> ConnectError {
     use std::error::Error as _;
     let endpoint = endpoint.to_string();

@@ -13,21 +13,21 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 use super::framing::{Framing, Limits, Refusal};
 
 /// Why a connection was given up, for whoever waits for an answer: the driver says only that it is closed.
-pub(super) type Refused = Arc<OnceLock<Refusal>>;
+pub(super) type GivenUp = Arc<OnceLock<Refusal>>;
 
 /// Follows one connection.
 pub(super) struct Guard {
     framing: Framing,
-    refused: Refused,
+    refused: GivenUp,
 }
 
 impl Guard {
     pub(super) fn new(limits: Limits, asks_tls: bool) -> Self {
-        Self { framing: Framing::new(limits, asks_tls), refused: Refused::default() }
+        Self { framing: Framing::new(limits, asks_tls), refused: GivenUp::default() }
     }
 
     /// Where the reason will be.
-    pub(super) fn refused(&self) -> Refused {
+    pub(super) fn refused(&self) -> GivenUp {
         self.refused.clone()
     }
 

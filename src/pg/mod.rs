@@ -21,7 +21,7 @@ mod trust;
 
 pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
-pub use bench::{Bench, Canceller, Statement};
+pub use bench::{Bench, BenchStatement, Canceller};
 pub(crate) use columns::columns;
 pub use columns::{
     Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrFalse, OrZero, Uncut, Unfit, Whole,
@@ -30,6 +30,6 @@ pub use quota::Quota;
 pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};
 pub use server::{Extension, Server};
-pub use session::{OWN_MARK, Query, Remarks, Session, Table};
+pub use session::{ConsoleTable, OWN_MARK, Query, Remarks, Session};
 pub use tokio_postgres::types::Type;
-pub use trust::{Need, Table as ExtensionTable, Trusted, settle};
+pub use trust::{ExtensionTable, Need, Trusted, settle};

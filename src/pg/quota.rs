@@ -15,7 +15,7 @@ const MOST: usize = 2;
 
 /// Where a connection leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Peer {
+pub(super) enum Destination {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -23,12 +23,12 @@ pub(super) enum Peer {
 /// The places of one target, shared by its workers: two for each server.
 #[derive(Clone)]
 pub struct Quota {
-    shared: Arc<Shared>,
+    shared: Arc<QuotaShared>,
     second: bool,
 }
 
-struct Shared {
-    held: Mutex<Held>,
+struct QuotaShared {
+    held: Mutex<HeldPlaces>,
     /// Counts the places that became free.
     freed: watch::Sender<u64>,
     /// Whether the first worker needs the place of the second.
@@ -36,14 +36,14 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldPlaces {
     next: u64,
-    places: Vec<Place>,
+    places: Vec<QuotaPlace>,
 }
 
-struct Place {
+struct QuotaPlace {
     id: u64,
-    peer: Peer,
+    peer: Destination,
     second: bool,
     left: bool,
 }
@@ -63,7 +63,7 @@ impl std::error::Error for Full {}
 
 impl Default for Quota {
     fn default() -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(QuotaShared {
             held: Mutex::default(),
             freed: watch::Sender::new(0),
             claimed: watch::Sender::new(false),
@@ -79,16 +79,16 @@ impl Quota {
     }
 
     /// A place at `peer`. All addresses that one name has count as one server.
-    pub(super) fn take(&self, peer: &Peer, all: &[Peer]) -> Result<Ticket, Full> {
+    pub(super) fn take(&self, peer: &Destination, all: &[Destination]) -> Result<Ticket, Full> {
         let mut held = self.shared.held();
         let there = || held.places.iter().filter(|p| all.contains(&p.peer));
-        let reserved = |p: &&Place| !self.second || p.second || p.left;
+        let reserved = |p: &&QuotaPlace| !self.second || p.second || p.left;
         if there().filter(reserved).count() + usize::from(self.second) >= MOST {
             return Err(Full(there().filter(|p| p.left).count()));
         }
         let id = held.next;
         held.next += 1;
-        held.places.push(Place { id, peer: peer.clone(), second: self.second, left: false });
+        held.places.push(QuotaPlace { id, peer: peer.clone(), second: self.second, left: false });
         Ok(Ticket { id, shared: self.shared.clone() })
     }
 
@@ -113,9 +113,9 @@ impl Quota {
     }
 }
 
-impl Shared {
+impl QuotaShared {
     /// Plain data: nothing to repair after a panic.
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldPlaces> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,7 +123,7 @@ impl Shared {
 /// A place, until it is dropped.
 pub(super) struct Ticket {
     id: u64,
-    shared: Arc<Shared>,
+    shared: Arc<QuotaShared>,
 }
 
 impl Ticket {
@@ -151,7 +151,7 @@ mod tests {
     fn the_second_worker_leaves_a_place_to_the_first() {
         let first = Quota::default();
         let second = first.for_second();
-        let all = [Peer::Unix("/run/.s.PGSQL.5432".into())];
+        let all = [Destination::Unix("/run/.s.PGSQL.5432".into())];
         let take = |quota: &Quota| quota.take(&all[0], &all);
         let held = take(&second).unwrap();
         assert!(take(&second).is_err(), "one for itself");
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn two_places_a_server_whatever_its_addresses_and_those_given_up_count() {
         let quota = Quota::default();
-        let peer = |last| Peer::Tcp(SocketAddr::from(([127, 0, 0, last], 5432)));
+        let peer = |last| Destination::Tcp(SocketAddr::from(([127, 0, 0, last], 5432)));
         let (a, b, other) = (peer(1), peer(2), peer(3));
         let both = [a.clone(), b.clone()];
         let first = quota.take(&a, &both).unwrap();

@@ -113,7 +113,7 @@ pub(super) fn too_large(what: String, fatal: bool) -> CollectError {
 }
 
 /// Makes rows of the driver's.
-pub(super) struct Rows<'v> {
+pub(super) struct RowsOf<'v> {
     veil: &'v Veil,
     longest: usize,
     columns: Option<Columns>,
@@ -139,7 +139,7 @@ impl TooLong {
     }
 }
 
-impl<'v> Rows<'v> {
+impl<'v> RowsOf<'v> {
     /// Texts of more than `longest` bytes are left out.
     pub(super) fn new(veil: &'v Veil, longest: usize) -> Self {
         let too_long = TooLong::default();

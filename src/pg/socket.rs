@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::quota::{Full, Peer, Quota, Ticket};
+use super::quota::{Destination, Full, Quota, Ticket};
 use crate::config::{Allow, Endpoint};
 
 /// A peer that went silent is noticed within idle + retries intervals even while we only read.
@@ -103,7 +103,7 @@ impl Socket {
             }
             Endpoint::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
-                let peer = [Peer::Unix(path.clone())];
+                let peer = [Destination::Unix(path.clone())];
                 let ticket = take(quota, &peer[0], &peer)?;
                 let stream = timeout(limit, UnixStream::connect(path)).await??;
                 Ok(Self::new(Stream::Unix(stream), ticket))
@@ -151,7 +151,11 @@ async fn until_closed(mut stream: Stream) {
     }
 }
 
-fn take(quota: Option<&Quota>, peer: &Peer, all: &[Peer]) -> io::Result<Option<Ticket>> {
+fn take(
+    quota: Option<&Quota>,
+    peer: &Destination,
+    all: &[Destination],
+) -> io::Result<Option<Ticket>> {
     quota.map(|quota| quota.take(peer, all)).transpose().map_err(io::Error::other)
 }
 
@@ -181,7 +185,7 @@ async fn first_that_answers(
     quota: Option<&Quota>,
 ) -> io::Result<(TcpStream, Option<Ticket>)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    let peers: Vec<Peer> = addresses.iter().copied().map(Peer::Tcp).collect();
+    let peers: Vec<Destination> = addresses.iter().copied().map(Destination::Tcp).collect();
     for (address, peer) in addresses.iter().zip(&peers) {
         let ticket = take(quota, peer, &peers)?;
         match timeout(limit, TcpStream::connect(address)).await {

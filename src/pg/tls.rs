@@ -34,13 +34,13 @@ pub(super) struct Tls {
     inner: MakeRustlsConnect,
     limit: Duration,
     /// When the certificate that the server showed ends.
-    seen: Seen,
+    seen: SeenByHandshake,
     /// When our own ends.
     client: Option<u64>,
 }
 
 /// Written by the handshake.
-type Seen = Arc<OnceLock<Option<u64>>>;
+type SeenByHandshake = Arc<OnceLock<Option<u64>>>;
 
 impl Tls {
     /// Reads the certificates that the configuration names; they are read again at every connect.
@@ -49,7 +49,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|e| credentials("TLS protocol versions", e))?;
-        let seen = Seen::default();
+        let seen = SeenByHandshake::default();
         let verifier = verifier(connect, provider, seen.clone())?;
         let mut client = None;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
@@ -104,13 +104,13 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Connec
 
 /// What the server's certificate must come from.
 #[derive(Debug)]
-struct Roots {
+struct TrustAnchors {
     webpki: Arc<WebPkiServerVerifier>,
     /// The roots themselves: one of them may be the server's own certificate.
     certificates: Vec<CertificateDer<'static>>,
 }
 
-fn roots(connect: &Connect, provider: Arc<CryptoProvider>) -> Result<Roots, ConnectError> {
+fn roots(connect: &Connect, provider: Arc<CryptoProvider>) -> Result<TrustAnchors, ConnectError> {
     let mut store = RootCertStore::empty();
     let certificates = match &connect.root_cert {
         RootCert::None => {
@@ -140,13 +140,13 @@ fn roots(connect: &Connect, provider: Arc<CryptoProvider>) -> Result<Roots, Conn
     let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
         .build()
         .map_err(|e| credentials("sslrootcert", e))?;
-    Ok(Roots { webpki, certificates })
+    Ok(TrustAnchors { webpki, certificates })
 }
 
 fn verifier(
     connect: &Connect,
     provider: Arc<CryptoProvider>,
-    seen: Seen,
+    seen: SeenByHandshake,
 ) -> Result<Arc<dyn ServerCertVerifier>, ConnectError> {
     let (chain, name) = match connect.sslmode {
         SslMode::Disable | SslMode::Prefer => (false, false),
@@ -163,10 +163,10 @@ fn verifier(
 /// `name` is set (libpq's `verify-full`). Signatures of the handshake are always verified.
 #[derive(Debug)]
 struct Verifier {
-    roots: Option<Roots>,
+    roots: Option<TrustAnchors>,
     name: bool,
     provider: Arc<CryptoProvider>,
-    seen: Seen,
+    seen: SeenByHandshake,
 }
 
 /// Whether webpki refuses an authority's certificate because a server uses it as its own.

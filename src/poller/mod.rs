@@ -95,13 +95,13 @@ impl Stop {
 /// What a target is now, for whoever asks: while its poller replaces another one and has not tried yet, what that
 /// one knew.
 #[derive(Clone)]
-pub struct View {
+pub struct TargetView {
     target: Arc<Target>,
     board: Arc<Board>,
     before: Option<Arc<Board>>,
 }
 
-impl View {
+impl TargetView {
     /// Everything that is still true.
     pub fn snapshot(&self) -> Snapshot {
         self.known().snapshot(Time::now())
@@ -227,7 +227,7 @@ impl NamedPoller {
     }
 
     /// What the target is, whenever it is asked for.
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> TargetView {
         self.0.view()
     }
 }
@@ -287,9 +287,9 @@ impl Workers {
         Self { target, board, before: shown, quota, stop, tasks }
     }
 
-    fn view(&self) -> View {
+    fn view(&self) -> TargetView {
         let (target, board) = (self.target.clone(), self.board.clone());
-        View { target, board, before: self.before.clone() }
+        TargetView { target, board, before: self.before.clone() }
     }
 
     async fn stop(mut self) {

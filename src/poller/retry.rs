@@ -51,12 +51,12 @@ fn jitter(full: Duration) -> Duration {
 }
 
 /// When the next attempt may begin.
-struct Pace(Mutex<Option<Instant>>);
+struct Backoff(Mutex<Option<Instant>>);
 
 /// Of all targets together.
-static PACE: Pace = Pace::new();
+static PACE: Backoff = Backoff::new();
 
-impl Pace {
+impl Backoff {
     const fn new() -> Self {
         Self(Mutex::new(None))
     }
@@ -135,7 +135,7 @@ mod tests {
         for _ in 0..8 {
             retry.after(Cost::Much, Duration::ZERO);
         }
-        let pace = Pace::new();
+        let pace = Backoff::new();
         let (start, mut last) = (Instant::now(), Instant::now());
         let back = start + Duration::from_secs(600);
         while last < back {
@@ -153,7 +153,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_thousand_targets_share_two_hundred_attempts_a_second() {
-        let (start, pace) = (Instant::now(), Pace::new());
+        let (start, pace) = (Instant::now(), Backoff::new());
         let targets = (0..1_000).map(|_| async {
             let mut retry = Retry::default();
             let mut tries = 0;

@@ -31,9 +31,9 @@ impl Default for Told {
 
 /// How many changes were kept from the log since its last line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held(u64);
+pub(super) struct HeldBack(u64);
 
-impl std::fmt::Display for Held {
+impl std::fmt::Display for HeldBack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             0 => Ok(()),
@@ -44,16 +44,16 @@ impl std::fmt::Display for Held {
 
 impl Told {
     /// It failed by this cause. `Some` if the log is to have a line.
-    pub(super) fn fails(&mut self, cause: &str) -> Option<Held> {
+    pub(super) fn fails(&mut self, cause: &str) -> Option<HeldBack> {
         self.is(Some(cause.to_owned()))
     }
 
     /// It works. `Some` if the log is to have a line: never before it had one of a failure.
-    pub(super) fn works(&mut self) -> Option<Held> {
+    pub(super) fn works(&mut self) -> Option<HeldBack> {
         self.is(None)
     }
 
-    fn is(&mut self, state: Option<String>) -> Option<Held> {
+    fn is(&mut self, state: Option<String>) -> Option<HeldBack> {
         if self.actual.as_ref() != Some(&state) {
             self.changes += 1;
             self.actual = Some(state.clone());
@@ -70,7 +70,7 @@ impl Told {
         }
         self.lines -= 1.0;
         self.told = Some(state);
-        Some(Held(std::mem::take(&mut self.changes).saturating_sub(1)))
+        Some(HeldBack(std::mem::take(&mut self.changes).saturating_sub(1)))
     }
 }
 
@@ -82,10 +82,10 @@ mod tests {
     async fn a_change_is_told_once_and_a_flapping_place_seldom() {
         let mut told = Told::default();
         assert_eq!(told.works(), None);
-        assert_eq!(told.fails("query 42P01"), Some(Held(1)));
+        assert_eq!(told.fails("query 42P01"), Some(HeldBack(1)));
         assert_eq!(told.fails("query 42P01"), None);
-        assert_eq!(told.fails("lost"), Some(Held(0)));
-        assert_eq!(told.works(), Some(Held(0)));
+        assert_eq!(told.fails("lost"), Some(HeldBack(0)));
+        assert_eq!(told.works(), Some(HeldBack(0)));
         let mut lines = 0;
         for i in 0..86_400 {
             tokio::time::advance(Duration::from_secs(1)).await;

@@ -79,7 +79,7 @@ impl Visited {
 
 columns! {
     /// A database of the list.
-    struct Listed {
+    struct WalkedDatabase {
         /// As the server stores it.
         datname: Vec<u8>,
         may_connect: bool,
@@ -271,7 +271,7 @@ impl Walker {
         let mut open: Vec<Arc<str>> = Vec::new();
         let all = listed.first().map_or(0, |first| usize::try_from(first.count).unwrap_or(0));
         let mut left_out = all.saturating_sub(listed.len());
-        for Listed { datname: name, may_connect, .. } in listed {
+        for WalkedDatabase { datname: name, may_connect, .. } in listed {
             let readable = std::str::from_utf8(&name).is_ok();
             let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
             if !self.target.databases.admits(&datname) {
@@ -330,7 +330,7 @@ impl Walker {
     }
 
     /// Name and whether it may be entered; `None` from a pooler.
-    async fn listed(&mut self, home: &Arc<str>) -> Result<Option<Vec<Listed>>, Failed> {
+    async fn listed(&mut self, home: &Arc<str>) -> Result<Option<Vec<WalkedDatabase>>, Failed> {
         // A session that was kept may have been ended meanwhile, or lead to another server now.
         for last in [false, true] {
             if let Err(e) = self.enter(home).await {

@@ -22,7 +22,7 @@ pub mod tree;
 
 pub use script::{Head, Script, Step, block, note};
 pub use shell::Command;
-pub use sql::{Deparsed, Ident, List, Literal, Part, Regclass, Relation, Sql};
+pub use sql::{Deparsed, Ident, List, Literal, Regclass, Relation, Sql, SqlPart};
 
 use serde::Serialize;
 

@@ -7,7 +7,7 @@ use super::sql::{Ident, Literal, Sql};
 
 /// What sets a parameter to the wrong value, and so where it is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source<'a> {
+pub enum SettingSource<'a> {
     /// A file, or the default: ALTER SYSTEM wins over both. `restart` says when it takes effect.
     System {
         /// At the next start only.
@@ -48,10 +48,10 @@ fn reload() -> Step {
 }
 
 /// Sets a parameter, or takes back what sets it wrongly.
-pub fn set(database: &str, name: &str, value: &str, source: Source<'_>) -> Script {
+pub fn set(database: &str, name: &str, value: &str, source: SettingSource<'_>) -> Script {
     let parameter = parameter(name);
     let (statement, changes, reloads) = match source {
-        Source::System { restart } => (
+        SettingSource::System { restart } => (
             Sql::new("ALTER SYSTEM SET {} = {}", &[&parameter, &Literal(value)]),
             if restart {
                 "postgresql.auto.conf; it takes effect when the server is restarted."
@@ -60,17 +60,17 @@ pub fn set(database: &str, name: &str, value: &str, source: Source<'_>) -> Scrip
             },
             !restart,
         ),
-        Source::Database(database) => (
+        SettingSource::Database(database) => (
             Sql::new("ALTER DATABASE {} RESET {}", &[&Ident(database), &parameter]),
             "the database's own setting, for new sessions.",
             false,
         ),
-        Source::Role(role) => (
+        SettingSource::Role(role) => (
             Sql::new("ALTER ROLE {} RESET {}", &[&Ident(role), &parameter]),
             "the role's own setting, for new sessions.",
             false,
         ),
-        Source::RoleIn(role, database) => (
+        SettingSource::RoleIn(role, database) => (
             Sql::new(
                 "ALTER ROLE {} IN DATABASE {} RESET {}",
                 &[&Ident(role), &Ident(database), &parameter],
@@ -78,7 +78,7 @@ pub fn set(database: &str, name: &str, value: &str, source: Source<'_>) -> Scrip
             "the role's own setting in the database, for new sessions.",
             false,
         ),
-        Source::All => (
+        SettingSource::All => (
             Sql::new("ALTER ROLE ALL RESET {}", &[&parameter]),
             "the setting for all roles, for new sessions.",
             false,

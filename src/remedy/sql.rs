@@ -14,7 +14,7 @@ use super::text::tame;
 pub struct Sql(String);
 
 /// What may stand in a statement.
-pub trait Part {
+pub trait SqlPart {
     /// Appends it, quoted.
     fn put(&self, out: &mut String);
 }
@@ -65,19 +65,19 @@ impl fmt::Display for Relation {
     }
 }
 
-impl Part for Ident<'_> {
+impl SqlPart for Ident<'_> {
     fn put(&self, out: &mut String) {
         out.push_str(&quote::ident(self.0));
     }
 }
 
-impl Part for Relation {
+impl SqlPart for Relation {
     fn put(&self, out: &mut String) {
         out.push_str(&self.to_string());
     }
 }
 
-impl Part for Literal<'_> {
+impl SqlPart for Literal<'_> {
     fn put(&self, out: &mut String) {
         let literal = quote::literal(self.0);
         // The space before an E is for what ends in a letter.
@@ -86,26 +86,26 @@ impl Part for Literal<'_> {
     }
 }
 
-impl Part for Regclass<'_> {
+impl SqlPart for Regclass<'_> {
     fn put(&self, out: &mut String) {
         let literal = quote::regclass(&self.0.schema, &self.0.name);
         out.push_str(literal.trim_start_matches(' '));
     }
 }
 
-impl Part for Deparsed<'_> {
+impl SqlPart for Deparsed<'_> {
     fn put(&self, out: &mut String) {
         out.push_str(&tame(self.0));
     }
 }
 
-impl Part for Sql {
+impl SqlPart for Sql {
     fn put(&self, out: &mut String) {
         out.push_str(&self.0);
     }
 }
 
-impl<P: Part> Part for List<'_, P> {
+impl<P: SqlPart> SqlPart for List<'_, P> {
     fn put(&self, out: &mut String) {
         for (n, part) in self.0.iter().enumerate() {
             if n > 0 {
@@ -118,7 +118,7 @@ impl<P: Part> Part for List<'_, P> {
 
 macro_rules! numbers {
     ($($number:ty),*) => {
-        $(impl Part for $number {
+        $(impl SqlPart for $number {
             fn put(&self, out: &mut String) {
                 out.push_str(&self.to_string());
             }
@@ -131,7 +131,7 @@ impl Sql {
     /// A template from the source with a part for each `{}`; `{{` and `}}` are braces. What there is too
     /// much or too little of is a defect that the tests of each template find: it becomes SQL that no server
     /// takes.
-    pub fn new(template: &'static str, parts: &[&dyn Part]) -> Self {
+    pub fn new(template: &'static str, parts: &[&dyn SqlPart]) -> Self {
         let mut out = String::with_capacity(template.len() + 32 * parts.len());
         let mut parts = parts.iter();
         let mut rest = template;

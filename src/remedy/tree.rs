@@ -23,7 +23,7 @@ pub struct Node {
 
 /// An index of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct IndexPart {
     /// `pg_class.oid`.
     pub oid: i64,
     /// Its table's.
@@ -50,7 +50,7 @@ pub struct Tree {
     /// Tables, by name.
     pub nodes: Vec<Node>,
     /// Indexes, by name.
-    pub parts: Vec<Part>,
+    pub parts: Vec<IndexPart>,
 }
 
 /// What is to be done, or what to say where nothing is.
@@ -189,7 +189,7 @@ impl Tree {
     }
 }
 
-impl Part {
+impl IndexPart {
     fn there<'a>(&'a self, node: &'a Node) -> There<'a> {
         There { oid: self.oid, index: &self.relation, table: &node.relation }
     }

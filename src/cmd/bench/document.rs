@@ -18,7 +18,7 @@ pub const VERSION: u64 = 1;
 
 /// A whole run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Document {
+pub struct BenchDocument {
     pub format: String,
     pub version: u64,
     /// Version of pgrunway.
@@ -27,10 +27,10 @@ pub struct Document {
     pub taken_at: String,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
-    pub run: Run,
+    pub run: BenchRun,
     pub machine: Machine,
-    pub server: Server,
-    pub queries: Vec<Query>,
+    pub server: BenchedServer,
+    pub queries: Vec<BenchedQuery>,
     /// What to know before believing the comparison; empty without one.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Document {
 
 /// How it was measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Run {
+pub struct BenchRun {
     pub file: String,
     /// Per query and mode, where they were counted.
     pub iterations: Option<u32>,
@@ -74,7 +74,7 @@ pub struct Machine {
 
 /// The server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Server {
+pub struct BenchedServer {
     pub version: String,
     pub version_num: i32,
     pub database: String,
@@ -84,7 +84,7 @@ pub struct Server {
 
 /// One query.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Query {
+pub struct BenchedQuery {
     pub name: String,
     pub sql: String,
     pub target_seconds: Option<f64>,
@@ -152,14 +152,14 @@ pub struct Measured {
     pub undisturbed: Option<f64>,
     /// Whether the target was met; absent without a target.
     pub met: Option<bool>,
-    pub rounds: Vec<Round>,
+    pub rounds: Vec<BenchRound>,
     /// Of the first client's executions, warm-up included, where the server counts them (14 and
     /// later) and the statement was prepared.
     #[serde(default)]
     pub plans: Option<PlanCounts>,
     pub explain: Option<Explain>,
     #[serde(default)]
-    pub change: Option<Change>,
+    pub change: Option<BenchChange>,
 }
 
 /// How a prepared statement was planned.
@@ -187,7 +187,7 @@ pub struct RoundTrip {
 
 /// One round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Round {
+pub struct BenchRound {
     pub samples: usize,
     /// Median round trip.
     pub median: f64,
@@ -206,12 +206,12 @@ pub struct Round {
 pub struct Explain {
     pub runs: usize,
     /// In a session that has planned it before.
-    pub planning_seconds: Spread,
+    pub planning_seconds: MedianAndMost,
     /// As the first statement of a new session, which must read the catalogs first; absent where
     /// the query was prepared.
     #[serde(default)]
-    pub first_planning_seconds: Option<Spread>,
-    pub execution_seconds: Spread,
+    pub first_planning_seconds: Option<MedianAndMost>,
+    pub execution_seconds: MedianAndMost,
     /// Rows of the answer; the median of the runs, as all that follow.
     pub rows: f64,
     pub buffers: Buffers,
@@ -224,7 +224,7 @@ pub struct Explain {
     /// `Index Scan using i on t`, partitions under their root's names.
     pub scans: Vec<String>,
     pub indexes: Vec<String>,
-    pub partitions: Vec<Partitions>,
+    pub partitions: Vec<PrunedPartitions>,
     /// The plan of the last run in one line, its partitions collapsed.
     pub plan: String,
     /// Different plans among the runs.
@@ -235,7 +235,7 @@ pub struct Explain {
 
 /// Median and largest.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
+pub struct MedianAndMost {
     pub median: f64,
     pub max: f64,
 }
@@ -249,7 +249,7 @@ pub struct Buffers {
 
 /// What became of a table's partitions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Partitions {
+pub struct PrunedPartitions {
     pub table: String,
     pub total: usize,
     /// Read at least once.
@@ -263,7 +263,7 @@ pub struct Partitions {
 /// What a comparison came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum BenchVerdict {
     Same,
     Slower,
     Faster,
@@ -275,8 +275,8 @@ pub enum Verdict {
 
 /// Against the baseline, as factors: 1.3 is 30 % slower.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    pub verdict: Verdict,
+pub struct BenchChange {
+    pub verdict: BenchVerdict,
     /// Whether `adjusted`, `low`, `high` and `machine` are of undisturbed times.
     pub undisturbed: bool,
     /// Of the median round trip, relative to the reference query's.
@@ -299,7 +299,7 @@ pub struct Change {
 ///
 /// # Errors
 /// The file cannot be read, is no JSON, is something else, or is of another version.
-pub fn load(path: &Path) -> anyhow::Result<Document> {
+pub fn load(path: &Path) -> anyhow::Result<BenchDocument> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the baseline {shown}; make one with --save"))?;
@@ -324,7 +324,7 @@ pub fn load(path: &Path) -> anyhow::Result<Document> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save(path: &Path, document: &Document) -> anyhow::Result<()> {
+pub fn save(path: &Path, document: &BenchDocument) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     file::write(path, &text)

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 
-use super::document::{Buffers, Explain, Mode, Partitions, Spread};
+use super::document::{Buffers, Explain, MedianAndMost, Mode, PrunedPartitions};
 use super::params::literal;
 use super::worker::Ready;
 use crate::derive::sample::{Random, median};
 use crate::error::StatementError;
-use crate::pg::{Bench, Query, Statement};
+use crate::pg::{Bench, BenchStatement, Query};
 
 /// No clock is read at each node: only the whole is timed, by the server. VERBOSE names schemas.
 const EXPLAIN: &str = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, VERBOSE, FORMAT JSON)";
@@ -46,7 +46,7 @@ pub async fn explain(
     mode: Mode,
     runs: usize,
     seed: u64,
-) -> Result<Explain, Trouble> {
+) -> Result<Explain, NoPlan> {
     let read_only = if query.read_write { "off" } else { "on" };
     session.set("default_transaction_read_only", read_only).await?;
     session.set("statement_timeout", &query.timeout.as_millis().to_string()).await?;
@@ -72,7 +72,7 @@ pub async fn explain(
                 "SELECT pg_catalog.to_jsonb(p) OPERATOR(pg_catalog.->>) 'generic_plans' \
                  FROM pg_catalog.pg_prepared_statements p WHERE p.name = 'pgrunway_bench'",
             );
-            generic = result.and(counted.await.map_err(Trouble::from)).map(|rows| {
+            generic = result.and(counted.await.map_err(NoPlan::from)).map(|rows| {
                 let count = rows.first()?.first()?.as_deref()?.parse::<u64>().ok()?;
                 Some(count >= runs as u64)
             })?;
@@ -84,12 +84,12 @@ pub async fn explain(
         collect(plan, None, &mut names);
     }
     let roots = roots(session, &names).await?;
-    summary(&plans, &roots, generic).map_err(Trouble::Unread)
+    summary(&plans, &roots, generic).map_err(NoPlan::Unread)
 }
 
 /// Why a query has no plan to show.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
+pub enum NoPlan {
     /// The server said no.
     #[error(transparent)]
     Server(#[from] StatementError),
@@ -104,7 +104,7 @@ async fn prepared(
     runs: usize,
     random: &mut Random,
     plans: &mut Vec<Value>,
-) -> Result<(), Trouble> {
+) -> Result<(), NoPlan> {
     for run in 0..CUSTOM_PLANS + runs {
         let values = query.pools.draw(random);
         let values: Vec<String> = values.iter().map(|v| literal(v.as_deref())).collect();
@@ -129,16 +129,16 @@ async fn one(
     session: &Bench,
     explain: &str,
     sql: &str,
-    types: &Statement,
+    types: &BenchStatement,
     values: &[Option<String>],
-) -> Result<Value, Trouble> {
+) -> Result<Value, NoPlan> {
     let prefix = format!("{explain} ");
     let text = session.json(&format!("{prefix}{sql}"), types, values).await;
     parsed(&text.map_err(|e| shifted(e, &prefix))?)
 }
 
-fn parsed(text: &str) -> Result<Value, Trouble> {
-    serde_json::from_str(text).map_err(|e| Trouble::Unread(e.into()))
+fn parsed(text: &str) -> Result<Value, NoPlan> {
+    serde_json::from_str(text).map_err(|e| NoPlan::Unread(e.into()))
 }
 
 /// Takes what stands before the user's own text off the position of an error in it.
@@ -157,8 +157,8 @@ fn shifted(e: StatementError, prefix: &str) -> StatementError {
 async fn rolled_back<T>(
     session: &Bench,
     query: &Ready,
-    work: impl Future<Output = Result<T, Trouble>>,
-) -> Result<T, Trouble> {
+    work: impl Future<Output = Result<T, NoPlan>>,
+) -> Result<T, NoPlan> {
     if !query.read_write {
         return work.await;
     }
@@ -168,7 +168,7 @@ async fn rolled_back<T>(
     result
 }
 
-type Names = BTreeSet<(String, String)>;
+type RelationNames = BTreeSet<(String, String)>;
 
 fn text<'v>(node: &'v Value, key: &str) -> Option<&'v str> {
     node.get(key).and_then(Value::as_str)
@@ -187,7 +187,7 @@ fn top(plan: &Value) -> Option<&Value> {
 }
 
 /// Schemas and names of all relations and indexes; a Bitmap Index Scan has the schema of what is above.
-fn collect(plan: &Value, schema: Option<&str>, names: &mut Names) {
+fn collect(plan: &Value, schema: Option<&str>, names: &mut RelationNames) {
     let node = if plan.is_array() { top(plan).unwrap_or(plan) } else { plan };
     let schema = text(node, "Schema").or(schema);
     if let Some(schema) = schema {
@@ -201,30 +201,30 @@ fn collect(plan: &Value, schema: Option<&str>, names: &mut Names) {
 }
 
 /// By schema and name: name of the root and number of its leaves.
-type Roots = HashMap<(String, String), (String, usize)>;
+type RootLeaves = HashMap<(String, String), (String, usize)>;
 
-async fn roots(session: &Bench, names: &Names) -> Result<Roots, Trouble> {
+async fn roots(session: &Bench, names: &RelationNames) -> Result<RootLeaves, NoPlan> {
     let list: Vec<Value> =
         names.iter().map(|(s, n)| serde_json::json!({ "s": s, "n": n })).collect();
     let list = Value::Array(list).to_string();
-    let mut found = Roots::new();
+    let mut found = RootLeaves::new();
     for row in session.rows(Query::new(ROOTS).text(&list)).await? {
         let read = || -> Result<_, crate::error::CollectError> {
             let leaves: i64 = row.get("leaves")?;
             let key = (row.get("schema")?, row.get("name")?);
             Ok((key, (row.get("root")?, usize::try_from(leaves).unwrap_or_default())))
         };
-        found.extend([read().map_err(|e| Trouble::Unread(e.into()))?]);
+        found.extend([read().map_err(|e| NoPlan::Unread(e.into()))?]);
     }
     Ok(found)
 }
 
-struct Reader<'r> {
-    roots: &'r Roots,
+struct PlanReader<'r> {
+    roots: &'r RootLeaves,
 }
 
 /// One node as it is told: its kind, and what it reads under the names of roots.
-impl Reader<'_> {
+impl PlanReader<'_> {
     fn root(&self, schema: Option<&str>, name: &str) -> String {
         let key = (schema.unwrap_or_default().to_owned(), name.to_owned());
         self.roots.get(&key).map_or_else(|| name.to_owned(), |(root, _)| root.clone())
@@ -317,8 +317,8 @@ struct Leaves {
     scanned: BTreeSet<String>,
 }
 
-fn spread(values: &mut [f64]) -> Option<Spread> {
-    Some(Spread { median: median(values)?, max: *values.last()? })
+fn spread(values: &mut [f64]) -> Option<MedianAndMost> {
+    Some(MedianAndMost { median: median(values)?, max: *values.last()? })
 }
 
 /// Planning times of a query as the first statement of each of these new sessions.
@@ -330,7 +330,7 @@ pub async fn first_planning(
     new: &[Bench],
     query: &Ready,
     seed: u64,
-) -> Result<Option<Spread>, Trouble> {
+) -> Result<Option<MedianAndMost>, NoPlan> {
     let types = known.prepare(&query.sql).await?;
     let mut random = Random::new(&[seed, u64::MAX]);
     let explain = "EXPLAIN (SUMMARY, FORMAT JSON)";
@@ -343,8 +343,8 @@ pub async fn first_planning(
     Ok(spread(&mut times))
 }
 
-fn summary(plans: &[Value], roots: &Roots, generic: Option<bool>) -> anyhow::Result<Explain> {
-    let reader = Reader { roots };
+fn summary(plans: &[Value], roots: &RootLeaves, generic: Option<bool>) -> anyhow::Result<Explain> {
+    let reader = PlanReader { roots };
     let nodes = plans.iter().map(|p| Some((p.get(0)?, top(p)?))).collect::<Option<Vec<_>>>();
     let nodes = nodes.context("it has no plan")?;
     let middle = |of: &dyn Fn(&Value, &Value) -> f64| {
@@ -382,7 +382,7 @@ fn summary(plans: &[Value], roots: &Roots, generic: Option<bool>) -> anyhow::Res
         .map(|(table, total)| {
             let leaves = last.remove(&table).unwrap_or_default();
             let (planned, scanned) = (leaves.planned.len(), leaves.scanned.len());
-            Partitions {
+            PrunedPartitions {
                 table,
                 total,
                 scanned,
@@ -439,8 +439,8 @@ mod tests {
                  "JIT": { "Functions": 2, "Timing": { "Total": 40.0 } } }])
     }
 
-    fn roots() -> Roots {
-        let mut roots = Roots::new();
+    fn roots() -> RootLeaves {
+        let mut roots = RootLeaves::new();
         for n in 1..=30 {
             for (name, root) in [("t", "t"), ("i", "idx")] {
                 let key = ("public".to_owned(), format!("{name}{n}"));
@@ -455,8 +455,8 @@ mod tests {
         let one = plan(&[leaf("t1", "i1", 1)], 1.0);
         let three = plan(&[leaf("t1", "i1", 1), leaf("t2", "i2", 1), leaf("t3", "i3", 0)], 3.0);
         let read = summary(&[one.clone(), three], &roots(), None).unwrap();
-        assert_eq!(read.planning_seconds, Spread { median: 0.002, max: 0.003 });
-        assert_eq!(read.execution_seconds, Spread { median: 0.0005, max: 0.0005 });
+        assert_eq!(read.planning_seconds, MedianAndMost { median: 0.002, max: 0.003 });
+        assert_eq!(read.execution_seconds, MedianAndMost { median: 0.0005, max: 0.0005 });
         assert_eq!((read.rows, read.runs, read.plans), (3.0, 2, 1));
         assert_eq!(
             (read.buffers.hit, read.buffers.read, read.planning_buffers.hit),
@@ -466,7 +466,7 @@ mod tests {
             (read.jit_functions, read.jit_seconds, read.temp_blocks_written),
             (2.0, 0.04, 4.0)
         );
-        let table = |scanned, unreached, pruned| Partitions {
+        let table = |scanned, unreached, pruned| PrunedPartitions {
             table: "t".into(),
             total: 30,
             scanned,
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn plans_differ_by_kind_index_and_direction() {
         let roots = roots();
-        let shape = |node: Value| Reader { roots: &roots }.shape(&node, None);
+        let shape = |node: Value| PlanReader { roots: &roots }.shape(&node, None);
         let seq = json!({ "Node Type": "Seq Scan", "Schema": "public", "Relation Name": "t3" });
         let mut backward = leaf("t1", "i1", 1);
         backward["Scan Direction"] = json!("Backward");

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::document::{Document, Machine, Server};
+use super::document::{BenchDocument, BenchedServer, Machine};
 use crate::error::CollectError;
 use crate::pg::{Bench, Query};
 
@@ -31,8 +31,8 @@ SELECT pg_catalog.current_setting('server_version') AS version,
 ///
 /// # Errors
 /// The query fails.
-pub async fn server(session: &Bench) -> anyhow::Result<Server> {
-    let mut server = Server::default();
+pub async fn server(session: &Bench) -> anyhow::Result<BenchedServer> {
+    let mut server = BenchedServer::default();
     for row in session.rows(Query::new(SETTINGS)).await? {
         let read = |column| -> Result<String, CollectError> { row.get(column) };
         server.version = read("version")?;
@@ -69,7 +69,7 @@ pub fn machine() -> Machine {
 }
 
 /// What is not the same as for the baseline, in sentences.
-pub fn differences(before: &Document, now: &Document) -> Vec<String> {
+pub fn differences(before: &BenchDocument, now: &BenchDocument) -> Vec<String> {
     let mut notes = Vec::new();
     let mut differ = |what: &str, old: &str, new: &str| {
         if old != new {
@@ -95,7 +95,8 @@ pub fn differences(before: &Document, now: &Document) -> Vec<String> {
     let names: BTreeMap<&String, ()> =
         before.server.settings.keys().chain(now.server.settings.keys()).map(|n| (n, ())).collect();
     for name in names.into_keys() {
-        let of = |d: &Document| d.server.settings.get(name).map_or("not there", |v| v).to_owned();
+        let of =
+            |d: &BenchDocument| d.server.settings.get(name).map_or("not there", |v| v).to_owned();
         differ(&format!("the setting {name}"), &of(before), &of(now));
     }
     for query in &before.queries {

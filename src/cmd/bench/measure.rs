@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::document::{Mode, Round, RoundTrip};
-use super::worker::{Cell, Limit, Slice, Times, Workers};
+use super::document::{BenchRound, Mode, RoundTrip};
+use super::worker::{BenchWorkers, Limit, QueryInMode, Times, WorkerSlice};
 use crate::derive::sample::{Random, Summary, median, percentile};
 use crate::error::StatementError;
 
@@ -60,7 +60,7 @@ fn middle(nanos: &[u64]) -> Option<f64> {
 }
 
 impl Samples {
-    fn add(&mut self, slices: Vec<Slice>) {
+    fn add(&mut self, slices: Vec<WorkerSlice>) {
         let (mut query, mut reference) = (Times::default(), Times::default());
         for slice in slices {
             query.extend(slice.query);
@@ -97,7 +97,7 @@ impl Samples {
     }
 
     /// One line for each round.
-    pub fn rounds(&self) -> Vec<Round> {
+    pub fn rounds(&self) -> Vec<BenchRound> {
         let rounds = self.rounds.iter().zip(&self.references);
         rounds
             .filter_map(|(query, reference)| {
@@ -105,7 +105,7 @@ impl Samples {
                     let whole = times.undisturbed.len() == times.round_trip.len();
                     middle(&times.undisturbed).filter(|_| whole)
                 };
-                Some(Round {
+                Some(BenchRound {
                     samples: query.round_trip.len(),
                     median: middle(&query.round_trip)?,
                     reference: middle(&reference.round_trip)?,
@@ -118,12 +118,12 @@ impl Samples {
 }
 
 /// Tells how far it is, in one line of a terminal.
-pub struct Progress {
+pub struct BenchProgress {
     out: Option<Box<dyn Write + Send>>,
     shown: Option<Instant>,
 }
 
-impl Progress {
+impl BenchProgress {
     /// Writes to `out`, or nothing.
     pub fn new(out: Option<Box<dyn Write + Send>>) -> Self {
         Self { out, shown: None }
@@ -150,16 +150,16 @@ impl Progress {
 
 /// Measures the cells. Ends early, with what there is, when `stopped` becomes true.
 pub async fn measure(
-    workers: &Workers,
+    workers: &BenchWorkers,
     extent: &Extent,
-    cells: &[(Cell, String)],
+    cells: &[(QueryInMode, String)],
     stopped: &mut tokio::sync::watch::Receiver<bool>,
-    progress: &mut Progress,
+    progress: &mut BenchProgress,
     what: &str,
-) -> HashMap<Cell, Samples> {
-    let mut found: HashMap<Cell, Samples> =
+) -> HashMap<QueryInMode, Samples> {
+    let mut found: HashMap<QueryInMode, Samples> =
         cells.iter().map(|(cell, _)| (*cell, Samples::default())).collect();
-    let mut order: Vec<&(Cell, String)> = cells.iter().collect();
+    let mut order: Vec<&(QueryInMode, String)> = cells.iter().collect();
     let mut random = Random::new(&[extent.seed, 1]);
     let began = Instant::now();
     // Round 0 warms up.
@@ -205,11 +205,11 @@ fn warmup(extent: &Extent, mode: Mode) -> Limit {
 }
 
 async fn slice(
-    workers: &Workers,
-    cell: Cell,
+    workers: &BenchWorkers,
+    cell: QueryInMode,
     limit: Limit,
     stopped: &mut tokio::sync::watch::Receiver<bool>,
-) -> Vec<Slice> {
+) -> Vec<WorkerSlice> {
     let mut work = std::pin::pin!(workers.slice(cell, limit));
     tokio::select! {
         slices = &mut work => return slices,

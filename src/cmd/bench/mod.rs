@@ -21,17 +21,20 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cli::{BenchArgs, BenchFormat, BenchMode};
+use crate::cli::{BenchArgs, BenchFormatWord, BenchMode};
 use crate::cmd::output;
 use crate::config::{Config, Timeouts, suggest};
-use crate::derive::sample::{self, Verdict as Judged};
+use crate::derive::sample::{self, Movement as Judged};
 use crate::error::ConfigError;
 use crate::pg::Bench;
-use document::{Change, Document, Failure, Measured, Mode, PlanCounts, Query, Run, Verdict};
+use document::{
+    BenchChange, BenchDocument, BenchRun, BenchVerdict, BenchedQuery, Failure, Measured, Mode,
+    PlanCounts,
+};
 pub use file::parse;
-use measure::{Extent, Progress, Samples, measure};
-pub use print::Format;
-use worker::{Cell, Ready, Task, Workers};
+use measure::{BenchProgress, Extent, Samples, measure};
+pub use print::BenchFormat;
+use worker::{BenchWorkers, QueryInMode, Ready, Task};
 
 /// Runs under EXPLAIN of each query in each mode.
 const EXPLAINS: usize = 5;
@@ -41,7 +44,7 @@ const ITERATIONS: u32 = 1_000;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct BenchOptions {
     pub file: PathBuf,
     /// The database; the exporter's own if not given.
     pub database: Option<String>,
@@ -67,14 +70,14 @@ pub struct Options {
     pub min_change: f64,
     /// How often a slowdown is measured again before it counts.
     pub confirm: u16,
-    pub format: Format,
+    pub format: BenchFormat,
     pub raw: Option<PathBuf>,
 }
 
 /// How a run that could be made ended other than well; its text is for standard error.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
-pub struct Ended {
+pub struct BenchEnded {
     /// 1 for a missed target or a regression, 2 if something could not be run.
     pub code: u8,
     text: String,
@@ -86,7 +89,7 @@ const COULD_NOT: u8 = 2;
 /// The exit code that an error of this subcommand asks for.
 pub fn exit_code(e: &anyhow::Error) -> Option<u8> {
     let aborted = e.is::<Aborted>().then_some(COULD_NOT);
-    e.downcast_ref::<Ended>().map(|ended| ended.code).or(aborted)
+    e.downcast_ref::<BenchEnded>().map(|ended| ended.code).or(aborted)
 }
 
 /// Whether the cursor can be moved.
@@ -105,20 +108,20 @@ struct Aborted(anyhow::Error);
 /// # Errors
 /// As [`run`]; all have an [`exit_code`] but wrong options.
 pub async fn start(config: &Config, args: BenchArgs) -> anyhow::Result<()> {
-    let options = Options::from(args);
+    let options = BenchOptions::from(args);
     let stop = super::serve::shutdown_signal()?;
     let progress: Option<Box<dyn Write + Send>> = match is_terminal() {
         true => Some(Box::new(std::io::stderr())),
         false => None,
     };
     let result = run(config, &options, &mut output::stdout(), progress, stop).await;
-    result.map_err(|e| match e.is::<Ended>() || e.is::<ConfigError>() {
+    result.map_err(|e| match e.is::<BenchEnded>() || e.is::<ConfigError>() {
         true => e,
         false => Aborted(e).into(),
     })
 }
 
-impl From<BenchArgs> for Options {
+impl From<BenchArgs> for BenchOptions {
     fn from(args: BenchArgs) -> Self {
         let all = [Mode::Unprepared, Mode::Prepared];
         let fixed = args.duration.is_none();
@@ -146,10 +149,10 @@ impl From<BenchArgs> for Options {
             min_change: args.min_change,
             confirm: args.confirm,
             format: match args.format {
-                BenchFormat::Text => Format::Text,
-                BenchFormat::Json => Format::Json,
-                BenchFormat::Junit => Format::Junit,
-                BenchFormat::Markdown => Format::Markdown,
+                BenchFormatWord::Text => BenchFormat::Text,
+                BenchFormatWord::Json => BenchFormat::Json,
+                BenchFormatWord::Junit => BenchFormat::Junit,
+                BenchFormatWord::Markdown => BenchFormat::Markdown,
             },
             raw: args.raw,
         }
@@ -161,10 +164,10 @@ impl From<BenchArgs> for Options {
 ///
 /// # Errors
 /// [`ConfigError`] for a wrong file or option; no session; a baseline or an output that cannot be
-/// read or written; [`Ended`] after the report.
+/// read or written; [`BenchEnded`] after the report.
 pub async fn run(
     config: &Config,
-    options: &Options,
+    options: &BenchOptions,
     out: &mut dyn Write,
     progress: Option<Box<dyn Write + Send>>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -176,7 +179,7 @@ pub async fn run(
     let queries = chosen(options, &path, file::parse(&path, &text)?)?;
     let baseline = options.compare.as_deref().map(document::load).transpose()?;
 
-    let timeout = |q: &file::Query| q.timeout.unwrap_or(options.timeout);
+    let timeout = |q: &file::FileQuery| q.timeout.unwrap_or(options.timeout);
     let longest = queries.iter().map(timeout).max().unwrap_or(options.timeout);
     let given = &config.settings().timeouts;
     let timeouts = Timeouts { statement: longest, lock: longest, ..given.clone() };
@@ -202,7 +205,7 @@ pub async fn run(
             )
         })?;
     }
-    let mut document = Document {
+    let mut document = BenchDocument {
         format: document::FORMAT.to_owned(),
         version: document::VERSION,
         pgrunway: env!("CARGO_PKG_VERSION").to_owned(),
@@ -228,10 +231,13 @@ pub async fn run(
         if failure.is_none() {
             let index = ready.len();
             cells.extend(
-                options.modes.iter().map(|m| (Cell { query: index, mode: *m }, query.name.clone())),
+                options
+                    .modes
+                    .iter()
+                    .map(|m| (QueryInMode { query: index, mode: *m }, query.name.clone())),
             );
         }
-        document.queries.push(Query {
+        document.queries.push(BenchedQuery {
             name: query.name.clone(),
             sql: query.sql.clone(),
             target_seconds: query.target.map(|t| t.as_secs_f64()),
@@ -256,7 +262,7 @@ pub async fn run(
         queries: ready,
         seed: options.seed,
     });
-    let workers = Workers::start(task.clone(), options.concurrency)?;
+    let workers = BenchWorkers::start(task.clone(), options.concurrency)?;
     let mut bench = Runner {
         options,
         path: &path,
@@ -264,7 +270,7 @@ pub async fn run(
         task,
         workers,
         stopped,
-        progress: Progress::new(progress),
+        progress: BenchProgress::new(progress),
         session,
     };
     let samples = bench.measure(&cells).await;
@@ -284,10 +290,10 @@ pub async fn run(
     out.flush()?;
     if let Some(save) = &options.save {
         match ended(&document) {
-            Some(Ended { code: 2, text }) => {
+            Some(BenchEnded { code: 2, text }) => {
                 let path = save.display();
                 return Err(
-                    Ended { code: 2, text: format!("{text}; {path} is not written") }.into()
+                    BenchEnded { code: 2, text: format!("{text}; {path} is not written") }.into()
                 );
             }
             _ => document::save(save, &document)?,
@@ -297,10 +303,10 @@ pub async fn run(
 }
 
 fn chosen(
-    options: &Options,
+    options: &BenchOptions,
     path: &str,
-    queries: Vec<file::Query>,
-) -> Result<Vec<file::Query>, ConfigError> {
+    queries: Vec<file::FileQuery>,
+) -> Result<Vec<file::FileQuery>, ConfigError> {
     for name in &options.only {
         if !queries.iter().any(|q| q.name == *name) {
             let near = suggest::nearest(name, queries.iter().map(|q| q.name.as_str()));
@@ -311,12 +317,12 @@ fn chosen(
             return Err(ConfigError::new("--only", format!("{path} has no query {name}"), remedy));
         }
     }
-    let wanted = |q: &file::Query| options.only.is_empty() || options.only.contains(&q.name);
+    let wanted = |q: &file::FileQuery| options.only.is_empty() || options.only.contains(&q.name);
     Ok(queries.into_iter().filter(wanted).collect())
 }
 
-fn described(options: &Options, path: &str, local: bool) -> Run {
-    Run {
+fn described(options: &BenchOptions, path: &str, local: bool) -> BenchRun {
+    BenchRun {
         file: path.to_owned(),
         iterations: options.iterations,
         duration_seconds: options.duration.map(|d| d.as_secs_f64()),
@@ -333,13 +339,13 @@ fn described(options: &Options, path: &str, local: bool) -> Run {
 
 /// What is there while it runs.
 struct Runner<'o> {
-    options: &'o Options,
+    options: &'o BenchOptions,
     path: &'o str,
-    queries: &'o [file::Query],
+    queries: &'o [file::FileQuery],
     task: Arc<Task>,
-    workers: Workers,
+    workers: BenchWorkers,
     stopped: watch::Receiver<bool>,
-    progress: Progress,
+    progress: BenchProgress,
     /// For everything but the timed calls.
     session: Bench,
 }
@@ -361,21 +367,25 @@ impl Runner<'_> {
         }
     }
 
-    async fn measure(&mut self, cells: &[(Cell, String)]) -> HashMap<Cell, Samples> {
+    async fn measure(&mut self, cells: &[(QueryInMode, String)]) -> HashMap<QueryInMode, Samples> {
         let extent = self.extent();
         let stopped = &mut self.stopped;
         measure(&self.workers, &extent, cells, stopped, &mut self.progress, "").await
     }
 
     /// Percentiles, verdicts on targets, and plans.
-    async fn fill(&mut self, document: &mut Document, samples: &HashMap<Cell, Samples>) {
+    async fn fill(
+        &mut self,
+        document: &mut BenchDocument,
+        samples: &HashMap<QueryInMode, Samples>,
+    ) {
         let counts = self.workers.plan_counts().await;
         for (index, query) in document.queries.iter_mut().enumerate() {
             if query.failure.is_some() {
                 continue;
             }
             for mode in &self.options.modes {
-                let cell = Cell { query: index, mode: *mode };
+                let cell = QueryInMode { query: index, mode: *mode };
                 let Some(samples) = samples.get(&cell) else { continue };
                 let round_trip = samples.round_trip(self.options.percentile);
                 let met = query.target_seconds.zip(round_trip).map(|(t, r)| r.judged <= t);
@@ -384,7 +394,7 @@ impl Runner<'_> {
                 if failure.is_none() && !*self.stopped.borrow() {
                     match self.explain(cell).await {
                         Ok(read) => explain = Some(read),
-                        Err(explain::Trouble::Server(e)) => failure = self.failed(index, &e),
+                        Err(explain::NoPlan::Server(e)) => failure = self.failed(index, &e),
                         Err(e) => failure = Some(self.unread(index, &e)),
                     }
                 }
@@ -410,10 +420,10 @@ impl Runner<'_> {
         }
     }
 
-    async fn explain(&mut self, cell: Cell) -> Result<document::Explain, explain::Trouble> {
+    async fn explain(&mut self, cell: QueryInMode) -> Result<document::Explain, explain::NoPlan> {
         let query = self.task.queries.get(cell.query);
         let Some(query) = query else {
-            return Err(explain::Trouble::Unread(anyhow::anyhow!("it is gone")));
+            return Err(explain::NoPlan::Unread(anyhow::anyhow!("it is gone")));
         };
         self.progress.show(|| format!("plans: {} {}", query.name, cell.mode));
         let seed = self.options.seed;
@@ -437,7 +447,7 @@ impl Runner<'_> {
         Some(params::failure(params::place(self.path, query, e), e, ""))
     }
 
-    fn unread(&self, index: usize, e: &explain::Trouble) -> Failure {
+    fn unread(&self, index: usize, e: &explain::NoPlan) -> Failure {
         let line = self.queries.get(index).map_or(0, |q| q.sql_line);
         Failure {
             place: format!("{}:{line}", self.path),
@@ -450,7 +460,7 @@ impl Runner<'_> {
 
     /// Holds the run against the baseline. What is slower is measured again, and is a regression
     /// only if it is slower each time.
-    async fn compare(&mut self, document: &mut Document, baseline: &Document) {
+    async fn compare(&mut self, document: &mut BenchDocument, baseline: &BenchDocument) {
         document.notes = facts::differences(baseline, document);
         document.compared_with = Some(baseline.taken_at.clone());
         let mut suspects = Vec::new();
@@ -458,8 +468,8 @@ impl Runner<'_> {
             for measured in &mut query.modes {
                 let Some(old) = found(baseline, &query.name, measured.mode) else { continue };
                 measured.change = self.change(old, measured, &measured.rounds);
-                if measured.change.as_ref().is_some_and(|c| c.verdict == Verdict::Slower) {
-                    let cell = Cell { query: index, mode: measured.mode };
+                if measured.change.as_ref().is_some_and(|c| c.verdict == BenchVerdict::Slower) {
+                    let cell = QueryInMode { query: index, mode: measured.mode };
                     suspects.push((cell, query.name.clone()));
                 }
             }
@@ -485,20 +495,25 @@ impl Runner<'_> {
                 let second = self.change(old, measured, &rounds).map(|c| c.verdict);
                 let Some(change) = &mut measured.change else { return false };
                 match second {
-                    Some(Verdict::Slower) => change.confirmed = again,
-                    Some(Verdict::Unclear) | None => {}
-                    Some(_) => change.verdict = Verdict::Unconfirmed,
+                    Some(BenchVerdict::Slower) => change.confirmed = again,
+                    Some(BenchVerdict::Unclear) | None => {}
+                    Some(_) => change.verdict = BenchVerdict::Unconfirmed,
                 }
-                second == Some(Verdict::Slower)
+                second == Some(BenchVerdict::Slower)
             });
         }
     }
 
-    fn change(&self, old: &Measured, new: &Measured, rounds: &[document::Round]) -> Option<Change> {
-        let told = |r: &document::Round| r.undisturbed.zip(r.undisturbed_reference).is_some();
+    fn change(
+        &self,
+        old: &Measured,
+        new: &Measured,
+        rounds: &[document::BenchRound],
+    ) -> Option<BenchChange> {
+        let told = |r: &document::BenchRound| r.undisturbed.zip(r.undisturbed_reference).is_some();
         let undisturbed = old.rounds.iter().chain(rounds).all(told);
-        let pure = |rounds: &[document::Round]| -> Vec<sample::Round> {
-            let one = |r: &document::Round| match (r.undisturbed, r.undisturbed_reference) {
+        let pure = |rounds: &[document::BenchRound]| -> Vec<sample::Round> {
+            let one = |r: &document::BenchRound| match (r.undisturbed, r.undisturbed_reference) {
                 (Some(median), Some(reference)) if undisturbed => {
                     sample::Round { median, reference }
                 }
@@ -511,12 +526,12 @@ impl Runner<'_> {
             sample::compare(&pure(&old.rounds), &pure(rounds), minimum, self.options.seed)?;
         let (before, now) = (old.round_trip?, new.round_trip?);
         let plan = |m: &Measured| m.explain.as_ref().map(|e| e.plan.clone());
-        Some(Change {
+        Some(BenchChange {
             verdict: match change.verdict {
-                Judged::Same => Verdict::Same,
-                Judged::Slower => Verdict::Slower,
-                Judged::Faster => Verdict::Faster,
-                Judged::Unclear => Verdict::Unclear,
+                Judged::Same => BenchVerdict::Same,
+                Judged::Slower => BenchVerdict::Slower,
+                Judged::Faster => BenchVerdict::Faster,
+                Judged::Unclear => BenchVerdict::Unclear,
             },
             undisturbed,
             adjusted: change.adjusted,
@@ -531,17 +546,18 @@ impl Runner<'_> {
     }
 }
 
-fn found<'d>(document: &'d Document, name: &str, mode: Mode) -> Option<&'d Measured> {
+fn found<'d>(document: &'d BenchDocument, name: &str, mode: Mode) -> Option<&'d Measured> {
     let query = document.queries.iter().find(|q| q.name == name)?;
     query.modes.iter().find(|m| m.mode == mode)
 }
 
 /// What makes the exit code other than 0.
-fn ended(document: &Document) -> Option<Ended> {
+fn ended(document: &BenchDocument) -> Option<BenchEnded> {
     let modes = || document.queries.iter().flat_map(|q| &q.modes);
     let failed = document.queries.iter().filter(|q| q.failure.is_some()).count()
         + modes().filter(|m| m.failure.is_some()).count();
-    let slower = |m: &&Measured| m.change.as_ref().is_some_and(|c| c.verdict == Verdict::Slower);
+    let slower =
+        |m: &&Measured| m.change.as_ref().is_some_and(|c| c.verdict == BenchVerdict::Slower);
     let (missed, slower) =
         (modes().filter(|m| m.met == Some(false)).count(), modes().filter(slower).count());
     let mut said = Vec::new();
@@ -558,15 +574,15 @@ fn ended(document: &Document) -> Option<Ended> {
         }
     }
     let code = if document.interrupted || failed > 0 { 2 } else { 1 };
-    (!said.is_empty()).then(|| Ended { code, text: said.join(", ") })
+    (!said.is_empty()).then(|| BenchEnded { code, text: said.join(", ") })
 }
 
 /// One line for each sample: query, mode, round from 1, nanoseconds.
 fn dump(
     path: &Path,
-    document: &Document,
-    cells: &[(Cell, String)],
-    samples: &HashMap<Cell, Samples>,
+    document: &BenchDocument,
+    cells: &[(QueryInMode, String)],
+    samples: &HashMap<QueryInMode, Samples>,
 ) -> anyhow::Result<()> {
     crate::cmd::file::write_with(path, |file| {
         writeln!(file, "query,mode,round,nanoseconds")?;

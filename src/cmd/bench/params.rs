@@ -3,17 +3,17 @@
 //! Must not: draw from anything but the generator that it is given.
 
 use super::document::Failure;
-use super::file::{Query, Source};
+use super::file::{FileQuery, ParamSource};
 use crate::derive::sample::Random;
 use crate::error::StatementError;
-use crate::pg::{Bench, Statement};
+use crate::pg::{Bench, BenchStatement};
 
 /// More values than this are not kept of a query for values.
 pub const MOST_VALUES: usize = 100_000;
 
 /// The values of one or, from SQL, of several parameters.
 #[derive(Debug, Clone, PartialEq)]
-enum Pool {
+enum ParamValues {
     /// One row is drawn of these.
     Rows(Vec<Vec<Option<String>>>),
     Integers(i64, i64),
@@ -26,7 +26,7 @@ enum Pool {
 
 /// The values of all parameters of a query.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Pools(Vec<Pool>);
+pub struct Pools(Vec<ParamValues>);
 
 impl Pools {
     /// Draws a value for each parameter.
@@ -34,17 +34,17 @@ impl Pools {
         let mut values = Vec::new();
         for pool in &self.0 {
             match pool {
-                Pool::Rows(rows) => {
+                ParamValues::Rows(rows) => {
                     values
                         .extend(rows.get(random.index(rows.len())).into_iter().flatten().cloned());
                 }
-                Pool::Integers(from, to) => {
+                ParamValues::Integers(from, to) => {
                     // All of i64 has one value more than a u64 can count; nobody draws from that.
                     let span = to.abs_diff(*from).saturating_add(1);
                     let value = from.wrapping_add_unsigned(random.below(span));
                     values.push(Some(value.to_string()));
                 }
-                Pool::Decimals { from, to, places } => {
+                ParamValues::Decimals { from, to, places } => {
                     let value = from + random.uniform() * (to - from);
                     values.push(Some(format!("{value:.places$}")));
                 }
@@ -55,7 +55,7 @@ impl Pools {
 }
 
 /// Where in the file an error of the server is: it counts characters of the SQL.
-pub fn place(path: &str, query: &Query, e: &StatementError) -> String {
+pub fn place(path: &str, query: &FileQuery, e: &StatementError) -> String {
     let StatementError::Refused { position: Some(position), .. } = e else {
         return format!("{path}:{}", query.sql_line);
     };
@@ -86,7 +86,7 @@ pub fn failure(place: String, e: &StatementError, prefix: &str) -> Failure {
     }
 }
 
-fn fault(path: &str, query: &Query, message: String, hint: &str) -> Failure {
+fn fault(path: &str, query: &FileQuery, message: String, hint: &str) -> Failure {
     let line = query.params_line.unwrap_or(query.line);
     Failure {
         place: format!("{path}:{line}"),
@@ -102,7 +102,7 @@ fn fault(path: &str, query: &Query, message: String, hint: &str) -> Failure {
 /// # Errors
 /// The server refuses the query or a value; too few or too many values; a query for values fails or
 /// has no row.
-pub async fn resolve(session: &Bench, path: &str, query: &Query) -> Result<Pools, Failure> {
+pub async fn resolve(session: &Bench, path: &str, query: &FileQuery) -> Result<Pools, Failure> {
     let statement =
         session.prepare(&query.sql).await.map_err(|e| failure(place(path, query, &e), &e, ""))?;
     let types = statement.parameters();
@@ -110,15 +110,15 @@ pub async fn resolve(session: &Bench, path: &str, query: &Query) -> Result<Pools
     let mut given = 0;
     for source in &query.sources {
         let (pool, width) = match source {
-            Source::Literal(value) => (Pool::Rows(vec![vec![value.clone()]]), 1),
-            Source::List(values) => {
-                (Pool::Rows(values.iter().map(|v| vec![v.clone()]).collect()), 1)
+            ParamSource::Literal(value) => (ParamValues::Rows(vec![vec![value.clone()]]), 1),
+            ParamSource::List(values) => {
+                (ParamValues::Rows(values.iter().map(|v| vec![v.clone()]).collect()), 1)
             }
-            Source::Integers(from, to) => (Pool::Integers(*from, *to), 1),
-            Source::Decimals { from, to, places } => {
-                (Pool::Decimals { from: *from, to: *to, places: *places }, 1)
+            ParamSource::Integers(from, to) => (ParamValues::Integers(*from, *to), 1),
+            ParamSource::Decimals { from, to, places } => {
+                (ParamValues::Decimals { from: *from, to: *to, places: *places }, 1)
             }
-            Source::Sql(sql) => rows(session, path, query, sql).await?,
+            ParamSource::Sql(sql) => rows(session, path, query, sql).await?,
         };
         check(session, path, query, &statement, given, &pool).await?;
         given += width;
@@ -145,9 +145,9 @@ pub async fn resolve(session: &Bench, path: &str, query: &Query) -> Result<Pools
 async fn rows(
     session: &Bench,
     path: &str,
-    query: &Query,
+    query: &FileQuery,
     sql: &str,
-) -> Result<(Pool, usize), Failure> {
+) -> Result<(ParamValues, usize), Failure> {
     let limited = format!("SELECT * FROM (\n{sql}\n) AS pgrunway_values LIMIT {MOST_VALUES}");
     let rows = session.text(&limited).await.map_err(|e| {
         let line = query.params_line.unwrap_or(query.line);
@@ -166,7 +166,7 @@ async fn rows(
             "the query for values has no column".to_owned(),
             "name the column to take values from",
         )),
-        Some(width) => Ok((Pool::Rows(rows), width)),
+        Some(width) => Ok((ParamValues::Rows(rows), width)),
     }
 }
 
@@ -175,18 +175,20 @@ async fn rows(
 async fn check(
     session: &Bench,
     path: &str,
-    query: &Query,
-    statement: &Statement,
+    query: &FileQuery,
+    statement: &BenchStatement,
     first: usize,
-    pool: &Pool,
+    pool: &ParamValues,
 ) -> Result<(), Failure> {
     let ends: Vec<Vec<Option<String>>> = match pool {
-        Pool::Rows(rows) if rows.first().is_some_and(|r| r.len() > 1) => {
+        ParamValues::Rows(rows) if rows.first().is_some_and(|r| r.len() > 1) => {
             rows.first().cloned().into_iter().collect()
         }
-        Pool::Rows(rows) => rows.iter().take(100).cloned().collect(),
-        Pool::Integers(from, to) => vec![vec![Some(from.to_string())], vec![Some(to.to_string())]],
-        Pool::Decimals { from, to, places } => {
+        ParamValues::Rows(rows) => rows.iter().take(100).cloned().collect(),
+        ParamValues::Integers(from, to) => {
+            vec![vec![Some(from.to_string())], vec![Some(to.to_string())]]
+        }
+        ParamValues::Decimals { from, to, places } => {
             [from, to].map(|end| vec![Some(format!("{end:.places$}"))]).to_vec()
         }
     };
@@ -222,10 +224,10 @@ mod tests {
     fn draws_are_repeatable_and_within_bounds() {
         let row = |texts: &[&str]| texts.iter().map(|t| Some((*t).to_owned())).collect::<Vec<_>>();
         let pools = Pools(vec![
-            Pool::Rows(vec![row(&["a", "b"]), row(&["c", "d"])]),
-            Pool::Integers(-2, 2),
-            Pool::Decimals { from: 0.5, to: 1.0, places: 2 },
-            Pool::Rows(vec![vec![None]]),
+            ParamValues::Rows(vec![row(&["a", "b"]), row(&["c", "d"])]),
+            ParamValues::Integers(-2, 2),
+            ParamValues::Decimals { from: 0.5, to: 1.0, places: 2 },
+            ParamValues::Rows(vec![vec![None]]),
         ]);
         let draw = |seed| {
             let mut random = Random::new(&[seed]);

@@ -4,11 +4,13 @@
 
 use std::fmt::{self, Write};
 
-use super::document::{Change, Document, Explain, Measured, Mode, Query, Verdict};
+use super::document::{
+    BenchChange, BenchDocument, BenchVerdict, BenchedQuery, Explain, Measured, Mode,
+};
 
 /// How the report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum BenchFormat {
     Text,
     Markdown,
     Junit,
@@ -19,13 +21,13 @@ pub enum Format {
 ///
 /// # Errors
 /// A figure is no number, which JSON cannot hold.
-pub fn report(document: &Document, format: Format) -> anyhow::Result<String> {
+pub fn report(document: &BenchDocument, format: BenchFormat) -> anyhow::Result<String> {
     let mut out = String::new();
     match format {
-        Format::Text => text(&mut out, document)?,
-        Format::Markdown => markdown(&mut out, document)?,
-        Format::Junit => junit(&mut out, document)?,
-        Format::Json => {
+        BenchFormat::Text => text(&mut out, document)?,
+        BenchFormat::Markdown => markdown(&mut out, document)?,
+        BenchFormat::Junit => junit(&mut out, document)?,
+        BenchFormat::Json => {
             out = serde_json::to_string_pretty(document)?;
             out.push('\n');
         }
@@ -48,7 +50,7 @@ fn percent(factor: f64) -> String {
     format!("{:+.1} %", (factor - 1.0) * 100.0)
 }
 
-fn verdict(query: &Query, measured: &Measured) -> &'static str {
+fn verdict(query: &BenchedQuery, measured: &Measured) -> &'static str {
     match (measured.failure.is_some() || query.failure.is_some(), measured.met) {
         (true, _) => "ERROR",
         (_, Some(true)) => "PASS",
@@ -57,20 +59,22 @@ fn verdict(query: &Query, measured: &Measured) -> &'static str {
     }
 }
 
-fn word(change: &Change) -> String {
+fn word(change: &BenchChange) -> String {
     match change.verdict {
-        Verdict::Same => "same".to_owned(),
-        Verdict::Slower if change.confirmed > 0 => {
+        BenchVerdict::Same => "same".to_owned(),
+        BenchVerdict::Slower if change.confirmed > 0 => {
             format!("SLOWER, found again {} times", change.confirmed)
         }
-        Verdict::Slower => "SLOWER".to_owned(),
-        Verdict::Faster => "faster".to_owned(),
-        Verdict::Unclear => "too little measured to tell".to_owned(),
-        Verdict::Unconfirmed => "slower at first, and not when measured again: same".to_owned(),
+        BenchVerdict::Slower => "SLOWER".to_owned(),
+        BenchVerdict::Faster => "faster".to_owned(),
+        BenchVerdict::Unclear => "too little measured to tell".to_owned(),
+        BenchVerdict::Unconfirmed => {
+            "slower at first, and not when measured again: same".to_owned()
+        }
     }
 }
 
-fn against(change: &Change) -> String {
+fn against(change: &BenchChange) -> String {
     format!(
         "{} (99 % interval {} to {}{}; as measured {}, the machine {}): {}",
         percent(change.adjusted),
@@ -84,7 +88,7 @@ fn against(change: &Change) -> String {
 }
 
 /// What the head says, in sentences.
-fn head(document: &Document) -> Vec<String> {
+fn head(document: &BenchDocument) -> Vec<String> {
     let run = &document.run;
     let plural = |n: u64, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
     let each = match (run.iterations, run.duration_seconds) {
@@ -202,11 +206,11 @@ fn cells(measured: &Measured) -> [String; 9] {
     cells
 }
 
-fn target(query: &Query) -> String {
+fn target(query: &BenchedQuery) -> String {
     query.target_seconds.map_or_else(|| "none".to_owned(), time)
 }
 
-fn text(out: &mut String, document: &Document) -> fmt::Result {
+fn text(out: &mut String, document: &BenchDocument) -> fmt::Result {
     for line in head(document) {
         writeln!(out, "{line}")?;
     }
@@ -260,7 +264,7 @@ fn details(measured: &Measured) -> Vec<String> {
     lines
 }
 
-fn markdown(out: &mut String, document: &Document) -> fmt::Result {
+fn markdown(out: &mut String, document: &BenchDocument) -> fmt::Result {
     let safe = |text: &str| text.replace('|', "\\|");
     writeln!(out, "# Benchmark\n")?;
     for line in head(document) {
@@ -312,7 +316,7 @@ fn xml(text: &str) -> String {
 }
 
 /// One test case for each query in each mode; a missed target and a regression are failures.
-fn junit(out: &mut String, document: &Document) -> fmt::Result {
+fn junit(out: &mut String, document: &BenchDocument) -> fmt::Result {
     let (mut cases, mut tests, mut failures, mut errors) = (String::new(), 0, 0, 0);
     let suite = xml(&document.run.file);
     for query in &document.queries {
@@ -345,7 +349,8 @@ fn junit(out: &mut String, document: &Document) -> fmt::Result {
                     target(query)
                 ));
             }
-            if let Some(change) = measured.change.as_ref().filter(|c| c.verdict == Verdict::Slower)
+            if let Some(change) =
+                measured.change.as_ref().filter(|c| c.verdict == BenchVerdict::Slower)
             {
                 faults.push(format!("median against the baseline: {}", against(change)));
             }

@@ -18,7 +18,7 @@ use super::params::Pools;
 use crate::config::{Connect, Timeouts};
 use crate::derive::sample::Random;
 use crate::error::StatementError;
-use crate::pg::{Bench, Canceller, Statement};
+use crate::pg::{Bench, BenchStatement, Canceller};
 
 /// Work for the server's processor that no plan, table or cache changes; some 0.3 ms of it.
 const REFERENCE: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.generate_series(1, 2000) AS i";
@@ -64,7 +64,7 @@ pub struct Ready {
 
 /// A query in a mode; by index into [`Task::queries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Cell {
+pub struct QueryInMode {
     pub query: usize,
     pub mode: Mode,
 }
@@ -114,31 +114,31 @@ impl Times {
 
 /// What one worker measured of one cell in one round.
 #[derive(Debug, Default)]
-pub struct Slice {
+pub struct WorkerSlice {
     pub query: Times,
     pub reference: Times,
     pub error: Option<StatementError>,
 }
 
-enum Job {
+enum WorkerOrder {
     Slice {
-        cell: Cell,
+        cell: QueryInMode,
         limit: Limit,
-        reply: oneshot::Sender<Slice>,
+        reply: oneshot::Sender<WorkerSlice>,
     },
     /// How often each prepared statement had a generic and a custom plan, by query.
     PlanCounts(oneshot::Sender<HashMap<usize, (i64, i64)>>),
 }
 
 /// The threads. Dropping them stops them.
-pub struct Workers {
-    jobs: Vec<mpsc::UnboundedSender<Job>>,
+pub struct BenchWorkers {
+    jobs: Vec<mpsc::UnboundedSender<WorkerOrder>>,
     threads: Vec<JoinHandle<()>>,
     cancellers: Arc<Mutex<HashMap<u16, Canceller>>>,
     stop: Arc<AtomicBool>,
 }
 
-impl Workers {
+impl BenchWorkers {
     /// Starts `count` threads; they connect with their first slice.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Workers {
         };
         for number in 0..count {
             let (jobs, work) = mpsc::unbounded_channel();
-            let worker = Worker {
+            let worker = BenchWorker {
                 task: task.clone(),
                 number,
                 stop: workers.stop.clone(),
@@ -172,19 +172,19 @@ impl Workers {
     }
 
     /// Lets all workers run the cell at the same time, and waits for them.
-    pub async fn slice(&self, cell: Cell, limit: Limit) -> Vec<Slice> {
+    pub async fn slice(&self, cell: QueryInMode, limit: Limit) -> Vec<WorkerSlice> {
         let answers: Vec<_> = self
             .jobs
             .iter()
             .map(|jobs| {
                 let (reply, answer) = oneshot::channel();
-                let _ = jobs.send(Job::Slice { cell, limit, reply });
+                let _ = jobs.send(WorkerOrder::Slice { cell, limit, reply });
                 answer
             })
             .collect();
-        let lost = || Slice {
+        let lost = || WorkerSlice {
             error: Some(StatementError::Lost("its thread has ended".to_owned())),
-            ..Slice::default()
+            ..WorkerSlice::default()
         };
         let mut slices = Vec::new();
         for answer in answers {
@@ -198,7 +198,7 @@ impl Workers {
     pub async fn plan_counts(&self) -> HashMap<usize, (i64, i64)> {
         let (reply, answer) = oneshot::channel();
         if let Some(jobs) = self.jobs.first() {
-            let _ = jobs.send(Job::PlanCounts(reply));
+            let _ = jobs.send(WorkerOrder::PlanCounts(reply));
         }
         answer.await.unwrap_or_default()
     }
@@ -233,47 +233,47 @@ impl Workers {
     }
 }
 
-struct Session {
+struct WorkerSession {
     bench: Bench,
     accounts: Option<Accounts>,
-    reference: Statement,
-    statements: HashMap<usize, Statement>,
+    reference: BenchStatement,
+    statements: HashMap<usize, BenchStatement>,
 }
 
-struct Worker {
+struct BenchWorker {
     task: Arc<Task>,
     number: u16,
     stop: Arc<AtomicBool>,
     cancellers: Arc<Mutex<HashMap<u16, Canceller>>>,
-    session: Option<Session>,
-    draws: HashMap<Cell, Random>,
+    session: Option<WorkerSession>,
+    draws: HashMap<QueryInMode, Random>,
 }
 
-impl Worker {
-    async fn run(mut self, mut work: mpsc::UnboundedReceiver<Job>) {
+impl BenchWorker {
+    async fn run(mut self, mut work: mpsc::UnboundedReceiver<WorkerOrder>) {
         while let Some(job) = work.recv().await {
             match job {
-                Job::Slice { cell, limit, reply } => {
-                    let mut slice = Slice::default();
+                WorkerOrder::Slice { cell, limit, reply } => {
+                    let mut slice = WorkerSlice::default();
                     if let Err(e) = self.slice(cell, limit, &mut slice).await {
                         slice.error = Some(e);
                     }
                     let _ = reply.send(slice);
                 }
-                Job::PlanCounts(reply) => {
+                WorkerOrder::PlanCounts(reply) => {
                     let _ = reply.send(self.plan_counts().await.unwrap_or_default());
                 }
             }
         }
         if let Some(session) = self.session.take() {
-            let Session { bench, reference, statements, .. } = session;
+            let WorkerSession { bench, reference, statements, .. } = session;
             // They send a Close each, which must come before the goodbye.
             drop((reference, statements));
             bench.close().await;
         }
     }
 
-    async fn open(&mut self) -> Result<Session, StatementError> {
+    async fn open(&mut self) -> Result<WorkerSession, StatementError> {
         let bench = self.task.connect().await?;
         let reference = bench.prepare(REFERENCE).await?;
         {
@@ -287,14 +287,14 @@ impl Worker {
             }
             false => None,
         };
-        Ok(Session { bench, accounts, reference, statements: HashMap::new() })
+        Ok(WorkerSession { bench, accounts, reference, statements: HashMap::new() })
     }
 
     async fn slice(
         &mut self,
-        cell: Cell,
+        cell: QueryInMode,
         limit: Limit,
-        slice: &mut Slice,
+        slice: &mut WorkerSlice,
     ) -> Result<(), StatementError> {
         let session = match self.session.take() {
             Some(session) if !session.bench.is_broken() => session,
@@ -358,7 +358,7 @@ impl Worker {
     }
 }
 
-async fn refer(session: &Session, times: &mut Times) -> Result<(), StatementError> {
+async fn refer(session: &WorkerSession, times: &mut Times) -> Result<(), StatementError> {
     for _ in 0..REFERENCES {
         let call = session.bench.execute(&session.reference, &[]);
         times.add(session.accounts.as_ref(), call).await?;

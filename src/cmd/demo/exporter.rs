@@ -11,7 +11,7 @@ use crate::cmd::serve;
 use crate::config::Config;
 
 /// A running exporter.
-pub struct Exporter {
+pub struct DemoExporter {
     /// Where it listens.
     pub addr: SocketAddr,
     /// Stops it when awaited; dropping it unawaited must not leave it running either.
@@ -22,8 +22,8 @@ pub struct Exporter {
 ///
 /// # Errors
 /// An address cannot be bound.
-pub async fn start(config: Config) -> anyhow::Result<Exporter> {
+pub async fn start(config: Config) -> anyhow::Result<DemoExporter> {
     let exporter = serve::Exporter::start(&config).await?;
     let addr = *exporter.addresses().first().context("no address to listen on")?;
-    Ok(Exporter { addr, stop: Box::pin(exporter.stop()) })
+    Ok(DemoExporter { addr, stop: Box::pin(exporter.stop()) })
 }

@@ -12,7 +12,7 @@ use super::setup::DATABASE;
 use crate::cmd::fetch;
 use crate::cmd::trading::drive::QUERIES;
 use crate::collectors::cache::HitRatio;
-use crate::collectors::partitions::Runway;
+use crate::collectors::partitions::RunwayLeft;
 use crate::collectors::published::Published;
 use crate::collectors::statements::published::{Quantiles, StatementLatency};
 use crate::pg::{Admin, Query};
@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// What one look at `/metrics` gave.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Figures {
+pub struct ScreenFigures {
     /// `pg_up`.
     pub up: Option<bool>,
     /// `pg_statement_latency_seconds`, by the order of [`QUERIES`].
@@ -33,7 +33,7 @@ pub struct Figures {
     pub cache_hit_ratio: Option<f64>,
 }
 
-impl Figures {
+impl ScreenFigures {
     /// Whether everything that is to be shown is there.
     pub fn complete(&self) -> bool {
         self.latencies.iter().all(|l| l.p95.is_some()) && self.runways.len() >= 2
@@ -72,14 +72,14 @@ pub async fn find_query_ids(admin: &Admin, ids: &mut QueryIds) -> anyhow::Result
 ///
 /// # Errors
 /// When the exporter does not answer, or not with 200.
-pub async fn read(addr: SocketAddr, ids: &QueryIds) -> anyhow::Result<Figures> {
+pub async fn read(addr: SocketAddr, ids: &QueryIds) -> anyhow::Result<ScreenFigures> {
     let body =
         timeout(LIMIT, fetch::get(addr, "/metrics")).await.context("no answer in time")??;
     Ok(pick(&body, ids))
 }
 
-fn pick(exposition: &str, ids: &QueryIds) -> Figures {
-    let mut figures = Figures::default();
+fn pick(exposition: &str, ids: &QueryIds) -> ScreenFigures {
+    let mut figures = ScreenFigures::default();
     for (name, labels, value) in exposition.lines().filter_map(parse_line) {
         let label = |name: &str| {
             labels.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str()).unwrap_or_default()
@@ -93,7 +93,7 @@ fn pick(exposition: &str, ids: &QueryIds) -> Figures {
             if let Some(i) = ids.iter().position(|known| known.as_deref() == id) {
                 figures.latencies[i].take(label("window"), label("quantile"), value);
             }
-        } else if name == Runway::METRIC.name {
+        } else if name == RunwayLeft::METRIC.name {
             figures.runways.push((label("relname").to_owned(), value));
         } else if name == HitRatio::METRIC.name {
             figures.cache_hit_ratio = Some(value);
@@ -102,10 +102,10 @@ fn pick(exposition: &str, ids: &QueryIds) -> Figures {
     figures
 }
 
-type Line<'a> = (&'a str, Vec<(&'a str, String)>, f64);
+type SampleLine<'a> = (&'a str, Vec<(&'a str, String)>, f64);
 
 /// A sample line of the text format; `None` for comments and what is no sample.
-fn parse_line(line: &str) -> Option<Line<'_>> {
+fn parse_line(line: &str) -> Option<SampleLine<'_>> {
     let end = line.find(['{', ' '])?;
     let name = &line[..end];
     if name.is_empty() || name.starts_with('#') {

@@ -19,20 +19,20 @@ use anyhow::{Context, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use exporter::Exporter;
+pub use exporter::DemoExporter;
 pub use screen::Terminal;
 pub use setup::Scale;
 
 use super::cluster::{self, Cluster};
 use super::fetch;
-use super::trading::drive::Pace;
+use super::trading::drive::LoadPace;
 pub use super::trading::drive::{Load, QUERIES};
-use super::trading::fill::Counters;
-use super::trading::progress::Progress;
+use super::trading::fill::FillCounters;
+use super::trading::progress::FillProgress;
 use crate::config::{Config, Flags, KnownCollector, Process, default_listen};
 use crate::error::ConfigError;
 use crate::pg::Admin;
-use figures::{Figures, QueryIds};
+use figures::{QueryIds, ScreenFigures};
 use screen::{Report, Screen};
 
 /// Flag that sets [`Options::listen`], for the message about a port that is taken.
@@ -46,7 +46,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the user may choose.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct DemoOptions {
     /// Queries per second, all five together.
     pub rate: f64,
     /// Let the partitions of orders end 22 days ago, so that inserts fail.
@@ -80,7 +80,7 @@ pub fn configure(flags: &Flags, known: &[KnownCollector]) -> Result<Config, Conf
 /// # Errors
 /// When it could not start, or `out` could not be written to (a closed pipe is a normal end);
 /// everything is removed then too.
-pub async fn run(options: Options, terminal: Terminal, out: impl Write) -> anyhow::Result<()> {
+pub async fn run(options: DemoOptions, terminal: Terminal, out: impl Write) -> anyhow::Result<()> {
     // Before anything is made: a signal from here on is not lost.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -100,10 +100,10 @@ pub async fn run(options: Options, terminal: Terminal, out: impl Write) -> anyho
 /// # Errors
 /// As [`run`].
 pub async fn run_until(
-    options: Options,
+    options: DemoOptions,
     terminal: Terminal,
     out: impl Write,
-    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
+    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<DemoExporter>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let mut screen = Screen::new(out, terminal);
@@ -134,7 +134,7 @@ fn is_broken_pipe(e: &std::io::Error) -> bool {
 #[derive(Default)]
 struct Running {
     load: Option<Load>,
-    exporter: Option<Exporter>,
+    exporter: Option<DemoExporter>,
     cluster: Option<Cluster>,
 }
 
@@ -150,10 +150,10 @@ impl Running {
 
 /// Brings everything up and shows figures for ever.
 async fn demonstrate<W: Write>(
-    options: &Options,
+    options: &DemoOptions,
     screen: &mut Screen<W>,
     running: &mut Running,
-    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<Exporter>,
+    start_exporter: impl AsyncFnOnce(Config) -> anyhow::Result<DemoExporter>,
 ) -> anyhow::Result<()> {
     ensure!(
         options.rate.is_finite() && (0.1..=10_000.0).contains(&options.rate),
@@ -196,7 +196,7 @@ async fn demonstrate<W: Write>(
 
     let app = setup::connect(cluster, setup::APP, setup::DATABASE);
     let (rate, seed, clients) = (options.rate, options.seed, options.scale.clients);
-    let pace = Pace { rate, clients, seed, length: None };
+    let pace = LoadPace { rate, clients, seed, length: None };
     let load = running.load.insert(Load::with(&app, pace));
     screen.line(&format!(
         "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes \
@@ -209,16 +209,16 @@ async fn demonstrate<W: Write>(
 
 /// Fills the tables, telling how far it is.
 async fn fill<W: Write>(
-    options: &Options,
+    options: &DemoOptions,
     cluster: &Cluster,
     admin: &Admin,
     screen: &mut Screen<W>,
-) -> anyhow::Result<Arc<Counters>> {
+) -> anyhow::Result<Arc<FillCounters>> {
     let connect = setup::connect(cluster, "postgres", setup::DATABASE);
     let spans = setup::spans(admin, &options.scale).await?;
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(FillCounters::default());
     let began = Instant::now();
-    let mut progress = Progress::new(spans.iter().map(|s| s.rows).sum());
+    let mut progress = FillProgress::new(spans.iter().map(|s| s.rows).sum());
     let scale = &options.scale;
     let data = setup::data_for(&connect, scale, options.seed, &spans, counters.clone());
     let mut data = pin!(data);
@@ -281,7 +281,7 @@ impl Admins {
 }
 
 async fn watch<W: Write>(
-    options: &Options,
+    options: &DemoOptions,
     screen: &mut Screen<W>,
     addr: SocketAddr,
     mut admins: Admins,
@@ -294,8 +294,8 @@ async fn watch<W: Write>(
         sleep(if shown.is_some() { screen.refresh() } else { Duration::from_secs(1) }).await;
         // Without the ids there are no latencies to show; the rest still is.
         let _ = admins.find_query_ids(&mut ids).await;
-        let read: anyhow::Result<Figures> = figures::read(addr, &ids).await;
-        let complete = read.as_ref().is_ok_and(Figures::complete);
+        let read: anyhow::Result<ScreenFigures> = figures::read(addr, &ids).await;
+        let complete = read.as_ref().is_ok_and(ScreenFigures::complete);
         if shown.is_none() && !complete && began.elapsed() < FIRST_FIGURES {
             continue;
         }

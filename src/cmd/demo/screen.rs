@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::figures::Figures;
+use super::figures::ScreenFigures;
 use crate::cmd::trading::drive::{QUERIES, Tally};
 use crate::collectors::statements::published::Quantiles;
 
@@ -163,7 +163,7 @@ impl<W: Write> Screen<W> {
 /// One picture.
 pub struct Report<'a> {
     /// What the exporter said, or why it said nothing.
-    pub figures: Result<&'a Figures, String>,
+    pub figures: Result<&'a ScreenFigures, String>,
     /// What the load did.
     pub tally: &'a Tally,
     /// Queries per second asked for.
@@ -177,7 +177,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     fn lines(&self) -> Vec<(Tone, String)> {
         let mut lines = vec![(Tone::Plain, String::new())];
-        let none = Figures::default();
+        let none = ScreenFigures::default();
         let figures = match &self.figures {
             Ok(figures) => *figures,
             Err(why) => {
@@ -257,8 +257,9 @@ fn runway(seconds: f64) -> (Tone, String) {
 mod tests {
     use super::*;
 
-    fn figures() -> Figures {
-        let mut figures = Figures { cache_hit_ratio: Some(0.998_76), ..Figures::default() };
+    fn figures() -> ScreenFigures {
+        let mut figures =
+            ScreenFigures { cache_hit_ratio: Some(0.998_76), ..ScreenFigures::default() };
         figures.latencies[0] =
             Quantiles { p50: Some(0.000_41), p95: Some(0.012_34), p99: Some(1.5) };
         figures.runways =

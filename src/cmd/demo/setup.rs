@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::cmd::cluster::{self, Cluster};
-use crate::cmd::trading::fill::{self, Counters, Fill};
-use crate::cmd::trading::rows::{Amount, Span, Spread, Table, days};
+use crate::cmd::trading::fill::{self, Fill, FillCounters};
+use crate::cmd::trading::rows::{Amount, FilledSpan, RowSpread, TradeTable, days};
 use crate::cmd::trading::{FUNCTIONS, SCHEMA, drive};
 use crate::config::{Connect, Endpoint, Password, RootCert, SslMode, Timeouts};
 use crate::pg::{Admin, Query};
@@ -108,7 +108,7 @@ pub(super) fn connect_to(endpoints: Vec<Endpoint>, user: &str, dbname: &str) -> 
 
 /// Partitions that [`schema`] made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Partitions {
+pub struct DemoPartitions {
     pub orders: usize,
     pub trades: usize,
 }
@@ -118,7 +118,10 @@ pub struct Partitions {
 ///
 /// # Errors
 /// The server refused a statement, or cannot be reached.
-pub async fn schema(cluster: &Cluster, expire_orders: bool) -> anyhow::Result<(Admin, Partitions)> {
+pub async fn schema(
+    cluster: &Cluster,
+    expire_orders: bool,
+) -> anyhow::Result<(Admin, DemoPartitions)> {
     schema_for(cluster, expire_orders, &Scale::default()).await
 }
 
@@ -130,7 +133,7 @@ pub async fn schema_for(
     cluster: &Cluster,
     expire_orders: bool,
     scale: &Scale,
-) -> anyhow::Result<(Admin, Partitions)> {
+) -> anyhow::Result<(Admin, DemoPartitions)> {
     let postgres = Admin::connect(&connect(cluster, "postgres", "postgres"), &TIMEOUTS).await?;
     postgres.batch(&format!("CREATE DATABASE {DATABASE}")).await.context("creating it")?;
     let admin = Admin::connect(&connect(cluster, "postgres", DATABASE), &TIMEOUTS).await?;
@@ -140,7 +143,7 @@ pub async fn schema_for(
     admin.batch(ROLES).await.context("roles.sql")?;
     let expired = i64::from(expire_orders);
     let made = admin.rows(Query::new(PARTITIONS).int8(&expired)).await.context("partitions.sql")?;
-    let mut partitions = Partitions { orders: 0, trades: 0 };
+    let mut partitions = DemoPartitions { orders: 0, trades: 0 };
     for row in &made {
         match row.get::<&str>("name")?.starts_with("orders") {
             true => partitions.orders += 1,
@@ -179,8 +182,8 @@ pub async fn data_for(
     connect: &Connect,
     scale: &Scale,
     seed: u64,
-    spans: &[Span],
-    counters: Arc<Counters>,
+    spans: &[FilledSpan],
+    counters: Arc<FillCounters>,
 ) -> anyhow::Result<()> {
     let fill = Fill::new(spans, seed, fill::BATCH, counters);
     fill.run(connect, scale.clients.min(drive::CONNECTIONS)).await.context("copying rows")?;
@@ -192,16 +195,16 @@ pub async fn data_for(
 ///
 /// # Errors
 /// The server refused the query.
-pub async fn spans(admin: &Admin, scale: &Scale) -> anyhow::Result<Vec<Span>> {
+pub async fn spans(admin: &Admin, scale: &Scale) -> anyhow::Result<Vec<FilledSpan>> {
     let mut spans = Vec::new();
     for row in admin.rows(SPAN).await.context("span.sql")? {
         let (first, last): (i64, i64) = (row.get("first")?, row.get("last")?);
         if row.get::<&str>("relname")? == "orders" {
             let (length, rows) = (last - first, scale.orders);
-            let (table, spread) = (Table::Orders, Spread::Growing);
-            spans.push(Span { table, start: first, length, rows, spread });
+            let (table, spread) = (TradeTable::Orders, RowSpread::Growing);
+            spans.push(FilledSpan { table, start: first, length, rows, spread });
         } else {
-            spans.extend(days(Table::Trades, first, last, scale.trades));
+            spans.extend(days(TradeTable::Trades, first, last, scale.trades));
         }
     }
     Ok(spans)

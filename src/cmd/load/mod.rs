@@ -17,10 +17,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::cli::LoadArgs;
 use crate::cmd::demo::Terminal;
-use crate::cmd::trading::drive::{Load, Pace};
-use crate::cmd::trading::fill::{Counters, Fill};
-use crate::cmd::trading::progress::{Progress, seconds};
-use crate::cmd::trading::rows::{Amount, Span, Spread, Table, days};
+use crate::cmd::trading::drive::{Load, LoadPace};
+use crate::cmd::trading::fill::{Fill, FillCounters};
+use crate::cmd::trading::progress::{FillProgress, seconds};
+use crate::cmd::trading::rows::{Amount, FilledSpan, RowSpread, TradeTable, days};
 use crate::config::{Config, Connect};
 
 pub use guard::MARK;
@@ -51,7 +51,7 @@ pub async fn run(
     let dbname = args.database.clone().unwrap_or_else(|| config.connect().dbname.clone());
     let application_name = "pgrunway-load".to_owned();
     let connect = Connect { dbname, application_name, ..config.connect().clone() };
-    let mut session = Session { args, err, terminal, stop: pin!(stop), stopped: false };
+    let mut session = LoadRun { args, err, terminal, stop: pin!(stop), stopped: false };
 
     let now = Timestamp::now();
     let until = args.until.unwrap_or(now);
@@ -97,14 +97,14 @@ impl LoadArgs {
     }
 
     /// What rows are to go where.
-    fn spans(&self, until: Timestamp) -> anyhow::Result<Vec<Span>> {
+    fn spans(&self, until: Timestamp) -> anyhow::Result<Vec<FilledSpan>> {
         if !self.has_rows() {
             return Ok(Vec::new());
         }
         let (first, last) = (self.first(until)?, until.as_microsecond());
         let mut spans = match (self.trades_per_day, self.trades) {
-            (Some(rows), _) => days(Table::Trades, first, last, Amount::PerDay(rows)),
-            (None, Some(rows)) => days(Table::Trades, first, last, Amount::Total(rows)),
+            (Some(rows), _) => days(TradeTable::Trades, first, last, Amount::PerDay(rows)),
+            (None, Some(rows)) => days(TradeTable::Trades, first, last, Amount::Total(rows)),
             (None, None) => Vec::new(),
         };
         let trades: u64 = spans.iter().map(|s| s.rows).sum();
@@ -114,15 +114,15 @@ impl LoadArgs {
         );
         let rows = self.orders.unwrap_or(trades / TRADES_PER_ORDER);
         if rows > 0 && last > first {
-            let (table, spread) = (Table::Orders, Spread::Growing);
-            spans.insert(0, Span { table, start: first, length: last - first, rows, spread });
+            let (table, spread) = (TradeTable::Orders, RowSpread::Growing);
+            spans.insert(0, FilledSpan { table, start: first, length: last - first, rows, spread });
         }
         Ok(spans)
     }
 }
 
 /// The run, as far as it tells and stops.
-struct Session<'a, S> {
+struct LoadRun<'a, S> {
     args: &'a LoadArgs,
     err: &'a mut dyn Write,
     terminal: Terminal,
@@ -130,7 +130,7 @@ struct Session<'a, S> {
     stopped: bool,
 }
 
-impl<S: Future<Output = ()>> Session<'_, S> {
+impl<S: Future<Output = ()>> LoadRun<'_, S> {
     fn say(&mut self, text: &str) -> anyhow::Result<()> {
         writeln!(self.err, "{text}")?;
         Ok(self.err.flush()?)
@@ -164,12 +164,12 @@ impl<S: Future<Output = ()>> Session<'_, S> {
     async fn fill(
         &mut self,
         database: &guard::Admitted,
-        spans: &[Span],
+        spans: &[FilledSpan],
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(FillCounters::default());
         let total = spans.iter().map(|s| s.rows).sum();
-        let mut progress = Progress::new(total);
+        let mut progress = FillProgress::new(total);
         let began = Instant::now();
         let mut told = began;
         let fill = Fill::new(spans, self.args.seed, self.args.batch, counters.clone());
@@ -225,7 +225,7 @@ impl<S: Future<Output = ()>> Session<'_, S> {
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
         let length = self.args.length;
-        let pace = Pace { rate, clients: self.args.clients, seed: self.args.seed, length };
+        let pace = LoadPace { rate, clients: self.args.clients, seed: self.args.seed, length };
         let began = Instant::now();
         let mut told = began;
         let mut load = Load::with(connect, pace);

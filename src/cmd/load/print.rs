@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::cmd::trading::Histogram;
+use crate::cmd::trading::DurationHistogram;
 use crate::cmd::trading::drive::Tally;
 
 /// What a drive did: rate, missed, errors by kind, latencies.
@@ -56,7 +56,7 @@ pub fn drive(
     out.flush()
 }
 
-fn line(out: &mut dyn Write, name: &str, histogram: &Histogram) -> io::Result<()> {
+fn line(out: &mut dyn Write, name: &str, histogram: &DurationHistogram) -> io::Result<()> {
     let [p50, p95, p99] = [50.0, 95.0, 99.0].map(|p| histogram.percentile(p));
     let max = (histogram.count() > 0).then(|| histogram.max());
     let [p50, p95, p99, max] = [p50, p95, p99, max].map(|duration| {

@@ -71,7 +71,7 @@ const TABLES: [(&str, &str, &str); 2] = [
 pub async fn prepare(admin: &Admin, first: Timestamp, now: Timestamp) -> anyhow::Result<usize> {
     let there = look(admin).await?;
     let names = if there { partitions(admin).await? } else { BTreeSet::new() };
-    let missing: Vec<Partition> =
+    let missing: Vec<NewPartition> =
         wanted(first, now)?.into_iter().filter(|p| !names.contains(&p.name)).collect();
     if !there {
         // One implicit transaction.
@@ -79,7 +79,7 @@ pub async fn prepare(admin: &Admin, first: Timestamp, now: Timestamp) -> anyhow:
     }
     for some in missing.chunks(AT_ONCE) {
         let mut sql = String::new();
-        for Partition { parent, name, lower, upper } in some {
+        for NewPartition { parent, name, lower, upper } in some {
             writeln!(
                 sql,
                 "CREATE TABLE public.{name} PARTITION OF public.{parent} \
@@ -143,7 +143,7 @@ async fn partitions(admin: &Admin) -> anyhow::Result<BTreeSet<String>> {
     Ok(names)
 }
 
-struct Partition {
+struct NewPartition {
     parent: &'static str,
     name: String,
     lower: Date,
@@ -151,7 +151,7 @@ struct Partition {
 }
 
 /// Partitions by day of trades and by month of orders, in UTC.
-fn wanted(first: Timestamp, now: Timestamp) -> anyhow::Result<Vec<Partition>> {
+fn wanted(first: Timestamp, now: Timestamp) -> anyhow::Result<Vec<NewPartition>> {
     let date = |at: Timestamp| at.to_zoned(TimeZone::UTC).date();
     let (first, today) = (date(first), date(now));
     let mut partitions = Vec::new();
@@ -160,7 +160,7 @@ fn wanted(first: Timestamp, now: Timestamp) -> anyhow::Result<Vec<Partition>> {
     while lower <= last {
         let upper = lower.checked_add(1.month())?;
         let name = format!("orders_{:04}_{:02}", lower.year(), lower.month());
-        partitions.push(Partition { parent: "orders", name, lower, upper });
+        partitions.push(NewPartition { parent: "orders", name, lower, upper });
         lower = upper;
     }
     let mut lower = first;
@@ -168,7 +168,7 @@ fn wanted(first: Timestamp, now: Timestamp) -> anyhow::Result<Vec<Partition>> {
     while lower <= last {
         let upper = lower.tomorrow()?;
         let name = format!("trades_{:04}_{:02}_{:02}", lower.year(), lower.month(), lower.day());
-        partitions.push(Partition { parent: "trades", name, lower, upper });
+        partitions.push(NewPartition { parent: "trades", name, lower, upper });
         lower = upper;
     }
     Ok(partitions)

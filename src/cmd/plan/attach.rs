@@ -2,13 +2,13 @@
 //!
 //! Must not: say what is done to a row in two places; the block itself decides, when it is run.
 
-use super::catalogue::{Catalogue, Relation};
+use super::catalogue::{Catalogue, TreeTable};
 use super::layouts::EXPRESSION;
 use super::model::Models;
-use crate::derive::partition::plan::{Creation, Extension};
+use crate::derive::partition::plan::{Creation, Shortfall};
 use crate::derive::partition::{Bound, Datum};
 use crate::pg::Server;
-use crate::remedy::{Deparsed, Literal, Part, Regclass, Relation as Table, Sql, quote};
+use crate::remedy::{Deparsed, Literal, Regclass, Relation as Table, Sql, SqlPart, quote};
 
 const ATTACH: &str = include_str!("attach.sql");
 pub(super) const COVERS: &str = include_str!("covers.sql");
@@ -18,9 +18,9 @@ pub(super) const REFUSAL: &str = include_str!("refusal.sql");
 /// `open` is whether the source has no end, and is cut by detaching it.
 pub(super) fn refusal(
     server: &Server,
-    source: &dyn Part,
-    parent: &dyn Part,
-    open: &dyn Part,
+    source: &dyn SqlPart,
+    parent: &dyn SqlPart,
+    open: &dyn SqlPart,
 ) -> Sql {
     let covers = covers(server.version_num);
     // FOR TABLES IN SCHEMA.
@@ -67,7 +67,7 @@ fn array(items: &[Option<String>]) -> Sql {
     Sql::new("ARRAY[\n    {}]::text[]", &[&Sql::join(&items, ",\n    ")])
 }
 
-fn regclass(table: Option<&Relation>) -> Sql {
+fn regclass(table: Option<&TreeTable>) -> Sql {
     match table {
         Some(table) => Sql::new("{}", &[&Regclass(&table.table())]),
         None => Sql::new("NULL", &[]),
@@ -75,7 +75,7 @@ fn regclass(table: Option<&Relation>) -> Sql {
 }
 
 /// What stands in the comment of a new table until it is attached as a whole.
-pub(super) fn mark(parent: &Relation, creation: &Creation) -> String {
+pub(super) fn mark(parent: &TreeTable, creation: &Creation) -> String {
     let parent = parent.table();
     format!("pgrunway: becomes a partition of {}.{} {}", parent.schema, parent.name, creation.check)
 }
@@ -109,8 +109,8 @@ pub(super) fn block(
     server: &Server,
     catalogue: &Catalogue,
     models: &Models,
-    extension: &Extension,
-    parent: &Relation,
+    extension: &Shortfall,
+    parent: &TreeTable,
 ) -> Sql {
     let default = extension.default.and_then(|i| catalogue.partition(extension.level, i));
     let open = extension.open.filter(|_| extension.creations.iter().any(|c| c.carved));

@@ -8,8 +8,10 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 
 use crate::collectors::partitions::Zone;
-use crate::derive::partition::plan::{Label, Name, Retirement, Tree};
-use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone, settle};
+use crate::derive::partition::plan::{Label, Name, NamedTree, Retirement};
+use crate::derive::partition::{
+    Bound, Child, KeyUnit, Level, PartitionKey, Strategy, fixed_zone, settle,
+};
 use crate::error::CollectError;
 use crate::pg::{Query, Row, Session};
 use crate::remedy::{Relation as Table, quote};
@@ -105,7 +107,7 @@ SELECT u.id AS oid, \
 
 /// A partitioned table of the database.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct KnownTable {
     pub(super) oid: i64,
     pub(super) schema: String,
     pub(super) table: String,
@@ -113,7 +115,7 @@ pub(super) struct Known {
     pub(super) root: Option<String>,
 }
 
-impl Known {
+impl KnownTable {
     pub(super) fn display(&self) -> String {
         format!("{}.{}", self.schema, self.table)
     }
@@ -121,7 +123,7 @@ impl Known {
 
 /// One table of the tree.
 #[derive(Debug, Clone)]
-pub(super) struct Relation {
+pub(super) struct TreeTable {
     pub(super) oid: i64,
     pub(super) name: Name,
     /// Quoted for SQL, with its schema.
@@ -152,20 +154,20 @@ pub(super) struct Catalogue {
     pub(super) referenced: bool,
     pub(super) root: usize,
     /// Of each level.
-    pub(super) tables: Vec<Relation>,
+    pub(super) tables: Vec<TreeTable>,
     /// Of each level's children.
-    pub(super) partitions: Vec<Vec<Relation>>,
+    pub(super) partitions: Vec<Vec<TreeTable>>,
     /// Half detached: parent and partition.
-    pub(super) pending: Vec<(String, Relation)>,
+    pub(super) pending: Vec<(String, TreeTable)>,
     levels: Vec<Level>,
     table_names: Vec<Name>,
     labels: Vec<Vec<Label>>,
 }
 
 /// All partitioned tables of the session's database.
-pub(super) async fn partitioned(session: &Session) -> Result<Vec<Known>, CollectError> {
+pub(super) async fn partitioned(session: &Session) -> Result<Vec<KnownTable>, CollectError> {
     let known = |row: &Row| {
-        Ok(Known {
+        Ok(KnownTable {
             oid: row.get("oid")?,
             schema: row.get("schema")?,
             table: row.get("name")?,
@@ -207,7 +209,7 @@ pub(super) async fn existing(
     Ok(found)
 }
 
-impl Relation {
+impl TreeTable {
     /// For statements.
     pub(super) fn table(&self) -> Table {
         Table::new(&self.name.schema, &self.name.table)
@@ -241,7 +243,7 @@ impl Catalogue {
     pub(super) async fn read(
         session: &Session,
         oid: i64,
-        unit: Option<Unit>,
+        unit: Option<KeyUnit>,
     ) -> anyhow::Result<Self> {
         let sql = if session.server().version_num >= 140_000 {
             relations!("i.inhdetachpending")
@@ -265,7 +267,7 @@ impl Catalogue {
         };
         let mut index: HashMap<i64, usize> = HashMap::new();
         for row in rows {
-            let relation = Relation::read(row)?;
+            let relation = TreeTable::read(row)?;
             let Some(strategy) = row.get::<Option<&str>>("strategy")? else { continue };
             let strategy =
                 Strategy::from_code(strategy).context("an unknown kind of partitioning")?;
@@ -276,7 +278,7 @@ impl Catalogue {
                 Some(Zone::Unknown) | None => None,
             };
             index.insert(relation.oid, new.levels.len());
-            let keys = keys.into_iter().map(Key::of).collect();
+            let keys = keys.into_iter().map(PartitionKey::of).collect();
             let column = row.get::<Option<&str>>("key_column")?.map(Into::into);
             new.levels.push(Level { strategy, keys, column, zone, children: Vec::new() });
             new.table_names.push(relation.name.clone());
@@ -287,7 +289,7 @@ impl Catalogue {
         new.labels = vec![Vec::new(); new.levels.len()];
         for row in rows {
             let Some(&parent) = index.get(&row.get::<i64>("parent")?) else { continue };
-            let relation = Relation::read(row)?;
+            let relation = TreeTable::read(row)?;
             if row.get("pending")? {
                 if let Some(table) = new.tables.get(parent) {
                     new.pending.push((table.sql.clone(), relation));
@@ -317,8 +319,8 @@ impl Catalogue {
         Ok(new)
     }
 
-    pub(super) fn tree<'a>(&'a self, writer: &'a TimeZone, zones: &'a [TimeZone]) -> Tree<'a> {
-        Tree {
+    pub(super) fn tree<'a>(&'a self, writer: &'a TimeZone, zones: &'a [TimeZone]) -> NamedTree<'a> {
+        NamedTree {
             levels: &self.levels,
             names: &self.table_names,
             labels: &self.labels,
@@ -343,7 +345,7 @@ impl Catalogue {
         self.tables.get(index).map_or_else(String::new, |t| t.sql.clone())
     }
 
-    pub(super) fn partition(&self, level: usize, child: usize) -> Option<&Relation> {
+    pub(super) fn partition(&self, level: usize, child: usize) -> Option<&TreeTable> {
         self.partitions.get(level)?.get(child)
     }
 

@@ -3,7 +3,7 @@
 //! Must not: leave anything behind, or depend on the settings of the session that runs it.
 
 use super::attach::bare;
-use super::print::Page;
+use super::print::PlanPage;
 use crate::derive::partition::plan::Creation;
 use crate::remedy::{Deparsed, Literal, Regclass, Relation as Table, Sql, Step, block};
 
@@ -21,7 +21,7 @@ fn rows(parent: &Table, creations: &[Creation], found: &mut Vec<Sql>) {
 }
 
 /// Fails unless each partition is attached with its bound, and none is left standing alone.
-pub(super) fn step(page: &Page<'_>) -> Option<Step> {
+pub(super) fn step(page: &PlanPage<'_>) -> Option<Step> {
     let mut found = Vec::new();
     for extension in page.extensions {
         if let Some(parent) = page.catalogue.tables.get(extension.level) {

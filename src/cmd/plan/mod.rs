@@ -20,11 +20,11 @@ use jiff::tz::TimeZone;
 
 use crate::collectors::partitions::Zone;
 use crate::config::{Config, suggest};
-use crate::derive::partition::plan::{Creation, Extension, Name, Obstacle, extend};
-use crate::derive::partition::{Level, Moment, Reason, Strategy, Unit};
+use crate::derive::partition::plan::{Creation, Name, Obstacle, Shortfall, extend};
+use crate::derive::partition::{KeyUnit, Level, Moment, Reason, Strategy};
 use crate::pg::{Clock, Session};
 use crate::remedy::retire::Retire;
-use catalogue::{Catalogue, Known};
+use catalogue::{Catalogue, KnownTable};
 
 const DAY: i128 = 86_400_000_000;
 /// Plans that are made until one uses no name that exists already.
@@ -32,7 +32,7 @@ const TRIES: u32 = 10;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct PlanRequest {
     /// The table as typed, with or without its schema.
     pub table: String,
     /// Its database; the exporter's own if not given.
@@ -48,7 +48,7 @@ pub struct Wanted {
 /// # Errors
 /// No session; no such table, with the nearest name; a table that has no runway or no rhythm; more
 /// partitions than anyone intends. Nothing has been written then.
-pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyhow::Result<()> {
+pub async fn run(config: &Config, wanted: &PlanRequest, out: &mut dyn Write) -> anyhow::Result<()> {
     let settings = config.settings().clone();
     let datname = wanted.database.as_deref();
     let session = Session::connect(config.connect(), datname, settings, Clock::start()).await?;
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
 
 /// A table with what is known of it and its writers.
 struct Opened {
-    known: Known,
+    known: KnownTable,
     catalogue: Catalogue,
     /// The configured zone of its local times first, then the server's; as far as they are known here.
     zones: Vec<TimeZone>,
@@ -84,7 +84,7 @@ async fn open(session: &Session, typed: &str) -> anyhow::Result<Opened> {
     }
     let partitions = &session.settings().partitions;
     let rule = partitions.rule(&server.datname, &table.schema, &table.table);
-    let unit = rule.and_then(|rule| Unit::from_word(rule.unit.as_deref()?));
+    let unit = rule.and_then(|rule| KeyUnit::from_word(rule.unit.as_deref()?));
     let catalogue = Catalogue::read(session, table.oid, unit).await?;
     let find = |name| match Zone::find([name]) {
         Zone::Known(zone) => Some(zone),
@@ -143,7 +143,7 @@ pub async fn foresee(
 ///
 /// # Errors
 /// As [`run`], but for the session.
-pub async fn script(session: &Session, wanted: &Wanted) -> anyhow::Result<String> {
+pub async fn script(session: &Session, wanted: &PlanRequest) -> anyhow::Result<String> {
     let opened = open(session, &wanted.table).await?;
     let mut text = match wanted.days {
         Some(days) => opened.extension(session, wanted, days).await?,
@@ -166,7 +166,7 @@ impl Opened {
         session: &Session,
         retire: Option<Duration>,
         days: u16,
-    ) -> anyhow::Result<(Vec<Extension>, i128)> {
+    ) -> anyhow::Result<(Vec<Shortfall>, i128)> {
         let opened = self;
         let catalogue = &opened.catalogue;
         let writer = opened.writer();
@@ -199,7 +199,7 @@ impl Opened {
     async fn extension(
         &self,
         session: &Session,
-        wanted: &Wanted,
+        wanted: &PlanRequest,
         days: u16,
     ) -> anyhow::Result<String> {
         let opened = self;
@@ -212,7 +212,7 @@ impl Opened {
         for extension in &extensions {
             refusals.push(refused(session, catalogue, extension).await?);
         }
-        let page = print::Page {
+        let page = print::PlanPage {
             server: session.server(),
             catalogue,
             models: &models,
@@ -231,7 +231,7 @@ impl Opened {
 async fn refused(
     session: &Session,
     catalogue: &Catalogue,
-    extension: &Extension,
+    extension: &Shortfall,
 ) -> anyhow::Result<print::Refusals> {
     let mut found = print::Refusals::default();
     let Some(parent) = catalogue.tables.get(extension.level) else { return Ok(found) };
@@ -260,9 +260,9 @@ fn collect(creations: &[Creation], names: &mut HashSet<Name>) {
 }
 
 /// The partitioned table that was meant: by SQL's rules first, then as typed.
-fn find<'a>(typed: &str, known: &'a [Known]) -> Result<&'a Known, String> {
+fn find<'a>(typed: &str, known: &'a [KnownTable]) -> Result<&'a KnownTable, String> {
     for (schema, table) in spellings(typed) {
-        let fits: Vec<&Known> = known
+        let fits: Vec<&KnownTable> = known
             .iter()
             .filter(|k| k.table == table && schema.as_ref().is_none_or(|s| *s == k.schema))
             .collect();
@@ -402,8 +402,8 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
 mod tests {
     use super::*;
 
-    fn known(schema: &str, table: &str) -> Known {
-        Known { oid: 1, schema: schema.to_owned(), table: table.to_owned(), root: None }
+    fn known(schema: &str, table: &str) -> KnownTable {
+        KnownTable { oid: 1, schema: schema.to_owned(), table: table.to_owned(), root: None }
     }
 
     #[test]
@@ -415,7 +415,7 @@ mod tests {
             known("b", "twice"),
             known("B", "it\"s"),
         ];
-        let oid = |typed: &str| find(typed, &all).map(Known::display);
+        let oid = |typed: &str| find(typed, &all).map(KnownTable::display);
         for (typed, want) in [
             ("trades", "public.trades"),
             ("TRADES", "public.trades"),

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use super::catalogue::Relation;
+use super::catalogue::TreeTable;
 use crate::derive::partition::plan::Creation;
 use crate::error::CollectError;
 use crate::pg::{Query, Session};
 use crate::remedy::{
-    Deparsed, Ident, Literal, Part, Regclass, Relation as Table, Sql, Step, block, note, quote,
+    Deparsed, Ident, Literal, Regclass, Relation as Table, Sql, SqlPart, Step, block, note, quote,
 };
 
 const PROPERTIES: &str = include_str!("model.sql");
@@ -59,17 +59,17 @@ impl Models {
         Ok(Self(found))
     }
 
-    fn of<'a>(&'a self, model: &Relation, kind: &'a str) -> impl Iterator<Item = &'a Property> {
+    fn of<'a>(&'a self, model: &TreeTable, kind: &'a str) -> impl Iterator<Item = &'a Property> {
         self.0.get(&model.oid).into_iter().flatten().filter(move |p| p.kind == kind)
     }
 
     /// The comment that it gets in the end: one that siblings share.
-    pub(super) fn comment(&self, model: &Relation) -> Option<&str> {
+    pub(super) fn comment(&self, model: &TreeTable) -> Option<&str> {
         self.of(model, "comment").find(|p| p.flag).and_then(|p| p.def.as_deref())
     }
 
     /// The owner of a publication that names the sibling itself may be another than the table's.
-    pub(super) fn publications_of_others(&self, model: &Relation) -> Vec<&str> {
+    pub(super) fn publications_of_others(&self, model: &TreeTable) -> Vec<&str> {
         self.of(model, "publication")
             .filter(|p| p.other)
             .filter_map(|p| p.name.as_deref())
@@ -77,7 +77,7 @@ impl Models {
     }
 
     /// What the sibling has and a new partition does not get, and why.
-    pub(super) fn left_out(&self, model: &Relation) -> Vec<String> {
+    pub(super) fn left_out(&self, model: &TreeTable) -> Vec<String> {
         let of = model.table().display();
         let mut found = Vec::new();
         for p in self.0.get(&model.oid).into_iter().flatten() {
@@ -108,7 +108,7 @@ impl Models {
         &self,
         creation: &Creation,
         new: &Table,
-        model: &Relation,
+        model: &TreeTable,
         mark: &str,
         out: &mut Vec<Step>,
     ) {
@@ -160,7 +160,7 @@ impl Models {
     }
 
     /// Triggers and policies: their text names the model.
-    fn programs(&self, new: &Table, model: &Relation, out: &mut Vec<Step>) {
+    fn programs(&self, new: &Table, model: &TreeTable, out: &mut Vec<Step>) {
         let (old, now) = (
             format!(" ON {} ", quote::spelled(&model.name.schema, &model.name.table)),
             format!(" ON {} ", quote::spelled(&new.schema, &new.name)),
@@ -198,7 +198,7 @@ impl Models {
     }
 
     /// Exactly the model's: default privileges of whoever runs the script may have added some.
-    fn rights(&self, new: &Table, model: &Relation, out: &mut Vec<Step>) {
+    fn rights(&self, new: &Table, model: &TreeTable, out: &mut Vec<Step>) {
         let closed = self.of(model, "closed").any(|p| p.flag);
         out.push(block(Sql::new(
             "DECLARE\n  v_grantee text;\n\
@@ -244,7 +244,7 @@ impl Models {
         }
     }
 
-    fn surroundings(&self, new: &Table, model: &Relation, out: &mut Vec<Step>) {
+    fn surroundings(&self, new: &Table, model: &TreeTable, out: &mut Vec<Step>) {
         for p in self.of(model, "replica").filter(|p| p.name.as_deref() == Some("i")) {
             let Some(index) = &p.def else { continue };
             out.push(block(Sql::new(
@@ -299,14 +299,14 @@ impl Models {
     }
 }
 
-fn create_table(new: &Table, model: &Relation) -> Sql {
+fn create_table(new: &Table, model: &TreeTable) -> Sql {
     let leaf = model.key.is_none();
     let unlogged = if leaf && model.unlogged { "UNLOGGED " } else { "" };
     let mut sql = Sql::new(
         "CREATE {}TABLE {} (LIKE {} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING CONSTRAINTS)",
         &[&Deparsed(unlogged), new, &model.table()],
     );
-    let mut add = |template: &'static str, part: &dyn Part| {
+    let mut add = |template: &'static str, part: &dyn SqlPart| {
         sql = Sql::new("{}{}", &[&sql, &Sql::new(template, &[part])]);
     };
     if let Some(key) = &model.key {

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use jiff::tz::TimeZone;
 
-use super::catalogue::{Catalogue, Relation};
+use super::catalogue::{Catalogue, TreeTable};
 use super::model::Models;
 use super::{attach, check, layouts};
 use crate::derive::partition::plan::rhythm::local;
-use crate::derive::partition::plan::{Creation, Extension};
+use crate::derive::partition::plan::{Creation, Shortfall};
 use crate::pg::Server;
 use crate::remedy::index::{self, Wanted};
 use crate::remedy::{
@@ -18,7 +18,7 @@ use crate::remedy::{
 };
 
 /// Everything that goes on the page.
-pub(super) struct Page<'a> {
+pub(super) struct PlanPage<'a> {
     pub(super) server: &'a Server,
     pub(super) catalogue: &'a Catalogue,
     pub(super) models: &'a Models,
@@ -28,7 +28,7 @@ pub(super) struct Page<'a> {
     pub(super) days: u16,
     /// Microseconds since 1970.
     pub(super) until: i128,
-    pub(super) extensions: &'a [Extension],
+    pub(super) extensions: &'a [Shortfall],
     /// Of each extension: why rows of its DEFAULT, or of its open partition, are not moved.
     pub(super) refusals: &'a [Refusals],
 }
@@ -50,8 +50,8 @@ pub(super) fn instant(micros: i128) -> String {
 }
 
 /// The tables that new ones are made like.
-pub(super) fn models<'a>(catalogue: &'a Catalogue, creations: &[Creation]) -> Vec<&'a Relation> {
-    let mut found: Vec<&Relation> = Vec::new();
+pub(super) fn models<'a>(catalogue: &'a Catalogue, creations: &[Creation]) -> Vec<&'a TreeTable> {
+    let mut found: Vec<&TreeTable> = Vec::new();
     for creation in creations {
         let own = catalogue.partition(creation.like.0, creation.like.1);
         for model in own.into_iter().chain(models(catalogue, &creation.children)) {
@@ -63,7 +63,7 @@ pub(super) fn models<'a>(catalogue: &'a Catalogue, creations: &[Creation]) -> Ve
     found
 }
 
-impl Page<'_> {
+impl PlanPage<'_> {
     pub(super) fn script(&self) -> Script {
         let mut steps = Vec::new();
         if !self.extensions.is_empty() {
@@ -80,7 +80,7 @@ impl Page<'_> {
         Script { head: self.head(), steps }
     }
 
-    fn root(&self) -> Option<&Relation> {
+    fn root(&self) -> Option<&TreeTable> {
         self.catalogue.tables.get(self.catalogue.root)
     }
 
@@ -242,7 +242,7 @@ impl Page<'_> {
         )));
     }
 
-    fn extension(&self, steps: &mut Vec<Step>, extension: &Extension, refusals: &Refusals) {
+    fn extension(&self, steps: &mut Vec<Step>, extension: &Shortfall, refusals: &Refusals) {
         let Some(parent) = self.catalogue.tables.get(extension.level) else { return };
         let count = extension.creations.len();
         let name = parent.table().display();
@@ -275,7 +275,7 @@ impl Page<'_> {
             )));
             steps.push(Step::If("missing", vec![Step::Transaction(made)]));
         }
-        let finders: Vec<(&Relation, Table)> = [
+        let finders: Vec<(&TreeTable, Table)> = [
             extension.default.filter(|_| refusals.default.is_none()),
             extension.open.filter(|_| refusals.open.is_none() && carves(extension)),
         ]
@@ -311,9 +311,9 @@ impl Page<'_> {
     fn source(
         &self,
         steps: &mut Vec<Step>,
-        extension: &Extension,
-        parent: &Relation,
-        source: &Relation,
+        extension: &Shortfall,
+        parent: &TreeTable,
+        source: &TreeTable,
         what: &str,
         refusals: &Refusals,
     ) {
@@ -337,7 +337,7 @@ impl Page<'_> {
         }
     }
 
-    fn creation(&self, creation: &Creation, parent: &Relation, top: bool, out: &mut Vec<Step>) {
+    fn creation(&self, creation: &Creation, parent: &TreeTable, top: bool, out: &mut Vec<Step>) {
         let Some(model) = self.catalogue.partition(creation.like.0, creation.like.1) else {
             return;
         };
@@ -361,14 +361,14 @@ impl Page<'_> {
     }
 }
 
-fn carves(extension: &Extension) -> bool {
+fn carves(extension: &Shortfall) -> bool {
     extension.creations.iter().any(|c| c.carved)
 }
 
 /// Rows that stay where they are, why, and the way by hand.
 pub(super) fn left(
     catalogue: &Catalogue,
-    extension: &Extension,
+    extension: &Shortfall,
     refusals: &Refusals,
 ) -> Vec<String> {
     let sources = [
@@ -383,7 +383,7 @@ pub(super) fn left(
 }
 
 /// An index for the time of the move alone.
-fn finder(source: &Relation) -> Table {
+fn finder(source: &TreeTable) -> Table {
     Table::new(&source.name.schema, format!("pgrunway_find_{}", source.oid))
 }
 
@@ -391,9 +391,9 @@ fn finder(source: &Relation) -> Table {
 /// of the move would read the whole source while others wait.
 fn find(
     steps: &mut Vec<Step>,
-    extension: &Extension,
-    parent: &Relation,
-    source: &Relation,
+    extension: &Shortfall,
+    parent: &TreeTable,
+    source: &TreeTable,
     index: &Table,
 ) {
     let ends = || extension.creations.iter().filter_map(|c| c.ends.as_ref());

@@ -11,7 +11,7 @@ use super::catalogue::Catalogue;
 use super::print::instant;
 use crate::collectors::partitions::Zone;
 use crate::config::duration;
-use crate::derive::partition::plan::{Grain, KeyForm, Tree, retire};
+use crate::derive::partition::plan::{Grain, KeyForm, NamedTree, retire};
 use crate::pg::{Query, Session};
 use crate::remedy::Relation;
 use crate::remedy::retire::{Old, Retire};
@@ -162,7 +162,7 @@ fn call<'a>(text: &'a str, function: &str) -> Option<&'a str> {
 pub(super) async fn plan(
     session: &Session,
     catalogue: &Catalogue,
-    tree: Tree<'_>,
+    tree: NamedTree<'_>,
     configured: Option<&TimeZone>,
     age: Duration,
 ) -> anyhow::Result<Retire> {

@@ -4,7 +4,7 @@
 
 use super::date;
 use super::document::{Block, Line, Mark, Table, figure, name, words};
-use super::figures::Figures;
+use super::figures::ReportFigures;
 use super::gather::Gathered;
 use crate::cmd::words::counted;
 use crate::derive::units::{bytes, seconds};
@@ -111,7 +111,12 @@ impl From<Severity> for Mark {
 }
 
 /// What is wrong, first.
-pub fn summary(gathered: &Gathered, figures: &Figures<'_>, advice: &Advice, out: &mut Vec<Block>) {
+pub fn summary(
+    gathered: &Gathered,
+    figures: &ReportFigures<'_>,
+    advice: &Advice,
+    out: &mut Vec<Block>,
+) {
     out.push(Block::Section("summary", "Summary"));
     let mut lines: Vec<(Mark, Line)> = Vec::new();
     // What somebody is paged for comes first among what matters as much.
@@ -160,7 +165,7 @@ pub fn summary(gathered: &Gathered, figures: &Figures<'_>, advice: &Advice, out:
 }
 
 /// What the objectives are missed by.
-fn objectives(gathered: &Gathered, figures: &Figures<'_>, lines: &mut Vec<(Mark, Line)>) {
+fn objectives(gathered: &Gathered, figures: &ReportFigures<'_>, lines: &mut Vec<(Mark, Line)>) {
     let o = &gathered.objectives;
     for (datname, database) in &figures.databases {
         if let Some(p95) = database.latency.p95.filter(|p95| *p95 > o.latency) {

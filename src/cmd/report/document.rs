@@ -6,7 +6,7 @@ use super::plot::Plot;
 
 /// A piece of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Span {
+pub enum TextPiece {
     /// Plain text.
     Text(String),
     /// A name, a statement, a value as the server has it.
@@ -17,12 +17,12 @@ pub enum Span {
 
 /// A line of text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Line(pub Vec<Span>);
+pub struct Line(pub Vec<TextPiece>);
 
 impl Line {
     /// Adds plain text.
     pub fn text(mut self, text: impl Into<String>) -> Self {
-        self.0.push(Span::Text(text.into()));
+        self.0.push(TextPiece::Text(text.into()));
         self
     }
 
@@ -34,13 +34,13 @@ impl Line {
 
     /// Adds code.
     pub fn code(mut self, text: impl Into<String>) -> Self {
-        self.0.push(Span::Code(text.into()));
+        self.0.push(TextPiece::Code(text.into()));
         self
     }
 
     /// Adds what must not be overlooked.
     pub fn strong(mut self, text: impl Into<String>) -> Self {
-        self.0.push(Span::Strong(text.into()));
+        self.0.push(TextPiece::Strong(text.into()));
         self
     }
 }

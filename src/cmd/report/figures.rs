@@ -50,7 +50,7 @@ type TableKey<'a> = [&'a str; 3];
 
 /// What the last snapshot holds.
 #[derive(Debug, Clone, Default)]
-pub struct Figures<'a> {
+pub struct ReportFigures<'a> {
     /// By name.
     pub databases: BTreeMap<&'a str, DatabaseFigures>,
     /// By database, schema and name.
@@ -61,7 +61,7 @@ pub struct Figures<'a> {
     durations: HashMap<[&'a str; 3], &'a Arc<Histogram>>,
 }
 
-impl<'a> Figures<'a> {
+impl<'a> ReportFigures<'a> {
     /// Reads them.
     pub fn of(snapshot: &'a Snapshot) -> Self {
         let families = &snapshot.families;

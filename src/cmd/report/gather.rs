@@ -13,15 +13,15 @@ use anyhow::bail;
 
 use super::pools;
 use super::queries::{self, Benched};
-use super::watch::{Watched, watch};
+use super::watch::{WatchedServer, watch};
 use crate::cmd::advice::{self, noted};
 use crate::cmd::{databases, plan};
 use crate::collectors::database_recommendations::{self, Rows, catalogue};
 use crate::collectors::figures::figures;
-use crate::collectors::index_health::catalogue::Names;
+use crate::collectors::index_health::catalogue::WhoseNames;
 use crate::collectors::{partitions, statements};
 use crate::config::Config;
-use crate::derive::index::{Facts, Verdicts};
+use crate::derive::index::{IndexFacts, Verdicts};
 use crate::derive::statement::published;
 use crate::error::CollectError;
 use crate::findings;
@@ -38,7 +38,7 @@ const FORESEEN: usize = 20;
 columns! {
     /// One row of `pg_settings`.
     #[derive(Debug, Clone, PartialEq, Eq)]
-    pub struct SettingRow {
+    pub struct ShownSetting {
         /// `name`.
         pub name: String,
         /// As SHOW gives it.
@@ -62,22 +62,22 @@ pub struct StatementRow {
     /// Normalised text, cut short.
     pub text: String,
     /// Increments.
-    pub did: findings::Statement,
+    pub did: findings::StatementFacts,
 }
 
 /// One database.
 #[derive(Debug, Clone)]
-pub struct Database {
+pub struct ReportedDatabase {
     /// `pg_database.datname`.
     pub name: String,
     /// Its indexes, tables and foreign keys, and what is to say about them.
-    pub indexes: Facts,
+    pub indexes: IndexFacts,
     /// Judged by `derive::index`.
     pub verdicts: Verdicts,
     /// From when to when each partitioned table is covered, by `schema.table`, in Unix seconds.
     pub covered: BTreeMap<String, Vec<(f64, f64)>>,
     /// For the rules, but for what was watched.
-    pub facts: findings::Database,
+    pub facts: findings::DatabaseFacts,
 }
 
 /// What a report is written from.
@@ -96,15 +96,15 @@ pub struct Gathered {
     /// Cache hit ratio by database, over time in Unix seconds.
     pub cache: BTreeMap<String, Vec<(f64, f64)>>,
     /// Settings that matter here.
-    pub settings: Vec<SettingRow>,
+    pub settings: Vec<ShownSetting>,
     /// For the rules.
-    pub facts: findings::Server,
+    pub facts: findings::ServerFacts,
     /// Those that took most time, most first.
     pub statements: Option<Vec<StatementRow>>,
     /// By name.
-    pub databases: Vec<Database>,
+    pub databases: Vec<ReportedDatabase>,
     /// Those of the file's list that are poolers.
-    pub poolers: Vec<pools::Watched>,
+    pub poolers: Vec<pools::WatchedPooler>,
     /// What was benchmarked, in the configured database.
     pub benched: Option<Benched>,
     /// Objectives: seconds, and ratios.
@@ -134,7 +134,7 @@ pub async fn gather(
     let from = clock.epoch() + clock.seconds();
     let (watched, (poolers, away)) =
         tokio::join!(watch(config, over, clock, &listed), pools::watch(config, over, clock));
-    let Watched { snapshot, cache, peak, notes: unreached } = watched;
+    let WatchedServer { snapshot, cache, peak, notes: unreached } = watched;
     notes.extend(away);
     if !snapshot.up {
         bail!("{} stopped answering while it was watched", snapshot.target);
@@ -243,10 +243,10 @@ columns! {
 }
 
 /// By database, role and `queryid`.
-type Counters = HashMap<(String, String, i64), Did>;
+type DidByStatement = HashMap<(String, String, i64), Did>;
 
 /// `None`, with a note, where the extension is not there or may not be used.
-async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters> {
+async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<DidByStatement> {
     let plan = |trusted: &Trusted| {
         let (view, top) = statements::view(trusted)?;
         let jit = if trusted.version >= (1, 10) {
@@ -281,8 +281,8 @@ async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<Counters
 /// Increments, those that took most time first, with their texts; our own left out.
 async fn busiest(
     session: &Session,
-    before: &Counters,
-    after: &Counters,
+    before: &DidByStatement,
+    after: &DidByStatement,
     notes: &mut Vec<String>,
 ) -> Vec<StatementRow> {
     let mut rows: Vec<StatementRow> = Vec::new();
@@ -294,7 +294,7 @@ async fn busiest(
             // One that was evicted and came back begins again.
             Some(of(&then).filter(|then| *then <= now).map_or(now, |then| now - then))
         };
-        let did = findings::Statement {
+        let did = findings::StatementFacts {
             name: queryid.to_string(),
             calls: by(|d| d.calls).unwrap_or_default(),
             plans: by(|d| d.plans),
@@ -375,16 +375,16 @@ SELECT s.name, pg_catalog.current_setting(s.name) AS value, s.source, s.pending_
  'shared_buffers', 'shared_preload_libraries', 'statement_timeout', 'synchronous_commit',
  'track_io_timing', 'wal_buffers', 'work_mem') ORDER BY s.name";
 
-async fn settings(session: &Session) -> Result<Vec<SettingRow>, CollectError> {
+async fn settings(session: &Session) -> Result<Vec<ShownSetting>, CollectError> {
     let rows = session.read(SETTINGS).await?;
-    let mut settings: Vec<SettingRow> = Row::all(&rows)?;
+    let mut settings: Vec<ShownSetting> = Row::all(&rows)?;
     // What our own transactions set for themselves says nothing of the server.
     settings.retain(|row| row.source != "session");
     Ok(settings)
 }
 
 /// Asks what `plan` will say of the tables for which it may be recommended.
-async fn foresee(session: &Session, facts: &mut findings::Database) {
+async fn foresee(session: &Session, facts: &mut findings::DatabaseFacts) {
     let short = |t: &&mut findings::Partitioned| {
         let runway = t.runway.is_some_and(|(left, required)| left < required);
         let rows = t.default_rows.is_some_and(|rows| rows >= 0.5);
@@ -413,9 +413,9 @@ async fn database(
     name: &str,
     clock: Clock,
     notes: &mut Vec<String>,
-) -> anyhow::Result<Database> {
+) -> anyhow::Result<ReportedDatabase> {
     let session = connect(config, Some(name), clock).await?;
-    let rows = match Rows::read(&session, Names::All).await {
+    let rows = match Rows::read(&session, WhoseNames::All).await {
         Ok(rows) => rows,
         Err(e) => {
             session.close().await;
@@ -443,21 +443,21 @@ async fn database(
     let verdicts = verdicts.unwrap_or_default();
     let covered = rows.partitions.map(|rows| {
         let mut covered = partitions::covered(&rows);
-        let name = |table: &partitions::Table| {
+        let name = |table: &partitions::PartitionedTable| {
             let (schema, relname) = table.name.as_ref()?;
             Some((format!("{schema}.{relname}"), covered.remove(&table.oid)?))
         };
         rows.tables.iter().filter_map(name).collect()
     });
     let covered = covered.unwrap_or_default();
-    Ok(Database { name: name.to_owned(), indexes, verdicts, covered, facts })
+    Ok(ReportedDatabase { name: name.to_owned(), indexes, verdicts, covered, facts })
 }
 
 impl Gathered {
     /// For the rules about a database.
-    pub fn facts(&self, database: &Database) -> findings::Database {
+    pub fn facts(&self, database: &ReportedDatabase) -> findings::DatabaseFacts {
         let of = |row: &&StatementRow| row.datname == database.name;
-        findings::Database {
+        findings::DatabaseFacts {
             span: self.to - self.from,
             statements: self
                 .statements

@@ -4,7 +4,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::document::{Block, Cell, Document, Line, Mark, Span, Table};
+use super::document::{Block, Cell, Document, Line, Mark, Table, TextPiece};
 
 const STYLE: &str = include_str!("style.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
@@ -123,9 +123,9 @@ fn line(line: &Line) -> Markup {
     html! {
         @for span in &line.0 {
             @match span {
-                Span::Text(text) => { (text) },
-                Span::Code(text) => { code { (text) } },
-                Span::Strong(text) => { strong { (text) } },
+                TextPiece::Text(text) => { (text) },
+                TextPiece::Code(text) => { code { (text) } },
+                TextPiece::Strong(text) => { strong { (text) } },
             }
         }
     }

@@ -3,8 +3,8 @@
 //! Must not: judge; `derive::index` does.
 
 use super::document::{Block, Cell, Line, Table, figure, name, words};
-use super::gather::{Database, Gathered};
-use super::plot::{Plot, Unit};
+use super::gather::{Gathered, ReportedDatabase};
+use super::plot::{Plot, PlotUnit};
 use crate::cmd::words::counted;
 use crate::collectors::database_recommendations::{Known, known};
 use crate::derive::index::{Exemption, How, Invalid, Usage};
@@ -42,7 +42,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         used.truncate(30);
         out.push(Block::Plot(Plot::Bars {
             caption: format!("Scans of each index of {} since statistics began", database.name),
-            unit: Unit::Count,
+            unit: PlotUnit::Count,
             rows: used,
         }));
         let age = seconds(database.indexes.now - database.indexes.since);
@@ -53,7 +53,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
     }
 }
 
-fn row(database: &Database, k: &Known) -> Vec<Cell> {
+fn row(database: &ReportedDatabase, k: &Known) -> Vec<Cell> {
     let now = database.indexes.now;
     let verdict = match (k.judged.invalid, k.judged.cover, k.judged.usage) {
         (Some(Invalid::Broken), ..) => words("invalid"),

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use super::document::{Block, Cell, Document, Line, Span};
+use super::document::{Block, Cell, Document, Line, TextPiece};
 
 /// The whole report.
 pub fn write(document: &Document) -> String {
@@ -75,9 +75,9 @@ fn line(line: &Line, in_table: bool) -> String {
     let mut out = String::new();
     for span in &line.0 {
         match span {
-            Span::Text(text) => out.push_str(&escape(text)),
-            Span::Code(text) => out.push_str(&code(text)),
-            Span::Strong(text) => {
+            TextPiece::Text(text) => out.push_str(&escape(text)),
+            TextPiece::Code(text) => out.push_str(&code(text)),
+            TextPiece::Strong(text) => {
                 let _ = write!(out, "**{}**", escape(text));
             }
         }

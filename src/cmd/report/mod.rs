@@ -23,12 +23,12 @@ use std::time::Duration;
 use crate::cmd::file;
 use crate::config::Config;
 use document::Document;
-use figures::Figures;
+use figures::ReportFigures;
 use gather::Gathered;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ReportRequest {
     /// How long to watch.
     pub over: Duration,
     /// Queries to benchmark.
@@ -45,7 +45,7 @@ pub struct Wanted {
 /// The server cannot be reached, or a file cannot be written.
 pub async fn run(
     config: &Config,
-    wanted: &Wanted,
+    wanted: &ReportRequest,
     out: &mut dyn std::io::Write,
 ) -> anyhow::Result<()> {
     let gathered = gather::gather(config, wanted.over, wanted.queries.as_deref()).await?;
@@ -67,7 +67,7 @@ pub async fn run(
 pub fn document(gathered: &Gathered) -> Document {
     let mut blocks = Vec::new();
     let advice = advice::Advice::of(gathered);
-    let figures = Figures::of(&gathered.snapshot);
+    let figures = ReportFigures::of(&gathered.snapshot);
     advice::summary(gathered, &figures, &advice, &mut blocks);
     partitions::section(gathered, &advice, &mut blocks);
     indexes::section(gathered, &mut blocks);

@@ -5,19 +5,19 @@
 use super::advice::Advice;
 use super::date;
 use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
-use super::gather::{Database, Gathered};
-use super::plot::{Plot, Stretch, Unit};
+use super::gather::{Gathered, ReportedDatabase};
+use super::plot::{Plot, PlotUnit, Stretch};
 use crate::derive::units::{bytes, seconds};
 use crate::findings::{Finding, Partitioned};
 
 /// One partitioned table, with what the rules find of it.
-struct Root<'a> {
-    database: &'a Database,
+struct RootSection<'a> {
+    database: &'a ReportedDatabase,
     facts: &'a Partitioned,
     found: Vec<&'a Finding>,
 }
 
-impl Root<'_> {
+impl RootSection<'_> {
     fn mark(&self) -> Mark {
         match self.found.iter().map(|f| Mark::from(f.severity)).max() {
             Some(mark) => mark,
@@ -44,15 +44,15 @@ impl Root<'_> {
 }
 
 /// Every partitioned table, most urgent first.
-fn roots<'a>(gathered: &'a Gathered, advice: &'a Advice) -> Vec<Root<'a>> {
+fn roots<'a>(gathered: &'a Gathered, advice: &'a Advice) -> Vec<RootSection<'a>> {
     let mut roots = Vec::new();
     for database in &gathered.databases {
         for facts in database.facts.partitioned.iter().flatten() {
             let found = advice.about_partitions(&database.name, &facts.name);
-            roots.push(Root { database, facts, found });
+            roots.push(RootSection { database, facts, found });
         }
     }
-    let urgency = |r: &Root| r.facts.runway.map_or(f64::INFINITY, |(left, _)| left);
+    let urgency = |r: &RootSection| r.facts.runway.map_or(f64::INFINITY, |(left, _)| left);
     roots.sort_by(|a, b| {
         b.mark()
             .cmp(&a.mark())
@@ -113,7 +113,7 @@ pub fn section(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
     out.push(Block::Plot(Plot::Bars {
         caption: "Size of all partitions of a table, without indexes and TOAST (estimated)"
             .to_owned(),
-        unit: Unit::Bytes,
+        unit: PlotUnit::Bytes,
         rows: sizes,
     }));
     out.push(Block::Source(

@@ -10,7 +10,7 @@ use maud::{Markup, PreEscaped, html};
 
 /// What a figure is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum PlotUnit {
     /// Bytes.
     Bytes,
     /// Seconds.
@@ -21,7 +21,7 @@ pub enum Unit {
     Count,
 }
 
-impl Unit {
+impl PlotUnit {
     /// A value for people.
     pub fn show(self, value: f64) -> String {
         match self {
@@ -48,7 +48,7 @@ pub struct Stretch {
 
 /// Latencies of one query.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spread {
+pub struct LatencySpread {
     /// The query.
     pub label: String,
     /// Upper bounds of bins in seconds, ascending, and the share of calls in each.
@@ -63,18 +63,18 @@ pub struct Spread {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Plot {
     /// One bar a row.
-    Bars { caption: String, unit: Unit, rows: Vec<(String, f64)> },
+    Bars { caption: String, unit: PlotUnit, rows: Vec<(String, f64)> },
     /// Values over time: (Unix seconds, value), and a line to compare with.
     Lines {
         caption: String,
-        unit: Unit,
+        unit: PlotUnit,
         series: Vec<(String, Vec<(f64, f64)>)>,
         limit: Option<f64>,
     },
     /// What is covered, one row a table.
     Timeline { caption: String, now: f64, rows: Vec<(String, Vec<Stretch>)> },
     /// Distributions on one logarithmic axis.
-    Spreads { caption: String, rows: Vec<Spread> },
+    Spreads { caption: String, rows: Vec<LatencySpread> },
 }
 
 const WIDTH: f64 = 760.0;
@@ -158,7 +158,7 @@ fn label(out: &mut String, y: f64, name: &str) {
     out.push_str(&element.0);
 }
 
-fn bars(out: &mut String, unit: Unit, rows: &[(String, f64)]) -> f64 {
+fn bars(out: &mut String, unit: PlotUnit, rows: &[(String, f64)]) -> f64 {
     let most = rows.iter().map(|r| r.1).fold(0.0, f64::max);
     let scale = if most > 0.0 { (WIDTH - LABELS - RIGHT) / most } else { 0.0 };
     for (i, (name, value)) in rows.iter().enumerate() {
@@ -189,7 +189,7 @@ fn ticks(low: f64, high: f64, parts: f64) -> Vec<f64> {
 
 fn lines(
     out: &mut String,
-    unit: Unit,
+    unit: PlotUnit,
     series: &[(String, Vec<(f64, f64)>)],
     limit: Option<f64>,
 ) -> f64 {
@@ -209,7 +209,7 @@ fn lines(
     }
     let margin = ((high - low) * 0.1).max(high.abs() * 1e-3).max(1e-9);
     (low, high) = (low - margin, high + margin);
-    if unit == Unit::Ratio {
+    if unit == PlotUnit::Ratio {
         (low, high) = (low.max(0.0), high.min(1.0).max(low + margin));
     }
     let x =
@@ -309,7 +309,7 @@ fn months(from: f64, to: f64) -> Vec<f64> {
         .collect()
 }
 
-fn spreads(out: &mut String, rows: &[Spread]) -> f64 {
+fn spreads(out: &mut String, rows: &[LatencySpread]) -> f64 {
     let values = || {
         rows.iter().flat_map(|r| {
             r.quantiles.iter().copied().chain(r.target).chain(r.bins.iter().map(|b| b.0))
@@ -381,8 +381,9 @@ mod tests {
     #[test]
     fn a_bar_is_as_long_as_its_value() {
         let rows = vec![("a<b".to_owned(), 50.0), ("b".to_owned(), 100.0)];
-        let svg =
-            Plot::Bars { caption: "c\"".to_owned(), unit: Unit::Count, rows }.svg().into_string();
+        let svg = Plot::Bars { caption: "c\"".to_owned(), unit: PlotUnit::Count, rows }
+            .svg()
+            .into_string();
         assert!(svg.contains("aria-label=\"c&quot;\"") && svg.contains("a&lt;b"), "{svg}");
         assert!(svg.contains("width=\"240.0\"") && svg.contains("width=\"480.0\""), "{svg}");
     }
@@ -412,14 +413,14 @@ mod tests {
     fn empty_plots_say_so() {
         let lines = Plot::Lines {
             caption: String::new(),
-            unit: Unit::Ratio,
+            unit: PlotUnit::Ratio,
             series: vec![("a".to_owned(), vec![])],
             limit: None,
         };
         assert!(lines.svg().into_string().contains("nothing was measured"));
         let spreads = Plot::Spreads { caption: String::new(), rows: vec![] };
         assert!(spreads.svg().into_string().contains("nothing was measured"));
-        let bars = Plot::Bars { caption: String::new(), unit: Unit::Bytes, rows: vec![] };
+        let bars = Plot::Bars { caption: String::new(), unit: PlotUnit::Bytes, rows: vec![] };
         assert!(!bars.svg().into_string().contains("NaN"));
     }
 

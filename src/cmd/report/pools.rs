@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// A pooler and what was seen of it.
 #[derive(Debug, Clone)]
-pub struct Watched {
+pub struct WatchedPooler {
     /// Its name in the file.
     pub name: String,
     /// PgBouncer's version, as it tells it.
@@ -33,7 +33,11 @@ pub struct Watched {
 }
 
 /// Watches all poolers of the file for `over`, on a connection each. What went wrong is told beside.
-pub async fn watch(config: &Config, over: Duration, clock: Clock) -> (Vec<Watched>, Vec<String>) {
+pub async fn watch(
+    config: &Config,
+    over: Duration,
+    clock: Clock,
+) -> (Vec<WatchedPooler>, Vec<String>) {
     let end = Instant::now() + over;
     let step = (over / 120).clamp(SHORTEST, LONGEST);
     let poolers = config.targets().iter().filter(|t| t.expected == TargetKind::Pooler);
@@ -50,7 +54,7 @@ async fn one(
     end: Instant,
     step: Duration,
     clock: Clock,
-) -> (Option<Watched>, Option<String>) {
+) -> (Option<WatchedPooler>, Option<String>) {
     let note = |e: &dyn std::fmt::Display| Some(format!("pooler {}: {e}", target.name));
     let session = Session::connect(&target.connect, None, target.settings.clone(), clock).await;
     let session = match session {
@@ -62,7 +66,7 @@ async fn one(
     let failed = loop {
         match PgBouncer.fetch(&session, &state).await {
             Ok(rows) => {
-                watched = Some(Watched {
+                watched = Some(WatchedPooler {
                     name: target.name.clone(),
                     version: session.server().version.clone(),
                     facts: state.facts(&rows),

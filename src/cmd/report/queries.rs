@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::document::{Block, Cell, Line, Mark, Table, figure, name, words};
-use super::plot::{Plot, Spread};
+use super::plot::{LatencySpread, Plot};
 use crate::cmd::bench::{
-    self, Ended, Format, Options,
-    document::{Document, Measured, Mode},
+    self, BenchEnded, BenchFormat, BenchOptions,
+    document::{BenchDocument, Measured, Mode},
 };
 use crate::cmd::file;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::findings;
 #[derive(Debug, Clone)]
 pub struct Benched {
     /// The benchmark's own document.
-    pub document: Document,
+    pub document: BenchDocument,
     /// Round trips in seconds by name of the query and mode.
     pub samples: HashMap<(String, Mode), Vec<f64>>,
 }
@@ -40,7 +40,7 @@ pub async fn measure(config: &Config, file: &Path) -> anyhow::Result<Benched> {
     match bench::run(config, &options, &mut out, None, std::future::pending()).await {
         Ok(()) => {}
         // What could be measured is in the document all the same.
-        Err(e) if e.is::<Ended>() => {}
+        Err(e) if e.is::<BenchEnded>() => {}
         Err(e) => return Err(e),
     }
     let document = serde_json::from_slice(&out).context("the benchmark's document")?;
@@ -49,8 +49,8 @@ pub async fn measure(config: &Config, file: &Path) -> anyhow::Result<Benched> {
 }
 
 /// As many executions as give a p99, in both modes, nothing saved or compared.
-fn options(file: &Path, raw: &Path) -> Options {
-    Options {
+fn options(file: &Path, raw: &Path) -> BenchOptions {
+    BenchOptions {
         file: file.to_owned(),
         database: None,
         only: Vec::new(),
@@ -69,7 +69,7 @@ fn options(file: &Path, raw: &Path) -> Options {
         compare: None,
         min_change: 0.1,
         confirm: 0,
-        format: Format::Json,
+        format: BenchFormat::Json,
         raw: Some(raw.to_owned()),
     }
 }
@@ -100,12 +100,12 @@ fn planned(modes: &[Measured]) -> Option<(String, [f64; 2])> {
 
 impl Benched {
     /// For the rules: medians of both modes, and what the plan holds when it is made at each call.
-    pub fn facts(&self) -> Vec<findings::Bench> {
+    pub fn facts(&self) -> Vec<findings::BenchFacts> {
         let median = |modes: &[Measured], mode| {
             modes.iter().find(|m| m.mode == mode)?.round_trip.map(|r| r.p50)
         };
         let each = self.document.queries.iter().filter_map(|q| {
-            Some(findings::Bench {
+            Some(findings::BenchFacts {
                 name: q.name.clone(),
                 unprepared: median(&q.modes, Mode::Unprepared)?,
                 prepared: median(&q.modes, Mode::Prepared)?,
@@ -184,7 +184,7 @@ pub fn section(benched: Option<&Benched>, out: &mut Vec<Block>) {
         for m in &query.modes {
             let samples = benched.samples.get(&(query.name.clone(), m.mode));
             if let (Some(trip), Some(samples)) = (m.round_trip, samples) {
-                spreads.push(Spread {
+                spreads.push(LatencySpread {
                     label: format!("{} ({})", query.name, m.mode),
                     bins: bins(samples),
                     quantiles: [trip.p50, trip.p95, trip.p99],

@@ -3,9 +3,9 @@
 //! Must not: show an estimate without saying so.
 
 use super::document::{Block, Line, Table, figure, name, words};
-use super::figures::Figures;
+use super::figures::ReportFigures;
 use super::gather::{Gathered, StatementRow};
-use super::plot::{Plot, Spread};
+use super::plot::{LatencySpread, Plot};
 use crate::collectors::statements::published::Quantiles;
 use crate::derive::units::seconds;
 use crate::metric::Native;
@@ -15,7 +15,7 @@ const SHOWN: usize = 10;
 const LENGTH: usize = 160;
 
 /// The section.
-pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>) {
+pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<Block>) {
     out.push(Block::Section("statements", "Statements"));
     let Some(all) = &gathered.statements else {
         out.push(Block::Text(Line::from(
@@ -83,7 +83,7 @@ pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>)
         rows: rows.collect(),
     }));
     let target = gathered.objectives.latency;
-    let spreads: Vec<Spread> =
+    let spreads: Vec<LatencySpread> =
         ranked.iter().filter_map(|(s, _)| spread(figures, s, target)).collect();
     if !spreads.is_empty() {
         out.push(Block::Plot(Plot::Spreads {
@@ -99,9 +99,9 @@ pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>)
     ));
 }
 
-fn spread(figures: &Figures<'_>, row: &StatementRow, target: f64) -> Option<Spread> {
+fn spread(figures: &ReportFigures<'_>, row: &StatementRow, target: f64) -> Option<LatencySpread> {
     let Quantiles { p50, p95, p99 } = figures.latency(row);
-    Some(Spread {
+    Some(LatencySpread {
         label: short(&row.text, &row.queryid),
         bins: figures.durations(row)?.native.as_ref().map(bins)?,
         quantiles: [p50?, p95?, p99?],

@@ -3,16 +3,16 @@
 //! Must not: judge.
 
 use super::document::{Block, Line, Table, figure, name, words};
-use super::figures::{Figures, TableFigures};
+use super::figures::{ReportFigures, TableFigures};
 use super::gather::Gathered;
-use super::plot::{Plot, Unit};
+use super::plot::{Plot, PlotUnit};
 use crate::derive::units::{bytes, seconds};
 
 /// The section.
-pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>) {
+pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<Block>) {
     out.push(Block::Section("statistics", "Statistics"));
-    let share = |ratio: Option<f64>| figure(ratio.map(|r| Unit::Ratio.show(r)));
-    let time = |seconds: Option<f64>| figure(seconds.map(|s| Unit::Seconds.show(s)));
+    let share = |ratio: Option<f64>| figure(ratio.map(|r| PlotUnit::Ratio.show(r)));
+    let time = |seconds: Option<f64>| figure(seconds.map(|s| PlotUnit::Seconds.show(s)));
     let rows = figures.databases.iter().filter_map(|(datname, d)| {
         Some(vec![
             name(*datname),
@@ -35,7 +35,7 @@ pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>)
     ));
     out.push(Block::Plot(Plot::Lines {
         caption: "Cache hit ratio over time; the dashed line is the objective".to_owned(),
-        unit: Unit::Ratio,
+        unit: PlotUnit::Ratio,
         series: gathered
             .cache
             .iter()
@@ -74,7 +74,7 @@ pub fn section(gathered: &Gathered, figures: &Figures<'_>, out: &mut Vec<Block>)
     }));
     out.push(Block::Plot(Plot::Bars {
         caption: "Bytes on disk of the largest tables with their indexes".to_owned(),
-        unit: Unit::Bytes,
+        unit: PlotUnit::Bytes,
         rows: tables.iter().map(|(of, size, t)| (label(*of), size + t.indexes)).collect(),
     }));
     out.push(Block::Source(

@@ -16,7 +16,7 @@ use crate::collectors::connections::Sessions;
 use crate::collectors::published;
 use crate::config::Config;
 use crate::derive::units::seconds;
-use crate::findings::Connections;
+use crate::findings::ConnectionPeak;
 use crate::pg::Clock;
 use crate::poller::{Poller, Target};
 use crate::snapshot::{Of, Snapshot};
@@ -27,24 +27,24 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGER: Duration = Duration::from_secs(60);
 
 /// What was seen.
-pub struct Watched {
+pub struct WatchedServer {
     /// The collectors' last snapshot.
     pub snapshot: Arc<Snapshot>,
     /// Cache hit ratio by database, over time in Unix seconds.
     pub cache: BTreeMap<String, Vec<(f64, f64)>>,
     /// The most that there were.
-    pub peak: Connections,
+    pub peak: ConnectionPeak,
     /// What was not reached in time.
     pub notes: Vec<String>,
 }
 
 /// What has to run once.
-struct Expected {
+struct ExpectedRuns {
     collectors: Vec<&'static str>,
     databases: BTreeSet<String>,
 }
 
-impl Expected {
+impl ExpectedRuns {
     fn of(target: &Target, databases: &BTreeSet<String>) -> Self {
         let of = |scope: Scope| target.collectors.iter().filter(move |c| c.scope() == scope);
         let walked = of(Scope::Database).next().is_some();
@@ -107,7 +107,7 @@ pub async fn watch(
     over: Duration,
     clock: Clock,
     databases: &BTreeSet<String>,
-) -> Watched {
+) -> WatchedServer {
     let mut target = serve::target(config);
     let mut settings = (*target.settings).clone();
     for name in ["tables", "cache", "connections", "indexes"] {
@@ -117,11 +117,11 @@ pub async fn watch(
         }
     }
     target.settings = Arc::new(settings);
-    let expected = Expected::of(&target, databases);
+    let expected = ExpectedRuns::of(&target, databases);
     let poller = Poller::start(target);
     let mut snapshots = poller.snapshots();
     let mut cache: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
-    let mut peak = Connections { peak: 0.0, peak_active: 0.0 };
+    let mut peak = ConnectionPeak { peak: 0.0, peak_active: 0.0 };
     let end = Instant::now() + over;
     let mut last = f64::NEG_INFINITY;
     let snapshot = loop {
@@ -154,5 +154,5 @@ pub async fn watch(
     };
     poller.stop().await;
     let notes = expected.notes(&snapshot, over);
-    Watched { snapshot, cache, peak, notes }
+    WatchedServer { snapshot, cache, peak, notes }
 }

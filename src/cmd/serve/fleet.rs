@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use super::{SPACING, SPREAD, listed, target};
 use crate::config::{Config, Connect, DatabaseFilter, Settings, TargetConfig};
-use crate::http::Listed;
-use crate::poller::{Named, NamedPoller, Poller, View};
+use crate::http::ListedTarget;
+use crate::poller::{Named, NamedPoller, Poller, TargetView};
 use crate::snapshot::{Reloaded, Snapshot};
 
 /// What the server without a name is polled with.
@@ -28,26 +28,26 @@ struct Default {
 pub(super) struct Fleet {
     default: Option<(Default, Poller)>,
     listed: Vec<(TargetConfig, NamedPoller)>,
-    shown: watch::Sender<Shown>,
+    shown: watch::Sender<ShownFleet>,
 }
 
 /// One of the targets with a page of its own.
 #[derive(Clone)]
-pub(super) struct Seen {
+pub(super) struct SeenTarget {
     pub(super) name: String,
     /// Whether its series stand on the page of this process too.
     pub(super) grouped: bool,
-    pub(super) view: View,
+    pub(super) view: TargetView,
 }
 
 /// What others see of the pollers.
 #[derive(Clone)]
-pub(super) struct Shown {
+pub(super) struct ShownFleet {
     /// Of the server without a name.
     pub(super) default: Option<watch::Receiver<Arc<Snapshot>>>,
-    pub(super) seen: Arc<Vec<Seen>>,
+    pub(super) seen: Arc<Vec<SeenTarget>>,
     /// For the HTTP server, by name.
-    pub(super) pages: Arc<BTreeMap<String, Listed>>,
+    pub(super) pages: Arc<BTreeMap<String, ListedTarget>>,
     pub(super) reloaded: Reloaded,
 }
 
@@ -57,7 +57,7 @@ impl Fleet {
         let reloaded =
             Reloaded { successful: !config.file_is_missing(), success: SystemTime::now() };
         let nothing =
-            Shown { default: None, seen: Arc::default(), pages: Arc::default(), reloaded };
+            ShownFleet { default: None, seen: Arc::default(), pages: Arc::default(), reloaded };
         let mut fleet =
             Self { default: None, listed: Vec::new(), shown: watch::Sender::new(nothing) };
         fleet.apply(config, reloaded);
@@ -65,7 +65,7 @@ impl Fleet {
     }
 
     /// What there is, and a notice of each change.
-    pub(super) fn shown(&self) -> watch::Receiver<Shown> {
+    pub(super) fn shown(&self) -> watch::Receiver<ShownFleet> {
         self.shown.subscribe()
     }
 
@@ -129,15 +129,15 @@ impl Fleet {
     }
 
     fn show(&self, reloaded: Reloaded) {
-        let seen = self.listed.iter().map(|(config, poller)| Seen {
+        let seen = self.listed.iter().map(|(config, poller)| SeenTarget {
             name: config.name.clone(),
             grouped: config.grouped,
             view: poller.view(),
         });
-        let seen: Vec<Seen> = seen.collect();
+        let seen: Vec<SeenTarget> = seen.collect();
         let pages = seen.iter().map(|seen| {
             let (for_page, for_state) = (seen.view.clone(), seen.view.clone());
-            let listed = Listed {
+            let listed = ListedTarget {
                 snapshot: Arc::new(move || for_page.snapshot()),
                 up: Arc::new(move || for_state.up()),
             };
@@ -145,7 +145,7 @@ impl Fleet {
         });
         let pages = Arc::new(pages.collect());
         let default = self.default.as_ref().map(|(_, poller)| poller.snapshots());
-        self.shown.send_replace(Shown { default, seen: Arc::new(seen), pages, reloaded });
+        self.shown.send_replace(ShownFleet { default, seen: Arc::new(seen), pages, reloaded });
     }
 
     /// Ends all of them, at once, since each may take seconds.

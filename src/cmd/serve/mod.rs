@@ -19,11 +19,11 @@ use tokio::time::sleep;
 use crate::collector::AnyCollector;
 use crate::collectors;
 use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig};
-use crate::http::{self, App, Limits, Probing, Reload, Reloading, Web};
+use crate::http::{self, App, PortFeatures, Probing, Reload, Reloading, SlotLimits};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
 use crate::snapshot::{Of, Snapshot, reload_families, target_families};
-use fleet::{Fleet, Shown};
+use fleet::{Fleet, ShownFleet};
 use probe::Prober;
 use reload::Reloader;
 
@@ -125,7 +125,7 @@ impl Exporter {
     /// # Errors
     /// As [`Exporter::start`].
     pub async fn start_with(config: &Config, flags: Option<Flags>) -> anyhow::Result<Self> {
-        let web = Arc::new(Web::load(config.web_config())?);
+        let web = Arc::new(PortFeatures::load(config.web_config())?);
         let mut listeners = Vec::new();
         if config.systemd_socket() {
             listeners = handed_over()?;
@@ -186,7 +186,7 @@ impl Exporter {
         let stopped = async {
             let _ = stopped.await;
         };
-        let limits = Limits::within(most_files(), others(config));
+        let limits = SlotLimits::within(most_files(), others(config));
         let http = tokio::spawn(http::serve(listeners, app, limits, stopped));
         Ok(Self {
             addresses,
@@ -271,7 +271,7 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// The server without a name, and the page of this process, which tells which of the other targets are up and
 /// bears the series of those that come from a list.
-fn of_process(shown: &Shown) -> (Arc<Snapshot>, Arc<Snapshot>) {
+fn of_process(shown: &ShownFleet) -> (Arc<Snapshot>, Arc<Snapshot>) {
     let alone = || Arc::new(Snapshot { of: Of::Exporter, tried: true, ..Snapshot::default() });
     let snapshot = shown.default.as_ref().map_or_else(alone, |default| default.borrow().clone());
     let mut page = Snapshot::clone(&snapshot);
@@ -288,7 +288,7 @@ fn of_process(shown: &Shown) -> (Arc<Snapshot>, Arc<Snapshot>) {
 /// Publishes every snapshot, off the threads that answer scrapes.
 async fn publish_each(
     publisher: Publisher,
-    mut shown: watch::Receiver<Shown>,
+    mut shown: watch::Receiver<ShownFleet>,
     latest: watch::Sender<Arc<Snapshot>>,
 ) {
     loop {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::listed;
 use crate::config::{Config, NoProbe, Process, TargetConfig, forbidden};
 use crate::http::{NotProbed, ProbeAsked};
-use crate::poller::{Named, NamedPoller, View};
+use crate::poller::{Named, NamedPoller, TargetView};
 use crate::snapshot::Snapshot;
 
 /// How often is looked whether the first round has ended, and what was not asked for lately.
@@ -114,7 +114,7 @@ impl Prober {
         key: &(String, Option<String>),
         wanted: TargetConfig,
         limit: usize,
-    ) -> Result<View, NotProbed> {
+    ) -> Result<TargetView, NotProbed> {
         let mut all = self.all.lock().await;
         let old = match all.remove(key) {
             Some(mut probed) if probed.config == wanted => {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Histogram;
+use super::DurationHistogram;
 use super::market::Market;
 use crate::config::{Connect, Timeouts};
 use crate::error::{CollectError, ConnectError};
@@ -81,17 +81,17 @@ pub struct Tally {
     missed: AtomicU64,
     due: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
-    latencies: Mutex<Latencies>,
+    latencies: Mutex<LoadLatencies>,
 }
 
 /// From when a call was due to its answer, so that those that had to wait for another count with their
 /// wait.
 #[derive(Debug, Clone, Default)]
-pub struct Latencies {
+pub struct LoadLatencies {
     /// Of the calls that were answered without an error, by what was called.
-    pub calls: BTreeMap<&'static str, Histogram>,
+    pub calls: BTreeMap<&'static str, DurationHistogram>,
     /// Of all of those, and of calls given up, with how late they were then.
-    pub all: Histogram,
+    pub all: DurationHistogram,
 }
 
 impl Tally {
@@ -116,7 +116,7 @@ impl Tally {
     }
 
     /// Round trips, counted from when they were due.
-    pub fn latencies(&self) -> Latencies {
+    pub fn latencies(&self) -> LoadLatencies {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -144,7 +144,7 @@ impl Tally {
 
 /// What load.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct LoadPace {
     /// Queries per second, all five together; inserts are a fraction of that on top.
     pub rate: f64,
     /// Connections.
@@ -166,17 +166,17 @@ impl Load {
     /// Starts a load of `rate` queries per second, and inserts at a fraction of that, on four
     /// connections.
     pub fn start(connect: &Connect, rate: f64, seed: u64) -> Self {
-        Self::with(connect, Pace { rate, clients: CONNECTIONS, seed, length: None })
+        Self::with(connect, LoadPace { rate, clients: CONNECTIONS, seed, length: None })
     }
 
     /// Starts a load at a pace.
-    pub fn with(connect: &Connect, pace: Pace) -> Self {
+    pub fn with(connect: &Connect, pace: LoadPace) -> Self {
         let tally = Arc::new(Tally::default());
         let mut tasks = JoinSet::new();
         for number in 0..pace.clients {
             let seed = pace.seed.wrapping_mul(1_000_003).wrapping_add(1 + u64::from(number));
             let calls = pace.rate * (1.0 + ORDERS_SHARE + TRADES_SHARE);
-            let worker = Worker {
+            let worker = LoadWorker {
                 connect: connect.clone(),
                 // Not the market of the data: ids must not come again.
                 market: Market::new(seed),
@@ -201,13 +201,13 @@ impl Load {
     }
 }
 
-struct Statements {
+struct LoadStatements {
     queries: Vec<Prepared>,
     insert_order: Prepared,
     insert_trade: Prepared,
 }
 
-struct Worker {
+struct LoadWorker {
     connect: Connect,
     market: Market,
     /// Seconds between two calls on this connection.
@@ -223,7 +223,7 @@ struct Schedule {
     end: Option<Instant>,
 }
 
-impl Worker {
+impl LoadWorker {
     async fn run(mut self) {
         let mut backoff = FIRST_BACKOFF;
         let mut schedule = None;
@@ -282,7 +282,7 @@ impl Worker {
         true
     }
 
-    async fn open(&self) -> Result<(Admin, Statements), String> {
+    async fn open(&self) -> Result<(Admin, LoadStatements), String> {
         let failed = |e: ConnectError| format!("connect: {}", e.kind());
         let connection = Admin::connect(&self.connect, &TIMEOUTS).await.map_err(failed)?;
         let failed = |e: CollectError| format!("prepare: {}", describe(&e));
@@ -294,14 +294,14 @@ impl Worker {
         }
         let insert_order = connection.prepare(INSERT_ORDER).await.map_err(failed)?;
         let insert_trade = connection.prepare(INSERT_TRADE).await.map_err(failed)?;
-        Ok((connection, Statements { queries, insert_order, insert_trade }))
+        Ok((connection, LoadStatements { queries, insert_order, insert_trade }))
     }
 
     /// Keeps the schedule until the connection has to be made anew, or to its end: then it is true.
     async fn drive(
         &mut self,
         connection: &Admin,
-        statements: &Statements,
+        statements: &LoadStatements,
         schedule: &mut Schedule,
     ) -> bool {
         while let Some(due) = self.next(schedule) {
@@ -335,7 +335,7 @@ impl Worker {
     async fn call(
         &mut self,
         connection: &Admin,
-        statements: &Statements,
+        statements: &LoadStatements,
     ) -> (&'static str, bool, Result<(), CollectError>) {
         let mut left = self.market.uniform() * (1.0 + ORDERS_SHARE + TRADES_SHARE);
         for (query, prepared) in QUERIES.iter().zip(&statements.queries) {

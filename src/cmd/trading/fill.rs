@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::rows::{BLOCK, Span, Table};
+use super::rows::{BLOCK, FilledSpan, TradeTable};
 use crate::config::{Connect, Timeouts};
 use crate::pg::Admin;
 
@@ -29,14 +29,14 @@ pub const TIMEOUTS: Timeouts = Timeouts {
 
 /// How far it is; shared with whoever shows it, and by whom it is stopped.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct FillCounters {
     sent: AtomicU64,
     orders: AtomicU64,
     trades: AtomicU64,
     stopped: AtomicBool,
 }
 
-impl Counters {
+impl FillCounters {
     /// Rows handed to the server, committed or not.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -69,15 +69,15 @@ pub struct Fill {
     seed: u64,
     /// Blocks in a batch.
     batch: u64,
-    queue: Mutex<Vec<Open>>,
-    counters: Arc<Counters>,
+    queue: Mutex<Vec<OpenSpan>>,
+    counters: Arc<FillCounters>,
 }
 
 /// A span with blocks left.
 #[derive(Debug)]
-struct Open {
+struct OpenSpan {
     id: usize,
-    span: Span,
+    span: FilledSpan,
     /// Blocks taken so far.
     taken: u64,
     /// Connections at work on it.
@@ -86,14 +86,15 @@ struct Open {
 
 struct Batch {
     id: usize,
-    span: Span,
+    span: FilledSpan,
     blocks: std::ops::Range<u64>,
 }
 
 impl Fill {
     /// Batches of `batch` rows, rounded up to whole blocks.
-    pub fn new(spans: &[Span], seed: u64, batch: u64, counters: Arc<Counters>) -> Self {
-        let open = |(id, span): (usize, &Span)| Open { id, span: *span, taken: 0, workers: 0 };
+    pub fn new(spans: &[FilledSpan], seed: u64, batch: u64, counters: Arc<FillCounters>) -> Self {
+        let open =
+            |(id, span): (usize, &FilledSpan)| OpenSpan { id, span: *span, taken: 0, workers: 0 };
         Self {
             seed,
             batch: batch.div_ceil(BLOCK).max(1),
@@ -156,8 +157,8 @@ impl Fill {
             }
         });
         let table = match span.table {
-            Table::Orders => "orders",
-            Table::Trades => "trades",
+            TradeTable::Orders => "orders",
+            TradeTable::Trades => "trades",
         };
         let mut copy = admin.copy(span.table.copy()).await.context(table)?;
         while let Some(made) = blocks.recv().await {
@@ -173,8 +174,8 @@ impl Fill {
         maker.await.context("making rows")?;
         let rows = copy.finish().await.context(table)?;
         let counter = match span.table {
-            Table::Orders => &self.counters.orders,
-            Table::Trades => &self.counters.trades,
+            TradeTable::Orders => &self.counters.orders,
+            TradeTable::Trades => &self.counters.trades,
         };
         counter.fetch_add(rows, Ordering::Relaxed);
         Ok(true)
@@ -190,7 +191,7 @@ impl Fill {
         let own = queue.iter().position(|open| Some(open.id) == at);
         let next =
             own.or_else(|| queue.iter().position(|open| open.workers == 0)).or_else(|| {
-                let left = |open: &&Open| open.span.blocks() - open.taken;
+                let left = |open: &&OpenSpan| open.span.blocks() - open.taken;
                 let most = queue.iter().max_by_key(left)?.id;
                 queue.iter().position(|open| open.id == most)
             })?;
@@ -211,17 +212,17 @@ impl Fill {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmd::trading::rows::Spread;
+    use crate::cmd::trading::rows::RowSpread;
 
     fn fill(rows: &[u64], batch: u64) -> Fill {
-        let spans: Vec<Span> = (0i64..)
+        let spans: Vec<FilledSpan> = (0i64..)
             .zip(rows)
-            .map(|(day, rows)| Span {
-                table: Table::Trades,
+            .map(|(day, rows)| FilledSpan {
+                table: TradeTable::Trades,
                 start: day * 86_400_000_000,
                 length: 86_400_000_000,
                 rows: *rows,
-                spread: Spread::Even,
+                spread: RowSpread::Even,
             })
             .collect();
         Fill::new(&spans, 1, batch, Arc::default())

@@ -13,13 +13,13 @@ const LONGEST: u64 = (1 << 40) - 1;
 
 /// Durations from 1 µs to twelve days.
 #[derive(Debug, Clone, Default)]
-pub struct Histogram {
+pub struct DurationHistogram {
     counts: Vec<u64>,
     count: u64,
     max: Duration,
 }
 
-impl Histogram {
+impl DurationHistogram {
     /// Adds one.
     pub fn add(&mut self, sample: Duration) {
         let at = bucket(u64::try_from(sample.as_micros()).unwrap_or(LONGEST).min(LONGEST));
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn nothing_has_no_percentile() {
-        assert_eq!(Histogram::default().percentile(50.0), None);
-        assert_eq!(Histogram::default().max(), Duration::ZERO);
+        assert_eq!(DurationHistogram::default().percentile(50.0), None);
+        assert_eq!(DurationHistogram::default().max(), Duration::ZERO);
     }
 
     proptest! {
@@ -87,7 +87,7 @@ mod tests {
         ) {
             let mut sorted = samples.clone();
             sorted.sort_unstable();
-            let mut histogram = Histogram::default();
+            let mut histogram = DurationHistogram::default();
             samples.iter().for_each(|s| histogram.add(Duration::from_micros(*s)));
             prop_assert_eq!(histogram.count(), samples.len() as u64);
             prop_assert_eq!(histogram.max(), Duration::from_micros(sorted[sorted.len() - 1]));

@@ -9,7 +9,7 @@ pub mod market;
 pub mod progress;
 pub mod rows;
 
-pub use histogram::Histogram;
+pub use histogram::DurationHistogram;
 
 /// Tables, indexes and the trigger.
 pub const SCHEMA: &str = include_str!("schema.sql");

@@ -11,12 +11,12 @@ const WIDTH: usize = 24;
 
 /// Looks at a fill.
 #[derive(Debug)]
-pub struct Progress {
+pub struct FillProgress {
     total: u64,
     looks: VecDeque<(Duration, u64)>,
 }
 
-impl Progress {
+impl FillProgress {
     /// Before the first of `total` rows.
     pub fn new(total: u64) -> Self {
         Self { total, looks: VecDeque::from([(Duration::ZERO, 0)]) }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_late() {
-        let mut progress = Progress::new(10_000);
+        let mut progress = FillProgress::new(10_000);
         let at = Duration::from_secs;
         assert_eq!(progress.line(at(0), 0, false), "  0 %  0 of 10000 rows  0/s  ETA -");
         let bar = progress.line(at(2), 5_000, true);

@@ -15,12 +15,12 @@ const DAY: i64 = 86_400_000_000;
 
 /// One of the two tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Table {
+pub enum TradeTable {
     Orders,
     Trades,
 }
 
-impl Table {
+impl TradeTable {
     /// `COPY ... FROM STDIN` for what [`Span::block`] returns.
     pub fn copy(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl Table {
 
 /// How rows are spread over a span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spread {
+pub enum RowSpread {
     Even,
     /// Denser towards the end: a growing business.
     Growing,
@@ -40,14 +40,14 @@ pub enum Spread {
 
 /// A stretch of time with rows in it, in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    pub table: Table,
+pub struct FilledSpan {
+    pub table: TradeTable,
     /// Microseconds since 1970.
     pub start: i64,
     /// Microseconds; rows lie before its end.
     pub length: i64,
     pub rows: u64,
-    pub spread: Spread,
+    pub spread: RowSpread,
 }
 
 /// How many rows.
@@ -61,7 +61,7 @@ pub enum Amount {
 
 /// One span a day (UTC) from `first` up to `last`, both in microseconds since 1970. Days without rows
 /// are left out.
-pub fn days(table: Table, first: i64, last: i64, amount: Amount) -> Vec<Span> {
+pub fn days(table: TradeTable, first: i64, last: i64, amount: Amount) -> Vec<FilledSpan> {
     let whole = i128::from(last - first).max(1);
     // Of all rows, those before `at`: rounded once, so that the days add up.
     let before = |at: i64| match amount {
@@ -78,14 +78,20 @@ pub fn days(table: Table, first: i64, last: i64, amount: Amount) -> Vec<Span> {
         };
         let rows = u64::try_from(rows).unwrap_or(0);
         if rows > 0 {
-            spans.push(Span { table, start, length: end - start, rows, spread: Spread::Even });
+            spans.push(FilledSpan {
+                table,
+                start,
+                length: end - start,
+                rows,
+                spread: RowSpread::Even,
+            });
         }
         start = end;
     }
     spans
 }
 
-impl Span {
+impl FilledSpan {
     /// How many blocks its rows make.
     pub fn blocks(&self) -> u64 {
         self.rows.div_ceil(BLOCK)
@@ -110,8 +116,8 @@ impl Span {
             let at = jiff::Timestamp::from_microsecond(self.at(place)).context("a time")?;
             let at = at.to_string();
             match self.table {
-                Table::Orders => copy_order(&mut lines, &market.order(), &at),
-                Table::Trades => copy_trade(&mut lines, &market.trade(), &at),
+                TradeTable::Orders => copy_order(&mut lines, &market.order(), &at),
+                TradeTable::Trades => copy_trade(&mut lines, &market.trade(), &at),
             }
         }
         Ok(lines)
@@ -121,9 +127,9 @@ impl Span {
     fn at(&self, place: f64) -> i64 {
         let share = place / self.rows as f64;
         let share = match self.spread {
-            Spread::Even => share,
+            RowSpread::Even => share,
             // The inverse of the distribution of 1 - u², u uniform.
-            Spread::Growing => 1.0 - (1.0 - share).powi(2),
+            RowSpread::Growing => 1.0 - (1.0 - share).powi(2),
         };
         #[expect(clippy::cast_possible_truncation, reason = "between 0 and a length")]
         let offset = (share * self.length as f64) as i64;
@@ -133,8 +139,8 @@ impl Span {
     /// Of one block: what is different in any of these gives different rows.
     fn seed(&self, seed: u64, block: u64) -> u64 {
         let table = match self.table {
-            Table::Orders => 1,
-            Table::Trades => 2,
+            TradeTable::Orders => 1,
+            TradeTable::Trades => 2,
         };
         let day = self.start.div_euclid(DAY).unsigned_abs();
         [table, day, block].into_iter().fold(mixed(seed), |state, part| mixed(state ^ part))
@@ -158,7 +164,8 @@ mod tests {
 
     #[test]
     fn whole_days_have_their_rows_and_a_part_has_its_part() {
-        let spans = days(Table::Trades, MARCH, MARCH + 2 * DAY + DAY / 4, Amount::PerDay(1_001));
+        let spans =
+            days(TradeTable::Trades, MARCH, MARCH + 2 * DAY + DAY / 4, Amount::PerDay(1_001));
         let seen: Vec<(i64, i64, u64)> =
             spans.iter().map(|s| (s.start - MARCH, s.length, s.rows)).collect();
         assert_eq!(seen, [(0, DAY, 1_001), (DAY, DAY, 1_001), (2 * DAY, DAY / 4, 250)]);
@@ -169,23 +176,25 @@ mod tests {
     fn a_total_is_kept_to_the_row() {
         for total in [0, 1, 7, 1_000, 99_991] {
             let first = MARCH + DAY / 3;
-            let spans = days(Table::Trades, first, first + 5 * DAY + 12_345, Amount::Total(total));
+            let spans =
+                days(TradeTable::Trades, first, first + 5 * DAY + 12_345, Amount::Total(total));
             assert_eq!(spans.iter().map(|s| s.rows).sum::<u64>(), total);
         }
-        assert_eq!(days(Table::Trades, MARCH, MARCH, Amount::Total(5)), []);
+        assert_eq!(days(TradeTable::Trades, MARCH, MARCH, Amount::Total(5)), []);
     }
 
-    fn times(span: &Span) -> Vec<jiff::Timestamp> {
+    fn times(span: &FilledSpan) -> Vec<jiff::Timestamp> {
         let lines: String = (0..span.blocks()).map(|b| span.block(1, b).unwrap()).collect();
         lines.lines().map(|l| l.rsplit('\t').next().unwrap().parse().unwrap()).collect()
     }
 
     #[test]
     fn rows_ascend_within_their_span_and_grow_where_they_should() {
-        for (table, spread, half) in
-            [(Table::Trades, Spread::Even, 0.5), (Table::Orders, Spread::Growing, 0.293)]
-        {
-            let span = Span { table, start: MARCH, length: DAY, rows: 2_500, spread };
+        for (table, spread, half) in [
+            (TradeTable::Trades, RowSpread::Even, 0.5),
+            (TradeTable::Orders, RowSpread::Growing, 0.293),
+        ] {
+            let span = FilledSpan { table, start: MARCH, length: DAY, rows: 2_500, spread };
             let times = times(&span);
             assert_eq!(times.len(), 2_500);
             assert!(times.is_sorted());
@@ -198,17 +207,22 @@ mod tests {
 
     #[test]
     fn every_block_has_rows_of_its_own_and_always_the_same() {
-        let span =
-            |table, start| Span { table, start, length: DAY, rows: 2_000, spread: Spread::Even };
-        let march = span(Table::Trades, MARCH);
+        let span = |table, start| FilledSpan {
+            table,
+            start,
+            length: DAY,
+            rows: 2_000,
+            spread: RowSpread::Even,
+        };
+        let march = span(TradeTable::Trades, MARCH);
         assert_eq!(march.block(1, 1).unwrap(), march.block(1, 1).unwrap());
         let id = |text: String| text.split('\t').next().unwrap().to_owned();
         let ids = [
             id(march.block(1, 0).unwrap()),
             id(march.block(1, 1).unwrap()),
             id(march.block(2, 0).unwrap()),
-            id(span(Table::Trades, MARCH + DAY).block(1, 0).unwrap()),
-            id(span(Table::Orders, MARCH).block(1, 0).unwrap()),
+            id(span(TradeTable::Trades, MARCH + DAY).block(1, 0).unwrap()),
+            id(span(TradeTable::Orders, MARCH).block(1, 0).unwrap()),
         ];
         let distinct: std::collections::BTreeSet<&String> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len(), "{ids:?}");

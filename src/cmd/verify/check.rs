@@ -18,7 +18,7 @@ use crate::remedy::{Remedy, Script};
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Finding {
+pub struct CheckFinding {
     /// At most that of its rule.
     pub severity: Severity,
     /// The kind of what it is about: `relation`.
@@ -41,7 +41,7 @@ pub struct Finding {
     pub deletes: bool,
 }
 
-impl Finding {
+impl CheckFinding {
     /// As a rule has it. `place` stands for the database or the server as a whole.
     pub fn new(found: findings::Finding, place: &str) -> Self {
         let object = match &found.subject {
@@ -108,7 +108,7 @@ pub struct Found {
     /// What was looked at, with figures: `19 indexes expected, 19 present`.
     pub summary: String,
     /// What is wrong.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
     /// What could not be looked at, and why; the rest was.
     pub unchecked: Option<String>,
     /// Why there was nothing to do.
@@ -117,7 +117,7 @@ pub struct Found {
 
 impl Found {
     /// What was looked at.
-    pub fn new(summary: impl Into<String>, findings: Vec<Finding>) -> Self {
+    pub fn new(summary: impl Into<String>, findings: Vec<CheckFinding>) -> Self {
         Self { summary: summary.into(), findings, ..Self::default() }
     }
 
@@ -157,7 +157,7 @@ impl Status {
 
 /// One check on one database, or on the server.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// The rule.
     pub rule: &'static Rule,
     /// The database; `None` for the server.
@@ -168,7 +168,7 @@ pub struct Outcome {
     pub took: Duration,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// Judged by the lightest severity that fails.
     pub fn status(&self, fail_on: Severity) -> Status {
         let found = &self.found;
@@ -305,8 +305,8 @@ pub(super) mod fixtures {
     use super::*;
 
     /// A critical finding.
-    pub fn finding(object: &str, found: &str) -> Finding {
-        Finding {
+    pub fn finding(object: &str, found: &str) -> CheckFinding {
+        CheckFinding {
             severity: Severity::Critical,
             subject: "relation",
             object: object.to_owned(),
@@ -420,9 +420,13 @@ mod tests {
 
     #[test]
     fn the_status_depends_on_what_fails() {
-        let outcome =
-            |found: Found| Outcome { rule: &MISSING, database: None, found, took: Duration::ZERO };
-        let one = |severity| Finding { severity, ..fixtures::finding("x", "y") };
+        let outcome = |found: Found| CheckOutcome {
+            rule: &MISSING,
+            database: None,
+            found,
+            took: Duration::ZERO,
+        };
+        let one = |severity| CheckFinding { severity, ..fixtures::finding("x", "y") };
         let warning = || one(Severity::Warning);
         let warned = outcome(Found::new("", vec![warning()]));
         assert_eq!(warned.status(Severity::Critical), Status::Remarked);

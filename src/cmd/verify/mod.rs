@@ -25,12 +25,12 @@ use crate::error::CollectError;
 use crate::findings::{self, Part, Rule, When, partition};
 use crate::pg::{Clock, Server, Session, settle};
 use crate::remedy::Remedy;
-use check::{Context, Finding, Found, Outcome, Selection, Severity, Status};
+use check::{CheckFinding, CheckOutcome, Context, Found, Selection, Severity, Status};
 use parts::Looked;
 
 /// The form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum VerifyFormat {
     /// For people, in colours where asked.
     #[default]
     Text,
@@ -44,7 +44,7 @@ pub enum Format {
     Sql,
 }
 
-impl Format {
+impl VerifyFormat {
     /// All of them by the words of `--format`.
     pub const WORDS: [&'static str; 5] = ["text", "json", "junit", "markdown", "sql"];
 
@@ -63,7 +63,7 @@ impl Format {
 
 /// What was asked for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct VerifyRequest {
     /// Which checks.
     pub selection: Selection,
     /// Databases; those that the exporter visits if empty.
@@ -75,7 +75,7 @@ pub struct Wanted {
     /// `statement_timeout` of what reads all data.
     pub patience: Duration,
     /// Form of the report.
-    pub format: Format,
+    pub format: VerifyFormat,
     /// Whether the text is in colours.
     pub colour: bool,
     /// Where it goes in place of standard output.
@@ -84,7 +84,7 @@ pub struct Wanted {
 
 /// What came of a run; the exit code of `verify`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum GateVerdict {
     /// 0: no finding fails.
     Passed,
     /// 1: one does.
@@ -94,7 +94,7 @@ pub enum Verdict {
 }
 
 /// All that reports are made of.
-pub struct Run {
+pub struct VerifyRun {
     /// Of the first session.
     pub server: Server,
     /// `user@host:port/dbname`, without a secret.
@@ -108,10 +108,10 @@ pub struct Run {
     /// The lightest finding that fails.
     pub fail_on: Severity,
     /// In the order in which they were made.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CheckOutcome>,
 }
 
-impl Run {
+impl VerifyRun {
     /// How many checks ended so.
     pub fn count(&self, status: Status) -> usize {
         self.outcomes.iter().filter(|o| o.status(self.fail_on) == status).count()
@@ -124,13 +124,13 @@ impl Run {
     }
 
     /// The exit code: what fails counts for more than what could not be looked at.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> GateVerdict {
         if self.count(Status::Failed) > 0 {
-            Verdict::Failed
+            GateVerdict::Failed
         } else if self.count(Status::Unchecked) > 0 {
-            Verdict::Unchecked
+            GateVerdict::Unchecked
         } else {
-            Verdict::Passed
+            GateVerdict::Passed
         }
     }
 }
@@ -149,7 +149,11 @@ pub fn locks(rule: &Rule) -> Option<&'static str> {
 ///
 /// # Errors
 /// A check that does not exist, with the nearest; no session; the report cannot be written.
-pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyhow::Result<Verdict> {
+pub async fn run(
+    config: &Config,
+    wanted: &VerifyRequest,
+    out: &mut dyn Write,
+) -> anyhow::Result<GateVerdict> {
     let run = verify(config, wanted).await?;
     let text = report::render(&run, wanted.format, wanted.colour)?;
     match &wanted.output {
@@ -166,19 +170,19 @@ pub async fn run(config: &Config, wanted: &Wanted, out: &mut dyn Write) -> anyho
 ///
 /// # Errors
 /// A check that does not exist, with the nearest; no session with the configured database.
-pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
+pub async fn verify(config: &Config, wanted: &VerifyRequest) -> anyhow::Result<VerifyRun> {
     let rules: Vec<&'static Rule> = all().collect();
     let (selection, former) = wanted.selection.current(&rules);
     former.iter().for_each(|note| tracing::warn!("{note}"));
     selection.validate(&rules)?;
-    let wanted = &Wanted { selection, ..wanted.clone() };
+    let wanted = &VerifyRequest { selection, ..wanted.clone() };
     let rules: Vec<&'static Rule> =
         rules.into_iter().filter(|rule| wanted.selection.admits(rule)).collect();
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let start = Instant::now();
     let clock = Clock::start();
     let home = at_home(config, config.settings().clone(), clock).await?;
-    let mut run = Run {
+    let mut run = VerifyRun {
         server: home.server().clone(),
         target: config.connect().describe(),
         started,
@@ -211,9 +215,9 @@ pub async fn verify(config: &Config, wanted: &Wanted) -> anyhow::Result<Run> {
 /// Goes from database to database with one connection at a time.
 struct Visitor<'a> {
     config: &'a Config,
-    wanted: &'a Wanted,
+    wanted: &'a VerifyRequest,
     clock: Clock,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<CheckOutcome>,
 }
 
 impl Visitor<'_> {
@@ -231,7 +235,10 @@ impl Visitor<'_> {
         let unchecked = (visited.is_empty() && missing.is_empty())
             .then(|| "no database may be entered, or all are excluded".to_owned());
         let looked = Looked {
-            server: findings::Server { absent: Some(missing), ..findings::Server::default() },
+            server: findings::ServerFacts {
+                absent: Some(missing),
+                ..findings::ServerFacts::default()
+            },
             summary: parts::counted(visited.len(), "database", "to look into"),
             unchecked,
             ..Looked::default()
@@ -239,7 +246,12 @@ impl Visitor<'_> {
         for rule in all().filter(|rule| rule.part == Part::Databases) {
             if selected.iter().any(|s| s.id == rule.id) || vain && skip.admits(rule) {
                 let found = judged(rule, &looked).map_or_else(|found| found, |(found, _)| found);
-                self.outcomes.push(Outcome { rule, database: None, found, took: Duration::ZERO });
+                self.outcomes.push(CheckOutcome {
+                    rule,
+                    database: None,
+                    found,
+                    took: Duration::ZERO,
+                });
             }
         }
         Ok(visited)
@@ -309,7 +321,12 @@ impl Visitor<'_> {
                         ..Found::default()
                     });
                     let database = datname.map(str::to_owned);
-                    self.outcomes.push(Outcome { rule, database, found, took: start.elapsed() });
+                    self.outcomes.push(CheckOutcome {
+                        rule,
+                        database,
+                        found,
+                        took: start.elapsed(),
+                    });
                 }
                 drop(context);
                 if session.is_broken() {
@@ -323,7 +340,7 @@ impl Visitor<'_> {
     }
 
     fn unchecked(&mut self, rule: &'static Rule, datname: Option<&str>, why: String) {
-        self.outcomes.push(Outcome {
+        self.outcomes.push(CheckOutcome {
             rule,
             database: datname.map(str::to_owned),
             found: Found { unchecked: Some(why), ..Found::default() },
@@ -405,7 +422,7 @@ fn judged(rule: &Rule, looked: &Looked) -> Result<(Found, Vec<findings::Finding>
         findings::Check::Server(_) => &looked.server.datname,
         _ => &looked.database.datname,
     };
-    let findings = verdict.iter().map(|found| Finding::new(found.clone(), place)).collect();
+    let findings = verdict.iter().map(|found| CheckFinding::new(found.clone(), place)).collect();
     let found = Found { unchecked: looked.unchecked.clone(), ..Found::new(summary, findings) };
     Ok((found, verdict))
 }
@@ -497,38 +514,39 @@ mod tests {
 
     #[test]
     fn the_command_line_knows_every_form() {
-        for word in Format::WORDS {
-            assert!(Format::from_word(word).is_some(), "{word}");
+        for word in VerifyFormat::WORDS {
+            assert!(VerifyFormat::from_word(word).is_some(), "{word}");
             assert!(cli::parse(["pgrunway", "verify", "--format", word], &[]).is_ok(), "{word}");
         }
     }
 
-    fn run_of(findings: Vec<check::Finding>, unchecked: Option<&str>) -> Run {
+    fn run_of(findings: Vec<check::CheckFinding>, unchecked: Option<&str>) -> VerifyRun {
         let rule = all().next().unwrap();
         let found =
             Found { unchecked: unchecked.map(str::to_owned), ..Found::new("1 thing", findings) };
-        Run {
+        VerifyRun {
             server: Server::default(),
             target: "u@h/d".to_owned(),
             started: 0.0,
             took: Duration::ZERO,
             databases: vec!["d".to_owned()],
             fail_on: Severity::Critical,
-            outcomes: vec![Outcome { rule, database: None, found, took: Duration::ZERO }],
+            outcomes: vec![CheckOutcome { rule, database: None, found, took: Duration::ZERO }],
         }
     }
 
     #[test]
     fn what_fails_counts_for_more_than_what_was_not_looked_at() {
         let error = || vec![finding("x", "is gone")];
-        let warning = || vec![Finding { severity: Severity::Warning, ..finding("x", "is odd") }];
+        let warning =
+            || vec![CheckFinding { severity: Severity::Warning, ..finding("x", "is odd") }];
         for (findings, unchecked, want) in [
-            (vec![], None, Verdict::Passed),
-            (warning(), None, Verdict::Passed),
-            (error(), None, Verdict::Failed),
-            (error(), Some("half"), Verdict::Failed),
-            (warning(), Some("half"), Verdict::Unchecked),
-            (vec![], Some("all"), Verdict::Unchecked),
+            (vec![], None, GateVerdict::Passed),
+            (warning(), None, GateVerdict::Passed),
+            (error(), None, GateVerdict::Failed),
+            (error(), Some("half"), GateVerdict::Failed),
+            (warning(), Some("half"), GateVerdict::Unchecked),
+            (vec![], Some("all"), GateVerdict::Unchecked),
         ] {
             assert_eq!(run_of(findings, unchecked).verdict(), want);
         }
@@ -537,8 +555,8 @@ mod tests {
     #[test]
     fn colours_are_only_where_they_are_asked_for() {
         let run = run_of(vec![finding("x", "is gone").mend("SELECT 1;")], Some("half"));
-        let plain = report::render(&run, Format::Text, false).unwrap();
-        let coloured = report::render(&run, Format::Text, true).unwrap();
+        let plain = report::render(&run, VerifyFormat::Text, false).unwrap();
+        let coloured = report::render(&run, VerifyFormat::Text, true).unwrap();
         assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31;1mFAILED\x1b[0m"));
         let mut stripped = coloured;
         for code in ["31;1", "33;1", "36", "32", "1", "2", "0"] {
@@ -555,12 +573,12 @@ mod tests {
         let long: Vec<String> = (0..60).map(|n| format!("SELECT {n};")).collect();
         let cut = finding("x", "is gone").mend(long.join("\n"));
         let data = finding("y", "is old").mend("DROP TABLE y;");
-        let data = Finding { deletes: true, ..data.caution("THIS DELETES DATA. Archive it.") };
+        let data = CheckFinding { deletes: true, ..data.caution("THIS DELETES DATA. Archive it.") };
         let run = run_of(vec![cut, data], None);
-        let text = report::render(&run, Format::Text, false).unwrap();
+        let text = report::render(&run, VerifyFormat::Text, false).unwrap();
         assert!(text.contains("SELECT 19;") && !text.contains("SELECT 20;"), "{text}");
         assert!(text.contains("... and 40 lines more: --format sql prints them"), "{text}");
-        let script = report::render(&run, Format::Sql, false).unwrap();
+        let script = report::render(&run, VerifyFormat::Sql, false).unwrap();
         assert!(script.contains("\nSELECT 59;\n"), "{script}");
         // Nothing that deletes rows runs by itself.
         assert!(

@@ -6,10 +6,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::error::CollectError;
-use crate::findings::{Age, Ages, Bloated, Database, IndexFault, Leaf, NotValid};
+use crate::findings::{Age, Ages, Bloated, DatabaseFacts, IndexFault, Leaf, NotValid};
 use crate::pg::{Query, Row, Session, columns};
 use crate::remedy::Relation;
-use crate::remedy::tree::{Node, Part, Tree};
+use crate::remedy::tree::{IndexPart, Node, Tree};
 
 /// Those of partitions and heirs come with their parent's. From 18 on a constraint can be NOT ENFORCED, which is
 /// never validated and is meant so.
@@ -91,7 +91,7 @@ SELECT total.tables, total.oldest, t.schema, t.name, t.xids, t.mxids, t.xid_limi
  ORDER BY t.schema, t.name LIMIT 10000";
 
 columns! {
-    struct Old {
+    struct AgedRow {
         tables: f64,
         oldest: f64,
         schema: Option<String>,
@@ -110,7 +110,7 @@ columns! {
 pub async fn ages(session: &Session) -> Result<Ages, CollectError> {
     let rows = session.read(AGES).await?;
     let mut ages = Ages::default();
-    for row in Row::all::<Old>(&rows)? {
+    for row in Row::all::<AgedRow>(&rows)? {
         (ages.tables, ages.oldest) = (row.tables, row.oldest);
         let (Some(schema), Some(name)) = (row.schema, row.name) else { continue };
         let pair = |age: Option<f64>, limit: Option<f64>| {
@@ -189,7 +189,7 @@ async fn tree(session: &Session, table: i64) -> Result<Tree, CollectError> {
     let nodes: Vec<Node> = Row::all(&rows)?.into_iter().map(node).collect();
     let oids: Vec<i64> = nodes.iter().map(|node| node.oid).collect();
     let rows = session.read(Query::new(PARTS).int8_array(&oids)).await?;
-    let part = |row: PartRow| Part {
+    let part = |row: PartRow| IndexPart {
         oid: row.oid,
         table: row.tab,
         parent: row.parent,
@@ -216,7 +216,7 @@ SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name,
 columns! {
     /// A relation's name, and its table's where it is an index.
     #[derive(Debug, Clone)]
-    pub struct Named {
+    pub struct NamedRelation {
         oid: i64,
         schema: String,
         name: String,
@@ -232,7 +232,7 @@ columns! {
 /// The names cannot be read.
 pub async fn complete(
     session: &Session,
-    facts: &mut Database,
+    facts: &mut DatabaseFacts,
     most: usize,
 ) -> Result<(), CollectError> {
     let names = names(session, facts).await?;
@@ -251,7 +251,7 @@ pub async fn complete(
 }
 
 /// Tables for which a script about an index may be written.
-fn with_faults(facts: &Database) -> BTreeSet<i64> {
+fn with_faults(facts: &DatabaseFacts) -> BTreeSet<i64> {
     let wanted = facts.wanted.iter().flatten().filter(|w| w.lack.is_some());
     let partial = facts.partial.iter().flatten().filter(|p| p.missing > 0);
     let invalid = facts.indexes.iter().flatten();
@@ -265,10 +265,10 @@ fn with_faults(facts: &Database) -> BTreeSet<i64> {
 }
 
 /// Names by OID.
-pub type Names = HashMap<i64, Named>;
+pub type NamesByOid = HashMap<i64, NamedRelation>;
 
 /// What has a name to be read: partitions that are overdue, and indexes of partitions that are to be rebuilt.
-fn nameless(facts: &mut Database) -> (Vec<&mut Leaf>, Vec<&mut Bloated>) {
+fn nameless(facts: &mut DatabaseFacts) -> (Vec<&mut Leaf>, Vec<&mut Bloated>) {
     let tables = facts.tables.iter_mut().flatten().filter(|t| t.partitioned);
     let leaves = tables
         .flat_map(|t| [&mut t.vacuum, &mut t.analyze, &mut t.loaded])
@@ -281,21 +281,24 @@ fn nameless(facts: &mut Database) -> (Vec<&mut Leaf>, Vec<&mut Bloated>) {
 ///
 /// # Errors
 /// As [`Session::read`].
-pub async fn names(session: &Session, facts: &mut Database) -> Result<Names, CollectError> {
+pub async fn names(
+    session: &Session,
+    facts: &mut DatabaseFacts,
+) -> Result<NamesByOid, CollectError> {
     let (leaves, bloated) = nameless(facts);
     let oids = leaves.iter().map(|leaf| leaf.oid).chain(bloated.iter().map(|i| i.oid));
     let oids: BTreeSet<i64> = oids.collect();
     if oids.is_empty() {
-        return Ok(Names::new());
+        return Ok(NamesByOid::new());
     }
     let oids: Vec<i64> = oids.into_iter().collect();
     let rows = session.read(Query::new(NAMES).int8_array(&oids)).await?;
-    let names: Vec<Named> = Row::all(&rows)?;
+    let names: Vec<NamedRelation> = Row::all(&rows)?;
     Ok(names.into_iter().map(|named| (named.oid, named)).collect())
 }
 
 /// Adds names to the facts.
-pub fn give_names(facts: &mut Database, names: &Names) {
+pub fn give_names(facts: &mut DatabaseFacts, names: &NamesByOid) {
     let (leaves, bloated) = nameless(facts);
     for leaf in leaves {
         let named = names.get(&leaf.oid);

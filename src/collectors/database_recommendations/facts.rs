@@ -18,7 +18,8 @@ use crate::derive::index::{Verdicts, judge};
 use crate::derive::partition::Moment;
 use crate::derive::rollup::Forest;
 use crate::findings::{
-    Database, Expected, Gap, Growing, Growth, Job, Leaf, OpenEnded, Overdue, Partitioned, Table,
+    DatabaseFacts, ExpectedTable, Gap, Growing, Growth, JobFacts, Leaf, OpenEnded, Overdue,
+    Partitioned, TableFacts,
 };
 use crate::remedy::Relation;
 
@@ -29,13 +30,14 @@ pub fn verdicts(rows: &Rows) -> Option<Verdicts> {
 
 /// What the rules look at, with the [`verdicts`] of the same rows. Statements are not among it: that takes
 /// their texts, and watching.
-pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
-    let partitions = rows.partitions.as_ref().map_or_else(|_| Database::default(), of_partitions);
+pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> DatabaseFacts {
+    let partitions =
+        rows.partitions.as_ref().map_or_else(|_| DatabaseFacts::default(), of_partitions);
     let indexes = match (&rows.indexes, verdicts) {
         (Ok(rows), Some(verdicts)) => of_indexes(rows, verdicts),
-        _ => Database::default(),
+        _ => DatabaseFacts::default(),
     };
-    Database {
+    DatabaseFacts {
         datname: rows.datname.clone(),
         version_num: rows.version_num,
         role: rows.role.clone(),
@@ -52,7 +54,7 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> Database {
 }
 
 /// Jobs of pg_cron that look after partitions, with the last run that is over; `None` where pg_cron cannot be read.
-pub fn of_jobs(rows: &maintenance::Rows) -> Option<Vec<Job>> {
+pub fn of_jobs(rows: &maintenance::Rows) -> Option<Vec<JobFacts>> {
     let Some(cron) = &rows.cron else {
         // One that is not there has no jobs.
         let unread = rows.sources.iter().any(|(source, _)| *source == "pg_cron");
@@ -61,7 +63,7 @@ pub fn of_jobs(rows: &maintenance::Rows) -> Option<Vec<Job>> {
     let each = cron.jobs.iter().filter(|job| job.active).map(|job| {
         let runs = cron.runs.iter().filter(|run| run.job == job.id && run.finished);
         let last = runs.max_by_key(|run| run.id);
-        Job {
+        JobFacts {
             name: if job.name.is_empty() { format!("job {}", job.id) } else { job.name.clone() },
             database: job.database.clone(),
             refused: last.is_some_and(|run| run.refused),
@@ -72,12 +74,12 @@ pub fn of_jobs(rows: &maintenance::Rows) -> Option<Vec<Job>> {
 }
 
 /// What VACUUM and ANALYZE have left undone.
-pub fn of_vacuum(rows: &vacuum::Rows) -> Vec<Table> {
+pub fn of_vacuum(rows: &vacuum::Rows) -> Vec<TableFacts> {
     standings(rows).iter().map(table).collect()
 }
 
 /// What the rules about partitions look at, and nothing else.
-pub fn of_partitions(rows: &partitions::Rows) -> Database {
+pub fn of_partitions(rows: &partitions::Rows) -> DatabaseFacts {
     let roots = roots(rows);
     let expected = rows.must_exist.iter().map(|(schema, relname)| {
         let found = roots.iter().find(|r| r.schema == schema && r.relname == relname);
@@ -86,13 +88,13 @@ pub fn of_partitions(rows: &partitions::Rows) -> Database {
             Some(Err(reason)) => Some(reason.label()),
             Some(Ok(_)) => None,
         };
-        Expected { name: Relation::new(schema, relname), lack }
+        ExpectedTable { name: Relation::new(schema, relname), lack }
     });
-    Database {
+    DatabaseFacts {
         datname: rows.datname.clone(),
         expected: Some(expected.collect()),
         partitioned: Some(partitioned(rows, &roots)),
-        ..Database::default()
+        ..DatabaseFacts::default()
     }
 }
 
@@ -137,7 +139,7 @@ fn partitioned(rows: &partitions::Rows, roots: &[partitions::Root<'_>]) -> Vec<P
     each.collect()
 }
 
-fn table(standing: &Standing<'_>) -> Table {
+fn table(standing: &Standing<'_>) -> TableFacts {
     let overdue = |behind: &Behind| Overdue {
         tables: behind.tables,
         times: behind.times,
@@ -153,7 +155,7 @@ fn table(standing: &Standing<'_>) -> Table {
             })
             .collect(),
     };
-    Table {
+    TableFacts {
         name: Relation::new(standing.schema, standing.relname),
         partitioned: !standing.stored,
         rows: standing.rows,
@@ -169,14 +171,14 @@ fn table(standing: &Standing<'_>) -> Table {
 
 /// Bytes of a table with its TOAST and indexes.
 #[derive(Debug, Clone, Copy, Default)]
-struct Size {
+struct TableBytes {
     bytes: f64,
     estimated: bool,
     unknown: bool,
 }
 
-impl Size {
-    fn add(&mut self, relation: &sizes::Relation) {
+impl TableBytes {
+    fn add(&mut self, relation: &sizes::SizedRelation) {
         // Bytes on disk are far below 2^53. One without a size that is no estimate was dropped.
         self.bytes += relation.bytes.unwrap_or(0) as f64;
         self.estimated |= relation.estimated;
@@ -192,8 +194,8 @@ fn growth(rows: &Rows) -> Option<Growth> {
     let (mut by_leaf, mut by_root) = (HashMap::new(), HashMap::new());
     for relation in &sizes.relations {
         let table = relation.index_of.unwrap_or(relation.table.id);
-        by_leaf.entry(table).or_insert_with(Size::default).add(relation);
-        by_root.entry(forest.root(table)).or_insert_with(Size::default).add(relation);
+        by_leaf.entry(table).or_insert_with(TableBytes::default).add(relation);
+        by_root.entry(forest.root(table)).or_insert_with(TableBytes::default).add(relation);
     }
     let now = Moment::At(partitions.now.into()).seconds();
     let slices = filled(partitions, |oid| by_leaf.get(&oid).map_or(0.0, |size| size.bytes));

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 
 use crate::collectors::index_health::{Rows, bloat_by_root};
-use crate::derive::index::{self, Facts, How, Invalid, Judged, Met, Usage, Verdicts, meets};
+use crate::derive::index::{self, How, IndexFacts, Invalid, Judged, Met, Usage, Verdicts, meets};
 use crate::derive::rollup::Forest;
 use crate::findings::{
-    Bloated, Database, Index, IndexFault, KeyWithoutIndex, LARGE_INDEX, Lack, Partial, Scanned,
-    WantedIndex,
+    Bloated, DatabaseFacts, FaultyIndex, IndexFault, KeyWithoutIndex, LARGE_INDEX, Lack, Partial,
+    Scanned, WantedIndex,
 };
 use crate::remedy::Relation;
 
@@ -17,7 +17,7 @@ use crate::remedy::Relation;
 const NAMED: usize = 3;
 
 /// What the rules about indexes look at, and nothing else.
-pub fn of_indexes(rows: &Rows, verdicts: &Verdicts) -> Database {
+pub fn of_indexes(rows: &Rows, verdicts: &Verdicts) -> DatabaseFacts {
     let known = known(&rows.facts, verdicts);
     let tables: HashMap<i64, Relation> = rows
         .facts
@@ -48,14 +48,14 @@ pub fn of_indexes(rows: &Rows, verdicts: &Verdicts) -> Database {
             bytes: found.bytes,
         })
     });
-    Database {
+    DatabaseFacts {
         wanted: Some(wanted(rows)),
         partial: Some(partial(&known, &tables)),
         keys: Some(keys.collect()),
         scanned: Some(scanned.collect()),
         indexes: Some(faults(&rows.facts, &known)),
         bloated: bloated(rows, &known),
-        ..Database::default()
+        ..DatabaseFacts::default()
     }
 }
 
@@ -124,7 +124,7 @@ pub struct Known<'a> {
 }
 
 /// The indexes that have a verdict, by schema and table, the primary key first.
-pub fn known<'a>(facts: &'a Facts, verdicts: &'a Verdicts) -> Vec<Known<'a>> {
+pub fn known<'a>(facts: &'a IndexFacts, verdicts: &'a Verdicts) -> Vec<Known<'a>> {
     let indexes: HashMap<i64, &index::Index> = facts.indexes.iter().map(|i| (i.id, i)).collect();
     let tables: HashMap<i64, &(String, String)> =
         facts.tables.iter().filter_map(|t| Some((t.id, t.name.as_ref()?))).collect();
@@ -139,14 +139,14 @@ pub fn known<'a>(facts: &'a Facts, verdicts: &'a Verdicts) -> Vec<Known<'a>> {
 }
 
 /// Indexes with faults.
-fn faults(facts: &Facts, known: &[Known<'_>]) -> Vec<Index> {
+fn faults(facts: &IndexFacts, known: &[Known<'_>]) -> Vec<FaultyIndex> {
     let names: HashMap<i64, &str> = known.iter().map(|k| (k.judged.id, k.name)).collect();
     let mut faults = Vec::new();
     for k in known {
         let cover = k.judged.cover;
         let covering = cover.and_then(|c| Some((c.by, (*names.get(&c.by)?).to_owned())));
         let mut add = |fault| {
-            faults.push(Index {
+            faults.push(FaultyIndex {
                 table: Relation::new(k.schema, k.table),
                 table_oid: k.judged.table,
                 name: k.name.to_owned(),

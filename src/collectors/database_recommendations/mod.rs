@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::index_health::catalogue::Names;
+use super::index_health::catalogue::WhoseNames;
 use super::index_health::{self, IndexHealth};
 use super::maintenance::{self, Maintenance};
 use super::partitions::{self, Partitions};
@@ -73,7 +73,7 @@ pub struct Rows {
     /// Jobs that look after partitions.
     pub jobs: Result<maintenance::Rows, CollectError>,
     /// Of partitions on which something was found, for who is shown that.
-    pub names: catalogue::Names,
+    pub names: catalogue::NamesByOid,
 }
 
 /// What only several polls tell.
@@ -140,7 +140,7 @@ impl Collector for DatabaseRecommendations {
     const METRICS: &'static [&'static Metric] = &[&ACTIVE];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        let mut rows = Rows::read(session, Names::Judged).await?;
+        let mut rows = Rows::read(session, WhoseNames::Judged).await?;
         // As far as is known before it is dated, which is enough to ask for names.
         let mut facts = facts(&rows, verdicts(&rows).as_ref());
         rows.names = read(catalogue::names(session, &mut facts).await)?.unwrap_or_default();
@@ -180,7 +180,7 @@ impl Rows {
     ///
     /// # Errors
     /// Nothing could be read, or the session is lost.
-    pub async fn read(session: &Session, names: Names) -> Result<Self, CollectError> {
+    pub async fn read(session: &Session, names: WhoseNames) -> Result<Self, CollectError> {
         let start = session.seconds();
         let server = session.server();
         let parts = [Partitions::NAME, Vacuum::NAME, Sizes::NAME, IndexHealth::NAME];
@@ -222,7 +222,7 @@ impl Rows {
             not_valid,
             ages,
             jobs,
-            names: catalogue::Names::default(),
+            names: catalogue::NamesByOid::default(),
         };
         match rows {
             Self { partitions: Err(e), vacuum: Err(_), sizes: Err(_), indexes: Err(_), .. } => {

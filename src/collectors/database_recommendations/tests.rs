@@ -4,7 +4,7 @@ use super::*;
 use crate::collectors::golden::{check, poll, value};
 use crate::collectors::relations;
 use crate::derive::vacuum::{Counts, Thresholds};
-use crate::findings::{Growing, Leaf, Overdue, Table};
+use crate::findings::{Growing, Leaf, Overdue, TableFacts};
 
 const DAY: i64 = 86_400;
 
@@ -25,14 +25,14 @@ fn rows() -> Rows {
         block_size: 8_192,
         zone: partitions::Zone::find(["UTC"]),
         required: 7.0 * 86_400.0,
-        tables: vec![partitions::Table {
+        tables: vec![partitions::PartitionedTable {
             oid: 1,
             name: Some(("public".to_owned(), "trades".to_owned())),
             strategy: "r".to_owned(),
             keys: vec!["date".to_owned()],
             column: Some("day".to_owned()),
             zone: None,
-            rule: partitions::Rule::default(),
+            rule: partitions::TableRule::default(),
         }],
         partitions: days
             .clone()
@@ -49,8 +49,8 @@ fn rows() -> Rows {
         must_exist: Vec::new(),
         per_partition: 0,
     };
-    let size = |id: i64, parent, index_of, bytes| sizes::Relation {
-        table: relations::Table { id, parent, name: None },
+    let size = |id: i64, parent, index_of, bytes| sizes::SizedRelation {
+        table: relations::TableRow { id, parent, name: None },
         index_of,
         estimated: false,
         bytes: Some(bytes),
@@ -72,8 +72,8 @@ fn rows() -> Rows {
             .chain([size(9, None, None, 1_000 * mib)])
             .collect(),
     };
-    let relation = |id, parent, name: Option<&str>, stored, dead| vacuum::Relation {
-        table: relations::Table {
+    let relation = |id, parent, name: Option<&str>, stored, dead| vacuum::VacuumedRelation {
+        table: relations::TableRow {
             id,
             parent,
             name: name.map(|name| ("public".to_owned(), name.to_owned())),
@@ -82,8 +82,8 @@ fn rows() -> Rows {
         options: None,
         live: 100_000.0,
         counts: Counts { rows: 100_000.0 * f64::from(u8::from(stored)), dead, ..Counts::default() },
-        last: vacuum::Last::default(),
-        counters: vacuum::Counters::default(),
+        last: vacuum::LastDone::default(),
+        counters: vacuum::TableCounters::default(),
     };
     let vacuum = vacuum::Rows {
         started: 1.0,
@@ -122,7 +122,7 @@ fn rows() -> Rows {
         not_valid: Ok(Vec::new()),
         jobs: Err(CollectError::Missing { what: "off".to_owned(), remedy: String::new() }),
         ages: Ok(Ages { tables: 3.0, oldest: 1e6, old: Vec::new() }),
-        names: catalogue::Names::default(),
+        names: catalogue::NamesByOid::default(),
     }
 }
 
@@ -160,7 +160,7 @@ fn the_facts_are_those_of_the_collectors() {
     let [trades] = facts.partitioned.unwrap().try_into().unwrap();
     assert_eq!((trades.leaves, trades.covered, trades.has_default), (46.0, true, false));
     assert_eq!(trades.runway, Some((5.5 * 86_400.0, 7.0 * 86_400.0)));
-    let [trades, users]: [Table; 2] = facts.tables.unwrap().try_into().unwrap();
+    let [trades, users]: [TableFacts; 2] = facts.tables.unwrap().try_into().unwrap();
     // Of two partitions one is just not overdue.
     let leaf = Leaf { oid: 100, amount: 40_101.0, live: 100_000.0, ..Leaf::default() };
     let times = 40_101.0 / 20_050.0;

@@ -6,17 +6,17 @@
 
 use std::collections::HashMap;
 
-use crate::collectors::relations::{Name, USERS};
+use crate::collectors::relations::{RelationName, USERS};
 use crate::derive::index::{
-    BtreeColumn, Definition, Facts, ForeignKey, Index, Key, Predicate, Table, TableKind, Term,
-    btree_pages, split,
+    BtreeColumn, Definition, ForeignKey, Index, IndexFacts, IndexKey, IndexedTable, Predicate,
+    TableKind, Term, btree_pages, split,
 };
 use crate::error::CollectError;
 use crate::pg::{IfFound, OrZero, Query, Row, Session, Uncut, columns, cut};
 
 /// Whose names are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum WhoseNames {
     /// Tables that something is judged on: roots, and partitions with an index or key of their own.
     Judged,
     /// All tables, to name partitions.
@@ -160,10 +160,10 @@ fn foreign_keys(version: i32) -> String {
 ///
 /// # Errors
 /// As [`Session::read_all`].
-pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectError> {
+pub async fn facts(session: &Session, names: WhoseNames) -> Result<IndexFacts, CollectError> {
     let version = session.server().version_num;
     let (tables, keys) = (tables(), foreign_keys(version));
-    let all = i64::from(names == Names::All);
+    let all = i64::from(names == WhoseNames::All);
     let read = async |times: bool| {
         let indexes = indexes(version, times);
         let queries = [
@@ -189,7 +189,7 @@ pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectErro
     };
     let mut answers = answers.iter().map(Vec::as_slice);
     let mut next = || answers.next().unwrap_or_default();
-    let Now { now, reset, block_size } = Row::one(next())?;
+    let StatisticsBase { now, reset, block_size } = Row::one(next())?;
     let opclasses = Row::all(next())?.into_iter().map(|o: Opclass| (o.oid, o.same));
     let opclasses: HashMap<i64, i64> = opclasses.collect();
     let tables = Row::all(next())?;
@@ -199,7 +199,7 @@ pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectErro
             key.opclass = opclasses.get(&key.opclass).copied().unwrap_or(key.opclass);
         }
     }
-    Ok(Facts {
+    Ok(IndexFacts {
         now,
         since: reset
             .unwrap_or_default()
@@ -213,7 +213,7 @@ pub async fn facts(session: &Session, names: Names) -> Result<Facts, CollectErro
 }
 
 columns! {
-    struct Now {
+    struct StatisticsBase {
         now: f64,
         reset: Option<f64>,
         block_size: f64,
@@ -235,10 +235,10 @@ columns! {
 }
 
 columns! {
-    impl Table {
+    impl IndexedTable {
         id: i64 = "oid",
         parent: Option<i64>,
-        name: Option<(String, String)> as IfFound<Name>,
+        name: Option<(String, String)> as IfFound<RelationName>,
         kind: TableKind as Relkind,
         rows: f64 as OrZero,
         pages: f64 as OrZero,
@@ -329,7 +329,7 @@ fn definition(row: Defined) -> Option<Definition> {
         };
         let (opclass, collation) = (*classes.get(place)?, *collations.get(place)?);
         let option = i16::try_from(*options.get(place)?).unwrap_or_default();
-        found.push(Key { term, opclass, collation, option });
+        found.push(IndexKey { term, opclass, collation, option });
     }
     let include = columns.iter().skip(keys).filter_map(|column| i16::try_from(*column).ok());
     Some(Definition {
@@ -365,7 +365,7 @@ SELECT a.attrelid::int8, a.attnum, a.attname::text
  WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0 AND NOT a.attisdropped";
 
 columns! {
-    struct Column {
+    struct ColumnRow {
         attrelid: i64,
         attnum: i16,
         attname: String,
@@ -385,7 +385,7 @@ pub async fn columns(
     }
     let rows = session.read(Query::new(COLUMNS).int8_array(tables)).await?;
     let columns = Row::all(&rows)?.into_iter();
-    Ok(columns.map(|c: Column| ((c.attrelid, c.attnum), c.attname)).collect())
+    Ok(columns.map(|c: ColumnRow| ((c.attrelid, c.attnum), c.attname)).collect())
 }
 
 /// The estimate of one B-tree's bloat.
@@ -449,7 +449,7 @@ columns! {
 }
 
 /// A B-tree with the columns that it stores, if all their widths are known.
-struct Tree {
+struct StoredColumns {
     index: i64,
     pages: f64,
     rows: f64,
@@ -473,14 +473,14 @@ pub async fn bloat(
     }
     let sql = largest();
     let rows = session.read(Query::new(&sql).int8(&most)).await?;
-    let mut trees: Vec<Tree> = Vec::new();
+    let mut trees: Vec<StoredColumns> = Vec::new();
     for stored in Row::each(&rows) {
         let Stored { oid, pages, reltuples, fill, attlen, statistics } = stored?;
         if trees.last().is_none_or(|last| last.index != oid) {
             let (fill, columns) = (fill.unwrap_or(FILL), Some(Vec::new()));
-            trees.push(Tree { index: oid, pages, rows: reltuples, fill, columns });
+            trees.push(StoredColumns { index: oid, pages, rows: reltuples, fill, columns });
         }
-        let Some(Tree { columns, .. }) = trees.last_mut() else { continue };
+        let Some(StoredColumns { columns, .. }) = trees.last_mut() else { continue };
         let (null_fraction, average) = match statistics.as_deref() {
             Some([nulls, width]) => (*nulls, Some(*width)),
             _ => (0.0, None),

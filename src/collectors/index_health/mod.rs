@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::collector::{Collector, Scope};
 use crate::derive::index::{
-    Expected, ExpectedKey, Facts, How, Index, Judged, Limits, Met, NullsOrder, Term, Usage,
-    Verdicts, judge, meets,
+    Expected, ExpectedKey, How, Index, IndexFacts, Judged, Met, NullsOrder, Strictness, Term,
+    Usage, Verdicts, judge, meets,
 };
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
@@ -21,14 +21,14 @@ use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use crate::remedy::create::Make;
 
-use catalogue::{Bloat, Names};
+use catalogue::{Bloat, WhoseNames};
 use metrics::*;
 
 pub struct IndexHealth;
 
 /// An index that the configuration expects of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedRow {
     /// The table; `None` where it is not there.
     pub table: Option<i64>,
     /// Its schema and name.
@@ -47,15 +47,15 @@ pub struct Rows {
     /// This database.
     pub datname: String,
     /// What to judge.
-    pub facts: Facts,
+    pub facts: IndexFacts,
     /// How strictly.
-    pub limits: Limits,
+    pub limits: Strictness,
     /// Column names by table and `attnum`, of the tables that need them.
     pub columns: HashMap<(i64, i16), String>,
     /// Estimates of the largest B-trees.
     pub bloat: Vec<Bloat>,
     /// What must be there.
-    pub wanted: Vec<Wanted>,
+    pub wanted: Vec<WantedRow>,
 }
 
 /// Since when each index is known to have had no scans: since it was first seen, or last with scans; `None`
@@ -68,7 +68,7 @@ pub struct State {
 impl State {
     /// Adds to the facts what polling alone can know: an index that was not there before is young, and
     /// one that had scans was used, though they are gone with the partition that counted them.
-    pub(super) fn date(&mut self, facts: &mut Facts) {
+    pub(super) fn date(&mut self, facts: &mut IndexFacts) {
         let before = self.seen.take();
         let mut seen = HashMap::with_capacity(facts.indexes.len());
         let parents = facts.indexes.iter().filter_map(|index| Some((index.id, index.parent?)));
@@ -92,7 +92,7 @@ impl State {
 }
 
 /// The expectations of one database.
-pub fn wanted(session: &Session, facts: &Facts) -> Vec<Wanted> {
+pub fn wanted(session: &Session, facts: &IndexFacts) -> Vec<WantedRow> {
     let settings = &session.settings().indexes;
     let datname = &session.server().datname;
     if settings.expected.is_empty() {
@@ -128,7 +128,7 @@ pub fn wanted(session: &Session, facts: &Facts) -> Vec<Wanted> {
                 .collect();
             let (create, named) = (rule.create.as_deref(), rule.name.as_deref());
             let make = Make::new(create, name, named, rule.unique, &keys);
-            Wanted {
+            WantedRow {
                 make,
                 table,
                 name: (schema.to_owned(), name.to_owned()),
@@ -164,13 +164,13 @@ impl Collector for IndexHealth {
     ];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
-        read(session, Names::Judged).await
+        read(session, WhoseNames::Judged).await
     }
 
     fn derive(&self, state: &mut State, mut rows: Rows, sink: &mut Sink) {
         state.date(&mut rows.facts);
         let verdicts = judge(&rows.facts, &rows.limits);
-        let view = View::new(&rows, &verdicts);
+        let view = HealthView::new(&rows, &verdicts);
         // What alerts look at comes first: should the series limit be hit, the rest is lost before it.
         view.expected(sink);
         view.findings(sink);
@@ -184,12 +184,12 @@ impl Collector for IndexHealth {
 ///
 /// # Errors
 /// As [`Session::read_all`].
-pub async fn read(session: &Session, names: Names) -> Result<Rows, CollectError> {
+pub async fn read(session: &Session, names: WhoseNames) -> Result<Rows, CollectError> {
     let facts = catalogue::facts(session, names).await?;
     let settings = session.settings();
     let wanted = wanted(session, &facts);
     let mut tables = named_tables(&facts, &wanted, settings.series_limit);
-    if names == Names::All {
+    if names == WhoseNames::All {
         tables.extend(facts.foreign_keys.iter().map(|key| key.table));
         tables.sort_unstable();
         tables.dedup();
@@ -200,7 +200,7 @@ pub async fn read(session: &Session, names: Names) -> Result<Rows, CollectError>
     Ok(Rows {
         datname: session.server().datname.clone(),
         facts,
-        limits: Limits {
+        limits: Strictness {
             unused_after: settings.indexes.unused_after,
             minimum_rows: settings.indexes.minimum_rows as f64,
             seq_scan_bytes: settings.indexes.seq_scan_bytes as f64,
@@ -226,7 +226,7 @@ pub fn bloat_by_root(rows: &Rows) -> HashMap<i64, (f64, f64)> {
 
 /// The tables whose columns are named: those of expectations, and of as many indexes, in the order of
 /// their names, as there can be series.
-fn named_tables(facts: &Facts, wanted: &[Wanted], most: usize) -> Vec<i64> {
+fn named_tables(facts: &IndexFacts, wanted: &[WantedRow], most: usize) -> Vec<i64> {
     let mut indexes: HashMap<i64, usize> = HashMap::new();
     for index in facts.indexes.iter().filter(|index| index.parent.is_none()) {
         *indexes.entry(index.table).or_default() += 1;
@@ -250,7 +250,7 @@ fn named_tables(facts: &Facts, wanted: &[Wanted], most: usize) -> Vec<i64> {
 }
 
 /// The verdicts with the names that go with them.
-struct View<'a> {
+struct HealthView<'a> {
     rows: &'a Rows,
     verdicts: &'a Verdicts,
     tables: HashMap<i64, [&'a str; 2]>,
@@ -259,7 +259,7 @@ struct View<'a> {
     judged: Vec<([&'a str; 4], &'a Judged)>,
 }
 
-impl<'a> View<'a> {
+impl<'a> HealthView<'a> {
     fn new(rows: &'a Rows, verdicts: &'a Verdicts) -> Self {
         let tables: HashMap<i64, [&str; 2]> = rows
             .facts

@@ -2,11 +2,11 @@
 
 use super::super::golden::{check, poll, value};
 use super::*;
-use crate::derive::index::{Definition, ForeignKey, Key, Table, TableKind};
+use crate::derive::index::{Definition, ForeignKey, IndexKey, IndexedTable, TableKind};
 use crate::remedy::create::Make;
 
-fn table(id: i64, name: &str, rows: f64) -> Table {
-    Table {
+fn table(id: i64, name: &str, rows: f64) -> IndexedTable {
+    IndexedTable {
         id,
         parent: None,
         name: Some(("public".to_owned(), name.to_owned())),
@@ -19,7 +19,7 @@ fn table(id: i64, name: &str, rows: f64) -> Table {
 }
 
 fn index(id: i64, table: i64, name: &str, columns: &[(i16, i16)]) -> Index {
-    let key = |(column, option): &(i16, i16)| Key {
+    let key = |(column, option): &(i16, i16)| IndexKey {
         term: Term::Column(*column),
         opclass: 1,
         collation: 0,
@@ -67,8 +67,8 @@ fn attached(id: i64, table: i64, parent: i64) -> Index {
 fn rows(now: f64) -> Rows {
     let mut orders = table(1, "orders", 50_000.0);
     (orders.seq_scans, orders.seq_rows) = (100.0, 4_000_000.0);
-    let partition = |id| Table { parent: Some(2), name: None, ..table(id, "", 9.0) };
-    let trades = Table { kind: TableKind::Partitioned, ..table(2, "trades", 0.0) };
+    let partition = |id| IndexedTable { parent: Some(2), name: None, ..table(id, "", 9.0) };
+    let trades = IndexedTable { kind: TableKind::Partitioned, ..table(2, "trades", 0.0) };
     let mut primary = index(10, 1, "orders_pkey", &[(1, 0)]);
     primary.primary = true;
     if let Some(definition) = &mut primary.definition {
@@ -76,7 +76,7 @@ fn rows(now: f64) -> Rows {
     }
     let scanned = Index { scans: 3.0, ..index(13, 1, "we\"ird\\\n", &[(3, 3), (1, 0)]) };
     let parent = Index { partitioned: true, valid: false, ..index(20, 2, "at", &[(1, 2)]) };
-    let facts = Facts {
+    let facts = IndexFacts {
         now,
         since: 0.0,
         block_size: 8192.0,
@@ -100,7 +100,7 @@ fn rows(now: f64) -> Rows {
     };
     let name = |column: i16, name: &str| ((1, column), name.to_owned());
     let expected = |name: &str| Expected { name: Some(name.to_owned()), ..Expected::default() };
-    let wanted = |table, name: &str, index: &str| Wanted {
+    let wanted = |table, name: &str, index: &str| WantedRow {
         table,
         name: ("public".to_owned(), name.to_owned()),
         label: index.to_owned(),
@@ -110,7 +110,7 @@ fn rows(now: f64) -> Rows {
     Rows {
         datname: "app".to_owned(),
         facts,
-        limits: Limits { unused_after: 100.0, minimum_rows: 10_000.0, seq_scan_bytes: 1e6 },
+        limits: Strictness { unused_after: 100.0, minimum_rows: 10_000.0, seq_scan_bytes: 1e6 },
         columns: [name(1, "id"), name(2, "a"), name(3, "b"), ((2, 1), "at".to_owned())].into(),
         bloat: vec![
             Bloat { index: 10, pages: 500.0, needed: 300.0 },

@@ -14,7 +14,7 @@ use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 
-pub use read::{Cron, Job, Level, Partman, Rows, Run};
+pub use read::{Cron, CronJob, JobRun, LevelRow, Partman, Rows};
 
 const TABLE: &[&str] = &["datname", "schemaname", "relname"];
 const JOB: &[&str] = &["datname", "jobid", "jobname"];
@@ -104,7 +104,7 @@ pub struct Maintenance;
 
 /// What is known of one root from earlier polls.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct KnownRoot {
     partitions: i64,
     newest: i64,
     /// Unix seconds at which one was first seen, if it was not there from the start.
@@ -113,7 +113,7 @@ struct Seen {
 
 /// What is known of the last runs of a job.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Last {
+pub struct LastRuns {
     start: Option<(i64, f64)>,
     end: Option<(i64, Option<f64>, bool)>,
 }
@@ -121,9 +121,9 @@ pub struct Last {
 /// What lives on between polls.
 #[derive(Debug, Default)]
 pub struct State {
-    seen: Option<HashMap<(String, String), Seen>>,
+    seen: Option<HashMap<(String, String), KnownRoot>>,
     /// By job.
-    runs: BTreeMap<i64, Last>,
+    runs: BTreeMap<i64, LastRuns>,
     pending: Vec<i64>,
     high: i64,
     low: i64,
@@ -234,7 +234,7 @@ impl State {
                 None if first || level.partitions == 0 => None,
                 None => Some(rows.now),
             };
-            let seen = Seen { partitions: level.partitions, newest: level.newest, at };
+            let seen = KnownRoot { partitions: level.partitions, newest: level.newest, at };
             now.insert(name.clone(), seen);
             if rows.ignored.contains(name) {
                 continue;
@@ -250,12 +250,12 @@ impl State {
 }
 
 /// Each root with what is below it at all levels, by name.
-fn roll_up(levels: &[Level]) -> BTreeMap<&(String, String), Level> {
+fn roll_up(levels: &[LevelRow]) -> BTreeMap<&(String, String), LevelRow> {
     let parents: HashMap<i64, i64> =
         levels.iter().filter_map(|level| Some((level.oid, level.parent?))).collect();
     let names: HashMap<i64, &(String, String)> =
         levels.iter().filter_map(|level| Some((level.oid, level.name.as_ref()?))).collect();
-    let mut roots: BTreeMap<&(String, String), Level> = BTreeMap::new();
+    let mut roots: BTreeMap<&(String, String), LevelRow> = BTreeMap::new();
     for level in levels {
         let mut root = level.oid;
         // No chain is longer than there are links.

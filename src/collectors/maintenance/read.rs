@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::State;
-use crate::collectors::relations::Name;
+use crate::collectors::relations::RelationName;
 use crate::error::CollectError;
 use crate::pg::{
     ExtensionTable as Table, IfFound, Need, OrFalse, Query, Row, Session, Trusted, columns,
@@ -177,7 +177,7 @@ SELECT COALESCE((SELECT pg_catalog.max(d.runid) FROM ONLY {table} d), 0)::int8 A
 }
 
 columns! {
-    struct Now {
+    struct MaintenanceNow {
         now: f64,
         extensions: Vec<String>,
     }
@@ -186,13 +186,13 @@ columns! {
 columns! {
     /// A partitioned table and what is directly below it.
     #[derive(Debug, Clone)]
-    pub struct Level {
+    pub struct LevelRow {
         /// `pg_class.oid`.
         pub oid: i64,
         /// Its parent's, of an inner one.
         pub parent: Option<i64>,
         /// Schema and name of a root.
-        pub name: Option<(String, String)> as IfFound<Name>,
+        pub name: Option<(String, String)> as IfFound<RelationName>,
         /// How many partitions it has.
         pub partitions: i64,
         /// Highest OID of them.
@@ -236,7 +236,7 @@ pub struct Partman {
 columns! {
     /// One job of pg_cron.
     #[derive(Debug, Clone)]
-    pub struct Job {
+    pub struct CronJob {
         /// `jobid`.
         pub id: i64 = "jobid",
         /// `jobname`, empty if it has none.
@@ -253,7 +253,7 @@ columns! {
 columns! {
     /// One run of a job.
     #[derive(Debug, Clone)]
-    pub struct Run {
+    pub struct JobRun {
         /// `runid`.
         pub id: i64 = "runid",
         /// `jobid`.
@@ -284,9 +284,9 @@ columns! {
 #[derive(Debug, Clone, Default)]
 pub struct Cron {
     /// Jobs that concern partitions.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<CronJob>,
     /// Runs of them, by ID.
-    pub runs: Vec<Run>,
+    pub runs: Vec<JobRun>,
     /// All runs up to this one have been looked at, from `low` on.
     pub high: i64,
     /// See `high`.
@@ -303,7 +303,7 @@ pub struct Rows {
     /// Unix seconds by the server's clock.
     pub now: f64,
     /// Partitioned tables.
-    pub levels: Vec<Level>,
+    pub levels: Vec<LevelRow>,
     /// Roots of which the configuration wants no series.
     pub ignored: BTreeSet<(String, String)>,
     /// Extension, and why it could not be read; empty if it could.
@@ -315,10 +315,10 @@ pub struct Rows {
 }
 
 /// Why an extension could not be read.
-type Reason = &'static str;
+type WhyUnread = &'static str;
 
 /// A table that may be read, and all of it.
-fn open(table: Option<&Table>) -> Result<&Table, Reason> {
+fn open(table: Option<&Table>) -> Result<&Table, WhyUnread> {
     match table {
         None => Err("failed"),
         Some(table) if !table.granted => Err("privilege"),
@@ -333,8 +333,8 @@ fn open(table: Option<&Table>) -> Result<&Table, Reason> {
 async fn read<'q>(
     session: &Session,
     need: &Need,
-    plan: impl FnOnce(&Trusted) -> Result<(Vec<Query<'q>>, bool), Reason>,
-) -> Result<Result<Vec<Vec<Row>>, Reason>, CollectError> {
+    plan: impl FnOnce(&Trusted) -> Result<(Vec<Query<'q>>, bool), WhyUnread>,
+) -> Result<Result<Vec<Vec<Row>>, WhyUnread>, CollectError> {
     let mut reason = None;
     let mut before = 0;
     let answers = session
@@ -380,7 +380,7 @@ impl Rows {
         };
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let Now { now, extensions } = Row::one(next())?;
+        let MaintenanceNow { now, extensions } = Row::one(next())?;
         let here = |extension: &str| extensions.iter().any(|e| e == extension);
         let mut rows = Self {
             datname: server.datname.clone(),
@@ -413,7 +413,7 @@ impl Rows {
     async fn read_partman(
         &mut self,
         session: &Session,
-    ) -> Result<Result<(), Reason>, CollectError> {
+    ) -> Result<Result<(), WhyUnread>, CollectError> {
         let plan = |trusted: &Trusted| {
             let table = open(trusted.table("part_config"))?;
             Ok((vec![Query::new(part_config(table))], table.by_policy))
@@ -439,7 +439,10 @@ impl Rows {
     }
 }
 
-async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reason>, CollectError> {
+async fn read_cron(
+    session: &Session,
+    state: &State,
+) -> Result<Result<Cron, WhyUnread>, CollectError> {
     let first = state.high == 0;
     let mut kept = true;
     let plan = |trusted: &Trusted| {
@@ -460,7 +463,7 @@ async fn read_cron(session: &Session, state: &State) -> Result<Result<Cron, Reas
     };
     let mut answers = answers.iter().map(Vec::as_slice);
     let mut next = || answers.next().unwrap_or_default();
-    let jobs: Vec<Job> = Row::all(next())?;
+    let jobs: Vec<CronJob> = Row::all(next())?;
     let mut cron = Cron { jobs, high: state.high, low: state.low, ..Cron::default() };
     if !kept {
         return Ok(Ok(cron));

@@ -7,12 +7,18 @@ fn name(table: &str) -> (String, String) {
     ("public".to_owned(), table.to_owned())
 }
 
-fn level(oid: i64, parent: Option<i64>, root: Option<&str>, partitions: i64, newest: i64) -> Level {
-    Level { oid, parent, name: root.map(name), partitions, newest, committed: None }
+fn level(
+    oid: i64,
+    parent: Option<i64>,
+    root: Option<&str>,
+    partitions: i64,
+    newest: i64,
+) -> LevelRow {
+    LevelRow { oid, parent, name: root.map(name), partitions, newest, committed: None }
 }
 
-fn job(id: i64, title: &str, schedule: &str) -> Job {
-    Job {
+fn job(id: i64, title: &str, schedule: &str) -> CronJob {
+    CronJob {
         id,
         name: title.to_owned(),
         database: "trading".to_owned(),
@@ -21,9 +27,9 @@ fn job(id: i64, title: &str, schedule: &str) -> Job {
     }
 }
 
-fn run(id: i64, job: i64, started: Option<f64>, ended: Option<f64>, status: &str) -> Run {
+fn run(id: i64, job: i64, started: Option<f64>, ended: Option<f64>, status: &str) -> JobRun {
     let (finished, succeeded) = (status != "running", status == "succeeded");
-    Run { id, job, finished, succeeded, refused: false, started, ended }
+    JobRun { id, job, finished, succeeded, refused: false, started, ended }
 }
 
 fn rows() -> Rows {
@@ -50,8 +56,8 @@ fn rows() -> Rows {
         datname: "postgres".to_owned(),
         now: 2000.0,
         levels: vec![
-            Level { committed: Some(1500.0), ..level(10, None, Some("trades"), 3, 13) },
-            Level { committed: Some(1700.0), ..level(13, Some(10), None, 2, 20) },
+            LevelRow { committed: Some(1500.0), ..level(10, None, Some("trades"), 3, 13) },
+            LevelRow { committed: Some(1700.0), ..level(13, Some(10), None, 2, 20) },
             level(30, None, Some("orders"), 1, 31),
             level(40, None, Some("hidden"), 1, 41),
         ],
@@ -91,7 +97,7 @@ fn golden() {
 #[test]
 fn what_was_there_from_the_start_has_no_time() {
     let mut state = State::default();
-    let at = |state: &mut State, now: f64, levels: Vec<Level>, table: &str| {
+    let at = |state: &mut State, now: f64, levels: Vec<LevelRow>, table: &str| {
         let families = poll(&Maintenance, state, Rows { now, levels, ..rows() });
         value(&families, ATTACHED.name, &["postgres", "public", table, "poll"])
     };
@@ -113,7 +119,7 @@ fn what_was_there_from_the_start_has_no_time() {
 #[test]
 fn older_runs_that_are_read_later_change_nothing() {
     let mut state = State::default();
-    let with = |runs: Vec<Run>, afresh| Rows {
+    let with = |runs: Vec<JobRun>, afresh| Rows {
         cron: Some(Cron { runs, afresh, ..rows().cron.unwrap() }),
         ..rows()
     };

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 
-use crate::collectors::relations::Name;
-use crate::derive::partition::{Bound, Child, Key, Level, Strategy, Unit, fixed_zone};
+use crate::collectors::relations::RelationName;
+use crate::derive::partition::{Bound, Child, KeyUnit, Level, PartitionKey, Strategy, fixed_zone};
 use crate::error::CollectError;
 use crate::pg::{IfFound, Query, Row, Session, Uncut, columns, cut};
 
@@ -114,7 +114,7 @@ const VANISHED: &[&str] = &["XX000", "22P03", "40001"];
 const TRIES: u32 = 5;
 
 columns! {
-    struct Now {
+    struct PartitionsNow {
         now: i64,
         block_size: i64,
     }
@@ -122,18 +122,18 @@ columns! {
 
 columns! {
     /// A partitioned table, or a partition.
-    struct Relation {
+    struct TreeRow {
         oid: i64,
-        table: Option<Partitioned> as IfFound<Partitioned>,
+        table: Option<PartitionedRow> as IfFound<PartitionedRow>,
         partition: Option<Attached> as IfFound<Attached>,
     }
 }
 
 columns! {
-    struct Partitioned {
+    struct PartitionedRow {
         strategy: String,
         keys: Vec<String>,
-        name: Option<(String, String)> as IfFound<Name>,
+        name: Option<(String, String)> as IfFound<RelationName>,
         key_column: Option<String>,
         exprs: Option<String> as Uncut<Option<String>>,
     }
@@ -158,7 +158,7 @@ columns! {
 
 /// One partitioned table.
 #[derive(Debug, Clone)]
-pub struct Table {
+pub struct PartitionedTable {
     /// `pg_class.oid`.
     pub oid: i64,
     /// Schema and name; `None` for one that is itself a partition.
@@ -172,10 +172,10 @@ pub struct Table {
     /// The zone that the leading key's expression fixes, if it does.
     pub zone: Option<Zone>,
     /// What the configuration says of it.
-    pub rule: Rule,
+    pub rule: TableRule,
 }
 
-impl Table {
+impl PartitionedTable {
     /// Whether it is a root by RANGE of an integer, behind which there may be a sequence.
     fn may_count(&self) -> bool {
         let integer = |k: &String| matches!(k.as_str(), "int2" | "int4" | "int8");
@@ -185,7 +185,7 @@ impl Table {
 
 /// What the configuration says of one root; `None`: as of all.
 #[derive(Debug, Clone, Default)]
-pub struct Rule {
+pub struct TableRule {
     /// No series.
     pub ignore: bool,
     /// Required runway in seconds.
@@ -193,7 +193,7 @@ pub struct Rule {
     /// Zone of the writers.
     pub zone: Option<Zone>,
     /// What the topmost integer key holds.
-    pub unit: Option<Unit>,
+    pub unit: Option<KeyUnit>,
     /// Seconds after which data should be gone.
     pub max_age: Option<f64>,
 }
@@ -259,7 +259,7 @@ pub struct Rows {
     /// Required runway in seconds.
     pub required: f64,
     /// Partitioned tables.
-    pub tables: Vec<Table>,
+    pub tables: Vec<PartitionedTable>,
     /// Their partitions.
     pub partitions: Vec<Partition>,
     /// Next value of the sequence behind the leading column, by OID of the table.
@@ -324,7 +324,7 @@ impl Rows {
         let answers = read(session, detail).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let Now { now, block_size } = Row::one(next())?;
+        let PartitionsNow { now, block_size } = Row::one(next())?;
         let zones = || settings.zone.iter().chain([&server.timezone]).map(String::as_str);
         let must_exist = settings.must_exist(&server.datname);
         let mut rows = Self {
@@ -345,37 +345,37 @@ impl Rows {
         for table in &mut rows.tables {
             let Some((schema, relname)) = &table.name else { continue };
             let Some(rule) = settings.rule(&server.datname, schema, relname) else { continue };
-            table.rule = Rule {
+            table.rule = TableRule {
                 ignore: rule.ignore,
                 required: rule.required,
                 zone: rule
                     .zone
                     .as_deref()
                     .map(|zone| Zone::find([zone].into_iter().chain(zones()))),
-                unit: rule.unit.as_deref().and_then(Unit::from_word),
+                unit: rule.unit.as_deref().and_then(KeyUnit::from_word),
                 max_age: rule.max_age,
             };
         }
-        if rows.tables.iter().any(Table::may_count) {
+        if rows.tables.iter().any(PartitionedTable::may_count) {
             rows.next_keys = next_keys(session).await?;
         }
         Ok(rows)
     }
 
-    fn add(&mut self, relation: Relation) {
+    fn add(&mut self, relation: TreeRow) {
         let oid = relation.oid;
         if let Some(Attached { parent, bound, pages, rows, name }) = relation.partition {
             self.partitions.push(Partition { oid, parent, bound, pages, rows, name });
         } else if let Some(table) = relation.table {
             let zone = table.exprs.as_deref().and_then(fixed_zone);
-            self.tables.push(Table {
+            self.tables.push(PartitionedTable {
                 oid,
                 name: table.name,
                 strategy: table.strategy,
                 keys: table.keys,
                 column: table.key_column,
                 zone: zone.map(|zone| Zone::find([zone.as_str()])),
-                rule: Rule::default(),
+                rule: TableRule::default(),
             });
         }
     }
@@ -387,7 +387,7 @@ pub(super) fn forest(rows: &Rows) -> (Vec<Level>, HashMap<i64, usize>) {
     let mut index = HashMap::with_capacity(rows.tables.len());
     for table in &rows.tables {
         let Some(strategy) = Strategy::from_code(&table.strategy) else { continue };
-        let keys = table.keys.iter().map(|k| Key::of(k)).collect();
+        let keys = table.keys.iter().map(|k| PartitionKey::of(k)).collect();
         index.insert(table.oid, levels.len());
         // An abbreviation that only the server knows leaves the zone of the writers.
         let zone = match &table.zone {

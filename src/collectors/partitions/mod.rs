@@ -21,13 +21,13 @@ use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 
-pub use catalogue::{Partition, Rows, Rule, Table, Zone};
+pub use catalogue::{Partition, PartitionedTable, Rows, TableRule, Zone};
 use metrics::*;
 pub use siblings::siblings;
 
 published! {
     /// `pg_partition_runway_seconds`.
-    pub struct Runway of RUNWAY { relname => seconds: f64 }
+    pub struct RunwayLeft of RUNWAY { relname => seconds: f64 }
 }
 
 pub struct Partitions;
@@ -39,7 +39,7 @@ pub struct Root<'a> {
     /// `pg_class.relname`, unquoted.
     pub relname: &'a str,
     /// Its row.
-    pub table: &'a Table,
+    pub table: &'a PartitionedTable,
     /// Its runway and what lies behind it.
     pub outlook: Outlook,
     keys_remaining: Option<f64>,
@@ -122,10 +122,10 @@ pub fn roots(rows: &Rows) -> Vec<Root<'_>> {
 /// it, and its place among them.
 fn each_root<'a, T>(
     rows: &'a Rows,
-    mut of: impl FnMut(&'a Table, &'a (String, String), &mut [Level], usize) -> T,
+    mut of: impl FnMut(&'a PartitionedTable, &'a (String, String), &mut [Level], usize) -> T,
 ) -> Vec<T> {
     let (mut levels, index) = catalogue::forest(rows);
-    let mut roots: Vec<(&(String, String), &Table)> =
+    let mut roots: Vec<(&(String, String), &PartitionedTable)> =
         rows.tables.iter().filter_map(|t| Some((t.name.as_ref()?, t))).collect();
     roots.sort_by_key(|(name, _)| *name);
     roots
@@ -139,7 +139,7 @@ fn each_root<'a, T>(
 }
 
 /// Of the rows that are written, and whether it is known.
-fn writers_zone(rows: &Rows, table: &Table) -> (TimeZone, bool) {
+fn writers_zone(rows: &Rows, table: &PartitionedTable) -> (TimeZone, bool) {
     match table.rule.zone.as_ref().unwrap_or(&rows.zone) {
         Zone::Known(zone) => (zone.clone(), true),
         Zone::Unknown => (TimeZone::UTC, false),

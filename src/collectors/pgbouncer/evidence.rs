@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::metrics::{MICROSECOND, POOL_LABELS, POOLS};
-use super::{Databases, Rows, grouped, keyed, longest_waits, number, text, user_pool_sizes};
+use super::{ConsoleDatabases, Rows, grouped, keyed, longest_waits, number, text, user_pool_sizes};
 use crate::derive::delta::increment;
 use crate::findings::{Pool, PoolMode, Pooler, Queue, Reported, Work};
 
@@ -53,7 +53,7 @@ impl<T: Default> Hour<T> {
 
 /// Of a pool.
 #[derive(Debug, Clone, Default)]
-struct Seen {
+struct PoolSeen {
     looks: f64,
     /// Most server connections in use at once.
     peak: f64,
@@ -80,7 +80,7 @@ pub struct State {
     since: Option<f64>,
     /// The last look.
     last: Option<f64>,
-    pools: BTreeMap<[String; 2], Hour<Seen>>,
+    pools: BTreeMap<[String; 2], Hour<PoolSeen>>,
     databases: BTreeMap<String, Worked>,
     clients: Hour<f64>,
     /// What the rules found of that.
@@ -92,7 +92,7 @@ impl State {
     pub fn facts(&mut self, rows: &Rows) -> Pooler {
         let slot = (rows.at / SLOT).floor();
         let since = *self.since.get_or_insert(rows.at);
-        let databases = Databases::of(&rows.databases);
+        let databases = ConsoleDatabases::of(&rows.databases);
         let now = shown(rows, &databases);
         for (key, pool) in now.iter().flatten() {
             let hour = self.pools.entry(key.clone()).or_default();
@@ -118,7 +118,7 @@ impl State {
     }
 
     /// Adds up what the connections of each database did since the last look.
-    fn work(&mut self, rows: &Rows, pools: Option<&Shown>, slot: f64) {
+    fn work(&mut self, rows: &Rows, pools: Option<&ShownPools>, slot: f64) {
         let mut held: BTreeMap<&str, f64> = BTreeMap::new();
         for ([database, _], pool) in pools.into_iter().flatten() {
             *held.entry(database).or_default() += pool.held;
@@ -173,7 +173,7 @@ impl State {
         self.pools.is_empty() && self.databases.is_empty()
     }
 
-    fn pool(&self, [database, user]: &[String; 2], now: &Now) -> Pool {
+    fn pool(&self, [database, user]: &[String; 2], now: &PoolNow) -> Pool {
         let mut pool = Pool {
             database: database.clone(),
             user: user.clone(),
@@ -194,8 +194,8 @@ impl State {
     }
 }
 
-impl Seen {
-    fn take(&mut self, pool: &Now, objective: f64) {
+impl PoolSeen {
+    fn take(&mut self, pool: &PoolNow, objective: f64) {
         self.looks += 1.0;
         self.peak = self.peak.max(pool.in_use);
         self.waiting = self.waiting.max(pool.waiting);
@@ -231,7 +231,7 @@ impl Worked {
 }
 
 /// A pool as it is now.
-struct Now {
+struct PoolNow {
     mode: Option<PoolMode>,
     size: Option<f64>,
     /// Server connections that have a client.
@@ -247,10 +247,10 @@ struct Now {
     limited: bool,
 }
 
-type Shown = BTreeMap<[String; 2], Now>;
+type ShownPools = BTreeMap<[String; 2], PoolNow>;
 
 /// The pools but for the console's own; `None` where the columns are not there.
-fn shown(rows: &Rows, databases: &Databases) -> Option<Shown> {
+fn shown(rows: &Rows, databases: &ConsoleDatabases) -> Option<ShownPools> {
     let table = &rows.pools;
     for needed in ["database", "user", "sv_active", "cl_waiting", "maxwait"] {
         table.column(needed)?;
@@ -262,7 +262,7 @@ fn shown(rows: &Rows, databases: &Databases) -> Option<Shown> {
         modes.insert([text(row, database), text(row, user)], PoolMode::named(&text(row, mode)));
     }
     let (of_users, waits) = (user_pool_sizes(&rows.users), longest_waits(table));
-    let mut shown = Shown::new();
+    let mut shown = ShownPools::new();
     for (labels, values) in grouped(table, POOL_LABELS, POOLS) {
         let Ok(key) = <[String; 2]>::try_from(labels) else { continue };
         let [database, user] = &key;
@@ -274,7 +274,7 @@ fn shown(rows: &Rows, databases: &Databases) -> Option<Shown> {
             place.and_then(|i| values.get(i).copied().flatten()).unwrap_or(0.0)
         };
         let held = value("sv_active");
-        let now = Now {
+        let now = PoolNow {
             mode: modes.get(&key).copied().flatten(),
             size: of_users.get(user).or(databases.pool_sizes.get(database)).copied(),
             held,

@@ -12,7 +12,7 @@ use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::findings::{Judgement, Reported};
 use crate::metric::{Metric, Sink};
-use crate::pg::{Session, Table};
+use crate::pg::{ConsoleTable, Session};
 
 mod evidence;
 mod metrics;
@@ -31,17 +31,17 @@ pub struct Rows {
     /// Seconds, [`Session::seconds`].
     pub at: f64,
     /// `SHOW POOLS`.
-    pub pools: Table,
+    pub pools: ConsoleTable,
     /// `SHOW DATABASES`.
-    pub databases: Table,
+    pub databases: ConsoleTable,
     /// `SHOW STATS_TOTALS`.
-    pub totals: Table,
+    pub totals: ConsoleTable,
     /// `SHOW LISTS`.
-    pub lists: Table,
+    pub lists: ConsoleTable,
     /// `SHOW CONFIG`.
-    pub config: Table,
+    pub config: ConsoleTable,
     /// `SHOW USERS`, empty where there are too many.
-    pub users: Table,
+    pub users: ConsoleTable,
     /// Objective for the longest wait in seconds.
     pub longest_wait: f64,
 }
@@ -68,7 +68,7 @@ impl Collector for PgBouncer {
             users: if users <= MOST_USERS {
                 session.show("USERS").await?
             } else {
-                Table::default()
+                ConsoleTable::default()
             },
             lists,
             longest_wait: session.settings().objectives.pooler_wait,
@@ -76,7 +76,7 @@ impl Collector for PgBouncer {
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let databases = Databases::of(&rows.databases);
+        let databases = ConsoleDatabases::of(&rows.databases);
         databases.emit(sink);
         pools(&rows.pools, &databases.pool_sizes, &user_pool_sizes(&rows.users), sink);
         for (labels, values) in grouped(&rows.totals, &["database"], TOTALS) {
@@ -123,7 +123,7 @@ fn text(row: &[Option<String>], column: Option<usize>) -> String {
 }
 
 /// The numbers of a table that holds a name and a value in each row (`SHOW LISTS`, `SHOW CONFIG`).
-fn keyed(table: &Table) -> BTreeMap<&str, f64> {
+fn keyed(table: &ConsoleTable) -> BTreeMap<&str, f64> {
     let name = table.column("list").or(table.column("key"));
     let value = table.column("items").or(table.column("value"));
     let pairs = table.rows.iter().filter_map(|row| {
@@ -136,7 +136,7 @@ fn keyed(table: &Table) -> BTreeMap<&str, f64> {
 /// The values of some columns by the labels of their rows. Names that differ only in what is not
 /// UTF-8 are one, and their values are added up.
 fn grouped(
-    table: &Table,
+    table: &ConsoleTable,
     labels: &[&str],
     columns: &[Column],
 ) -> BTreeMap<Vec<String>, Vec<Option<f64>>> {
@@ -164,7 +164,7 @@ fn emit(sink: &mut Sink, columns: &[Column], labels: &[String], values: &[Option
 }
 
 /// What `SHOW DATABASES` has.
-struct Databases {
+struct ConsoleDatabases {
     rows: BTreeMap<Vec<String>, Vec<Option<f64>>>,
     /// By name.
     pool_sizes: BTreeMap<String, f64>,
@@ -176,8 +176,8 @@ struct Databases {
     paused: BTreeSet<String>,
 }
 
-impl Databases {
-    fn of(table: &Table) -> Self {
+impl ConsoleDatabases {
+    fn of(table: &ConsoleTable) -> Self {
         let name = table.column("name");
         let of_name = |value: &dyn Fn(&[Option<String>]) -> Option<f64>| {
             let rows = table.rows.iter();
@@ -212,14 +212,14 @@ impl Databases {
 }
 
 /// Pool sizes that users have of their own (PgBouncer 1.24 and later).
-fn user_pool_sizes(table: &Table) -> BTreeMap<String, f64> {
+fn user_pool_sizes(table: &ConsoleTable) -> BTreeMap<String, f64> {
     let (name, size) = (table.column("name"), table.column("pool_size"));
     let rows = table.rows.iter();
     rows.filter_map(|row| Some((text(row, name), number(row, size)?))).collect()
 }
 
 fn pools(
-    table: &Table,
+    table: &ConsoleTable,
     of_databases: &BTreeMap<String, f64>,
     of_users: &BTreeMap<String, f64>,
     sink: &mut Sink,
@@ -246,7 +246,7 @@ fn pools(
 }
 
 /// Seconds and microseconds of the longest wait, by pool.
-fn longest_waits(table: &Table) -> BTreeMap<[String; 2], f64> {
+fn longest_waits(table: &ConsoleTable) -> BTreeMap<[String; 2], f64> {
     let [database, user, seconds, micros] =
         ["database", "user", "maxwait", "maxwait_us"].map(|name| table.column(name));
     let mut waits: BTreeMap<[String; 2], f64> = BTreeMap::new();

@@ -6,13 +6,13 @@ use crate::findings;
 use crate::metric::Family;
 
 /// A table as psql prints it unaligned: names, then rows, cells between bars. `~` is NULL.
-fn table(text: &str) -> Table {
+fn table(text: &str) -> ConsoleTable {
     let cells = |line: &str| -> Vec<String> { line.split('|').map(str::to_owned).collect() };
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let columns = lines.next().map(cells).unwrap_or_default();
     let null = |cell: String| (cell != "~").then_some(cell);
     let rows = lines.map(|line| cells(line).into_iter().map(null).collect()).collect();
-    Table { columns, rows }
+    ConsoleTable { columns, rows }
 }
 
 const LISTS: &str = "
@@ -211,7 +211,7 @@ fn look(at: f64, waiting: u32, wait: u32, active: u32, count: u32, seconds: u32)
             "database|xact_count|query_count|xact_time|query_time|wait_time
              shop|{count}|{count}|{seconds}000000|0|0"
         )),
-        users: Table::default(),
+        users: ConsoleTable::default(),
         ..of_1_18()
     }
 }

@@ -65,11 +65,11 @@ pub fn query_latencies(families: &[Arc<Family>]) -> BTreeMap<&str, Quantiles> {
 }
 
 /// Of a statement: its database, its role and its `queryid`.
-pub type Key<'a> = [&'a str; 3];
+pub type StatementLabels<'a> = [&'a str; 3];
 
 /// By statement.
-pub fn statement_latencies(families: &[Arc<Family>]) -> HashMap<Key<'_>, Quantiles> {
-    let mut latencies: HashMap<Key<'_>, Quantiles> = HashMap::new();
+pub fn statement_latencies(families: &[Arc<Family>]) -> HashMap<StatementLabels<'_>, Quantiles> {
+    let mut latencies: HashMap<StatementLabels<'_>, Quantiles> = HashMap::new();
     for s in all::<StatementLatency<'_>>(families) {
         let of = latencies.entry([s.datname, s.usename, s.queryid]).or_default();
         of.take(s.window, s.quantile, s.seconds);
@@ -78,7 +78,9 @@ pub fn statement_latencies(families: &[Arc<Family>]) -> HashMap<Key<'_>, Quantil
 }
 
 /// By statement.
-pub fn statement_durations(families: &[Arc<Family>]) -> HashMap<Key<'_>, &Arc<Histogram>> {
+pub fn statement_durations(
+    families: &[Arc<Family>],
+) -> HashMap<StatementLabels<'_>, &Arc<Histogram>> {
     let durations = all::<StatementDuration<'_>>(families);
     durations.map(|s| ([s.datname, s.usename, s.queryid], s.histogram)).collect()
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::figures::figures;
-use super::relations::{Roots, Table, USERS, tree};
+use super::relations::{Roots, TableRow, USERS, tree};
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::derive::vacuum::{Counts, Due, Thresholds};
@@ -207,9 +207,9 @@ pub struct Vacuum;
 columns! {
     /// One table, materialised view, partition or partitioned table.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Relation {
+    pub struct VacuumedRelation {
         /// Where it belongs.
-        pub table: Table,
+        pub table: TableRow,
         /// Whether it holds rows itself.
         pub stored: bool,
         /// `pg_class.reloptions`, separated by blanks.
@@ -219,9 +219,9 @@ columns! {
         /// What autovacuum looks at.
         pub counts: Counts,
         /// When what came last.
-        pub last: Last,
+        pub last: LastDone,
         /// What was counted.
-        pub counters: Counters,
+        pub counters: TableCounters,
     }
 }
 
@@ -238,7 +238,7 @@ columns! {
 
 figures! {
     /// When each was last done, in Unix seconds.
-    pub struct Last: Option<f64> {
+    pub struct LastDone: Option<f64> {
         /// VACUUM by hand.
         vacuum = "last_vacuum" => LAST_VACUUM,
         /// VACUUM by autovacuum.
@@ -252,7 +252,7 @@ figures! {
 
 figures! {
     /// What is counted of a table.
-    pub struct Counters: f64 as OrZero {
+    pub struct TableCounters: f64 as OrZero {
         /// `n_tup_ins`.
         tuples_inserted => INSERTED,
         /// `n_tup_upd`.
@@ -275,7 +275,7 @@ figures! {
 columns! {
     /// A vacuum that runs.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Progress {
+    pub struct VacuumProgress {
         /// Table, `None` if it was dropped meanwhile.
         pub relname: Option<String>,
         /// Phase.
@@ -340,15 +340,15 @@ pub struct Rows {
     /// Whether it tells when a partitioned table was analysed itself (14 and later).
     pub tells_of_partitioned: bool,
     /// All of the user's tables.
-    pub relations: Vec<Relation>,
+    pub relations: Vec<VacuumedRelation>,
     /// Vacuums in this database.
-    pub progress: Vec<Progress>,
+    pub progress: Vec<VacuumProgress>,
 }
 
 /// Totals per root table.
 #[derive(Debug, Default)]
 pub struct State {
-    totals: Rollup<{ Counters::N }>,
+    totals: Rollup<{ TableCounters::N }>,
 }
 
 /// A root table with all below it.
@@ -357,7 +357,7 @@ struct Sum {
     live: f64,
     dead: f64,
     modified: f64,
-    last: Last,
+    last: LastDone,
     due: Due,
 }
 
@@ -417,20 +417,22 @@ impl Collector for Vacuum {
             sink.number(&ANALYZE_DUE, &labels, sum.due.analyze);
             sink.number(&MODIFIED, &labels, sum.modified);
             let never = sink.is_compatible().then_some(0.0);
-            for (metric, at) in Last::METRICS.into_iter().zip(<[_; Last::N]>::from(sum.last)) {
+            for (metric, at) in
+                LastDone::METRICS.into_iter().zip(<[_; LastDone::N]>::from(sum.last))
+            {
                 sink.number(metric, &labels, at.or(never));
             }
         }
         for (labels, id, _) in labelled() {
             let Some(total) = state.totals.published(id) else { continue };
-            for (metric, total) in Counters::METRICS.into_iter().zip(total) {
+            for (metric, total) in TableCounters::METRICS.into_iter().zip(total) {
                 sink.number(metric, &labels, total);
             }
         }
     }
 }
 
-impl Relation {
+impl VacuumedRelation {
     /// The server's thresholds, or its own.
     fn thresholds(&self, server: Thresholds) -> Thresholds {
         server.of_table(self.options.as_deref().unwrap_or_default())
@@ -453,9 +455,9 @@ fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
 }
 
 impl Sum {
-    fn add(&mut self, relation: &Relation, thresholds: Thresholds) {
+    fn add(&mut self, relation: &VacuumedRelation, thresholds: Thresholds) {
         let last = &relation.last;
-        self.last = Last {
+        self.last = LastDone {
             vacuum: later(self.last.vacuum, last.vacuum),
             autovacuum: later(self.last.autovacuum, last.autovacuum),
             analyze: later(self.last.analyze, last.analyze),
@@ -476,7 +478,7 @@ fn running(rows: &Rows, sink: &mut Sink) {
     let datname = rows.datname.as_str();
     // A few workers at most.
     sink.number(&RUNNING, &[datname], rows.progress.len() as f64);
-    let mut by_name: BTreeMap<&str, &Progress> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, &VacuumProgress> = BTreeMap::new();
     for progress in &rows.progress {
         if let Some(relname) = &progress.relname {
             by_name.entry(relname).or_insert(progress);
@@ -497,27 +499,27 @@ mod tests {
     use super::super::relations::fixtures::{partition, root};
     use super::*;
 
-    fn relation(table: Table, dead: f64, n: f64) -> Relation {
-        Relation {
+    fn relation(table: TableRow, dead: f64, n: f64) -> VacuumedRelation {
+        VacuumedRelation {
             table,
             stored: true,
             options: None,
             live: 1000.0,
             counts: Counts { rows: 1000.0, dead, modified: 30.0, age: 5e7, ..Counts::default() },
-            last: Last {
+            last: LastDone {
                 autovacuum: Some(1_700_000_000.0 + n),
                 autoanalyze: Some(1_700_000_000.0),
-                ..Last::default()
+                ..LastDone::default()
             },
-            counters: Counters {
+            counters: TableCounters {
                 tuples_inserted: n,
                 autovacuum_count: n / 10.0,
-                ..Counters::default()
+                ..TableCounters::default()
             },
         }
     }
 
-    fn rows(relations: Vec<Relation>) -> Rows {
+    fn rows(relations: Vec<VacuumedRelation>) -> Rows {
         Rows {
             started: 1.0,
             datname: "app".to_owned(),
@@ -538,22 +540,22 @@ mod tests {
     #[test]
     fn golden_over_partitions_one_with_options_and_a_vacuum_that_runs() {
         let orders = |n: f64| {
-            let parent = Relation {
+            let parent = VacuumedRelation {
                 stored: false,
-                last: Last { analyze: Some(1_700_000_500.0), ..Last::default() },
-                counters: Counters::default(),
+                last: LastDone { analyze: Some(1_700_000_500.0), ..LastDone::default() },
+                counters: TableCounters::default(),
                 ..relation(root(1, "public", "orders"), 9e9, 0.0)
             };
-            let strict = Relation {
+            let strict = VacuumedRelation {
                 options: Some("autovacuum_vacuum_scale_factor=0".to_owned()),
                 ..relation(partition(3, 1), 100.0, n + 20.0)
             };
             vec![parent, relation(partition(2, 1), 125.0, n), strict]
         };
-        let idle = |mut all: Vec<Relation>| {
-            let quiet = Relation {
-                last: Last::default(),
-                counters: Counters::default(),
+        let idle = |mut all: Vec<VacuumedRelation>| {
+            let quiet = VacuumedRelation {
+                last: LastDone::default(),
+                counters: TableCounters::default(),
                 ..relation(root(9, "we\"ird", "a\\b\nc"), 0.0, 0.0)
             };
             all.push(quiet);
@@ -566,7 +568,7 @@ mod tests {
         assert_eq!(value(&first, "pg_table_vacuum_due_ratio", &labels), Some(2.0));
         assert_eq!(value(&first, "pg_stat_user_tables_n_dead_tup", &labels), Some(225.0));
         let mut last = rows(idle(orders(110.0)));
-        let running = |relname: Option<&str>| Progress {
+        let running = |relname: Option<&str>| VacuumProgress {
             relname: relname.map(str::to_owned),
             phase: "scanning heap".to_owned(),
             figures: [Some(100.0), Some(40.0), Some(0.0), Some(0.0)].into(),

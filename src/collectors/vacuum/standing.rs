@@ -44,12 +44,12 @@ pub struct Behind {
     /// How far the worst is beyond its threshold.
     pub times: f64,
     /// Those that need it most, the first one most, with how far each is.
-    pub worst: Vec<(f64, Overdue)>,
+    pub worst: Vec<(f64, OverdueRelation)>,
 }
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Overdue {
+pub struct OverdueRelation {
     /// `pg_class.oid`.
     pub oid: i64,
     /// Rows that are dead, or inserted, or changed.
@@ -64,7 +64,7 @@ pub struct Overdue {
 const WORST: usize = 50;
 
 impl Behind {
-    fn add(&mut self, times: f64, one: Overdue) {
+    fn add(&mut self, times: f64, one: OverdueRelation) {
         self.tables += 1;
         self.times = self.times.max(times);
         let at = self.worst.partition_point(|(other, _)| *other >= times);
@@ -121,8 +121,12 @@ pub fn standings(rows: &Rows) -> Vec<Standing<'_>> {
         if size <= WORTHWHILE {
             continue;
         }
-        let leaf =
-            |amount, last| Overdue { oid: relation.table.id, amount, live: relation.live, last };
+        let leaf = |amount, last| OverdueRelation {
+            oid: relation.table.id,
+            amount,
+            live: relation.live,
+            last,
+        };
         let before = standing.vacuum.tables + standing.analyze.tables + standing.loaded.tables;
         if due.vacuum > OVERDUE {
             let dead = Counts { inserted: 0.0, ..*counts };

@@ -5,7 +5,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::facts::{Definition, Index, Key, Term};
+use super::facts::{Definition, Index, IndexKey, Term};
 
 /// In what way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +56,7 @@ fn pinned(index: &Index) -> bool {
 
 /// Whether the keys of `a` begin `b`: in the same order, or all reversed, which a B-tree read backwards
 /// gives.
-fn begins(a: &[Key], b: &[Key], btree: bool) -> Option<bool> {
+fn begins(a: &[IndexKey], b: &[IndexKey], btree: bool) -> Option<bool> {
     let prefix = b.get(..a.len())?;
     let same = |flip: i16| {
         a.iter().zip(prefix).all(|(x, y)| {

@@ -17,7 +17,7 @@ pub enum TableKind {
 
 /// One table.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Table {
+pub struct IndexedTable {
     /// `pg_class.oid`.
     pub id: i64,
     /// The partitioned table it is a partition of.
@@ -47,7 +47,7 @@ pub enum Term {
 
 /// One key of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct IndexKey {
     /// What is indexed.
     pub term: Term,
     /// Stands for the operator class: equal for those that differ by name only.
@@ -79,7 +79,7 @@ pub struct Definition {
     /// `pg_am.amname`.
     pub method: String,
     /// The first `indnkeyatts` columns.
-    pub keys: Vec<Key>,
+    pub keys: Vec<IndexKey>,
     /// The INCLUDE columns.
     pub include: Vec<i16>,
     /// Where it is partial.
@@ -179,7 +179,7 @@ pub struct ForeignKey {
 
 /// Everything that [`super::judge`] looks at.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
+pub struct IndexFacts {
     /// The server's clock, Unix seconds.
     pub now: f64,
     /// Since when the statistics count: the later of their reset and the server's start.
@@ -187,7 +187,7 @@ pub struct Facts {
     /// Bytes a page.
     pub block_size: f64,
     /// All tables of users, partitions among them.
-    pub tables: Vec<Table>,
+    pub tables: Vec<IndexedTable>,
     /// All indexes on them.
     pub indexes: Vec<Index>,
     /// The foreign keys.

@@ -7,11 +7,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::rollup::Forest;
 use super::cover::{self, Cover};
-use super::facts::{Facts, ForeignKey, Index, Table, TableKind};
+use super::facts::{ForeignKey, Index, IndexFacts, IndexedTable, TableKind};
 
 /// What is judged how strictly.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct Strictness {
     /// Seconds of statistics before an index without scans is called unused.
     pub unused_after: f64,
     /// Rows below which a table is small: reading all of it is the right plan.
@@ -140,7 +140,7 @@ pub struct Verdicts {
 
 /// Sums over the indexes that are attached to one.
 #[derive(Default)]
-struct Group {
+struct AttachedSums {
     scans: f64,
     last_scan: Option<f64>,
     pages: f64,
@@ -164,7 +164,7 @@ struct Whole {
 }
 
 /// Judges everything.
-pub fn judge(facts: &Facts, limits: &Limits) -> Verdicts {
+pub fn judge(facts: &IndexFacts, limits: &Strictness) -> Verdicts {
     let tables = Forest::new(facts.tables.iter().filter_map(|t| Some((t.id, t.parent?))));
     let indexes = Forest::new(facts.indexes.iter().filter_map(|i| Some((i.id, i.parent?))));
     let wholes = wholes(&facts.tables, &tables);
@@ -196,11 +196,11 @@ fn keep_one(judged: &mut [Judged], forest: &Forest) {
 }
 
 fn one(
-    facts: &Facts,
-    limits: &Limits,
+    facts: &IndexFacts,
+    limits: &Strictness,
     index: &Index,
     whole: &Whole,
-    group: &Group,
+    group: &AttachedSums,
     cover: Option<Cover>,
 ) -> Judged {
     let coverage = index.partitioned.then(|| {
@@ -223,7 +223,7 @@ fn one(
         None if facts.now - since < limits.unused_after => Usage::TooEarly { since },
         None => Usage::Unused { since },
     };
-    let Group { scans, last_scan, pages, .. } = *group;
+    let AttachedSums { scans, last_scan, pages, .. } = *group;
     Judged {
         id: index.id,
         table: index.table,
@@ -237,10 +237,14 @@ fn one(
     }
 }
 
-fn groups(facts: &Facts, forest: &Forest, supported: &HashSet<i64>) -> HashMap<i64, Group> {
+fn groups(
+    facts: &IndexFacts,
+    forest: &Forest,
+    supported: &HashSet<i64>,
+) -> HashMap<i64, AttachedSums> {
     let plain: HashSet<i64> =
         facts.tables.iter().filter(|t| t.kind == TableKind::Plain).map(|t| t.id).collect();
-    let mut groups: HashMap<i64, Group> = HashMap::new();
+    let mut groups: HashMap<i64, AttachedSums> = HashMap::new();
     for index in &facts.indexes {
         let group = groups.entry(forest.root(index.id)).or_default();
         group.scans += index.scans;
@@ -272,7 +276,7 @@ fn exemption(index: &Index, supported: &HashSet<i64>) -> Option<Exemption> {
     .find_map(|(holds, exemption)| holds.then_some(exemption))
 }
 
-fn wholes(tables: &[Table], forest: &Forest) -> HashMap<i64, Whole> {
+fn wholes(tables: &[IndexedTable], forest: &Forest) -> HashMap<i64, Whole> {
     let mut wholes: HashMap<i64, Whole> = HashMap::with_capacity(tables.len());
     for table in tables {
         for id in std::iter::once(table.id).chain(forest.ancestors(table.id)) {
@@ -312,8 +316,8 @@ fn supports(index: &Index, key: &ForeignKey) -> bool {
 
 /// The indexes that support a foreign key, and the foreign keys that none does.
 fn foreign_keys(
-    facts: &Facts,
-    limits: &Limits,
+    facts: &IndexFacts,
+    limits: &Strictness,
     wholes: &HashMap<i64, Whole>,
 ) -> (HashSet<i64>, Vec<Unindexed>) {
     let with_keys: HashSet<i64> = facts.foreign_keys.iter().map(|key| key.table).collect();
@@ -339,8 +343,8 @@ fn foreign_keys(
 }
 
 fn seq_scanned(
-    facts: &Facts,
-    limits: &Limits,
+    facts: &IndexFacts,
+    limits: &Strictness,
     forest: &Forest,
     wholes: &HashMap<i64, Whole>,
 ) -> Vec<SeqScanned> {

@@ -15,8 +15,10 @@ mod tests;
 pub use bloat::{BtreeColumn, btree_pages};
 pub use cover::{Cover, How};
 pub use expected::{Expected, ExpectedKey, Met, NullsOrder, meets};
-pub use facts::{Definition, Facts, ForeignKey, Index, Key, Predicate, Table, TableKind, Term};
+pub use facts::{
+    Definition, ForeignKey, Index, IndexFacts, IndexKey, IndexedTable, Predicate, TableKind, Term,
+};
 pub use judge::{
-    Coverage, Exemption, Invalid, Judged, Limits, SeqScanned, Unindexed, Usage, Verdicts, judge,
+    Coverage, Exemption, Invalid, Judged, SeqScanned, Strictness, Unindexed, Usage, Verdicts, judge,
 };
 pub use node::split;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn definition(keys: &[(i16, i16)]) -> Definition {
-    let key = |(column, option): &(i16, i16)| Key {
+    let key = |(column, option): &(i16, i16)| IndexKey {
         term: Term::Column(*column),
         opclass: 1,
         collation: 0,
@@ -50,8 +50,8 @@ fn index(id: i64, definition: Definition) -> Index {
     }
 }
 
-fn facts(indexes: Vec<Index>) -> Facts {
-    let table = Table {
+fn facts(indexes: Vec<Index>) -> IndexFacts {
+    let table = IndexedTable {
         id: 1,
         parent: None,
         name: Some(("public".to_owned(), "t".to_owned())),
@@ -62,12 +62,20 @@ fn facts(indexes: Vec<Index>) -> Facts {
         seq_rows: 0.0,
     };
     let tables = vec![table];
-    Facts { now: 1000.0, since: 0.0, block_size: 8192.0, tables, indexes, foreign_keys: vec![] }
+    IndexFacts {
+        now: 1000.0,
+        since: 0.0,
+        block_size: 8192.0,
+        tables,
+        indexes,
+        foreign_keys: vec![],
+    }
 }
 
-const LIMITS: Limits = Limits { unused_after: 100.0, minimum_rows: 0.0, seq_scan_bytes: 0.0 };
+const LIMITS: Strictness =
+    Strictness { unused_after: 100.0, minimum_rows: 0.0, seq_scan_bytes: 0.0 };
 
-fn covers(facts: &Facts) -> HashMap<i64, Cover> {
+fn covers(facts: &IndexFacts) -> HashMap<i64, Cover> {
     let judged = judge(facts, &LIMITS).indexes;
     judged.into_iter().filter_map(|j| Some((j.id, j.cover?))).collect()
 }
@@ -177,7 +185,7 @@ proptest! {
 fn an_index_is_unused_only_after_a_window_that_begins_when_it_came() {
     let usage = |since: f64, created: Option<f64>, scans: f64| {
         let young = Index { created, scans, ..index(1, definition(&[(1, 0)])) };
-        judge(&Facts { since, ..facts(vec![young]) }, &LIMITS).indexes[0].usage
+        judge(&IndexFacts { since, ..facts(vec![young]) }, &LIMITS).indexes[0].usage
     };
     assert_eq!(usage(0.0, None, 0.0), Usage::Unused { since: 0.0 });
     assert_eq!(usage(900.0, None, 0.0), Usage::Unused { since: 900.0 });
@@ -189,10 +197,11 @@ fn an_index_is_unused_only_after_a_window_that_begins_when_it_came() {
 
 #[test]
 fn a_partition_without_its_part_is_named_unless_a_build_is_running() {
-    let leaf = |id| Table { id, parent: Some(1), name: None, ..facts(vec![]).tables[0].clone() };
+    let leaf =
+        |id| IndexedTable { id, parent: Some(1), name: None, ..facts(vec![]).tables[0].clone() };
     let mut facts = facts(vec![]);
     facts.tables[0].kind = TableKind::Partitioned;
-    facts.tables.extend([leaf(2), leaf(3), Table { kind: TableKind::Foreign, ..leaf(4) }]);
+    facts.tables.extend([leaf(2), leaf(3), IndexedTable { kind: TableKind::Foreign, ..leaf(4) }]);
     let root = Index { partitioned: true, ..index(10, definition(&[(1, 0)])) };
     let part = |id, table, valid| Index {
         table,
@@ -226,7 +235,7 @@ fn sequential_scans_dominate_only_where_they_are_many_and_long_on_a_large_table(
         facts.now = days * 86_400.0;
         let table = &mut facts.tables[0];
         (table.seq_scans, table.seq_rows, table.pages) = (scans, read, pages);
-        let limits = Limits { minimum_rows: 10_000.0, seq_scan_bytes: 8e6, ..LIMITS };
+        let limits = Strictness { minimum_rows: 10_000.0, seq_scan_bytes: 8e6, ..LIMITS };
         judge(&facts, &limits).seq_scanned.first().map(|t| t.rows_per_scan)
     };
     assert_eq!(dominate(100.0, 2e6, 99.0, 1e3, 1.0), Some(20_000.0));

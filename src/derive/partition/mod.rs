@@ -19,5 +19,7 @@ pub mod unit;
 pub use bound::{Bound, Datum};
 pub use expression::fixed_zone;
 pub use moment::{Moment, Span, TimeKey};
-pub use tree::{Child, Key, Level, OpenEnd, Outlook, Reason, Strategy, assess, coverage, slices};
-pub use unit::{Unit, keys_remaining, settle};
+pub use tree::{
+    Child, Level, OpenEnd, Outlook, PartitionKey, Reason, Strategy, assess, coverage, slices,
+};
+pub use unit::{KeyUnit, keys_remaining, settle};

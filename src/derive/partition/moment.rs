@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
-use super::unit::{self, Unit};
+use super::unit::{self, KeyUnit};
 
 /// Microseconds in a second.
 pub const SECOND: i128 = 1_000_000;
@@ -107,7 +107,7 @@ pub enum TimeKey {
     /// Local day of whoever writes the row.
     Date,
     /// An integer.
-    Number(Unit),
+    Number(KeyUnit),
     /// A UUID of version 7: milliseconds since 1970 in front.
     Uuid,
 }
@@ -115,7 +115,7 @@ pub enum TimeKey {
 impl TimeKey {
     /// Whether its values are local time, so that the instant depends on the zone.
     pub fn is_local(self) -> bool {
-        matches!(self, Self::Timestamp | Self::Date | Self::Number(Unit::Day))
+        matches!(self, Self::Timestamp | Self::Date | Self::Number(KeyUnit::Day))
     }
 
     /// The instant at which a key value begins, from its ISO text (rendered in UTC); naive values

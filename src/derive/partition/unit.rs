@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::bound::{Bound, Datum};
 use super::moment::{self, Moment, SECOND, TimeKey};
-use super::tree::{Key, Level, Strategy, assess};
+use super::tree::{Level, PartitionKey, Strategy, assess};
 
 const HOUR: i128 = 3_600 * SECOND;
 const DAY: i128 = 24 * HOUR;
@@ -19,7 +19,7 @@ const WIDTH: std::ops::RangeInclusive<i128> = HOUR..=400 * DAY;
 
 /// How an integer tells a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
+pub enum KeyUnit {
     /// Seconds since 1970.
     Seconds,
     /// Milliseconds since 1970.
@@ -32,7 +32,7 @@ pub enum Unit {
     Day,
 }
 
-impl Unit {
+impl KeyUnit {
     const ALL: [Self; 5] = [Self::Seconds, Self::Millis, Self::Micros, Self::Nanos, Self::Day];
 
     /// From the word in the configuration: `s`, `ms`, `us`, `ns` or `yyyymmdd`.
@@ -112,7 +112,7 @@ pub(super) fn uuid_millis(text: &str) -> Option<i128> {
 /// What a group of bounds may turn out to hold.
 #[derive(Clone, Copy)]
 enum Guess {
-    Number(Unit),
+    Number(KeyUnit),
     Uuid,
 }
 
@@ -120,7 +120,7 @@ impl Guess {
     fn micros(self, text: &str) -> Option<i128> {
         match self {
             Self::Number(unit) => unit.plausible(i128::from(text.parse::<i64>().ok()?)),
-            Self::Uuid => Unit::Millis.plausible(uuid_millis(text)?),
+            Self::Uuid => KeyUnit::Millis.plausible(uuid_millis(text)?),
         }
     }
 
@@ -131,7 +131,7 @@ impl Guess {
             Bound::Hash { .. } => None,
             Bound::List(values) => {
                 // A list of seconds takes a second each: only days are slices of time.
-                let Self::Number(Unit::Day) = self else { return None };
+                let Self::Number(KeyUnit::Day) = self else { return None };
                 let mut days = values.iter().filter(|v| **v != Datum::Null);
                 let all =
                     days.all(|v| matches!(v, Datum::Value(text) if self.micros(text).is_some()));
@@ -172,16 +172,16 @@ impl Guess {
 }
 
 /// Levels of one tree that are partitioned by the same integer or UUID column.
-struct Group {
-    key: Key,
+struct LevelGroup {
+    key: PartitionKey,
     column: Option<Box<str>>,
     ranged: bool,
     members: Vec<usize>,
 }
 
 /// The groups, the topmost first.
-fn groups(levels: &[Level], root: usize) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+fn groups(levels: &[Level], root: usize) -> Vec<LevelGroup> {
+    let mut groups: Vec<LevelGroup> = Vec::new();
     let mut todo = VecDeque::from([root]);
     while let Some(index) = todo.pop_front() {
         let Some(level) = levels.get(index) else { continue };
@@ -198,14 +198,14 @@ fn groups(levels: &[Level], root: usize) -> Vec<Group> {
             }
             None => {
                 let column = level.column.clone();
-                groups.push(Group { key, column, ranged, members: vec![index] });
+                groups.push(LevelGroup { key, column, ranged, members: vec![index] });
             }
         }
     }
     groups
 }
 
-fn set(levels: &mut [Level], members: &[usize], key: Key) {
+fn set(levels: &mut [Level], members: &[usize], key: PartitionKey) {
     for index in members {
         if let Some(first) = levels.get_mut(*index).and_then(|level| level.keys.first_mut()) {
             *first = key;
@@ -217,26 +217,26 @@ fn set(levels: &mut [Level], members: &[usize], key: Key) {
 /// configured unit goes to the topmost integer key by RANGE (`Day`: else by LIST); all others are
 /// taken only if their bounds are unanimous: one unit, 2000 to 2200, on whole hours of UTC, 1 h to
 /// 400 d wide.
-pub fn settle(levels: &mut [Level], root: usize, configured: Option<Unit>) {
+pub fn settle(levels: &mut [Level], root: usize, configured: Option<KeyUnit>) {
     let groups = groups(levels, root);
-    let integer = |g: &&Group| g.key == Key::Integer;
+    let integer = |g: &&LevelGroup| g.key == PartitionKey::Integer;
     let told = groups.iter().filter(integer).position(|g| g.ranged);
-    let told = told.or((configured == Some(Unit::Day)).then_some(0));
+    let told = told.or((configured == Some(KeyUnit::Day)).then_some(0));
     let mut integers = 0;
     for group in &groups {
         let mut guesses: Vec<Guess> = match group.key {
-            Key::Integer => Unit::ALL.map(Guess::Number).to_vec(),
+            PartitionKey::Integer => KeyUnit::ALL.map(Guess::Number).to_vec(),
             _ => vec![Guess::Uuid],
         };
-        if group.key == Key::Integer {
+        if group.key == PartitionKey::Integer {
             if let Some(unit) = configured.filter(|_| told == Some(integers)) {
-                set(levels, &group.members, Key::Time(TimeKey::Number(unit)));
+                set(levels, &group.members, PartitionKey::Time(TimeKey::Number(unit)));
                 guesses.clear();
             }
             integers += 1;
         }
         if let Some(guess) = guesses.into_iter().find(|g| g.agreed(levels, &group.members)) {
-            set(levels, &group.members, Key::Time(guess.key()));
+            set(levels, &group.members, PartitionKey::Time(guess.key()));
         }
     }
 }
@@ -246,13 +246,13 @@ pub fn settle(levels: &mut [Level], root: usize, configured: Option<Unit>) {
 /// that holds no time.
 pub fn keys_remaining(levels: &mut [Level], root: usize, next: i64) -> Option<f64> {
     let level = levels.get(root)?;
-    if (level.strategy, level.keys.first()) != (Strategy::Range, Some(&Key::Integer)) {
+    if (level.strategy, level.keys.first()) != (Strategy::Range, Some(&PartitionKey::Integer)) {
         return None;
     }
     let group = groups(levels, root).into_iter().next()?;
     let next = i128::from(next);
     // A key is to its partitions what a microsecond is to those of time.
-    set(levels, &group.members, Key::Time(TimeKey::Number(Unit::Micros)));
+    set(levels, &group.members, PartitionKey::Time(TimeKey::Number(KeyUnit::Micros)));
     let outlook = assess(levels, root, next, &TimeZone::UTC);
     set(levels, &group.members, group.key);
     match outlook.runway.ok()?.until {
@@ -279,44 +279,51 @@ mod tests {
         }
     }
 
-    fn tree(key: Key, children: Vec<Child>) -> Vec<Level> {
+    fn tree(key: PartitionKey, children: Vec<Child>) -> Vec<Level> {
         let column = Some("k".into());
         vec![Level { strategy: Strategy::Range, keys: [key].into(), column, zone: None, children }]
     }
 
     /// What a table with these partitions turns out to be keyed by.
-    fn settled(key: Key, ranges: &[(&str, &str)], configured: Option<Unit>) -> Key {
+    fn settled(
+        key: PartitionKey,
+        ranges: &[(&str, &str)],
+        configured: Option<KeyUnit>,
+    ) -> PartitionKey {
         let children = ranges.iter().map(|(from, to)| range(from, to)).collect();
         let mut levels = tree(key, children);
         settle(&mut levels, 0, configured);
         levels[0].keys[0]
     }
 
-    fn number(unit: Unit) -> Key {
-        Key::Time(TimeKey::Number(unit))
+    fn number(unit: KeyUnit) -> PartitionKey {
+        PartitionKey::Time(TimeKey::Number(unit))
     }
 
     #[test]
     fn unanimous_bounds_tell_the_unit() {
         // 2026-11-22 and 2026-11-23, 00:00 UTC.
         for (unit, zeros) in [
-            (Unit::Seconds, ""),
-            (Unit::Millis, "000"),
-            (Unit::Micros, "000000"),
-            (Unit::Nanos, "000000000"),
+            (KeyUnit::Seconds, ""),
+            (KeyUnit::Millis, "000"),
+            (KeyUnit::Micros, "000000"),
+            (KeyUnit::Nanos, "000000000"),
         ] {
             let (from, to) = (format!("'1795305600{zeros}'"), format!("'1795392000{zeros}'"));
             let ranges = [("MINVALUE", from.as_str()), (from.as_str(), to.as_str())];
-            assert_eq!(settled(Key::Integer, &ranges, None), number(unit));
+            assert_eq!(settled(PartitionKey::Integer, &ranges, None), number(unit));
         }
         let days = [("20260101", "20260201"), ("20260201", "20260301")];
-        assert_eq!(settled(Key::Integer, &days, None), number(Unit::Day));
+        assert_eq!(settled(PartitionKey::Integer, &days, None), number(KeyUnit::Day));
         let v7 =
             [("'019d9b4d-0000-7000-8000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")];
-        assert_eq!(settled(Key::Uuid, &v7, None), Key::Uuid);
+        assert_eq!(settled(PartitionKey::Uuid, &v7, None), PartitionKey::Uuid);
         let at = |ms: i64| format!("'{:08x}-{:04x}-7000-8000-000000000000'", ms >> 16, ms & 0xffff);
         let (from, to) = (at(1_795_305_600_000), at(1_795_392_000_000));
-        assert_eq!(settled(Key::Uuid, &[(&from, &to)], None), Key::Time(TimeKey::Uuid));
+        assert_eq!(
+            settled(PartitionKey::Uuid, &[(&from, &to)], None),
+            PartitionKey::Time(TimeKey::Uuid)
+        );
     }
 
     #[test]
@@ -336,18 +343,25 @@ mod tests {
             &[("1795305600", "MAXVALUE")],
             &[],
         ] {
-            assert_eq!(settled(Key::Integer, ranges, None), Key::Integer, "{ranges:?}");
+            assert_eq!(
+                settled(PartitionKey::Integer, ranges, None),
+                PartitionKey::Integer,
+                "{ranges:?}"
+            );
         }
         let ids = [("1000000000", "2000000000")];
-        assert_eq!(settled(Key::Integer, &ids, Some(Unit::Seconds)), number(Unit::Seconds));
-        assert_eq!(settled(Key::Uuid, &[], Some(Unit::Seconds)), Key::Uuid);
+        assert_eq!(
+            settled(PartitionKey::Integer, &ids, Some(KeyUnit::Seconds)),
+            number(KeyUnit::Seconds)
+        );
+        assert_eq!(settled(PartitionKey::Uuid, &[], Some(KeyUnit::Seconds)), PartitionKey::Uuid);
     }
 
     #[test]
     fn the_configured_unit_is_for_the_topmost_range() {
         let list = |column: &str, below| Level {
             strategy: Strategy::List,
-            keys: [Key::Integer].into(),
+            keys: [PartitionKey::Integer].into(),
             column: Some(column.into()),
             zone: None,
             children: vec![Child {
@@ -359,19 +373,22 @@ mod tests {
             }],
         };
         let mut levels = vec![list("tenant", Some(1))];
-        levels.extend(tree(Key::Integer, vec![range("5", "9")]));
-        settle(&mut levels, 0, Some(Unit::Day));
-        assert_eq!((levels[0].keys[0], levels[1].keys[0]), (Key::Integer, number(Unit::Day)));
+        levels.extend(tree(PartitionKey::Integer, vec![range("5", "9")]));
+        settle(&mut levels, 0, Some(KeyUnit::Day));
+        assert_eq!(
+            (levels[0].keys[0], levels[1].keys[0]),
+            (PartitionKey::Integer, number(KeyUnit::Day))
+        );
         let mut levels = vec![list("day", None)];
-        settle(&mut levels, 0, Some(Unit::Seconds));
-        assert_eq!(levels[0].keys[0], Key::Integer, "a second is no slice");
-        settle(&mut levels, 0, Some(Unit::Day));
-        assert_eq!(levels[0].keys[0], number(Unit::Day));
+        settle(&mut levels, 0, Some(KeyUnit::Seconds));
+        assert_eq!(levels[0].keys[0], PartitionKey::Integer, "a second is no slice");
+        settle(&mut levels, 0, Some(KeyUnit::Day));
+        assert_eq!(levels[0].keys[0], number(KeyUnit::Day));
     }
 
     #[test]
     fn days_that_do_not_exist_are_the_next_that_does() {
-        let at = |n: i128| Unit::Day.instant(n, &TimeZone::UTC);
+        let at = |n: i128| KeyUnit::Day.instant(n, &TimeZone::UTC);
         for (number, same) in [
             (20_260_230, 20_260_301),
             (20_261_131, 20_261_201),
@@ -382,7 +399,7 @@ mod tests {
             (99_999_999, 100_000_101),
         ] {
             assert_eq!(at(number), at(same), "{number}");
-            assert_eq!(Unit::Day.plausible(number), None);
+            assert_eq!(KeyUnit::Day.plausible(number), None);
         }
         assert_eq!(at(19_700_102), Moment::At(DAY));
         assert_eq!(
@@ -393,7 +410,7 @@ mod tests {
 
     #[test]
     fn nanoseconds_round_up_to_the_first_microsecond() {
-        let at = |n: i128| Unit::Nanos.instant(n, &TimeZone::UTC);
+        let at = |n: i128| KeyUnit::Nanos.instant(n, &TimeZone::UTC);
         assert_eq!(
             (at(1_000), at(1_001), at(-1_500)),
             (Moment::At(1), Moment::At(2), Moment::At(-1))
@@ -402,17 +419,19 @@ mod tests {
 
     #[test]
     fn remaining_keys_end_at_a_gap() {
-        let mut levels =
-            tree(Key::Integer, vec![range("0", "100"), range("100", "200"), range("300", "400")]);
+        let mut levels = tree(
+            PartitionKey::Integer,
+            vec![range("0", "100"), range("100", "200"), range("300", "400")],
+        );
         for (next, left) in
             [(0, 200.0), (150, 50.0), (199, 1.0), (200, 0.0), (250, -50.0), (399, 1.0), (-1, 0.0)]
         {
             assert_eq!(keys_remaining(&mut levels, 0, next), Some(left), "{next}");
         }
-        assert_eq!(levels[0].keys[0], Key::Integer);
-        let mut endless = tree(Key::Integer, vec![range("0", "MAXVALUE")]);
+        assert_eq!(levels[0].keys[0], PartitionKey::Integer);
+        let mut endless = tree(PartitionKey::Integer, vec![range("0", "MAXVALUE")]);
         assert_eq!(keys_remaining(&mut endless, 0, 7), Some(f64::INFINITY));
-        let mut dates = tree(Key::Time(TimeKey::Date), Vec::new());
+        let mut dates = tree(PartitionKey::Time(TimeKey::Date), Vec::new());
         assert_eq!(keys_remaining(&mut dates, 0, 7), None);
     }
 
@@ -420,8 +439,8 @@ mod tests {
         #[test]
         fn never_panics(a in any::<i64>(), b in any::<i64>(), text in any::<String>()) {
             let (from, to) = (a.to_string(), format!("'{b}'"));
-            let _ = (settled(Key::Integer, &[(&from, &to)], None), uuid_millis(&text));
-            for unit in Unit::ALL {
+            let _ = (settled(PartitionKey::Integer, &[(&from, &to)], None), uuid_millis(&text));
+            for unit in KeyUnit::ALL {
                 let (x, y) = (unit.instant(a.into(), &TimeZone::UTC), unit.instant(b.into(), &TimeZone::UTC));
                 prop_assert_eq!(a <= b && x > y, false);
             }

@@ -122,7 +122,7 @@ pub struct Round {
 
 /// What became of a latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Movement {
     /// The interval holds 1, or the change is smaller than what counts.
     Same,
     /// Both conditions say that it is slower.
@@ -145,7 +145,7 @@ pub struct Change {
     /// Upper end.
     pub high: f64,
     /// By the interval and the minimum that counts.
-    pub verdict: Verdict,
+    pub verdict: Movement,
 }
 
 /// Share of the bootstrap's distribution inside the interval.
@@ -186,10 +186,10 @@ pub fn compare(before: &[Round], now: &[Round], minimum: f64, seed: u64) -> Opti
     let high = percentile(&differences, 100.0 - tail)?.exp();
     let few = before.len().min(now.len()) < FEWEST_ROUNDS;
     let verdict = match () {
-        () if few => Verdict::Unclear,
-        () if low > 1.0 && adjusted >= 1.0 + minimum => Verdict::Slower,
-        () if high < 1.0 && adjusted <= 1.0 / (1.0 + minimum) => Verdict::Faster,
-        () => Verdict::Same,
+        () if few => Movement::Unclear,
+        () if low > 1.0 && adjusted >= 1.0 + minimum => Movement::Slower,
+        () if high < 1.0 && adjusted <= 1.0 / (1.0 + minimum) => Movement::Faster,
+        () => Movement::Same,
     };
     Some(Change { machine, adjusted, low, high, verdict })
 }

@@ -59,14 +59,14 @@ proptest! {
             before.iter().map(scale).collect()
         };
         let same = compare(&before, &scaled(1.0), 0.1, 1).unwrap();
-        prop_assert_eq!(same.verdict, Verdict::Same);
+        prop_assert_eq!(same.verdict, Movement::Same);
         prop_assert!((same.adjusted - 1.0).abs() < 1e-9 && (same.machine - machine).abs() < 1e-9);
         let slower = compare(&before, &scaled(query), 0.1, 1).unwrap();
-        prop_assert_eq!(slower.verdict, Verdict::Slower);
+        prop_assert_eq!(slower.verdict, Movement::Slower);
         prop_assert!((slower.adjusted - query).abs() < 1e-9);
         prop_assert!(slower.low <= slower.adjusted && slower.adjusted <= slower.high);
         let faster = compare(&scaled(query), &before, 0.1, 1).unwrap();
-        prop_assert_eq!(faster.verdict, Verdict::Faster);
+        prop_assert_eq!(faster.verdict, Movement::Faster);
         prop_assert!((faster.adjusted * query - 1.0).abs() < 1e-9);
     }
 
@@ -108,8 +108,8 @@ fn noise_is_no_change_and_thirty_per_cent_is_found() {
         let slower: Vec<Round> =
             now.iter().map(|r| Round { median: r.median * 1.3, ..*r }).collect();
         let verdict = |now: &[Round]| compare(&before, now, 0.1, 1).unwrap().verdict;
-        false_alarms += usize::from(verdict(&now) != Verdict::Same);
-        missed += usize::from(verdict(&slower) != Verdict::Slower);
+        false_alarms += usize::from(verdict(&now) != Movement::Same);
+        missed += usize::from(verdict(&slower) != Movement::Slower);
     }
     // Without the minimum, 99 % intervals that know too little of the noise would be wrong more often.
     assert!(false_alarms <= 2, "{false_alarms} of 200");
@@ -121,14 +121,14 @@ fn both_conditions_are_needed_and_so_are_rounds() {
     let flat = |median: f64, n: usize| vec![Round { median, reference: 1.0 }; n];
     let verdict = |before: &[Round], now: &[Round]| compare(before, now, 0.1, 1).unwrap().verdict;
     // Certain, but too small to count.
-    assert_eq!(verdict(&flat(1.0, 20), &flat(1.09, 20)), Verdict::Same);
-    assert_eq!(verdict(&flat(1.0, 20), &flat(1.11, 20)), Verdict::Slower);
-    assert_eq!(verdict(&flat(1.0, 5), &flat(9.0, 20)), Verdict::Unclear);
+    assert_eq!(verdict(&flat(1.0, 20), &flat(1.09, 20)), Movement::Same);
+    assert_eq!(verdict(&flat(1.0, 20), &flat(1.11, 20)), Movement::Slower);
+    assert_eq!(verdict(&flat(1.0, 5), &flat(9.0, 20)), Movement::Unclear);
     // Large, but as likely as not by chance.
     let wild: Vec<Round> =
         (0..20).map(|i| Round { median: [0.5, 2.9][i % 2], reference: 1.0 }).collect();
     let change = compare(&flat(1.0, 20), &wild, 0.1, 1).unwrap();
-    assert_eq!(change.verdict, Verdict::Same);
+    assert_eq!(change.verdict, Movement::Same);
     assert!(change.low < 1.0 && change.high > 1.0, "{change:?}");
     assert_eq!(compare(&[], &flat(1.0, 20), 0.1, 1), None);
     assert_eq!(compare(&flat(0.0, 20), &flat(1.0, 20), 0.1, 1), None);

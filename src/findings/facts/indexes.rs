@@ -28,7 +28,7 @@ pub enum IndexFault {
 
 /// An index with a fault.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Index {
+pub struct FaultyIndex {
     /// Its table.
     pub table: Relation,
     /// That table's OID.

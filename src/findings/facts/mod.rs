@@ -11,7 +11,7 @@ use crate::remedy::tree::Tree;
 mod indexes;
 
 pub use indexes::{
-    Bloated, Corrupt, Index, IndexFault, KeyWithoutIndex, Lack, Partial, Scanned, WantedIndex,
+    Bloated, Corrupt, FaultyIndex, IndexFault, KeyWithoutIndex, Lack, Partial, Scanned, WantedIndex,
 };
 
 /// One setting.
@@ -47,7 +47,7 @@ pub enum Origin {
 
 /// Checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Checkpoints {
+pub struct CheckpointCounts {
     /// Because `checkpoint_timeout` had passed.
     pub timed: f64,
     /// Because of `max_wal_size` or by command.
@@ -83,7 +83,7 @@ pub struct Temporary {
 
 /// Connections while they were watched.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Connections {
+pub struct ConnectionPeak {
     /// Most client backends at once.
     pub peak: f64,
     /// Most of them in a statement at once.
@@ -92,7 +92,7 @@ pub struct Connections {
 
 /// A server as a whole.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Server {
+pub struct ServerFacts {
     /// The database of the session that read the facts.
     pub datname: String,
     /// The role of that session.
@@ -112,7 +112,7 @@ pub struct Server {
     /// The machine's processors, likewise.
     pub cpus: Option<f64>,
     /// Checkpoints.
-    pub checkpoints: Option<Checkpoints>,
+    pub checkpoints: Option<CheckpointCounts>,
     /// Bytes of WAL.
     pub wal: Option<Counted>,
     /// Temporary files.
@@ -120,14 +120,14 @@ pub struct Server {
     /// Evictions from `pg_stat_statements`.
     pub evictions: Option<Counted>,
     /// Connections.
-    pub connections: Option<Connections>,
+    pub connections: Option<ConnectionPeak>,
     /// Most autovacuum workers at once.
     pub autovacuum_workers: Option<f64>,
     /// What a statement may take, in seconds, from the configuration.
     pub latency_objective: Option<f64>,
 }
 
-impl Server {
+impl ServerFacts {
     /// A number; `None` where the server lacks the setting.
     pub fn number(&self, name: &str) -> Option<f64> {
         match self.settings.get(name)? {
@@ -155,7 +155,7 @@ impl Server {
 
 /// What a statement did over [`Database::span`].
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Statement {
+pub struct StatementFacts {
     /// `queryid`, or the name under which it was benchmarked.
     pub name: String,
     /// Times executed.
@@ -178,7 +178,7 @@ pub struct Statement {
 
 /// Medians of one query's round trips, measured by `bench`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Bench {
+pub struct BenchFacts {
     /// Its name in the file.
     pub name: String,
     /// Seconds when planned at each call.
@@ -274,7 +274,7 @@ pub struct Odd {
 
 /// A table that must exist.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Expected {
+pub struct ExpectedTable {
     /// Its name.
     pub name: Relation,
     /// `missing`, or why it has no runway; `None` where it has one.
@@ -283,7 +283,7 @@ pub struct Expected {
 
 /// A table that is nobody's partition.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Table {
+pub struct TableFacts {
     /// The table.
     pub name: Relation,
     /// Whether it is partitioned.
@@ -393,7 +393,7 @@ pub struct Lost {
 
 /// A job of pg_cron that looks after partitions.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Job {
+pub struct JobFacts {
     /// Its name, or `job 7`.
     pub name: String,
     /// The database that it runs in.
@@ -413,14 +413,14 @@ pub struct Planned {
     /// Partitions that it may read.
     pub most: usize,
     /// What it reads of each partitioned table.
-    pub reads: Vec<Reading>,
+    pub reads: Vec<PartitionsRead>,
     /// What switches `enable_partition_pruning` off, where it is off.
     pub off: Option<Origin>,
 }
 
 /// Partitions of one table in a plan.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
+pub struct PartitionsRead {
     /// The table.
     pub root: String,
     /// Its partition key.
@@ -477,7 +477,7 @@ impl Growth {
 
 /// One database.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Database {
+pub struct DatabaseFacts {
     /// Its name.
     pub datname: String,
     /// `server_version_num`.
@@ -487,11 +487,11 @@ pub struct Database {
     /// Seconds over which statements were measured.
     pub span: f64,
     /// Statements.
-    pub statements: Option<Vec<Statement>>,
+    pub statements: Option<Vec<StatementFacts>>,
     /// Queries that were benchmarked.
-    pub benches: Option<Vec<Bench>>,
+    pub benches: Option<Vec<BenchFacts>>,
     /// Jobs of pg_cron that look after partitions.
-    pub jobs: Option<Vec<Job>>,
+    pub jobs: Option<Vec<JobFacts>>,
     /// Queries of the file that were planned.
     pub plans: Option<Vec<Planned>>,
     /// Partitioned tables.
@@ -499,13 +499,13 @@ pub struct Database {
     /// Partitions that differ from their siblings.
     pub odd: Option<Vec<Odd>>,
     /// Tables that the configuration says must exist.
-    pub expected: Option<Vec<Expected>>,
+    pub expected: Option<Vec<ExpectedTable>>,
     /// Tables by what autovacuum looks at.
-    pub tables: Option<Vec<Table>>,
+    pub tables: Option<Vec<TableFacts>>,
     /// Ages of transaction IDs.
     pub ages: Option<Ages>,
     /// Indexes with faults, by the verdicts of `derive::index`.
-    pub indexes: Option<Vec<Index>>,
+    pub indexes: Option<Vec<FaultyIndex>>,
     /// Indexes that the file expects.
     pub wanted: Option<Vec<WantedIndex>>,
     /// Indexes of partitioned tables that partitions lack.

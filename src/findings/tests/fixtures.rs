@@ -8,8 +8,8 @@ use crate::remedy::create::Make;
 /// Facts of any kind.
 #[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
 pub(in crate::findings) enum Given {
-    Server(Server),
-    Database(Database),
+    Server(ServerFacts),
+    Database(DatabaseFacts),
     Pooler(Pooler),
 }
 
@@ -46,20 +46,26 @@ fn switch(id: &'static str, name: &str) -> Fixture {
 
 fn word(id: &'static str, name: &str, found: &str, quiet: &str) -> Fixture {
     let of = |value: &str| {
-        let mut s = Server { has_statements: Some(true), ..defaults() };
+        let mut s = ServerFacts { has_statements: Some(true), ..defaults() };
         s.settings.insert(name.to_owned(), Setting::Text(value.to_owned()));
         Given::Server(s)
     };
     (id, of(found), of(quiet))
 }
 
-fn server(id: &'static str, found: Server, quiet: Server) -> Fixture {
+fn server(id: &'static str, found: ServerFacts, quiet: ServerFacts) -> Fixture {
     (id, Given::Server(found), Given::Server(quiet))
 }
 
-fn database<T>(id: &'static str, put: impl Fn(&mut Database, T), found: T, quiet: T) -> Fixture {
+fn database<T>(
+    id: &'static str,
+    put: impl Fn(&mut DatabaseFacts, T),
+    found: T,
+    quiet: T,
+) -> Fixture {
     let of = |what| {
-        let mut d = Database { datname: "shop".to_owned(), span: 60.0, ..Database::default() };
+        let mut d =
+            DatabaseFacts { datname: "shop".to_owned(), span: 60.0, ..DatabaseFacts::default() };
         put(&mut d, what);
         Given::Database(d)
     };
@@ -67,29 +73,31 @@ fn database<T>(id: &'static str, put: impl Fn(&mut Database, T), found: T, quiet
 }
 
 fn on_server() -> Vec<Fixture> {
-    let absent = |names: &[&str]| Server {
+    let absent = |names: &[&str]| ServerFacts {
         absent: Some(names.iter().map(|n| (*n).to_owned()).collect()),
         ..defaults()
     };
-    let role = |monitors| Server { monitors: Some(monitors), ..defaults() };
+    let role = |monitors| ServerFacts { monitors: Some(monitors), ..defaults() };
     let counted = |amount| Some(Counted { amount, span: HOUR });
-    let forced = |requested| Server {
-        checkpoints: Some(Checkpoints { timed: 6.0, requested, span: HOUR }),
+    let forced = |requested| ServerFacts {
+        checkpoints: Some(CheckpointCounts { timed: 6.0, requested, span: HOUR }),
         ..defaults()
     };
-    let wal = |rate: f64| Server { wal: counted(rate * HOUR), ..defaults() };
-    let spilled = |rate: f64| Server {
+    let wal = |rate: f64| ServerFacts { wal: counted(rate * HOUR), ..defaults() };
+    let spilled = |rate: f64| ServerFacts {
         temporary: Some(Temporary {
             files: 100.0,
             bytes: Counted { amount: rate * HOUR, span: HOUR },
         }),
         ..defaults()
     };
-    let peak =
-        |peak| Server { connections: Some(Connections { peak, peak_active: 70.0 }), ..defaults() };
-    let busy = |n| Server { autovacuum_workers: Some(n), ..defaults() };
-    let evicted = |amount| Server { evictions: counted(amount), ..defaults() };
-    let many = |cpus| Server { cpus: Some(cpus), ..defaults() };
+    let peak = |peak| ServerFacts {
+        connections: Some(ConnectionPeak { peak, peak_active: 70.0 }),
+        ..defaults()
+    };
+    let busy = |n| ServerFacts { autovacuum_workers: Some(n), ..defaults() };
+    let evicted = |amount| ServerFacts { evictions: counted(amount), ..defaults() };
+    let many = |cpus| ServerFacts { cpus: Some(cpus), ..defaults() };
     vec![
         server("database.reachable", absent(&["gone"]), absent(&[])),
         word(
@@ -138,7 +146,7 @@ fn on_indexes() -> Vec<Fixture> {
             lack,
         }]
     };
-    let index = |fault| Index {
+    let index = |fault| FaultyIndex {
         table: table("t"),
         table_oid: 7,
         name: "i".to_owned(),
@@ -151,7 +159,7 @@ fn on_indexes() -> Vec<Fixture> {
         fault,
     };
     let fault = |id, fault, other| {
-        let put = |d: &mut Database, i: Index| d.indexes = Some(vec![i]);
+        let put = |d: &mut DatabaseFacts, i: FaultyIndex| d.indexes = Some(vec![i]);
         database(id, put, index(fault), index(other))
     };
     let duplicate = || IndexFault::Duplicate;
@@ -225,7 +233,7 @@ fn on_partitions() -> Vec<Fixture> {
     let of = |id, found: Partitioned, quiet: Partitioned| {
         database(id, |d, t| d.partitioned = Some(vec![t]), found, quiet)
     };
-    let expected = |lack| vec![Expected { name: Relation::new("public", "trades"), lack }];
+    let expected = |lack| vec![ExpectedTable { name: Relation::new("public", "trades"), lack }];
     let gap = Some(Gap { from: Some(0.0), to: DAY });
     let open = |bounded| {
         let open_end = Some(OpenEnded { bounded: bounded * DAY, covered: true, rows: Some(0.0) });
@@ -242,10 +250,10 @@ fn on_partitions() -> Vec<Fixture> {
     };
     let job = |refused| {
         let name = "maintain partitions".to_owned();
-        vec![Job { name, database: "shop".to_owned(), refused, started: Some(0.0) }]
+        vec![JobFacts { name, database: "shop".to_owned(), refused, started: Some(0.0) }]
     };
     let plan = |used| {
-        let read = Reading {
+        let read = PartitionsRead {
             root: "public.trades".to_owned(),
             key: "RANGE (at)".to_owned(),
             used,
@@ -293,13 +301,13 @@ fn on_tables() -> Vec<Fixture> {
         let leaf = Leaf { oid: 1, amount: 9e4, live: 1e5, ..Leaf::default() };
         Overdue { tables, times: 2.1, worst: vec![leaf; tables] }
     };
-    let of = |id, put: fn(&mut Table, Overdue)| {
+    let of = |id, put: fn(&mut TableFacts, Overdue)| {
         let table = |overdue| {
-            let mut t = Table { name: table("t"), rows: 1e5, ..Table::default() };
+            let mut t = TableFacts { name: table("t"), rows: 1e5, ..TableFacts::default() };
             put(&mut t, overdue);
             t
         };
-        let facts = |d: &mut Database, t: Table| d.tables = Some(vec![t]);
+        let facts = |d: &mut DatabaseFacts, t: TableFacts| d.tables = Some(vec![t]);
         database(id, facts, table(overdue(1)), table(overdue(0)))
     };
     let aged = |xids| {
@@ -308,7 +316,13 @@ fn on_tables() -> Vec<Fixture> {
     };
     let large = |scale_factor| {
         let rows = 1e7;
-        vec![Table { name: table("t"), rows, scale_factor, vacuum_at: 2e6, ..Table::default() }]
+        vec![TableFacts {
+            name: table("t"),
+            rows,
+            scale_factor,
+            vacuum_at: 2e6,
+            ..TableFacts::default()
+        }]
     };
     let not_valid =
         NotValid { of: table("t"), domain: false, kind: "CHECK", name: "t_check".to_owned() };
@@ -344,10 +358,10 @@ fn on_tables() -> Vec<Fixture> {
 fn on_statements() -> Vec<Fixture> {
     let bench = |held, unprepared| {
         let planned = Some(("trades".to_owned(), [held, 400.0]));
-        vec![Bench { name: "recent".to_owned(), unprepared, prepared: 1e-3, planned }]
+        vec![BenchFacts { name: "recent".to_owned(), unprepared, prepared: 1e-3, planned }]
     };
     let statement = |blocks, jit| {
-        vec![Statement {
+        vec![StatementFacts {
             name: "1".to_owned(),
             calls: 60.0,
             execution: 10.0,
@@ -355,11 +369,11 @@ fn on_statements() -> Vec<Fixture> {
             blocks,
             aggregates: Some(true),
             jit: Some(jit),
-            ..Statement::default()
+            ..StatementFacts::default()
         }]
     };
-    let benched = |d: &mut Database, b| d.benches = Some(b);
-    let watched = |d: &mut Database, s| d.statements = Some(s);
+    let benched = |d: &mut DatabaseFacts, b| d.benches = Some(b);
+    let watched = |d: &mut DatabaseFacts, s| d.statements = Some(s);
     vec![
         database("statements.partitions", benched, bench(100.0, 1e-3), bench(99.0, 1e-3)),
         database("statements.prepare", benched, bench(1.0, 3e-3), bench(1.0, 1.9e-3)),

@@ -18,23 +18,23 @@ fn counted(amount: f64) -> Counted {
     Counted { amount, span: HOUR }
 }
 
-fn set(server: &mut Server, name: &str, value: f64) {
+fn set(server: &mut ServerFacts, name: &str, value: f64) {
     server.settings.insert(name.to_owned(), Setting::Number(value));
 }
 
 /// PostgreSQL's defaults on the report's machine of 16 GB, where nothing happens.
-fn defaults() -> Server {
-    let mut s = Server {
+fn defaults() -> ServerFacts {
+    let mut s = ServerFacts {
         memory: Some(16.0 * GB),
         cpus: Some(8.0),
-        checkpoints: Some(Checkpoints { timed: 12.0, requested: 0.0, span: HOUR }),
+        checkpoints: Some(CheckpointCounts { timed: 12.0, requested: 0.0, span: HOUR }),
         wal: Some(counted(0.0)),
         temporary: Some(Temporary { files: 0.0, bytes: counted(0.0) }),
         evictions: Some(counted(0.0)),
-        connections: Some(Connections { peak: 10.0, peak_active: 5.0 }),
+        connections: Some(ConnectionPeak { peak: 10.0, peak_active: 5.0 }),
         autovacuum_workers: Some(1.0),
         latency_objective: Some(0.05),
-        ..Server::default()
+        ..ServerFacts::default()
     };
     for (name, value) in [
         ("shared_buffers", 128.0 * MB),
@@ -76,7 +76,7 @@ fn sql<'a>(facts: impl Into<Facts<'a>>, id: &str) -> Option<String> {
     Some(body.trim().to_owned())
 }
 
-fn active(server: &Server) -> BTreeSet<&'static str> {
+fn active(server: &ServerFacts) -> BTreeSet<&'static str> {
     judge(server)
         .filter(|(_, verdict)| verdict.as_ref().is_some_and(|f| !f.is_empty()))
         .map(|(rule, _)| rule.id)
@@ -140,7 +140,7 @@ fn the_reports_machine_with_defaults_gets_the_reports_table() {
     ];
     // Without WAL there is no reason to space checkpoints out.
     assert_eq!(active(&s), expected[1..].iter().copied().collect());
-    let s = Server { wal: Some(counted(HOUR * 2.0 * MB)), ..s };
+    let s = ServerFacts { wal: Some(counted(HOUR * 2.0 * MB)), ..s };
     assert_eq!(active(&s), expected.into_iter().collect());
     for (id, expected) in [
         ("settings.shared_buffers", "ALTER SYSTEM SET shared_buffers = '4GB';"),
@@ -170,23 +170,23 @@ fn what_was_recommended_is_recommended_no_more() {
 
 #[test]
 fn without_facts_nothing_is_judged() {
-    let (server, database) = (Server::default(), Database::default());
+    let (server, database) = (ServerFacts::default(), DatabaseFacts::default());
     for (rule, verdict) in judge(&server).chain(judge(&database)) {
         assert_eq!(verdict, None, "{}", rule.id);
     }
-    let unknown = Server { memory: None, cpus: None, ..defaults() };
+    let unknown = ServerFacts { memory: None, cpus: None, ..defaults() };
     for id in ["settings.shared_buffers", "settings.parallel_workers"] {
         assert_eq!(verdict(&unknown, id), None, "{id}");
     }
     // Ten seconds of temporary files prove nothing.
     let bytes = Counted { amount: GB, span: 10.0 };
-    let short = Server { temporary: Some(Temporary { files: 10.0, bytes }), ..defaults() };
+    let short = ServerFacts { temporary: Some(Temporary { files: 10.0, bytes }), ..defaults() };
     assert_eq!(verdict(&short, "settings.work_mem"), None);
 }
 
 #[test]
 fn spills_raise_work_mem_as_far_as_is_safe() {
-    let spilling = |files: f64, each: f64| Server {
+    let spilling = |files: f64, each: f64| ServerFacts {
         temporary: Some(Temporary { files, bytes: counted(files * each) }),
         ..defaults()
     };
@@ -209,8 +209,8 @@ fn spills_raise_work_mem_as_far_as_is_safe() {
 
 #[test]
 fn forced_checkpoints_ask_for_room_for_the_wal_that_was_measured() {
-    let forced = |timed, requested, rate: f64| Server {
-        checkpoints: Some(Checkpoints { timed, requested, span: HOUR }),
+    let forced = |timed, requested, rate: f64| ServerFacts {
+        checkpoints: Some(CheckpointCounts { timed, requested, span: HOUR }),
         wal: Some(counted(rate * HOUR)),
         ..defaults()
     };
@@ -226,8 +226,8 @@ fn forced_checkpoints_ask_for_room_for_the_wal_that_was_measured() {
 
 #[test]
 fn crowds_get_a_pool_of_what_was_active() {
-    let crowd = |peak, peak_active| Server {
-        connections: Some(Connections { peak, peak_active }),
+    let crowd = |peak, peak_active| ServerFacts {
+        connections: Some(ConnectionPeak { peak, peak_active }),
         ..defaults()
     };
     let id = "connections.pool";
@@ -243,7 +243,8 @@ fn crowds_get_a_pool_of_what_was_active() {
 
 #[test]
 fn evictions_and_busy_workers() {
-    let s = Server { evictions: Some(counted(3.0)), autovacuum_workers: Some(3.0), ..defaults() };
+    let s =
+        ServerFacts { evictions: Some(counted(3.0)), autovacuum_workers: Some(3.0), ..defaults() };
     assert_eq!(
         sql(&s, "statements.max").as_deref(),
         Some("ALTER SYSTEM SET pg_stat_statements.max = '10000';")
@@ -264,10 +265,10 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
         ..Partitioned::default()
     };
     let of = |partitioned| {
-        let d = Database {
+        let d = DatabaseFacts {
             datname: "shop".to_owned(),
             partitioned: Some(partitioned),
-            ..Database::default()
+            ..DatabaseFacts::default()
         };
         verdict(&d, "partition.runway").unwrap()
     };
@@ -306,10 +307,10 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
             "Runway 5 d of 7 d required.",
         ]
     );
-    assert_eq!(verdict(&Database::default(), "partition.runway"), None);
+    assert_eq!(verdict(&DatabaseFacts::default(), "partition.runway"), None);
     let leaves = |leaves| Partitioned { leaves, ..Partitioned::default() };
     let partitioned = Some(vec![leaves(1_000.0), leaves(1_001.0)]);
-    let d = Database { partitioned, ..Database::default() };
+    let d = DatabaseFacts { partitioned, ..DatabaseFacts::default() };
     assert_eq!(verdict(&d, "partition.many").unwrap().len(), 1);
 }
 
@@ -325,10 +326,10 @@ fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
             open_end: Some(OpenEnded { bounded: bounded * day, covered, rows }),
             ..Partitioned::default()
         };
-        let d = Database {
+        let d = DatabaseFacts {
             datname: "shop".to_owned(),
             partitioned: Some(vec![table]),
-            ..Database::default()
+            ..DatabaseFacts::default()
         };
         verdict(&d, "partition.open_ended").unwrap().pop()
     };
@@ -350,7 +351,7 @@ fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
     let command = finding.remedy.unwrap().text();
     assert_eq!(command, "pgrunway plan public.trades --days 14 --database=shop");
     let bare = Partitioned { runway: Some((1.0, 2.0)), ..Partitioned::default() };
-    let d = Database { partitioned: Some(vec![bare]), ..Database::default() };
+    let d = DatabaseFacts { partitioned: Some(vec![bare]), ..DatabaseFacts::default() };
     assert_eq!(verdict(&d, "partition.open_ended"), Some(vec![]), "there is none");
 }
 
@@ -366,7 +367,7 @@ fn partitions_unlike_their_siblings_are_named() {
             first: table("trades_1"),
             value: value.to_owned(),
         };
-        let d = Database { odd: Some(vec![odd]), ..Database::default() };
+        let d = DatabaseFacts { odd: Some(vec![odd]), ..DatabaseFacts::default() };
         verdict(&d, "partition.siblings").unwrap().remove(0).evidence
     };
     let one =
@@ -375,22 +376,23 @@ fn partitions_unlike_their_siblings_are_named() {
     let long = "bob".repeat(40);
     let some = "2 of 30 partitions, public.trades_1 among them, differ in owner.";
     assert_eq!(of(2.0, &long), some);
-    let d = Database { odd: Some(vec![]), ..Database::default() };
+    let d = DatabaseFacts { odd: Some(vec![]), ..DatabaseFacts::default() };
     assert_eq!(verdict(&d, "partition.siblings"), Some(vec![]));
 }
 
 #[test]
 fn planning_that_dominates_is_told_with_what_was_measured() {
-    let statement = |calls: f64, planning: f64, execution: f64| Statement {
+    let statement = |calls: f64, planning: f64, execution: f64| StatementFacts {
         name: "42".to_owned(),
         calls,
         plans: Some(calls),
         planning: planning * calls,
         execution: execution * calls,
-        ..Statement::default()
+        ..StatementFacts::default()
     };
-    let of = |s: Statement| {
-        let d = Database { span: 100.0, statements: Some(vec![s]), ..Database::default() };
+    let of = |s: StatementFacts| {
+        let d =
+            DatabaseFacts { span: 100.0, statements: Some(vec![s]), ..DatabaseFacts::default() };
         verdict(&d, "statements.prepare").unwrap()
     };
     let found = of(statement(200.0, 0.02245, 0.00116));
@@ -399,38 +401,42 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
     assert!(of(statement(99.0, 0.02, 0.001)).is_empty(), "less than one call a second");
     assert!(of(statement(200.0, 0.0009, 0.0001)).is_empty(), "less than a millisecond");
     assert!(of(statement(200.0, 0.002, 0.002)).is_empty(), "half of the time");
-    let untracked = Statement { plans: None, ..statement(200.0, 0.0, 0.001) };
-    let d = Database { span: 100.0, statements: Some(vec![untracked]), ..Database::default() };
+    let untracked = StatementFacts { plans: None, ..statement(200.0, 0.0, 0.001) };
+    let d = DatabaseFacts {
+        span: 100.0,
+        statements: Some(vec![untracked]),
+        ..DatabaseFacts::default()
+    };
     assert_eq!(verdict(&d, "statements.prepare"), None);
 
-    let bench = Bench {
+    let bench = BenchFacts {
         name: "recent_trades".to_owned(),
         unprepared: 0.0085,
         prepared: 0.0004,
         planned: None,
     };
-    let d = Database { benches: Some(vec![bench]), ..Database::default() };
+    let d = DatabaseFacts { benches: Some(vec![bench]), ..DatabaseFacts::default() };
     let found = verdict(&d, "statements.prepare").unwrap();
     assert!(found[0].evidence.contains("8.1 ms saved"), "{found:?}");
 }
 
 #[test]
 fn aggregates_that_read_much_for_little() {
-    let s = |blocks: f64, aggregates| Statement {
+    let s = |blocks: f64, aggregates| StatementFacts {
         name: "7".to_owned(),
         calls: 100.0,
         execution: 30.0,
         rows: 500.0,
         blocks,
         aggregates,
-        ..Statement::default()
+        ..StatementFacts::default()
     };
-    let other = Statement { execution: 70.0, ..Statement::default() };
-    let of = |s: Statement| {
-        let d = Database {
+    let other = StatementFacts { execution: 70.0, ..StatementFacts::default() };
+    let of = |s: StatementFacts| {
+        let d = DatabaseFacts {
             span: 60.0,
             statements: Some(vec![s, other.clone()]),
-            ..Database::default()
+            ..DatabaseFacts::default()
         };
         verdict(&d, "statements.materialise").unwrap()
     };
@@ -442,7 +448,7 @@ fn aggregates_that_read_much_for_little() {
 
 #[test]
 fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
-    let index = |fault, partitioned| Index {
+    let index = |fault, partitioned| FaultyIndex {
         table: table("t"),
         table_oid: 7,
         scans: 0.0,
@@ -454,8 +460,8 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
         partitioned,
         fault,
     };
-    let of = |i: Index, id: &str| {
-        let d = Database { indexes: Some(vec![i]), ..Database::default() };
+    let of = |i: FaultyIndex, id: &str| {
+        let d = DatabaseFacts { indexes: Some(vec![i]), ..DatabaseFacts::default() };
         sql(&d, id)
     };
     let unused = IndexFault::Unused { since: 0.0, seconds: 864_000.0 };
@@ -463,7 +469,7 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
     assert!(said.contains("SELECT 'DROP INDEX CONCURRENTLY public.i' WHERE"), "{said}");
     let said = of(index(unused.clone(), true), "index.unused").unwrap();
     assert!(said.contains("DROP INDEX public.i;") && !said.contains("DROP INDEX CONC"), "{said}");
-    let kept = Index { constraint: true, ..index(unused, false) };
+    let kept = FaultyIndex { constraint: true, ..index(unused, false) };
     assert_eq!(of(kept, "index.unused"), None, "what a constraint rests on stays");
     let bloat = |share: f64, bytes: f64, part| {
         let bloated = Some(vec![Bloated {
@@ -475,7 +481,7 @@ fn indexes_are_dropped_or_rebuilt_as_the_server_takes_it() {
             part,
             measured: false,
         }]);
-        let d = Database { bloated, ..Database::default() };
+        let d = DatabaseFacts { bloated, ..DatabaseFacts::default() };
         sql(&d, "index.bloat")
     };
     let rebuilt = |said: Option<String>, name: &str| {
@@ -505,7 +511,7 @@ fn growing(per_day: f64, span: f64, kept: Option<f64>) -> Growing {
 fn growth_is_told_where_it_doubles_within_a_year() {
     let of = |tables: Vec<Growing>| {
         let growth = Some(Growth { bytes: 365.0 * GB, tables });
-        verdict(&Database { growth, ..Database::default() }, "storage.growth")
+        verdict(&DatabaseFacts { growth, ..DatabaseFacts::default() }, "storage.growth")
     };
     assert_eq!(of(vec![]), None);
     assert_eq!(of(vec![growing(GB, 3_600.0, None)]), None, "an hour is no evidence");
@@ -521,7 +527,7 @@ fn growth_is_told_where_it_doubles_within_a_year() {
     let found = of(vec![growing(GB, 90_000.0, None), young]).unwrap();
     assert!(found[0].evidence.contains("730 GB in 365"), "{found:?}");
     let small = Growth { bytes: 0.0, tables: vec![growing(1_000.0, 90_000.0, None)] };
-    let d = Database { growth: Some(small), ..Database::default() };
+    let d = DatabaseFacts { growth: Some(small), ..DatabaseFacts::default() };
     assert_eq!(verdict(&d, "storage.growth"), Some(vec![]), "less than 1 GB a year");
     // What is retired after 150 days never holds more than 150 GB.
     assert!(of(vec![growing(GB, 90_000.0, Some(150.0 * 86_400.0))]).unwrap().is_empty());
@@ -538,9 +544,9 @@ fn a_table_that_retires_its_data_grows_until_it_is_full() {
 
 #[test]
 fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
-    let of = |table: Table, id: &str| {
-        let tables = Some(vec![Table { name: self::table("t"), ..table }]);
-        verdict(&Database { tables, ..Database::default() }, id).unwrap()
+    let of = |table: TableFacts, id: &str| {
+        let tables = Some(vec![TableFacts { name: self::table("t"), ..table }]);
+        verdict(&DatabaseFacts { tables, ..DatabaseFacts::default() }, id).unwrap()
     };
     let leaf = |name: Option<&str>| Leaf {
         oid: 1,
@@ -550,7 +556,7 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
         last: Some(0.0),
     };
     let overdue = |tables, times, name| Overdue { tables, times, worst: vec![leaf(name)] };
-    let plain = Table { vacuum: overdue(1, 4.04, None), off: true, ..Table::default() };
+    let plain = TableFacts { vacuum: overdue(1, 4.04, None), off: true, ..TableFacts::default() };
     let found = of(plain, "vacuum.age");
     assert_eq!(
         found[0].evidence,
@@ -559,7 +565,7 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     );
     let text = found[0].remedy.as_ref().unwrap().text();
     assert!(text.contains("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
-    let parts = |vacuum| Table { vacuum, partitioned: true, ..Table::default() };
+    let parts = |vacuum| TableFacts { vacuum, partitioned: true, ..TableFacts::default() };
     let found = of(parts(overdue(3, 2.5, None)), "vacuum.age");
     assert!(found[0].evidence.starts_with("3 of its partitions"), "{found:?}");
     assert_eq!(found[0].remedy, None, "it would take all partitions");
@@ -569,11 +575,11 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     assert!(of(parts(Overdue::default()), "vacuum.age").is_empty());
 
     let day = 86_400.0;
-    let whole = |rows: f64, unanalyzed: f64| Table {
+    let whole = |rows: f64, unanalyzed: f64| TableFacts {
         unanalyzed: Some(unanalyzed),
         partitioned: true,
         rows,
-        ..Table::default()
+        ..TableFacts::default()
     };
     assert!(of(whole(1e6, 29.0 * day), "statistics.age").is_empty());
     assert!(of(whole(10_000.0, f64::INFINITY), "statistics.age").is_empty());
@@ -581,12 +587,12 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     assert!(found[0].advice.starts_with("autovacuum never analyses"), "{found:?}");
     let found = of(whole(1e6, 31.0 * day), "statistics.age");
     assert_eq!(found[0].evidence, "Last analysed as a whole 31 d ago.");
-    let large = |scale_factor, partitioned| Table {
+    let large = |scale_factor, partitioned| TableFacts {
         rows: 2e7,
         scale_factor,
         vacuum_at: 4_000_050.0,
         partitioned,
-        ..Table::default()
+        ..TableFacts::default()
     };
     let found = of(large(0.2, false), "vacuum.scale_factor");
     assert!(found[0].evidence.contains("waits for 4000050 dead ones"), "{found:?}");
@@ -598,12 +604,12 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
 fn plans_that_keep_many_partitions_are_named() {
     let of = |held: f64| {
         let planned = Some(("trades".to_owned(), [held, 400.0]));
-        let bench = Bench { name: "recent".to_owned(), planned, ..Bench::default() };
-        let d = Database { benches: Some(vec![bench]), ..Database::default() };
+        let bench = BenchFacts { name: "recent".to_owned(), planned, ..BenchFacts::default() };
+        let d = DatabaseFacts { benches: Some(vec![bench]), ..DatabaseFacts::default() };
         verdict(&d, "statements.partitions").unwrap()
     };
     assert!(of(99.0).is_empty());
     let found = of(100.0);
     assert_eq!(found[0].evidence, "Its plan keeps 100 of 400 partitions of trades.");
-    assert_eq!(verdict(&Database::default(), "statements.partitions"), None);
+    assert_eq!(verdict(&DatabaseFacts::default(), "statements.partitions"), None);
 }

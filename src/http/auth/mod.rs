@@ -49,7 +49,7 @@ pub(super) struct Peer {
 
 /// What comes of a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum PasswordVerdict {
     /// It is right.
     Right,
     /// It is wrong, or the user is.
@@ -171,7 +171,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Keeps what failures cost within bounds, whatever file the users come from.
-pub(super) struct Guard {
+pub(super) struct PasswordGuard {
     /// One hash at a time.
     turns: Arc<Semaphore>,
     /// Requests that may wait for it.
@@ -232,7 +232,7 @@ impl Failures {
     }
 }
 
-impl Guard {
+impl PasswordGuard {
     pub(super) fn new() -> Self {
         Self {
             turns: Arc::new(Semaphore::new(1)),
@@ -248,10 +248,10 @@ impl Guard {
         users: &Arc<Users>,
         header: &HeaderValue,
         peer: &Peer,
-    ) -> Verdict {
-        let Some((user, password)) = basic(header) else { return Verdict::Wrong };
+    ) -> PasswordVerdict {
+        let Some((user, password)) = basic(header) else { return PasswordVerdict::Wrong };
         let verdict = self.verdict(users, user, password, peer).await;
-        if verdict != Verdict::Right {
+        if verdict != PasswordVerdict::Right {
             peer.failed.store(true, Relaxed);
             self.tell(peer.address, verdict);
         }
@@ -264,22 +264,22 @@ impl Guard {
         user: String,
         password: Vec<u8>,
         peer: &Peer,
-    ) -> Verdict {
-        let of = |right| if right { Verdict::Right } else { Verdict::Wrong };
+    ) -> PasswordVerdict {
+        let of = |right| if right { PasswordVerdict::Right } else { PasswordVerdict::Wrong };
         let tag = users.tag(&user, &password);
         if let Some(right) = users.known(&user, &tag) {
             return of(right);
         }
-        let Ok(_place) = self.places.try_acquire() else { return Verdict::Later };
+        let Ok(_place) = self.places.try_acquire() else { return PasswordVerdict::Later };
         let address = of_one(peer.address);
         if !self.may_try(address, peer).await {
-            return Verdict::Later;
+            return PasswordVerdict::Later;
         }
         let turn = match timeout(PATIENCE, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => turn,
             _ => {
                 lock(&self.failures).give_back(address);
-                return Verdict::Later;
+                return PasswordVerdict::Later;
             }
         };
         // Others may have sent the same while it waited.
@@ -319,7 +319,7 @@ impl Guard {
         }
     }
 
-    fn tell(&self, address: IpAddr, verdict: Verdict) {
+    fn tell(&self, address: IpAddr, verdict: PasswordVerdict) {
         let mut told = lock(&self.told);
         let count = told.map_or(0, |(_, count)| count) + 1;
         if told.is_some_and(|(last, _)| last.elapsed() < CALM) {
@@ -328,7 +328,7 @@ impl Guard {
         }
         *told = Some((Instant::now(), 0));
         drop(told);
-        let what = if verdict == Verdict::Later {
+        let what = if verdict == PasswordVerdict::Later {
             "too many wrong passwords"
         } else {
             "a wrong user or password"

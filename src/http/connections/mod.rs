@@ -29,10 +29,10 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::auth::Peer;
-use super::slots::{Limits, Place, Slot, Slots};
+use super::slots::{OpenConnections, Place, Slot, SlotLimits};
 use super::tls::H2;
-use super::watched::{Answer, Answering, Socket};
-use super::web::Web;
+use super::watched::{Answering, WatchedBody, WatchedSocket};
+use super::web::PortFeatures;
 use super::{App, router};
 use crate::render::HttpCounters;
 
@@ -55,15 +55,15 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 pub async fn serve(
     listeners: Vec<TcpListener>,
     app: App,
-    limits: Limits,
+    limits: SlotLimits,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let slots = Slots::new(limits, app.counters.clone());
+    let slots = OpenConnections::new(limits, app.counters.clone());
     let (stop_handshakes, stopping) = watch::channel(());
     let (web, counters) = (app.web.clone(), app.counters.clone());
     web.show(&counters);
-    let shared = Shared { web, counters, stopping, turns: Arc::default(), router: router(app) };
+    let shared = PortShared { web, counters, stopping, turns: Arc::default(), router: router(app) };
     let accepts = listeners.iter().map(|l| Box::pin(accept(l, &shared, &graceful, &slots)));
     tokio::select! {
         _ = futures_util::future::join_all(accepts) => {}
@@ -78,7 +78,7 @@ pub async fn serve(
     }
 }
 
-async fn sweep(slots: &Slots) {
+async fn sweep(slots: &OpenConnections) {
     let mut ticks = interval(SWEEP);
     loop {
         ticks.tick().await;
@@ -88,9 +88,9 @@ async fn sweep(slots: &Slots) {
 
 async fn accept(
     listener: &TcpListener,
-    shared: &Shared,
+    shared: &PortShared,
     graceful: &GracefulShutdown,
-    slots: &Arc<Slots>,
+    slots: &Arc<OpenConnections>,
 ) -> Infallible {
     loop {
         match listener.accept().await {
@@ -114,10 +114,10 @@ async fn accept(
 
 /// What every connection of the port shares.
 #[derive(Clone)]
-struct Shared {
+struct PortShared {
     router: Router,
     turns: Arc<Mutex<()>>,
-    web: Arc<Web>,
+    web: Arc<PortFeatures>,
     counters: HttpCounters,
     stopping: watch::Receiver<()>,
 }
@@ -127,7 +127,7 @@ fn start(
     stream: TcpStream,
     place: Place,
     peer: IpAddr,
-    shared: &Shared,
+    shared: &PortShared,
     graceful: &GracefulShutdown,
 ) {
     let _ = stream.set_nodelay(true);
@@ -138,7 +138,7 @@ fn start(
     // Each kind of connection has a task of its own size: the plain one is small.
     match shared.web.current().tls.clone() {
         None => {
-            let stream = Socket::new(stream, slot);
+            let stream = WatchedSocket::new(stream, slot);
             tokio::spawn(until_ended(place, answer(stream, service, watcher)));
         }
         Some(tls) => {
@@ -187,7 +187,7 @@ async fn handshake(
     mut stream: TcpStream,
     slot: &Arc<Slot>,
     tls: Arc<ServerConfig>,
-) -> std::io::Result<Option<TlsStream<Socket>>> {
+) -> std::io::Result<Option<TlsStream<WatchedSocket>>> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(None);
@@ -200,12 +200,12 @@ async fn handshake(
         stream.shutdown().await?;
         return Err(ErrorKind::InvalidData.into());
     }
-    TlsAcceptor::from(tls).accept(Socket::new(stream, slot.clone())).await.map(Some)
+    TlsAcceptor::from(tls).accept(WatchedSocket::new(stream, slot.clone())).await.map(Some)
 }
 
 /// Answers the requests of one connection.
 struct Service {
-    shared: Shared,
+    shared: PortShared,
     slot: Arc<Slot>,
     peer: IpAddr,
     /// Whether it speaks HTTP/2.
@@ -216,7 +216,7 @@ impl Service {
     /// As hyper takes it.
     fn into_fn(
         self,
-    ) -> impl HttpService<Incoming, ResBody = Answer, Error = Infallible, Future: Send + 'static>
+    ) -> impl HttpService<Incoming, ResBody = WatchedBody, Error = Infallible, Future: Send + 'static>
     {
         let Self { shared, slot, peer, framed } = self;
         let peer = Peer { address: peer, failed: Arc::default() };
@@ -235,7 +235,7 @@ impl Service {
                     drop(turn);
                 }
                 let Ok(answer) = answer.await;
-                Ok::<_, Infallible>(answer.map(|body| Answer::new(body, answering)))
+                Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, answering)))
             }
         })
     }
@@ -254,7 +254,7 @@ where
 }
 
 /// As [`answer`], in HTTP/2.
-async fn answer_frames(stream: TlsStream<Socket>, service: Service, watcher: Watcher) {
+async fn answer_frames(stream: TlsStream<WatchedSocket>, service: Service, watcher: Watcher) {
     service.slot.speaks_frames();
     let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
     // One request after the other, as in HTTP/1: scrapers send no others, and what a connection may cost stays

@@ -15,8 +15,8 @@ use crate::snapshot::Snapshot;
 static WIDE: Metric = Metric::gauge("pg_wide", &["label"], "Wide.");
 static CATALOGUE: &[&Metric] = &[&WIDE];
 
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SlotLimits {
+    SlotLimits {
         total: 64,
         per_address: 16,
         head: Duration::from_secs(1),
@@ -31,7 +31,7 @@ async fn server(mib: usize) -> (SocketAddr, Pages, Publisher) {
     server_with(mib, limits()).await
 }
 
-async fn server_with(mib: usize, limits: Limits) -> (SocketAddr, Pages, Publisher) {
+async fn server_with(mib: usize, limits: SlotLimits) -> (SocketAddr, Pages, Publisher) {
     let mut sink = Sink::new(CATALOGUE, 64);
     for n in 0..mib {
         sink.number(&WIDE, &[&format!("{n}{}", "x".repeat(1 << 20))], 1.0);
@@ -52,7 +52,7 @@ async fn server_with(mib: usize, limits: Limits) -> (SocketAddr, Pages, Publishe
         counters,
         telemetry_path,
         reload: None,
-        web: Arc::new(Web::load(None).unwrap()),
+        web: Arc::new(PortFeatures::load(None).unwrap()),
         probe: Arc::new(|_| {
             let refused = crate::http::NotProbed { status: 403, text: String::new() };
             Box::pin(std::future::ready(Err(refused)))
@@ -194,7 +194,7 @@ async fn a_page_that_was_read_late_leaves_an_idle_connection() {
     // The kernel takes the page in several steps; after the last the connection is idle, not busy.
     // Limits that a busy machine keeps to.
     let (answer_limit, idle) = (Duration::from_secs(6), Duration::from_secs(60));
-    let limits = Limits { answer: answer_limit, idle, ..limits() };
+    let limits = SlotLimits { answer: answer_limit, idle, ..limits() };
     let (address, pages, publisher) = server_with(16, limits).await;
     let mut client = connect(address).await;
     let page = pages.get(Format::Text, false).await.unwrap().len();

@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_secs(60);
 
 /// What connections may take.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct SlotLimits {
     /// Connections at a time.
     pub total: usize,
     /// Connections at a time from one address; a /64 of IPv6 counts as one.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub held: usize,
 }
 
-impl Limits {
+impl SlotLimits {
     /// The limits where the process may open so many files, of which the rest of it may need `others`.
     pub fn within(files: u64, others: u64) -> Self {
         // Half of what is left: a connection that was told to end may take a moment to close its file.
@@ -60,7 +60,7 @@ impl Limits {
 
 /// Why a connection was closed by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum CloseReason {
     /// Its address had the most that one may have, and opened another.
     Address,
     /// All were taken, its address had the most of them, and another came.
@@ -77,7 +77,7 @@ pub enum Reason {
     Memory,
 }
 
-impl Reason {
+impl CloseReason {
     /// Every reason, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::Address,
@@ -103,7 +103,7 @@ impl Reason {
     }
 
     /// What the log says of the first; that a connection idles is nothing to report.
-    fn told(self, limits: &Limits) -> Option<String> {
+    fn told(self, limits: &SlotLimits) -> Option<String> {
         Some(match self {
             Self::Address => format!(
                 "it has {} open, the most that one address may have; the oldest idle one goes for each new one",
@@ -278,13 +278,13 @@ impl Slot {
     }
 
     /// Whether it had its time, and for what.
-    fn overdue(&self, now: u64, limits: &Limits) -> Option<Reason> {
+    fn overdue(&self, now: u64, limits: &SlotLimits) -> Option<CloseReason> {
         let (phase, since) = self.state();
         let (limit, reason) = match phase {
-            Phase::New => (limits.head, Reason::Idle),
-            Phase::Idle => (limits.idle, Reason::Idle),
-            Phase::Head => (limits.head, Reason::Head),
-            Phase::Busy => (limits.answer, Reason::Answer),
+            Phase::New => (limits.head, CloseReason::Idle),
+            Phase::Idle => (limits.idle, CloseReason::Idle),
+            Phase::Head => (limits.head, CloseReason::Head),
+            Phase::Busy => (limits.answer, CloseReason::Answer),
         };
         (now.saturating_sub(since) >= millis(limit)).then_some(reason)
     }
@@ -302,8 +302,8 @@ fn millis(time: Duration) -> u64 {
 }
 
 /// All connections.
-pub struct Slots {
-    limits: Limits,
+pub struct OpenConnections {
+    limits: SlotLimits,
     start: Instant,
     counters: HttpCounters,
     open: Mutex<Open>,
@@ -315,12 +315,12 @@ struct Open {
     total: usize,
     by_address: HashMap<IpAddr, Vec<(u64, Arc<Slot>)>>,
     /// Of each reason: when a connection was closed for it last, and how many since it began.
-    closing: [Option<(Instant, u64)>; Reason::ALL.len()],
+    closing: [Option<(Instant, u64)>; CloseReason::ALL.len()],
 }
 
 /// A connection's place, given back when it is dropped.
 pub struct Place {
-    slots: Arc<Slots>,
+    slots: Arc<OpenConnections>,
     address: IpAddr,
     id: u64,
     /// What its task reports to.
@@ -369,10 +369,10 @@ impl Open {
     }
 }
 
-impl Slots {
+impl OpenConnections {
     /// No connections yet.
-    pub fn new(limits: Limits, counters: HttpCounters) -> Arc<Self> {
-        counters.reasons(Reason::ALL.map(Reason::word));
+    pub fn new(limits: SlotLimits, counters: HttpCounters) -> Arc<Self> {
+        counters.reasons(CloseReason::ALL.map(CloseReason::word));
         Arc::new(Self { limits, start: Instant::now(), counters, open: Mutex::default() })
     }
 
@@ -394,10 +394,10 @@ impl Slots {
         let mut told = None;
         if of_address >= self.limits.per_address {
             let victim = open.victim(Some(address), self.now());
-            told = self.close(&mut open, victim, Reason::Address);
+            told = self.close(&mut open, victim, CloseReason::Address);
         } else if open.total >= self.limits.total {
             let victim = open.victim(None, self.now());
-            told = self.close(&mut open, victim, Reason::Total);
+            told = self.close(&mut open, victim, CloseReason::Total);
         }
         let id = open.next;
         open.next += 1;
@@ -413,7 +413,7 @@ impl Slots {
     pub fn make_room(&self) -> bool {
         let mut open = self.lock();
         let victim = open.victim(None, self.now());
-        let told = self.close(&mut open, victim, Reason::Files);
+        let told = self.close(&mut open, victim, CloseReason::Files);
         drop(open);
         tell(told);
         victim.is_some()
@@ -432,7 +432,7 @@ impl Slots {
             told.extend(self.close(&mut open, Some(which), reason));
         }
         for which in heavy(&open, &self.limits) {
-            told.extend(self.close(&mut open, Some(which), Reason::Memory));
+            told.extend(self.close(&mut open, Some(which), CloseReason::Memory));
         }
         let calm = self.calmed(&mut open);
         drop(open);
@@ -443,7 +443,12 @@ impl Slots {
     }
 
     /// Ends a connection; what to log of it, if it is the first for its reason.
-    fn close(&self, open: &mut Open, which: Option<(IpAddr, u64)>, reason: Reason) -> Option<Told> {
+    fn close(
+        &self,
+        open: &mut Open,
+        which: Option<(IpAddr, u64)>,
+        reason: CloseReason,
+    ) -> Option<ToldClosings> {
         let mut from = None;
         if let Some((address, id)) = which
             && let Some(slot) = open.remove(address, id)
@@ -457,13 +462,13 @@ impl Slots {
         let closing = open.closing.get_mut(reason as usize)?;
         let count = closing.map_or(0, |(_, count)| count) + u64::from(from.is_some());
         let first = closing.replace((Instant::now(), count)).is_none();
-        first.then_some(Told { reason, from, text })
+        first.then_some(ToldClosings { reason, from, text })
     }
 
     /// The reasons that are over, with how many connections they cost.
     fn calmed(&self, open: &mut Open) -> Vec<(&'static str, u64)> {
         let mut over = Vec::new();
-        for (reason, closing) in Reason::ALL.iter().zip(&mut open.closing) {
+        for (reason, closing) in CloseReason::ALL.iter().zip(&mut open.closing) {
             if closing.is_some_and(|(last, _)| last.elapsed() >= CALM)
                 && let Some((_, count)) = closing.take()
             {
@@ -475,7 +480,7 @@ impl Slots {
 }
 
 /// The oldest of the answers in flight, as many as must go so that the rest keeps few enough bytes.
-fn heavy(open: &Open, limits: &Limits) -> Vec<(IpAddr, u64)> {
+fn heavy(open: &Open, limits: &SlotLimits) -> Vec<(IpAddr, u64)> {
     let mut pages: HashMap<usize, (usize, usize)> = HashMap::new();
     let mut readers = Vec::new();
     for (address, id, slot) in open.all() {
@@ -505,14 +510,14 @@ fn heavy(open: &Open, limits: &Limits) -> Vec<(IpAddr, u64)> {
 }
 
 /// What the log says when connections begin to be closed for a reason.
-struct Told {
-    reason: Reason,
+struct ToldClosings {
+    reason: CloseReason,
     from: Option<IpAddr>,
     text: String,
 }
 
-fn tell(told: impl IntoIterator<Item = Told>) {
-    for Told { reason, from, text } in told {
+fn tell(told: impl IntoIterator<Item = ToldClosings>) {
+    for ToldClosings { reason, from, text } in told {
         let from = from.map(tracing::field::display);
         tracing::warn!(reason = reason.word(), from, "closing an HTTP connection: {text}");
     }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::render::Renderer;
 
-fn slots(total: usize, per_address: usize) -> Arc<Slots> {
-    let limits = Limits { total, per_address, ..Limits::within(1024, 0) };
-    Slots::new(limits, Renderer::new().unwrap().http_counters())
+fn slots(total: usize, per_address: usize) -> Arc<OpenConnections> {
+    let limits = SlotLimits { total, per_address, ..SlotLimits::within(1024, 0) };
+    OpenConnections::new(limits, Renderer::new().unwrap().http_counters())
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -19,7 +19,7 @@ fn cut(places: &[Place]) -> Vec<usize> {
 #[test]
 fn connections_are_as_many_as_files_allow() {
     let of = |files, others| {
-        let limits = Limits::within(files, others);
+        let limits = SlotLimits::within(files, others);
         (limits.total, limits.per_address)
     };
     assert_eq!(of(1024, 68), (478, 119));
@@ -52,9 +52,9 @@ fn the_oldest_that_idles_goes_before_whoever_is_answered() {
 #[test]
 fn slow_readers_do_not_outlive_newcomers() {
     let start = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
-    let limits = Limits { per_address: 3, ..Limits::within(1024, 0) };
+    let limits = SlotLimits { per_address: 3, ..SlotLimits::within(1024, 0) };
     let counters = Renderer::new().unwrap().http_counters();
-    let slots = Arc::new(Slots { limits, start, counters, open: Mutex::default() });
+    let slots = Arc::new(OpenConnections { limits, start, counters, open: Mutex::default() });
     let mut places: Vec<Place> = (0..3).map(|_| slots.admit(ip("10.0.0.1"))).collect();
     places[0].slot.set(Phase::Busy, 80_000);
     places[1].slot.set(Phase::Busy, 90_000);
@@ -118,16 +118,16 @@ fn a_place_is_given_back_once() {
 
 #[test]
 fn each_step_has_its_time() {
-    let limits = Limits::within(1024, 0);
+    let limits = SlotLimits::within(1024, 0);
     let slot = Slot::new(Instant::now());
     let at = |phase, seconds: u64| {
         slot.set(phase, 1000);
         slot.overdue(1000 + seconds * 1000, &limits)
     };
-    assert_eq!([4, 5].map(|s| at(Phase::New, s)), [None, Some(Reason::Idle)]);
-    assert_eq!([4, 5].map(|s| at(Phase::Head, s)), [None, Some(Reason::Head)]);
-    assert_eq!([89, 90].map(|s| at(Phase::Idle, s)), [None, Some(Reason::Idle)]);
-    assert_eq!([29, 30].map(|s| at(Phase::Busy, s)), [None, Some(Reason::Answer)]);
+    assert_eq!([4, 5].map(|s| at(Phase::New, s)), [None, Some(CloseReason::Idle)]);
+    assert_eq!([4, 5].map(|s| at(Phase::Head, s)), [None, Some(CloseReason::Head)]);
+    assert_eq!([89, 90].map(|s| at(Phase::Idle, s)), [None, Some(CloseReason::Idle)]);
+    assert_eq!([29, 30].map(|s| at(Phase::Busy, s)), [None, Some(CloseReason::Answer)]);
 }
 
 #[test]
@@ -188,10 +188,13 @@ fn the_log_has_one_line_for_each_reason() {
     let slots = slots(100, 1);
     let mut open = slots.lock();
     let mut told = |reason| slots.close(&mut open, None, reason).is_some();
-    assert_eq!([told(Reason::Files), told(Reason::Files), told(Reason::Head)], [true, false, true]);
-    assert!(!told(Reason::Idle));
+    assert_eq!(
+        [told(CloseReason::Files), told(CloseReason::Files), told(CloseReason::Head)],
+        [true, false, true]
+    );
+    assert!(!told(CloseReason::Idle));
     let long_ago = Instant::now().checked_sub(CALM).unwrap();
-    open.closing[Reason::Files as usize] = Some((long_ago, 7));
+    open.closing[CloseReason::Files as usize] = Some((long_ago, 7));
     assert_eq!(slots.calmed(&mut open), [("files", 7)]);
     assert_eq!(slots.calmed(&mut open), []);
 }

@@ -19,7 +19,7 @@ use crate::text::{LONGEST, bounded};
 /// The answer to a `SHOW` command. Its columns differ between PgBouncer's versions, so they are
 /// found by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Table {
+pub struct ConsoleTable {
     /// Names, in the order of the values.
     pub columns: Vec<String>,
     /// Values as text; `None` for NULL.
@@ -29,7 +29,7 @@ pub struct Table {
 /// What a value costs beside its bytes.
 const VALUE: u64 = 64;
 
-impl Table {
+impl ConsoleTable {
     /// Where a column is, if this version has it.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c == name)
@@ -66,7 +66,7 @@ impl Session {
     ///
     /// # Errors
     /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
-    pub async fn show(&self, what: &str) -> Result<Table, CollectError> {
+    pub async fn show(&self, what: &str) -> Result<ConsoleTable, CollectError> {
         if self.kind() != TargetKind::Pooler {
             return Err(CollectError::Missing {
                 what: "this is no console of PgBouncer".to_owned(),
@@ -77,7 +77,7 @@ impl Session {
             let command = format!("SHOW {what}");
             let failed = |e| self.connection.collect_error(e);
             let mut messages = pin!(self.client.simple_query_raw(&command).await.map_err(failed)?);
-            let (budget, mut table) = (self.budget(), Table::default());
+            let (budget, mut table) = (self.budget(), ConsoleTable::default());
             while let Some(message) = messages.try_next().await.map_err(failed)? {
                 if !table.add(&message, self.connection.veil(), &budget) {
                     // A console cannot be asked to stop: the limit on an answer ends it.

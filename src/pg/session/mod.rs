@@ -22,13 +22,13 @@ use tokio_postgres::types::{Oid, ToSql, Type};
 
 use self::checked::Ledger;
 pub use self::checked::Remarks;
-pub use self::console::Table;
+pub use self::console::ConsoleTable;
 pub(super) use self::console::explained;
 use super::connect::{Connection, host_of, open};
 use super::framing::Limits;
 use super::guard::Guarded;
 use super::quota::Quota;
-use super::row::{Budget, LONGEST_TEXT, Row, Rows, TooLong};
+use super::row::{Budget, LONGEST_TEXT, Row, RowsOf, TooLong};
 use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
 use super::tls::{Plain, Tls};
@@ -442,7 +442,7 @@ impl Session {
         let params = query.params.iter().map(|(value, kind)| (*value, kind.clone()));
         let failed = |e| self.connection.collect_error(e);
         let mut stream = pin!(self.client.query_typed_raw(&sql, params).await.map_err(failed)?);
-        let mut rows = Rows::new(self.connection.veil(), query.longest);
+        let mut rows = RowsOf::new(self.connection.veil(), query.longest);
         while let Some(row) = stream.try_next().await.map_err(failed)? {
             if !rows.push(&row, budget).map_err(failed)? {
                 // What is left is read without being kept, until the server has ended it.

@@ -2,7 +2,9 @@
 //!
 //! Must not: read a relation that is not PostgreSQL's own, or decide anything but what is there.
 
-use super::{Monitor, Need, Owner, Step, Table, Trusted, distrust, judge, missing, remedy};
+use super::{
+    ExtensionTable, Monitor, Need, Owner, PathStep, Trusted, distrust, judge, missing, remedy,
+};
 use crate::error::CollectError;
 use crate::pg::row::{Lossy, Row};
 use crate::pg::server::parse_version;
@@ -256,7 +258,7 @@ pub(in crate::pg) fn read(
             }
             _ => {}
         }
-        steps.push(Step { kind: kind.to_owned(), name, owner: owner(row)? });
+        steps.push(PathStep { kind: kind.to_owned(), name, owner: owner(row)? });
     }
     let need = match request {
         Request::Extension(need) => Some(need),
@@ -319,10 +321,10 @@ fn none() -> Owner {
     Owner { lacks_role: true, lacks_attribute: true, lacks_grant: true, ..Owner::default() }
 }
 
-fn table(row: &Row, sql: String) -> Result<Table, CollectError> {
+fn table(row: &Row, sql: String) -> Result<ExtensionTable, CollectError> {
     let active: bool = row.get::<Option<bool>>("active")?.unwrap_or(true);
     let opened: bool = row.get::<Option<bool>>("opened")?.unwrap_or(false);
-    Ok(Table {
+    Ok(ExtensionTable {
         sql,
         columns: row.get::<Option<Vec<String>>>("columns")?.unwrap_or_default(),
         granted: row.get::<Option<bool>>("granted")?.unwrap_or(false),

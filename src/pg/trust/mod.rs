@@ -76,7 +76,7 @@ pub struct Owner {
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct PathStep {
     /// `schema`, `extension`, ...
     pub kind: String,
     /// As in the catalog, unquoted.
@@ -87,7 +87,7 @@ pub struct Step {
 
 /// Why the owners of a path may be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum TrustReason {
     /// All of it belongs to superusers.
     Superusers,
     /// This owner has all that the monitoring role has.
@@ -98,7 +98,7 @@ pub enum Reason {
     Named(String),
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for TrustReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Superusers => f.write_str("all owned by superusers"),
@@ -112,9 +112,9 @@ impl fmt::Display for Reason {
 }
 
 /// Whether the owner of a step may be trusted with what the monitoring role may do.
-fn trusted(monitor: &Monitor, owner: &Owner, named: &[String]) -> Option<Reason> {
+fn trusted(monitor: &Monitor, owner: &Owner, named: &[String]) -> Option<TrustReason> {
     if owner.superuser {
-        return Some(Reason::Superusers);
+        return Some(TrustReason::Superusers);
     }
     let equal = if owner.is_monitor {
         true
@@ -126,11 +126,11 @@ fn trusted(monitor: &Monitor, owner: &Owner, named: &[String]) -> Option<Reason>
     };
     let name = owner.name.clone();
     if equal {
-        Some(Reason::Equal(name))
+        Some(TrustReason::Equal(name))
     } else if owner.sole && !monitor.superuser && !monitor.reaches_out {
-        Some(Reason::Sole(name))
+        Some(TrustReason::Sole(name))
     } else if named.iter().any(|n| *n == owner.name || n == "*") {
-        Some(Reason::Named(name))
+        Some(TrustReason::Named(name))
     } else {
         None
     }
@@ -142,11 +142,11 @@ fn trusted(monitor: &Monitor, owner: &Owner, named: &[String]) -> Option<Reason>
 /// The steps whose owners are not trusted, one an owner.
 pub fn judge<'a>(
     monitor: &Monitor,
-    steps: &'a [Step],
+    steps: &'a [PathStep],
     named: &[String],
-) -> Result<BTreeSet<Reason>, Vec<&'a Step>> {
+) -> Result<BTreeSet<TrustReason>, Vec<&'a PathStep>> {
     let mut reasons = BTreeSet::new();
-    let mut distrusted: Vec<&Step> = Vec::new();
+    let mut distrusted: Vec<&PathStep> = Vec::new();
     for step in steps {
         match trusted(monitor, &step.owner, named) {
             Some(reason) => drop(reasons.insert(reason)),
@@ -158,14 +158,14 @@ pub fn judge<'a>(
         return Err(distrusted);
     }
     if reasons.len() > 1 {
-        reasons.remove(&Reason::Superusers);
+        reasons.remove(&TrustReason::Superusers);
     }
     Ok(reasons)
 }
 
 /// A table of an extension.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Table {
+pub struct ExtensionTable {
     /// Schema and name, quoted. Read it with `ONLY`.
     pub sql: String,
     /// Its columns of PostgreSQL's own types: the others could run a user's code.
@@ -188,8 +188,8 @@ pub struct Trusted {
     /// By signature: schema and name, quoted.
     functions: BTreeMap<String, String>,
     /// By name.
-    tables: BTreeMap<String, Table>,
-    reasons: BTreeSet<Reason>,
+    tables: BTreeMap<String, ExtensionTable>,
+    reasons: BTreeSet<TrustReason>,
 }
 
 impl Trusted {
@@ -211,13 +211,13 @@ impl Trusted {
     }
 
     /// A table, if this version of the extension has it.
-    pub fn table(&self, name: &str) -> Option<&Table> {
+    pub fn table(&self, name: &str) -> Option<&ExtensionTable> {
         self.tables.get(name)
     }
 
     /// Whether superusers own all of it.
     pub fn is_superusers(&self) -> bool {
-        self.reasons.iter().all(|reason| *reason == Reason::Superusers)
+        self.reasons.iter().all(|reason| *reason == TrustReason::Superusers)
     }
 
     /// In one line, for the status page: what is used, where, and why that is safe.
@@ -232,7 +232,7 @@ fn missing(what: String, remedy: impl Into<String>) -> CollectError {
 }
 
 /// Who is not trusted and why that matters, for an error.
-fn distrust(what: &str, datname: &str, monitor: &Monitor, steps: &[&Step]) -> String {
+fn distrust(what: &str, datname: &str, monitor: &Monitor, steps: &[&PathStep]) -> String {
     const SHOWN: usize = 3;
     let mut owned: Vec<String> = steps
         .iter()
@@ -251,7 +251,7 @@ fn distrust(what: &str, datname: &str, monitor: &Monitor, steps: &[&Step]) -> St
 }
 
 /// What makes a path safe where it is not.
-fn remedy(need: Option<&Need>, datname: &str, steps: &[&Step]) -> String {
+fn remedy(need: Option<&Need>, datname: &str, steps: &[&PathStep]) -> String {
     let owners: BTreeSet<String> = steps.iter().map(|s| shown(&s.owner.name)).collect();
     let owners: Vec<String> = owners.into_iter().collect();
     let owners = owners.join(", ");

@@ -16,8 +16,8 @@ fn superuser() -> Owner {
     Owner { superuser: true, ..owner("postgres") }
 }
 
-fn step(kind: &str, owner: Owner) -> Step {
-    Step { kind: kind.to_owned(), name: format!("{kind}1"), owner }
+fn step(kind: &str, owner: Owner) -> PathStep {
+    PathStep { kind: kind.to_owned(), name: format!("{kind}1"), owner }
 }
 
 fn monitor() -> Monitor {
@@ -29,7 +29,7 @@ fn reasons(
     owners: &[Owner],
     named: &[&str],
 ) -> Result<Vec<String>, Vec<String>> {
-    let steps: Vec<Step> = owners.iter().map(|o| step("schema", o.clone())).collect();
+    let steps: Vec<PathStep> = owners.iter().map(|o| step("schema", o.clone())).collect();
     let named: Vec<String> = named.iter().map(|n| (*n).to_owned()).collect();
     judge(monitor, &steps, &named)
         .map(|all| all.iter().map(ToString::to_string).collect())
@@ -117,7 +117,7 @@ fn an_error_names_the_step_its_owner_and_what_to_do() {
         anywhere: true,
     };
     let steps = [step("database", owner("e\nve")), step("schema", owner("mal"))];
-    let steps: Vec<&Step> = steps.iter().collect();
+    let steps: Vec<&PathStep> = steps.iter().collect();
     let text = distrust("x", "shop", &monitor(), &steps);
     assert_eq!(
         text,

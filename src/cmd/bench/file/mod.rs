@@ -11,7 +11,7 @@ const DIRECTIVES: [&str; 5] = ["name", "target", "params", "transaction", "timeo
 
 /// One query of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Query {
+pub struct FileQuery {
     pub name: String,
     /// Line of its `-- name:`, from 1.
     pub line: usize,
@@ -22,7 +22,7 @@ pub struct Query {
     /// The longest that the round trip's percentile may take.
     pub target: Option<Duration>,
     /// Values for `$1`, `$2` and so on; a source from SQL fills as many as it has columns.
-    pub sources: Vec<Source>,
+    pub sources: Vec<ParamSource>,
     /// Line of the first `-- params:`.
     pub params_line: Option<usize>,
     pub read_write: bool,
@@ -31,7 +31,7 @@ pub struct Query {
 
 /// Where the values of a parameter come from. Each draw is uniform.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Source {
+pub enum ParamSource {
     /// `'x'`, `42`, `true`, `null`: always the same.
     Literal(Option<String>),
     /// `['a', 'b']`.
@@ -66,8 +66,8 @@ fn directive(line: &str) -> Option<(String, &str)> {
 /// # Errors
 /// [`ConfigError`] with file and line: an unknown directive (with the nearest), a value that cannot
 /// be read, a query without a name or a name without a query, a name twice, a file with no query.
-pub fn parse(path: &str, text: &str) -> Result<Vec<Query>, ConfigError> {
-    let mut queries: Vec<Query> = Vec::new();
+pub fn parse(path: &str, text: &str) -> Result<Vec<FileQuery>, ConfigError> {
+    let mut queries: Vec<FileQuery> = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
         let found = directive(line);
@@ -161,7 +161,12 @@ fn unknown(path: &str, line: usize, word: &str, near: Option<&str>) -> ConfigErr
     fault(path, line, format!("unknown directive `{word}`"), remedy)
 }
 
-fn named(path: &str, line: usize, name: &str, before: &[Query]) -> Result<Query, ConfigError> {
+fn named(
+    path: &str,
+    line: usize,
+    name: &str,
+    before: &[FileQuery],
+) -> Result<FileQuery, ConfigError> {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         return Err(fault(
@@ -175,7 +180,7 @@ fn named(path: &str, line: usize, name: &str, before: &[Query]) -> Result<Query,
         let problem = format!("the name {name} is taken on line {}", other.line);
         return Err(fault(path, line, problem, "give each query its own"));
     }
-    Ok(Query {
+    Ok(FileQuery {
         name: name.to_owned(),
         line,
         sql_line: line,
@@ -188,7 +193,7 @@ fn named(path: &str, line: usize, name: &str, before: &[Query]) -> Result<Query,
     })
 }
 
-fn finished(path: &str, query: Option<&Query>) -> Result<(), ConfigError> {
+fn finished(path: &str, query: Option<&FileQuery>) -> Result<(), ConfigError> {
     match query {
         Some(query) if trimmed(&query.sql).is_empty() => {
             let problem = format!("{} has no SQL", query.name);
@@ -201,7 +206,7 @@ fn finished(path: &str, query: Option<&Query>) -> Result<(), ConfigError> {
 fn apply(
     path: &str,
     line: usize,
-    query: &mut Query,
+    query: &mut FileQuery,
     word: &str,
     rest: &str,
 ) -> Result<(), ConfigError> {
@@ -228,7 +233,7 @@ fn apply(
         }
         "params" => {
             query.params_line.get_or_insert(line);
-            let read = Reader { rest }.sources();
+            let read = ParamsReader { rest }.sources();
             query.sources.extend(read.map_err(|problem| {
                 fault(
                     path,
@@ -245,12 +250,12 @@ fn apply(
 }
 
 /// Reads the values of a `-- params:` line.
-struct Reader<'t> {
+struct ParamsReader<'t> {
     rest: &'t str,
 }
 
-impl<'t> Reader<'t> {
-    fn sources(&mut self) -> Result<Vec<Source>, String> {
+impl<'t> ParamsReader<'t> {
+    fn sources(&mut self) -> Result<Vec<ParamSource>, String> {
         let mut found = Vec::new();
         loop {
             found.push(self.source()?);
@@ -275,7 +280,7 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
-    fn source(&mut self) -> Result<Source, String> {
+    fn source(&mut self) -> Result<ParamSource, String> {
         self.blank();
         if self.rest.starts_with('(') {
             return self.query();
@@ -288,7 +293,7 @@ impl<'t> Reader<'t> {
                 self.blank();
                 if let Some(rest) = self.rest.strip_prefix(']') {
                     self.rest = rest;
-                    return Ok(Source::List(values));
+                    return Ok(ParamSource::List(values));
                 }
                 self.expect(',').map_err(|e| e.replace("`,`", "`,` or `]`"))?;
             }
@@ -298,9 +303,9 @@ impl<'t> Reader<'t> {
         match value {
             Some(word) if !quoted => match word.split_once("..") {
                 Some((from, to)) => range(from, to),
-                None => Ok(Source::Literal(Some(word))),
+                None => Ok(ParamSource::Literal(Some(word))),
             },
-            other => Ok(Source::Literal(other)),
+            other => Ok(ParamSource::Literal(other)),
         }
     }
 
@@ -341,7 +346,7 @@ impl<'t> Reader<'t> {
     }
 
     /// Up to the parenthesis that closes the first; quoted ones do not count.
-    fn query(&mut self) -> Result<Source, String> {
+    fn query(&mut self) -> Result<ParamSource, String> {
         let (mut depth, mut quote) = (0_u32, None);
         for (at, c) in self.rest.char_indices() {
             match (quote, c) {
@@ -357,7 +362,7 @@ impl<'t> Reader<'t> {
                 self.rest = self.rest.get(at + 1..).unwrap_or_default();
                 return match sql.is_empty() {
                     true => Err("a query for values is empty".to_owned()),
-                    false => Ok(Source::Sql(sql)),
+                    false => Ok(ParamSource::Sql(sql)),
                 };
             }
         }
@@ -369,11 +374,11 @@ fn excerpt(text: &str) -> String {
     text.chars().take(20).collect()
 }
 
-fn range(from: &str, to: &str) -> Result<Source, String> {
+fn range(from: &str, to: &str) -> Result<ParamSource, String> {
     let (from, to) = (from.trim(), to.trim());
     if let (Ok(low), Ok(high)) = (from.parse::<i64>(), to.parse::<i64>()) {
         return match low <= high {
-            true => Ok(Source::Integers(low, high)),
+            true => Ok(ParamSource::Integers(low, high)),
             false => Err(format!("the range {low}..{high} is empty")),
         };
     }
@@ -385,7 +390,7 @@ fn range(from: &str, to: &str) -> Result<Source, String> {
         return Err(format!("the range {from}..{to} is empty"));
     }
     let places = |text: &str| text.split_once('.').map_or(0, |(_, places)| places.len()).min(15);
-    Ok(Source::Decimals { from: low, to: high, places: places(from).max(places(to)) })
+    Ok(ParamSource::Decimals { from: low, to: high, places: places(from).max(places(to)) })
 }
 
 #[cfg(test)]

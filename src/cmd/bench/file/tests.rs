@@ -28,20 +28,20 @@ fn a_whole_file() {
     let text = |t: &str| Some(t.to_owned());
     assert_eq!(
         queries[0],
-        Query {
+        FileQuery {
             name: "recent".into(),
             line: 2,
             sql_line: 8,
             sql: "SELECT *  -- note: a comment in the SQL\nFROM t WHERE a = $1".into(),
             target: Some(Duration::from_millis(10)),
             sources: vec![
-                Source::List(vec![text("BTC/USDT"), text("it's, [odd]")]),
-                Source::Integers(1, 400),
-                Source::Sql("SELECT a, f('(') FROM t WHERE x IN (1, 2)".into()),
-                Source::Literal(None),
-                Source::Decimals { from: -0.25, to: 2.5, places: 2 },
-                Source::Literal(text("x")),
-                Source::Literal(text("42")),
+                ParamSource::List(vec![text("BTC/USDT"), text("it's, [odd]")]),
+                ParamSource::Integers(1, 400),
+                ParamSource::Sql("SELECT a, f('(') FROM t WHERE x IN (1, 2)".into()),
+                ParamSource::Literal(None),
+                ParamSource::Decimals { from: -0.25, to: 2.5, places: 2 },
+                ParamSource::Literal(text("x")),
+                ParamSource::Literal(text("42")),
             ],
             params_line: Some(4),
             read_write: false,
@@ -103,6 +103,6 @@ proptest! {
             values.iter().map(|v| format!("'{}'", v.replace('\'', "''"))).collect();
         let text = format!("-- name: a\n-- params: [{}]\nSELECT $1", quoted.join(", "));
         let want = values.into_iter().map(Some).collect();
-        prop_assert_eq!(&parse("q.sql", &text).unwrap()[0].sources, &vec![Source::List(want)]);
+        prop_assert_eq!(&parse("q.sql", &text).unwrap()[0].sources, &vec![ParamSource::List(want)]);
     }
 }

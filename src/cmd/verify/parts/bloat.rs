@@ -6,16 +6,16 @@ use std::collections::HashSet;
 
 use super::{Context, Looked, counted, hint};
 use crate::collectors::database_recommendations::{known, of_indexes};
-use crate::collectors::index_health::{self, catalogue::Names};
+use crate::collectors::index_health::{self, catalogue::WhoseNames};
 use crate::derive::index::judge;
 use crate::derive::rollup::Forest;
 use crate::error::CollectError;
-use crate::findings::{Bloated, Database};
+use crate::findings::{Bloated, DatabaseFacts};
 use crate::pg::{Need, Query, Row, Trusted, columns};
 use crate::remedy::Relation;
 
 pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
-    let rows = index_health::read(cx.session, Names::All).await?;
+    let rows = index_health::read(cx.session, WhoseNames::All).await?;
     let verdicts = judge(&rows.facts, &rows.limits);
     if cx.exact {
         // One that is unused is to go anyway, with its parts.
@@ -29,7 +29,7 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     }
     let estimated = counted(rows.bloat.len(), "B-tree index", "estimated");
     let database =
-        Database { bloated: of_indexes(&rows, &verdicts).bloated, ..Database::default() };
+        DatabaseFacts { bloated: of_indexes(&rows, &verdicts).bloated, ..DatabaseFacts::default() };
     let blind = database.bloated.is_none().then(|| {
         "a B-tree of 100 MB or more cannot be estimated, because the role may not read the statistics of its columns: \
          GRANT SELECT on its table, or measure with --exact"
@@ -125,6 +125,6 @@ async fn measured(
     }
     let summary = counted(total - failures.len(), "B-tree index", "measured");
     let unchecked = (!failures.is_empty()).then(|| hint(&failures));
-    let database = Database { bloated: Some(bloated), ..Database::default() };
+    let database = DatabaseFacts { bloated: Some(bloated), ..DatabaseFacts::default() };
     Ok(Looked { unchecked, ..Looked::of(database, summary) })
 }

@@ -4,7 +4,7 @@
 
 use super::{Context, Looked, counted, hint};
 use crate::error::CollectError;
-use crate::findings::{Corrupt, Database};
+use crate::findings::{Corrupt, DatabaseFacts};
 use crate::pg::{Need, Query, Row, Trusted, columns};
 use crate::remedy::Relation;
 
@@ -25,7 +25,7 @@ SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name,
  ORDER BY 2, 3";
 
 columns! {
-    struct Btree {
+    struct CheckedBtree {
         oid: i64,
         schema: String,
         name: String,
@@ -53,7 +53,7 @@ static AMCHECK: Need = Need {
 const INDEX_CORRUPTED: &str = "XX002";
 
 pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
-    let indexes: Vec<Btree> = Row::all(&cx.session.read(BTREES).await?)?;
+    let indexes: Vec<CheckedBtree> = Row::all(&cx.session.read(BTREES).await?)?;
     if indexes.is_empty() {
         return Ok(Looked::skipped("there is no B-tree here"));
     }
@@ -100,6 +100,6 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     }
     let summary = counted(total - failures.len(), "B-tree index", "read");
     let unchecked = (!failures.is_empty()).then(|| hint(&failures));
-    let database = Database { corrupt: Some(found), ..Database::default() };
+    let database = DatabaseFacts { corrupt: Some(found), ..DatabaseFacts::default() };
     Ok(Looked { unchecked, ..Looked::of(database, summary) })
 }

@@ -17,23 +17,23 @@ use crate::collectors::database_recommendations::{
     self, catalogue, of_indexes, of_jobs, of_partitions, of_vacuum,
 };
 use crate::collectors::index_health;
-use crate::collectors::index_health::catalogue::Names;
+use crate::collectors::index_health::catalogue::WhoseNames;
 use crate::collectors::maintenance::{self, Maintenance};
 use crate::collectors::partitions::{Partitions, siblings};
 use crate::collectors::vacuum::{self, Vacuum};
 use crate::derive::index::{Usage, Verdicts, judge};
 use crate::derive::units::thousands;
 use crate::error::CollectError;
-use crate::findings::{self, Database, Facts, Lack, Part, Server};
+use crate::findings::{self, DatabaseFacts, Facts, Lack, Part, ServerFacts};
 use crate::pg::Session;
 
 /// What a part brought to light.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     /// About the server.
-    pub(super) server: Server,
+    pub(super) server: ServerFacts,
     /// About the database.
-    pub(super) database: Database,
+    pub(super) database: DatabaseFacts,
     /// What was looked at, unless `summaries` has more to say of a rule.
     pub(super) summary: String,
     /// By rule.
@@ -54,7 +54,7 @@ impl Looked {
         Self { skipped: Some(why.into()), ..Self::default() }
     }
 
-    fn of(database: Database, summary: impl Into<String>) -> Self {
+    fn of(database: DatabaseFacts, summary: impl Into<String>) -> Self {
         Self { database, summary: summary.into(), ..Self::default() }
     }
 
@@ -117,7 +117,7 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
         Part::Partitions => partitions::look(cx).await?,
         Part::Siblings => {
             let database =
-                Database { odd: Some(siblings(cx.session).await?), ..partitioned(cx).await? };
+                DatabaseFacts { odd: Some(siblings(cx.session).await?), ..partitioned(cx).await? };
             let tables = database.partitioned.iter().flatten().count();
             Looked::of(database, counted(tables, "table", "looked at"))
         }
@@ -136,7 +136,10 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
                 }
                 Some(jobs) => {
                     let summary = counted(jobs.len(), "job", "of pg_cron looked at");
-                    Looked::of(Database { jobs: Some(jobs), ..Database::default() }, summary)
+                    Looked::of(
+                        DatabaseFacts { jobs: Some(jobs), ..DatabaseFacts::default() },
+                        summary,
+                    )
                 }
             }
         }
@@ -147,7 +150,10 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
                 0 => "every constraint is validated".to_owned(),
                 n => counted(n, "constraint", "NOT VALID"),
             };
-            Looked::of(Database { not_valid: Some(found), ..Database::default() }, summary)
+            Looked::of(
+                DatabaseFacts { not_valid: Some(found), ..DatabaseFacts::default() },
+                summary,
+            )
         }
         Part::Orphans => orphans::look(cx).await?,
         Part::Vacuum | Part::Ages if server.in_recovery => Looked::skipped(STANDBY),
@@ -155,16 +161,16 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
             let rows = Vacuum.fetch(cx.session, &vacuum::State::default()).await?;
             let tables = of_vacuum(&rows);
             let summary = counted(tables.len(), "table", "looked at, partitions included");
-            Looked::of(Database { tables: Some(tables), ..Database::default() }, summary)
+            Looked::of(DatabaseFacts { tables: Some(tables), ..DatabaseFacts::default() }, summary)
         }
         Part::Ages => {
             let ages = catalogue::ages(cx.session).await?;
             let oldest = thousands(ages.oldest);
             let summary = format!("{} tables looked at, the oldest {oldest} old", ages.tables);
-            Looked::of(Database { ages: Some(ages), ..Database::default() }, summary)
+            Looked::of(DatabaseFacts { ages: Some(ages), ..DatabaseFacts::default() }, summary)
         }
         Part::Growth => {
-            let rows = database_recommendations::Rows::read(cx.session, Names::Judged).await?;
+            let rows = database_recommendations::Rows::read(cx.session, WhoseNames::Judged).await?;
             let facts = database_recommendations::facts(&rows, None);
             let tables = facts.growth.as_ref().map_or(0, |growth| growth.tables.len());
             Looked::of(facts, counted(tables, "table", "by time measured"))
@@ -180,7 +186,7 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
     Ok(looked)
 }
 
-async fn partitioned(cx: &Context<'_>) -> Result<Database, CollectError> {
+async fn partitioned(cx: &Context<'_>) -> Result<DatabaseFacts, CollectError> {
     Ok(of_partitions(&Partitions.fetch(cx.session, &()).await?))
 }
 
@@ -218,7 +224,7 @@ async fn load(session: &Session) -> Looked {
 }
 
 async fn indexes(session: &Session) -> Result<Looked, CollectError> {
-    let rows = index_health::read(session, Names::All).await?;
+    let rows = index_health::read(session, WhoseNames::All).await?;
     let verdicts = judge(&rows.facts, &rows.limits);
     let database = of_indexes(&rows, &verdicts);
     let all = &rows.facts.indexes;

@@ -4,7 +4,7 @@
 
 use super::{Context, Looked, counted, hint};
 use crate::error::CollectError;
-use crate::findings::{Database, Lost};
+use crate::findings::{DatabaseFacts, Lost};
 use crate::pg::{Query, Row, columns};
 use crate::remedy::Relation;
 
@@ -57,7 +57,7 @@ SELECT k.conname::text AS name,
  ORDER BY 2, 3, 1";
 
 columns! {
-    struct Key {
+    struct ForeignKeyRow {
         name: String,
         child_schema: String,
         child: String,
@@ -74,7 +74,7 @@ columns! {
 }
 
 pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
-    let keys: Vec<Key> = Row::all(&cx.session.read(FOREIGN_KEYS).await?)?;
+    let keys: Vec<ForeignKeyRow> = Row::all(&cx.session.read(FOREIGN_KEYS).await?)?;
     let total = keys.len();
     let mut found = Vec::new();
     let mut failures = Vec::new();
@@ -107,6 +107,6 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     }
     let summary = counted(total - failures.len(), "foreign key", "read, row by row");
     let unchecked = (!failures.is_empty()).then(|| hint(&failures));
-    let database = Database { lost: Some(found), ..Database::default() };
+    let database = DatabaseFacts { lost: Some(found), ..DatabaseFacts::default() };
     Ok(Looked { unchecked, ..Looked::of(database, summary) })
 }

@@ -3,13 +3,13 @@
 //!
 //! Must not: come to another result than the metrics and alerts do.
 
-use super::super::check::Finding;
+use super::super::check::CheckFinding;
 use super::{Context, Looked, counted};
 use crate::cli;
 use crate::cmd::plan;
 use crate::derive::units::seconds;
 use crate::error::CollectError;
-use crate::findings::{Database, Partitioned, partition};
+use crate::findings::{DatabaseFacts, Partitioned, partition};
 use crate::remedy::{Command, Relation, table};
 
 /// Partitioned tables, and what to say of each rule about them.
@@ -30,7 +30,7 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
 }
 
 /// What was looked at.
-fn summaries(facts: &Database, looked: &mut Looked) {
+fn summaries(facts: &DatabaseFacts, looked: &mut Looked) {
     let tables = facts.partitioned.as_deref().unwrap_or_default();
     let count = |of: fn(&Partitioned) -> bool| tables.iter().filter(|t| of(t)).count();
     let expected = facts.expected.as_deref().unwrap_or_default();
@@ -72,18 +72,19 @@ fn summaries(facts: &Database, looked: &mut Looked) {
 /// Adds the SQL that a command of `pgrunway plan` prints, or why there is none.
 pub(in crate::cmd::verify) async fn planned(
     cx: &Context<'_>,
-    finding: Finding,
+    finding: CheckFinding,
     command: &Command,
-) -> Finding {
+) -> CheckFinding {
     let args = match cli::parse(command.words(), &[]).map(|invocation| invocation.command) {
-        Ok(cli::Command::Plan(args)) => args,
+        Ok(cli::CliCommand::Plan(args)) => args,
         // A rule wrote it; its tests would have shown.
         _ => return finding.also("No SQL: the command cannot be read."),
     };
     if let Some(age) = args.retire {
         return retired(cx, finding, &args.table, age).await;
     }
-    let wanted = plan::Wanted { table: args.table, database: None, days: args.days, retire: None };
+    let wanted =
+        plan::PlanRequest { table: args.table, database: None, days: args.days, retire: None };
     match plan::script(cx.session, &wanted).await {
         // What it sets for itself must not meet what is run after it.
         Ok(script) => {
@@ -96,10 +97,10 @@ pub(in crate::cmd::verify) async fn planned(
 /// What removes the partitions that are so old or older, or why nothing does.
 async fn retired(
     cx: &Context<'_>,
-    finding: Finding,
+    finding: CheckFinding,
     table: &str,
     age: std::time::Duration,
-) -> Finding {
+) -> CheckFinding {
     match plan::retirement(cx.session, table, age).await {
         Ok(retire) if retire.partitions.is_empty() => {
             let why: Vec<String> = retire
@@ -146,9 +147,9 @@ SELECT rn.nspname::text AS schema, r.relname::text AS name,
 /// to date.
 pub(in crate::cmd::verify) async fn moved(
     cx: &Context<'_>,
-    finding: Finding,
+    finding: CheckFinding,
     table: &Relation,
-) -> Result<Finding, CollectError> {
+) -> Result<CheckFinding, CollectError> {
     let mut tables = Vec::new();
     for row in cx.session.read(DEFAULTS).await? {
         if row.get::<&str>("schema")? == table.schema && row.get::<&str>("name")? == table.name {
@@ -159,7 +160,7 @@ pub(in crate::cmd::verify) async fn moved(
     }
     if finding.mend.iter().any(|script| script.contains("moved there.")) {
         // Else the estimate would go on counting them.
-        let vacuum = |finding: Finding, (default, _): &(Relation, _)| {
+        let vacuum = |finding: CheckFinding, (default, _): &(Relation, _)| {
             finding.mend(table::vacuum(cx.datname(), &[default]).body())
         };
         return Ok(tables.iter().fold(finding, vacuum));
@@ -171,7 +172,7 @@ pub(in crate::cmd::verify) async fn moved(
             Some(format!("SELECT min({key}), max({key}), count(*) FROM {table};"))
         })
         .collect();
-    let finding = Finding { mend: Vec::new(), command: None, ..finding };
+    let finding = CheckFinding { mend: Vec::new(), command: None, ..finding };
     Ok(finding.also(format!(
         "No SQL: that plan has no use for them. Look where they belong, then plan so far (`pgrunway plan \
          --days`), or create the partitions of the past by hand. {}",

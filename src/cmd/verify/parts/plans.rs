@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::{Context, Looked, counted, hint};
 use crate::error::CollectError;
-use crate::findings::{Database, Origin, Planned, Reading};
+use crate::findings::{DatabaseFacts, Origin, PartitionsRead, Planned};
 use crate::pg::{Query, Row, columns};
 
 /// Of the tables that a plan reads (JSON: schema and name), those that are partitions; with their
@@ -34,7 +34,7 @@ SELECT n.nspname::text || '.' || r.relname::text AS root, pg_catalog.count(*) AS
  ORDER BY 1";
 
 columns! {
-    struct Used {
+    struct UsedPartitions {
         root: String,
         used: i64,
         leaves: i64,
@@ -107,7 +107,7 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
             rows.iter().map(|row| row.get::<&str>("QUERY PLAN")).collect::<Result<Vec<_>, _>>()?;
         let json = serde_json::to_string(&tables(&plan.join("\n"))).unwrap_or_default();
         let rows = cx.session.read(Query::new(PARTITIONS).text(&json)).await?;
-        let reading = |row: Used| Reading {
+        let reading = |row: UsedPartitions| PartitionsRead {
             root: row.root,
             key: row.key,
             used: row.used,
@@ -122,7 +122,7 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     }
     let summary = counted(plans.len(), "query", "planned");
     let unchecked = (!failures.is_empty()).then(|| hint(&failures));
-    let database = Database { plans: Some(plans), ..Database::default() };
+    let database = DatabaseFacts { plans: Some(plans), ..DatabaseFacts::default() };
     Ok(Looked { unchecked, ..Looked::of(database, summary) })
 }
 

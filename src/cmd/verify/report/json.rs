@@ -4,12 +4,12 @@
 
 use serde_json::{Value, json};
 
-use super::super::Run;
+use super::super::VerifyRun;
 use super::super::check::{Severity, Status};
 use super::verdict;
 use crate::findings::Figure;
 
-pub(super) fn render(run: &Run) -> anyhow::Result<String> {
+pub(super) fn render(run: &VerifyRun) -> anyhow::Result<String> {
     let checks: Vec<Value> = run
         .outcomes
         .iter()

@@ -5,8 +5,8 @@
 
 use std::fmt::Write;
 
-use super::super::Run;
-use super::super::check::{Finding, Outcome, Status};
+use super::super::VerifyRun;
+use super::super::check::{CheckFinding, CheckOutcome, Status};
 
 /// Text with what XML gives a meaning escaped, and what it forbids replaced by U+FFFD. Line ends and
 /// tabs in attributes stay what they are.
@@ -29,7 +29,7 @@ fn escape(text: &str) -> String {
     out
 }
 
-fn describe(check: &Outcome, findings: &[&Finding]) -> String {
+fn describe(check: &CheckOutcome, findings: &[&CheckFinding]) -> String {
     let mut out = String::new();
     for finding in findings {
         let _ = writeln!(out, "{}: {}: {}", finding.severity.word(), finding.object, finding.found);
@@ -45,12 +45,12 @@ fn describe(check: &Outcome, findings: &[&Finding]) -> String {
     out
 }
 
-pub(super) fn render(run: &Run) -> String {
+pub(super) fn render(run: &VerifyRun) -> String {
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-    let count = |all: &[&Outcome], status: Status| {
+    let count = |all: &[&CheckOutcome], status: Status| {
         all.iter().filter(|o| o.status(run.fail_on) == status).count()
     };
-    let sums = |all: &[&Outcome]| {
+    let sums = |all: &[&CheckOutcome]| {
         format!(
             "tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\"",
             all.len(),
@@ -59,7 +59,7 @@ pub(super) fn render(run: &Run) -> String {
             count(all, Status::Skipped)
         )
     };
-    let whole: Vec<&Outcome> = run.outcomes.iter().collect();
+    let whole: Vec<&CheckOutcome> = run.outcomes.iter().collect();
     let _ = writeln!(
         out,
         "<testsuites name=\"pgrunway verify\" {} time=\"{:.3}\">",
@@ -74,7 +74,7 @@ pub(super) fn render(run: &Run) -> String {
         }
     }
     for suite in suites {
-        let cases: Vec<&Outcome> =
+        let cases: Vec<&CheckOutcome> =
             whole.iter().copied().filter(|o| o.database.as_deref() == suite).collect();
         let took: f64 = cases.iter().map(|o| o.took.as_secs_f64()).sum();
         let name = suite.map_or_else(|| "server".to_owned(), |d| format!("database {d}"));
@@ -101,7 +101,7 @@ fn timestamp(seconds: f64) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-fn one(out: &mut String, run: &Run, case: &Outcome, suite: &str) {
+fn one(out: &mut String, run: &VerifyRun, case: &CheckOutcome, suite: &str) {
     let _ = writeln!(
         out,
         "    <testcase classname=\"pgrunway.verify.{}\" name=\"{}\" time=\"{:.3}\">",
@@ -109,7 +109,7 @@ fn one(out: &mut String, run: &Run, case: &Outcome, suite: &str) {
         escape(case.rule.id),
         case.took.as_secs_f64()
     );
-    let (failing, others): (Vec<&Finding>, Vec<&Finding>) =
+    let (failing, others): (Vec<&CheckFinding>, Vec<&CheckFinding>) =
         case.found.findings.iter().partition(|f| f.severity >= run.fail_on);
     if let Some(first) = failing.first() {
         let more = match failing.len() {

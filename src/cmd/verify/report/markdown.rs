@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 
-use super::super::Run;
-use super::super::check::{Finding, Outcome, Status};
+use super::super::VerifyRun;
+use super::super::check::{CheckFinding, CheckOutcome, Status};
 use super::{counts, verdict};
 use crate::remedy::text::{one_line, printable};
 
@@ -40,7 +40,7 @@ fn fenced(out: &mut String, sql: &str) {
     let _ = writeln!(out, "{fence}sql\n{}\n{fence}\n", sql.trim_end());
 }
 
-pub(super) fn render(run: &Run) -> String {
+pub(super) fn render(run: &VerifyRun) -> String {
     let mut out = String::new();
     let sign = match verdict(run) {
         "passed" => "✅",
@@ -55,7 +55,7 @@ pub(super) fn render(run: &Run) -> String {
         plain(&run.server.version),
         plain(&run.target)
     );
-    let all: Vec<(&Outcome, &Finding)> =
+    let all: Vec<(&CheckOutcome, &CheckFinding)> =
         run.outcomes.iter().flat_map(|o| o.found.findings.iter().map(move |f| (o, f))).collect();
     for (title, fails) in [("Failed", true), ("Remarks", false)] {
         let mut some: Vec<_> =

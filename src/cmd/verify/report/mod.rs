@@ -9,34 +9,38 @@ mod script;
 mod text;
 
 use super::check::{Severity, Status};
-use super::{Format, Run, Verdict};
+use super::{GateVerdict, VerifyFormat, VerifyRun};
 use crate::cmd::words::counted;
 
 /// The whole report.
 ///
 /// # Errors
 /// A value could not be written as JSON.
-pub(super) fn render(run: &Run, format: Format, colour: bool) -> anyhow::Result<String> {
+pub(super) fn render(
+    run: &VerifyRun,
+    format: VerifyFormat,
+    colour: bool,
+) -> anyhow::Result<String> {
     Ok(match format {
-        Format::Text => text::render(run, colour),
-        Format::Json => json::render(run)?,
-        Format::Junit => junit::render(run),
-        Format::Markdown => markdown::render(run),
-        Format::Sql => script::render(run),
+        VerifyFormat::Text => text::render(run, colour),
+        VerifyFormat::Json => json::render(run)?,
+        VerifyFormat::Junit => junit::render(run),
+        VerifyFormat::Markdown => markdown::render(run),
+        VerifyFormat::Sql => script::render(run),
     })
 }
 
-fn verdict(run: &Run) -> &'static str {
+fn verdict(run: &VerifyRun) -> &'static str {
     match run.verdict() {
-        Verdict::Passed => "passed",
-        Verdict::Failed => "failed",
-        Verdict::Unchecked => "unchecked",
+        GateVerdict::Passed => "passed",
+        GateVerdict::Failed => "failed",
+        GateVerdict::Unchecked => "unchecked",
     }
 }
 
 /// `2 critical, 1 warning, 3 remarks, 1 check not made, 20 passed, 2 skipped`; what there is none of is
 /// left out, but for the first two.
-fn counts(run: &Run) -> String {
+fn counts(run: &VerifyRun) -> String {
     let mut parts = vec![
         format!("{} critical", run.findings(Severity::Critical)),
         counted(run.findings(Severity::Warning), "warning"),

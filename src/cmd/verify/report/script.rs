@@ -4,12 +4,12 @@
 
 use std::fmt::Write;
 
-use super::super::Run;
+use super::super::VerifyRun;
 use super::counts;
 use crate::remedy::Script;
 use crate::remedy::text::one_line;
 
-pub(super) fn render(run: &Run) -> String {
+pub(super) fn render(run: &VerifyRun) -> String {
     let mut out = format!(
         "-- pgrunway verify on {}: {}.\n\
          -- Nothing has been executed. Read it, then run it as a superuser or as the tables' owner, not \

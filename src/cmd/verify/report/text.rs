@@ -2,8 +2,8 @@
 //!
 //! Must not: let a control character of a name through.
 
-use super::super::Run;
-use super::super::check::{Finding, Outcome, Severity, Status};
+use super::super::VerifyRun;
+use super::super::check::{CheckFinding, CheckOutcome, Severity, Status};
 use super::{counts, verdict};
 use crate::remedy::Remedy;
 use crate::remedy::text::{one_line, printable};
@@ -17,12 +17,12 @@ const DIM: &str = "2";
 /// Lines of SQL that are shown for one finding.
 const LONGEST: usize = 24;
 
-struct Page {
+struct TextPage {
     out: String,
     colour: bool,
 }
 
-impl Page {
+impl TextPage {
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -53,8 +53,8 @@ impl Page {
     }
 }
 
-pub(super) fn render(run: &Run, colour: bool) -> String {
-    let mut page = Page { out: String::new(), colour };
+pub(super) fn render(run: &VerifyRun, colour: bool) -> String {
+    let mut page = TextPage { out: String::new(), colour };
     let code = match verdict(run) {
         "passed" => GREEN,
         "failed" => RED,
@@ -86,9 +86,9 @@ pub(super) fn render(run: &Run, colour: bool) -> String {
 }
 
 /// Findings that fail, or those that do not, of all checks.
-fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
+fn findings(page: &mut TextPage, run: &VerifyRun, status: Status, title: &str) {
     let fails = status == Status::Failed;
-    let mut all: Vec<(&Outcome, &Finding)> = run
+    let mut all: Vec<(&CheckOutcome, &CheckFinding)> = run
         .outcomes
         .iter()
         .flat_map(|o| o.found.findings.iter().map(move |f| (o, f)))
@@ -150,8 +150,8 @@ fn findings(page: &mut Page, run: &Run, status: Status, title: &str) {
 }
 
 /// What could not be looked at, whether or not the rest of the check failed.
-fn unchecked(page: &mut Page, run: &Run) {
-    let all: Vec<(&Outcome, &String)> =
+fn unchecked(page: &mut TextPage, run: &VerifyRun) {
+    let all: Vec<(&CheckOutcome, &String)> =
         run.outcomes.iter().filter_map(|o| Some((o, o.found.unchecked.as_ref()?))).collect();
     if all.is_empty() {
         return;
@@ -167,13 +167,13 @@ fn unchecked(page: &mut Page, run: &Run) {
     }
 }
 
-fn table(page: &mut Page, run: &Run, status: Status, title: &str) {
-    let rows: Vec<&Outcome> =
+fn table(page: &mut TextPage, run: &VerifyRun, status: Status, title: &str) {
+    let rows: Vec<&CheckOutcome> =
         run.outcomes.iter().filter(|o| o.status(run.fail_on) == status).collect();
     if rows.is_empty() {
         return;
     }
-    let width = |text: fn(&Outcome) -> usize| rows.iter().map(|o| text(o)).max().unwrap_or(0);
+    let width = |text: fn(&CheckOutcome) -> usize| rows.iter().map(|o| text(o)).max().unwrap_or(0);
     let (ids, databases) = (
         width(|o| o.rule.id.len()),
         width(|o| o.database.as_ref().map_or(0, |d| one_line(d).chars().count())),

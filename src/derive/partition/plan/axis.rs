@@ -8,7 +8,7 @@ use super::rhythm::{instant, local, offset};
 use crate::derive::partition::bound::{Bound, Datum};
 use crate::derive::partition::moment::{Moment, Span, TimeKey, union};
 use crate::derive::partition::tree::{Child, Level, Strategy};
-use crate::derive::partition::unit::Unit;
+use crate::derive::partition::unit::KeyUnit;
 
 /// The time line of a level's keys: instants, or local times as if they were UTC.
 pub(super) struct Axis {
@@ -129,11 +129,11 @@ impl Axis {
         let whole = |unit: i128| (at % unit == 0).then(|| (at / unit).to_string());
         let time = local(at, zone)?;
         match self.key {
-            TimeKey::Number(Unit::Seconds) => return whole(1_000_000),
-            TimeKey::Number(Unit::Millis) => return whole(1_000),
-            TimeKey::Number(Unit::Micros) => return whole(1),
-            TimeKey::Number(Unit::Nanos) => return Some(at.checked_mul(1_000)?.to_string()),
-            TimeKey::Number(Unit::Day) => {
+            TimeKey::Number(KeyUnit::Seconds) => return whole(1_000_000),
+            TimeKey::Number(KeyUnit::Millis) => return whole(1_000),
+            TimeKey::Number(KeyUnit::Micros) => return whole(1),
+            TimeKey::Number(KeyUnit::Nanos) => return Some(at.checked_mul(1_000)?.to_string()),
+            TimeKey::Number(KeyUnit::Day) => {
                 return Some(time.date().to_string().replace('-', ""));
             }
             TimeKey::Uuid => {

@@ -19,7 +19,7 @@ use super::bound::{Bound, Datum};
 use super::moment::{Moment, Span, union};
 use super::tree::{Child, Level, Reason, Strategy, assess};
 use axis::Axis;
-use naming::{Pattern, Slot};
+use naming::{NameSlot, Pattern};
 pub use retire::{Grain, KeyForm, retire};
 use rhythm::Rhythm;
 
@@ -46,7 +46,7 @@ pub struct Label {
 
 /// A tree, and how its relations are called.
 #[derive(Debug, Clone, Copy)]
-pub struct Tree<'a> {
+pub struct NamedTree<'a> {
     /// Partitioned tables, without pending detaches.
     pub levels: &'a [Level],
     /// One name for each of `levels`.
@@ -84,7 +84,7 @@ pub struct Creation {
 
 /// What one partitioned table lacks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Extension {
+pub struct Shortfall {
     /// Its level.
     pub level: usize,
     /// Such as `daily in UTC`.
@@ -138,12 +138,12 @@ pub enum Obstacle {
 /// # Errors
 /// [`Obstacle`].
 pub fn extend(
-    tree: Tree<'_>,
+    tree: NamedTree<'_>,
     now: i128,
     until: i128,
     since: Option<i128>,
     taken: HashSet<Name>,
-) -> Result<Vec<Extension>, Obstacle> {
+) -> Result<Vec<Shortfall>, Obstacle> {
     assess(tree.levels, tree.root, now, tree.writer).runway.map_err(Obstacle::Unsupported)?;
     let mut planner = Planner { tree, now, until, since, taken, found: Vec::new(), count: 0 };
     planner.level(tree.root, Span::ALL)?;
@@ -189,12 +189,12 @@ struct Manner {
 }
 
 struct Planner<'a> {
-    tree: Tree<'a>,
+    tree: NamedTree<'a>,
     now: i128,
     until: i128,
     since: Option<i128>,
     taken: HashSet<Name>,
-    found: Vec<Extension>,
+    found: Vec<Shortfall>,
     count: usize,
 }
 
@@ -266,7 +266,7 @@ impl Planner<'_> {
                 let creation = self.creation(index, &manner, &parent, from, to)?;
                 creations.push(Creation { carved: n >= carve, ..creation });
             }
-            self.found.push(Extension {
+            self.found.push(Shortfall {
                 level: index,
                 rhythm: manner.describe(),
                 pattern: manner.pattern.as_ref().map(|p| p.describe(&parent.table)),
@@ -333,11 +333,11 @@ impl Planner<'_> {
         let mut spoken = vec![rhythm.zone.clone()];
         spoken.extend(zones.into_iter().filter(|z| *z != rhythm.zone));
         let parent = self.name(index)?;
-        let named: Vec<(&str, Slot)> = members
+        let named: Vec<(&str, NameSlot)> = members
             .iter()
             .filter_map(|(from, to, i)| {
                 let name = labels.get(*i)?.name.table.as_str();
-                Some((name, Slot { from: *from, to: *to, index: rhythm.index(*from)? }))
+                Some((name, NameSlot { from: *from, to: *to, index: rhythm.index(*from)? }))
             })
             .collect();
         let pattern = Pattern::learn(&parent.table, &named, &spoken);
@@ -395,7 +395,7 @@ impl Planner<'_> {
     ) -> Result<Creation, Obstacle> {
         let far = || Obstacle::OutOfRange { level: index };
         let (axis, rhythm) = (&manner.axis, &manner.rhythm);
-        let slot = Slot { from, to, index: rhythm.index(from).ok_or_else(far)? };
+        let slot = NameSlot { from, to, index: rhythm.index(from).ok_or_else(far)? };
         let plain = || naming::plain(&parent.table, slot, rhythm.step, &rhythm.zone);
         let table = manner
             .pattern

@@ -5,14 +5,14 @@
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use super::rhythm::{Step, local};
+use super::rhythm::{Stride, local};
 
 /// `NAMEDATALEN` - 1, in bytes.
 pub const LONGEST: usize = 63;
 
 /// What a name may speak of.
 #[derive(Debug, Clone, Copy)]
-pub struct Slot {
+pub struct NameSlot {
     /// Axis value at which the partition begins.
     pub from: i128,
     /// Axis value at which it ends.
@@ -80,7 +80,7 @@ enum Side {
 }
 
 impl Reference {
-    fn of(&self, slot: Slot) -> Option<DateTime> {
+    fn of(&self, slot: NameSlot) -> Option<DateTime> {
         let at = match self.moment {
             Side::Start => slot.from,
             Side::Last => slot.to - 1,
@@ -99,7 +99,7 @@ enum Token {
 }
 
 impl Token {
-    fn render(&self, slot: Slot) -> Option<String> {
+    fn render(&self, slot: NameSlot) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
             Self::Time(reference, format) => Some(to_char(format, reference.of(slot)?)),
@@ -121,7 +121,7 @@ pub struct Pattern {
 
 impl Pattern {
     /// The pattern of `names`, which all must follow. The first zone is that of the rhythm.
-    pub fn learn(parent: &str, names: &[(&str, Slot)], zones: &[TimeZone]) -> Option<Self> {
+    pub fn learn(parent: &str, names: &[(&str, NameSlot)], zones: &[TimeZone]) -> Option<Self> {
         let prefixed = names.iter().all(|(name, _)| name.starts_with(parent));
         let cut = if prefixed { parent.len() } else { 0 };
         let mut rows = Vec::new();
@@ -140,7 +140,7 @@ impl Pattern {
         let digits = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
         let runs = rows.first()?.0.iter().filter(|p| digits(p)).count();
         for column in 0..width {
-            let cells: Vec<(&str, Slot)> =
+            let cells: Vec<(&str, NameSlot)> =
                 rows.iter().filter_map(|(row, slot)| Some((*row.get(column)?, *slot))).collect();
             tokens.push(learner.token(&cells, runs == 1)?);
             learner.before = cells.first()?.0;
@@ -154,7 +154,7 @@ impl Pattern {
     }
 
     /// The name of a slot, too long ones included. `None` where the pattern has none for it.
-    pub fn name(&self, parent: &str, slot: Slot) -> Option<String> {
+    pub fn name(&self, parent: &str, slot: NameSlot) -> Option<String> {
         let mut name = if self.prefixed { parent.to_owned() } else { String::new() };
         for token in &self.tokens {
             name.push_str(&token.render(slot)?);
@@ -185,7 +185,7 @@ struct Learner<'a> {
 
 impl Learner<'_> {
     /// What stands at one place of all names. `None` where they differ in a way that is not time.
-    fn token(&mut self, cells: &[(&str, Slot)], alone: bool) -> Option<Token> {
+    fn token(&mut self, cells: &[(&str, NameSlot)], alone: bool) -> Option<Token> {
         let first = cells.first()?.0;
         let constant = cells.iter().all(|(text, _)| *text == first);
         let start = first.chars().next()?;
@@ -236,7 +236,7 @@ impl Learner<'_> {
     }
 
     /// The year that goes with an ISO week is the ISO year, though most days are in both.
-    fn iso_years(&self, tokens: &mut [Token], rows: &[(Vec<&str>, Slot)]) {
+    fn iso_years(&self, tokens: &mut [Token], rows: &[(Vec<&str>, NameSlot)]) {
         for column in 0..tokens.len() {
             let Some(Token::Time(reference, "YYYY")) = tokens.get(column).cloned() else {
                 continue;
@@ -257,8 +257,8 @@ impl Learner<'_> {
 }
 
 /// Offset and width of numbers that count with the slots.
-fn counter(cells: &[(&str, Slot)]) -> Option<(i64, usize)> {
-    let offset = |(text, slot): &(&str, Slot)| Some(text.parse::<i64>().ok()? - slot.index);
+fn counter(cells: &[(&str, NameSlot)]) -> Option<(i64, usize)> {
+    let offset = |(text, slot): &(&str, NameSlot)| Some(text.parse::<i64>().ok()? - slot.index);
     let first = offset(cells.first()?)?;
     let padded = cells.iter().any(|(text, _)| text.starts_with('0') && text.len() > 1);
     let width = if padded { cells.first()?.0.len() } else { 0 };
@@ -357,7 +357,7 @@ fn to_char(format: &str, at: DateTime) -> String {
 
 /// The scheme where no pattern was found: the parent's name, `_p`, and the beginning as YYYYMMDD,
 /// with _HH24MISS behind it where partitions do not begin at the same time every day.
-pub fn plain(parent: &str, slot: Slot, step: Step, zone: &TimeZone) -> Option<String> {
+pub fn plain(parent: &str, slot: NameSlot, step: Stride, zone: &TimeZone) -> Option<String> {
     let at = local(slot.from, zone)?;
     let mut suffix = format!("_p{}", to_char("YYYYMMDD", at));
     if !step.whole_days() {
@@ -380,17 +380,17 @@ mod tests {
     use super::*;
     use crate::derive::partition::plan::rhythm::instant;
 
-    fn slot(from: &str, to: &str, index: i64) -> Slot {
+    fn slot(from: &str, to: &str, index: i64) -> NameSlot {
         let at = |text: &str| {
             let text =
                 if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00") };
             instant(text.parse().unwrap(), &TimeZone::UTC).unwrap()
         };
-        Slot { from: at(from), to: at(to), index }
+        NameSlot { from: at(from), to: at(to), index }
     }
 
     /// Learns from the first names and generates the last.
-    fn next(parent: &str, names: &[(&str, Slot)]) -> Option<String> {
+    fn next(parent: &str, names: &[(&str, NameSlot)]) -> Option<String> {
         let (last, known) = names.split_last().unwrap();
         Pattern::learn(parent, known, &[TimeZone::UTC])?.name(parent, last.1)
     }
@@ -448,7 +448,7 @@ mod tests {
             (hours, ["t_2026_11_22_22", "t_2026_11_22_23", "t_2026_11_23_00"]),
             (hours, ["t_20261122_2200", "t_20261122_2300", "t_20261123_0000"]),
         ] {
-            let list: Vec<(&str, Slot)> = names.into_iter().zip(slots).collect();
+            let list: Vec<(&str, NameSlot)> = names.into_iter().zip(slots).collect();
             assert_eq!(next("t", &list).as_deref(), Some(names[2]), "{names:?}");
         }
         let w1 = slot("2027-01-04", "2027-01-11", 3);
@@ -473,7 +473,7 @@ mod tests {
             ["t_red", "t_blue"],
             ["t_1", "t_3"],
         ] {
-            let list: Vec<(&str, Slot)> = names.into_iter().zip(days).collect();
+            let list: Vec<(&str, NameSlot)> = names.into_iter().zip(days).collect();
             assert!(Pattern::learn("t", &list, &[TimeZone::UTC]).is_none(), "{names:?}");
         }
     }
@@ -482,9 +482,9 @@ mod tests {
     fn names_fit_into_63_bytes() {
         let parent = "é".repeat(31);
         let day = slot("2026-11-11", "2026-11-12", 0);
-        let name = plain(&parent, day, Step::Days(1), &TimeZone::UTC).unwrap();
+        let name = plain(&parent, day, Stride::Days(1), &TimeZone::UTC).unwrap();
         assert_eq!((name.len(), name.ends_with("é_p20261111")), (62, true), "{name}");
-        let name = plain("t", day, Step::Fixed(1), &TimeZone::UTC).unwrap();
+        let name = plain("t", day, Stride::Fixed(1), &TimeZone::UTC).unwrap();
         assert_eq!(name, "t_p20261111_000000");
     }
 }

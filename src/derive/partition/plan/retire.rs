@@ -5,7 +5,7 @@
 use jiff::tz::TimeZone;
 
 use super::rhythm::local;
-use super::{Retirement, Tree};
+use super::{NamedTree, Retirement};
 use crate::derive::partition::bound::{Bound, Datum};
 use crate::derive::partition::moment::{Moment, TimeKey};
 use crate::derive::partition::tree::Level;
@@ -84,13 +84,14 @@ impl Grain {
 /// is below a level by time and goes by another column is left alone, since its rows may be younger by
 /// the first.
 pub fn retire(
-    tree: Tree<'_>,
+    tree: NamedTree<'_>,
     now: i128,
     age: i128,
     zones: &[TimeZone],
     forms: &[KeyForm],
 ) -> Vec<Retirement> {
-    let mut walk = Walk { tree, before: before(now, age, zones), zones, forms, found: Vec::new() };
+    let mut walk =
+        RetireWalk { tree, before: before(now, age, zones), zones, forms, found: Vec::new() };
     walk.level(tree.root, None);
     let mut found = walk.found;
     found.sort_by_key(|(to, level, child)| (*to, *level, *child));
@@ -115,15 +116,15 @@ fn before(now: i128, age: i128, zones: &[TimeZone]) -> i128 {
     earliest
 }
 
-struct Walk<'a> {
-    tree: Tree<'a>,
+struct RetireWalk<'a> {
+    tree: NamedTree<'a>,
     before: i128,
     zones: &'a [TimeZone],
     forms: &'a [KeyForm],
     found: Vec<(i128, usize, usize)>,
 }
 
-impl Walk<'_> {
+impl RetireWalk<'_> {
     /// `above` is the level by time that this one is below, if any.
     fn level(&mut self, index: usize, above: Option<usize>) {
         let Some(level) = self.tree.levels.get(index) else { return };
@@ -196,8 +197,8 @@ mod tests {
     use super::super::Label;
     use super::super::Name;
     use super::*;
-    use crate::derive::partition::tree::{Child, Key, Strategy};
-    use crate::derive::partition::unit::Unit;
+    use crate::derive::partition::tree::{Child, PartitionKey, Strategy};
+    use crate::derive::partition::unit::KeyUnit;
 
     /// 2026-11-22 12:00 UTC.
     const NOW: i128 = 1_795_348_800_000_000;
@@ -217,7 +218,7 @@ mod tests {
         };
         Level {
             strategy,
-            keys: [Key::Time(key)].into(),
+            keys: [PartitionKey::Time(key)].into(),
             column: Some(column.into()),
             zone: None,
             children: bounds.iter().map(child).collect(),
@@ -232,7 +233,8 @@ mod tests {
             .map(|l| l.children.iter().map(|_| Label { name: name(0), model: true }).collect())
             .collect();
         let utc = TimeZone::UTC;
-        let tree = Tree { levels, names: &names, labels: &labels, root: 0, writer: &utc, zones };
+        let tree =
+            NamedTree { levels, names: &names, labels: &labels, root: 0, writer: &utc, zones };
         let forms = vec![form; levels.len()];
         let found = retire(tree, NOW, age, zones, &forms);
         found.into_iter().map(|r| (r.level, r.child)).collect()
@@ -340,7 +342,7 @@ mod tests {
                 true,
             ),
             (
-                TimeKey::Number(Unit::Day),
+                TimeKey::Number(KeyUnit::Day),
                 Range,
                 Exact,
                 "FROM (20261030, 1) TO (20261031, 1)",
@@ -348,7 +350,7 @@ mod tests {
                 false,
             ),
             (
-                TimeKey::Number(Unit::Day),
+                TimeKey::Number(KeyUnit::Day),
                 Range,
                 Exact,
                 "FROM (20261030, 1) TO (20261031, 1)",
@@ -356,7 +358,7 @@ mod tests {
                 true,
             ),
             (
-                TimeKey::Number(Unit::Seconds),
+                TimeKey::Number(KeyUnit::Seconds),
                 Range,
                 Exact,
                 "FROM (0) TO (1795176000)",
@@ -364,7 +366,7 @@ mod tests {
                 true,
             ),
             (
-                TimeKey::Number(Unit::Seconds),
+                TimeKey::Number(KeyUnit::Seconds),
                 Range,
                 Exact,
                 "FROM (0) TO (1795176001)",

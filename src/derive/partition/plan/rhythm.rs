@@ -19,7 +19,7 @@ const OUTLIERS: usize = 3;
 
 /// The distance from one bound to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Stride {
     /// Calendar months; a day that a month lacks is its last.
     Months(i32),
     /// Calendar days, of 23 to 25 hours.
@@ -28,7 +28,7 @@ pub enum Step {
     Fixed(i128),
 }
 
-impl Step {
+impl Stride {
     fn approximate(self) -> i128 {
         match self {
             // 365.2425 / 12 days.
@@ -68,7 +68,7 @@ impl Step {
 #[derive(Debug, Clone)]
 pub struct Rhythm {
     /// From one bound to the next.
-    pub step: Step,
+    pub step: Stride,
     /// The zone in which the steps are regular; UTC for local times.
     pub zone: TimeZone,
     /// Which of the spans follow it without an exception, oldest first.
@@ -124,19 +124,19 @@ impl Rhythm {
     /// What one span alone may be taken for.
     fn is_plain(&self) -> bool {
         match self.step {
-            Step::Fixed(width) => width % HOUR == 0 && self.origin % HOUR == 0,
+            Stride::Fixed(width) => width % HOUR == 0 && self.origin % HOUR == 0,
             _ => true,
         }
     }
 
     fn rank(&self, order: usize) -> Rank {
         // Of hours it is chance which zone's midnight the last one ends at.
-        let days = !matches!(self.step, Step::Fixed(width) if width % (24 * HOUR) != 0);
+        let days = !matches!(self.step, Stride::Fixed(width) if width % (24 * HOUR) != 0);
         let midnight = days && self.civil.time() == jiff::civil::Time::midnight();
         let step = match self.step {
-            Step::Months(_) => 2,
-            Step::Days(_) => 1,
-            Step::Fixed(_) => 0,
+            Stride::Months(_) => 2,
+            Stride::Days(_) => 1,
+            Stride::Fixed(_) => 0,
         };
         (self.members.len(), midnight, step, usize::MAX - order)
     }
@@ -147,18 +147,18 @@ impl Rhythm {
             return found;
         };
         let (Some(a), Some(b)) = (local(from, zone), local(to, zone)) else { return found };
-        let mut steps = vec![Step::Fixed(to - from)];
+        let mut steps = vec![Stride::Fixed(to - from)];
         if a.time() == b.time() {
             let days = a.date().until(b.date()).map_or(0, |span| span.get_days());
-            steps.push(Step::Days(days));
+            steps.push(Stride::Days(days));
             let months = months(b.date()) - months(a.date());
             if (1..=MONTHS).contains(&months) {
-                steps.push(Step::Months(months));
+                steps.push(Stride::Months(months));
             }
         }
         for step in steps.into_iter().filter(|s| s.approximate() > 0) {
             let days = match step {
-                Step::Months(_) => vec![a.day(), b.day(), 29, 30, 31],
+                Stride::Months(_) => vec![a.day(), b.day(), 29, 30, 31],
                 _ => vec![a.day()],
             };
             for day in days {
@@ -187,14 +187,14 @@ impl Rhythm {
     /// The n-th bound, counted from an arbitrary one.
     pub fn at(&self, n: i64) -> Option<i128> {
         match self.step {
-            Step::Fixed(width) => self.origin.checked_add(width.checked_mul(n.into())?),
-            Step::Days(days) => {
+            Stride::Fixed(width) => self.origin.checked_add(width.checked_mul(n.into())?),
+            Stride::Days(days) => {
                 let days = n.checked_mul(days.into())?;
                 let date =
                     self.civil.date().checked_add(jiff::Span::new().try_days(days).ok()?).ok()?;
                 instant(date.to_datetime(self.civil.time()), &self.zone)
             }
-            Step::Months(step) => {
+            Stride::Months(step) => {
                 let month = n.checked_mul(step.into())? + i64::from(months(self.civil.date()));
                 let year = i16::try_from(month.div_euclid(12)).ok()?;
                 let month = i8::try_from(month.rem_euclid(12) + 1).ok()?;
@@ -243,10 +243,10 @@ mod tests {
         let bounds = ["2026-11-22T22:00", "2026-11-22T23:00", "2026-11-23T00:00"];
         let spans = spans(&bounds, &TimeZone::UTC);
         let rhythm = Rhythm::detect(&spans, &[TimeZone::UTC, berlin]).unwrap();
-        assert_eq!((rhythm.step, rhythm.zone), (Step::Fixed(HOUR), TimeZone::UTC));
+        assert_eq!((rhythm.step, rhythm.zone), (Stride::Fixed(HOUR), TimeZone::UTC));
     }
 
-    fn next(bounds: &[&str], zone: &TimeZone, zones: &[TimeZone]) -> (Step, String) {
+    fn next(bounds: &[&str], zone: &TimeZone, zones: &[TimeZone]) -> (Stride, String) {
         let rhythm = Rhythm::detect(&spans(bounds, zone), zones).unwrap();
         let last = at(bounds.last().unwrap(), zone);
         let next = rhythm.at(rhythm.index(last).unwrap() + 1).unwrap();
@@ -258,17 +258,17 @@ mod tests {
         let utc = TimeZone::UTC;
         let only = [TimeZone::UTC];
         for (bounds, step, want) in [
-            (&["2026-01-01", "2026-02-01", "2026-03-01"][..], Step::Months(1), "2026-04-01"),
+            (&["2026-01-01", "2026-02-01", "2026-03-01"][..], Stride::Months(1), "2026-04-01"),
             // One February is a month, not four weeks.
-            (&["2026-02-01", "2026-03-01"], Step::Months(1), "2026-04-01"),
-            (&["2026-02-01", "2026-03-01", "2026-03-29"], Step::Days(28), "2026-04-26"),
-            (&["2026-07-01", "2026-10-01", "2027-01-01"], Step::Months(3), "2027-04-01"),
-            (&["2024-01-01", "2025-01-01", "2026-01-01"], Step::Months(12), "2027-01-01"),
-            (&["2026-11-16", "2026-11-23"], Step::Days(7), "2026-11-30"),
+            (&["2026-02-01", "2026-03-01"], Stride::Months(1), "2026-04-01"),
+            (&["2026-02-01", "2026-03-01", "2026-03-29"], Stride::Days(28), "2026-04-26"),
+            (&["2026-07-01", "2026-10-01", "2027-01-01"], Stride::Months(3), "2027-04-01"),
+            (&["2024-01-01", "2025-01-01", "2026-01-01"], Stride::Months(12), "2027-01-01"),
+            (&["2026-11-16", "2026-11-23"], Stride::Days(7), "2026-11-30"),
             // Month ends, as 22 days before some date count back.
-            (&["2026-08-31", "2026-09-30", "2026-10-31"], Step::Months(1), "2026-11-30"),
-            (&["2026-01-31", "2026-02-28", "2026-03-31"], Step::Months(1), "2026-04-30"),
-            (&["2026-01-30", "2026-02-28", "2026-03-30"], Step::Months(1), "2026-04-30"),
+            (&["2026-08-31", "2026-09-30", "2026-10-31"], Stride::Months(1), "2026-11-30"),
+            (&["2026-01-31", "2026-02-28", "2026-03-31"], Stride::Months(1), "2026-04-30"),
+            (&["2026-01-30", "2026-02-28", "2026-03-30"], Stride::Months(1), "2026-04-30"),
         ] {
             let bounds: Vec<String> = bounds.iter().map(|b| format!("{b}T00:00:00")).collect();
             let bounds: Vec<&str> = bounds.iter().map(String::as_str).collect();
@@ -279,7 +279,7 @@ mod tests {
             );
         }
         let hours = ["2026-11-22T22:00:00", "2026-11-22T23:00:00", "2026-11-23T00:00:00"];
-        let want = (Step::Fixed(HOUR), "2026-11-23T01:00:00".to_owned());
+        let want = (Stride::Fixed(HOUR), "2026-11-23T01:00:00".to_owned());
         assert_eq!(next(&hours, &utc, &only), want);
     }
 
@@ -289,11 +289,11 @@ mod tests {
         let zones = [TimeZone::UTC, berlin.clone()];
         // Winter alone tells by midnight, a clock change by the length of a day.
         let winter = ["2026-11-20T00:00:00", "2026-11-21T00:00:00", "2026-11-22T00:00:00"];
-        let want = (Step::Days(1), "2026-11-23T00:00:00".to_owned());
+        let want = (Stride::Days(1), "2026-11-23T00:00:00".to_owned());
         assert_eq!(next(&winter, &berlin, &zones), want);
         assert_eq!(next(&winter, &TimeZone::UTC, &zones), want);
         let change = ["2026-10-23T06:00:00", "2026-10-24T06:00:00", "2026-10-25T06:00:00"];
-        let want = (Step::Days(1), "2026-10-26T06:00:00".to_owned());
+        let want = (Stride::Days(1), "2026-10-26T06:00:00".to_owned());
         assert_eq!(next(&change, &berlin, &zones), want);
     }
 
@@ -308,7 +308,7 @@ mod tests {
             (day("11-03"), day("12-25")),
         ];
         let rhythm = Rhythm::detect(&list, &only).unwrap();
-        assert_eq!((rhythm.step, rhythm.members), (Step::Days(1), 0..2));
+        assert_eq!((rhythm.step, rhythm.members), (Stride::Days(1), 0..2));
         list.remove(0);
         assert!(Rhythm::detect(&list, &only).is_none());
         assert!(Rhythm::detect(&[], &only).is_none());

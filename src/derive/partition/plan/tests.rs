@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::derive::partition::moment::TimeKey;
-use crate::derive::partition::tree::{Key, Strategy as By};
+use crate::derive::partition::tree::{PartitionKey, Strategy as By};
 
 const UTC: &TimeZone = &TimeZone::UTC;
 
@@ -33,8 +33,13 @@ impl Fixture {
                 rows: None,
             })
             .collect();
-        let level =
-            Level { strategy, keys: [Key::Time(key)].into(), column: None, zone: None, children };
+        let level = Level {
+            strategy,
+            keys: [PartitionKey::Time(key)].into(),
+            column: None,
+            zone: None,
+            children,
+        };
         let label = |(table, _): &(&str, &str)| Label { name: name(table), model: true };
         Self {
             levels: vec![level],
@@ -43,8 +48,8 @@ impl Fixture {
         }
     }
 
-    fn tree(&self) -> Tree<'_> {
-        Tree {
+    fn tree(&self) -> NamedTree<'_> {
+        NamedTree {
             levels: &self.levels,
             names: &self.names,
             labels: &self.labels,
@@ -54,13 +59,13 @@ impl Fixture {
         }
     }
 
-    fn extend(&self, days: i128) -> Result<Vec<Extension>, Obstacle> {
+    fn extend(&self, days: i128) -> Result<Vec<Shortfall>, Obstacle> {
         let taken = self.labels.iter().flatten().map(|l| l.name.clone()).collect();
         extend(self.tree(), NOW, NOW + days * DAY, None, taken)
     }
 
     /// As if the plan had been executed.
-    fn adopt(&mut self, extensions: &[Extension]) {
+    fn adopt(&mut self, extensions: &[Shortfall]) {
         for creation in extensions.iter().flat_map(|e| &e.creations) {
             let child = Child {
                 id: 0,
@@ -75,7 +80,7 @@ impl Fixture {
     }
 }
 
-fn created(extensions: &[Extension]) -> Vec<String> {
+fn created(extensions: &[Shortfall]) -> Vec<String> {
     let all = extensions.iter().flat_map(|e| &e.creations);
     all.map(|c| format!("{} {}", c.name.table, c.bound)).collect()
 }
@@ -163,7 +168,7 @@ fn other_columns_must_not_play_a_part() {
                 ("t_22", &format!("FOR VALUES FROM ('2026-11-22', {a}) TO ('2026-11-23', {b})")),
             ],
         );
-        fixture.levels[0].keys = [Key::Time(TimeKey::Date), Key::Other].into();
+        fixture.levels[0].keys = [PartitionKey::Time(TimeKey::Date), PartitionKey::Other].into();
         fixture.extend(1).map(|plan| created(&plan))
     };
     let want = "t_23 FOR VALUES FROM ('2026-11-23', MINVALUE) TO ('2026-11-24', MINVALUE)";

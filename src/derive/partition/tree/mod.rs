@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use super::accept::{Accept, Range};
 use super::bound::{Bound, Datum};
 use super::moment::{self, Moment, Span, TimeKey};
-use super::unit::Unit;
+use super::unit::KeyUnit;
 
 /// Levels deeper than this are not followed; nobody builds them, but the stack must not end.
 const DEEPEST: usize = 64;
@@ -55,7 +55,7 @@ impl Strategy {
 
 /// One column of a partition key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Key {
+pub enum PartitionKey {
     /// A type that holds a time.
     Time(TimeKey),
     /// `int2`, `int4` or `int8`, of which [`super::settle`] has found no unit (yet).
@@ -66,7 +66,7 @@ pub enum Key {
     Other,
 }
 
-impl Key {
+impl PartitionKey {
     /// From the name of a built-in type.
     pub fn of(typname: &str) -> Self {
         match typname {
@@ -90,7 +90,7 @@ pub struct Level {
     /// How it is partitioned.
     pub strategy: Strategy,
     /// By what, in order.
-    pub keys: Box<[Key]>,
+    pub keys: Box<[PartitionKey]>,
     /// Name of the leading column; `None` for an expression. Levels by the same column hold the same.
     pub column: Option<Box<str>>,
     /// The zone of its leading key, where its expression fixes one; else that of the writers.
@@ -104,10 +104,11 @@ impl Level {
     /// not: each takes a microsecond.
     pub fn time_key(&self) -> Option<TimeKey> {
         match (self.strategy, self.keys.first()?) {
-            (Strategy::Range, Key::Time(key)) => Some(*key),
-            (Strategy::List, Key::Time(key @ (TimeKey::Date | TimeKey::Number(Unit::Day)))) => {
-                Some(*key)
-            }
+            (Strategy::Range, PartitionKey::Time(key)) => Some(*key),
+            (
+                Strategy::List,
+                PartitionKey::Time(key @ (TimeKey::Date | TimeKey::Number(KeyUnit::Day))),
+            ) => Some(*key),
             _ => None,
         }
     }
@@ -479,12 +480,12 @@ impl<'a> Walk<'a> {
         }
         if !self.timed {
             let (strategy, keys) = root.map(|r| (r.strategy, &r.keys))?;
-            let time = keys.iter().any(|k| matches!(k, Key::Time(_)));
+            let time = keys.iter().any(|k| matches!(k, PartitionKey::Time(_)));
             return Some(match strategy {
                 Strategy::Range if time => Reason::TimeNotLeading,
                 Strategy::Range => match keys.first() {
-                    Some(Key::Integer) => Reason::UnitUnknown,
-                    Some(Key::Uuid) => Reason::UuidNotV7,
+                    Some(PartitionKey::Integer) => Reason::UnitUnknown,
+                    Some(PartitionKey::Uuid) => Reason::UuidNotV7,
                     _ => Reason::KeyType,
                 },
                 Strategy::List | Strategy::Hash => Reason::NoTimeLevel,

@@ -31,14 +31,14 @@ fn value(k: u8) -> Datum {
 }
 
 fn by_time(children: Vec<Child>) -> Level {
-    let keys = [Key::Time(TimeKey::Timestamptz)].into();
+    let keys = [PartitionKey::Time(TimeKey::Timestamptz)].into();
     Level { strategy: Strategy::Range, keys, column: None, zone: None, children }
 }
 
 fn by_value(children: Vec<Child>) -> Level {
     Level {
         strategy: Strategy::List,
-        keys: [Key::Other].into(),
+        keys: [PartitionKey::Other].into(),
         column: None,
         zone: None,
         children,
@@ -231,7 +231,7 @@ fn coverage_has_every_gap_and_slices_every_leaf() {
     // One partition for two days of a list.
     let dates = Level {
         strategy: Strategy::List,
-        keys: [Key::Time(TimeKey::Date)].into(),
+        keys: [PartitionKey::Time(TimeKey::Date)].into(),
         ..by_value(vec![Child {
             id: 7,
             ..leaf(Bound::List([2, 5].map(|d| Datum::Value(format!("2026-01-0{d}").into())).into()))
