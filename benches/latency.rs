@@ -11,7 +11,7 @@ use pgrunway::collector::Collector;
 use pgrunway::collectors::statements::{
     Entry, EntryKey, Facts, Levels, Options, Rows, Scan, State, Statements,
 };
-use pgrunway::derive::latency::{Cumulative, Estimator, Interval, Scratch, Step};
+use pgrunway::derive::latency::{Cumulative, Estimator, Interval, Placed, Scratch, Step};
 use pgrunway::metric::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -54,7 +54,9 @@ fn intervals(calls: usize, sigma: f64, count: usize) -> Vec<Interval> {
 }
 
 fn one_interval() {
-    println!("interval of      sigma 0.3   sigma 0.6   sigma 1.5   (microseconds each)");
+    println!(
+        "interval of         sigma 0.3          sigma 0.6          sigma 1.5   (microseconds each: estimated, + bounded)"
+    );
     for calls in [1, 2, 3, 10, 100, 1_000] {
         print!("{calls:>6} calls ");
         for sigma in [0.3, 0.6, 1.5] {
@@ -67,6 +69,14 @@ fn one_interval() {
             }
             let each = start.elapsed().as_secs_f64() / intervals.len() as f64;
             print!("{:>12.2}", each * 1e6);
+            let mut placed = Placed::default();
+            let start = Instant::now();
+            for interval in &intervals {
+                placed.place(black_box(interval), 0.05);
+                black_box(&placed);
+            }
+            let each = start.elapsed().as_secs_f64() / intervals.len() as f64;
+            print!(" +{:>5.2}", each * 1e6);
         }
         println!();
     }
@@ -121,7 +131,7 @@ fn one_poll(entries: usize, active: usize) {
             own: Default::default(),
             options: options.clone(),
         };
-        let mut sink = Sink::new(Statements::METRICS, 10_000);
+        let mut sink = Sink::new(Statements::METRICS, 100_000);
         let start = Instant::now();
         Statements.derive(&mut state, rows, &mut sink);
         if second >= 10 {

@@ -28,6 +28,7 @@ const PAIRS: &[(&str, &str, &[&str])] = &[
     ("PgBouncerPoolExhausted", "PgBouncerClientWaitLong", &["database", "user"]),
     ("PgBouncerPoolExhausted", "PgBouncerClientsWaiting", &["database", "user"]),
     ("PgBouncerClientWaitLong", "PgBouncerClientsWaiting", &["database", "user"]),
+    ("PostgresQueryLatencyHigh", "PostgresQueryLatencyMayBeHigh", &["datname"]),
     ("PostgresLatencyBudgetBurnFast", "PostgresLatencyBudgetBurnSlow", &["datname"]),
     ("PostgresWraparoundImminent", "PostgresWraparoundRisk", &["datname"]),
     ("PostgresArchiverFailing", "PostgresArchivingBehind", &[]),

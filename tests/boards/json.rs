@@ -328,6 +328,18 @@ impl Writer<'_> {
             None => by_name(name, vec![fixed(color)]),
         });
         let mut overrides: Vec<Value> = colors.collect();
+        for query in &panel.queries {
+            if let Some(lower) = &query.down_to {
+                let thin = json!({"id": "custom.lineWidth", "value": 0});
+                let band = [
+                    json!({"id": "custom.fillBelowTo", "value": lower}),
+                    json!({"id": "custom.fillOpacity", "value": 15}),
+                    thin.clone(),
+                ];
+                overrides.push(by_name(&query.r#as, band.to_vec()));
+                overrides.push(by_name(lower, vec![thin]));
+            }
+        }
         if panel
             .queries
             .iter()

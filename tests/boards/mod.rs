@@ -131,6 +131,8 @@ pub struct Query {
     /// the statement's text where the exporter has it, else the ID.
     #[serde(default)]
     pub statement: bool,
+    /// The name of another one: what lies between the two is filled.
+    pub down_to: Option<String>,
 }
 
 /// A column of a table: a label, or the value of a query.
