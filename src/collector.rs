@@ -25,6 +25,33 @@ pub enum Scope {
     Pooler,
 }
 
+/// How often a collector runs that is paced by what it costs the server. The interval is the one wanted
+/// (the user's, else [`Collector::interval`]), made longer until a run's cost is within its share, and kept within
+/// the bounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// Least interval; the user may ask for no less.
+    pub shortest: Duration,
+    /// Longest interval; beyond it the collector runs on, whatever it costs.
+    pub longest: Duration,
+    /// Most of one core of the server that the runs may take.
+    pub share: f64,
+    /// Whether each pause is drawn from half the interval to one and a half of it, counted from the run before, so
+    /// that samples do not beat with work that is periodic.
+    pub jitter: bool,
+    /// Whether the results wait for the next page that something else brings about: a collector that runs every
+    /// second would else have all pages rendered once more a second.
+    pub quiet: bool,
+}
+
+impl Pace {
+    /// The interval that suits a wish and the seconds of the server that a run costs.
+    pub fn interval(&self, wanted: Duration, cost: Option<Duration>) -> Duration {
+        let least = cost.map(|cost| cost.div_f64(self.share.max(f64::EPSILON)));
+        wanted.max(least.unwrap_or_default()).clamp(self.shortest, self.longest)
+    }
+}
+
 /// One source of metrics.
 ///
 /// `fetch` does I/O and nothing else; `derive` is a pure function of the state, the rows and nothing
@@ -53,6 +80,8 @@ pub trait Collector: Send + Sync + 'static {
     const METRICS: &'static [&'static Metric];
     /// The extension that it reads, where any database of the server that has it will do.
     const NEED: Option<&'static Need> = None;
+    /// Where it is paced by its own cost: the bounds.
+    const PACE: Option<Pace> = None;
 
     /// Reads the rows, in as few round trips as possible.
     fn fetch(
@@ -74,6 +103,17 @@ pub trait Collector: Send + Sync + 'static {
     fn interval(&self, state: &Self::State) -> Duration {
         let _ = state;
         Self::INTERVAL
+    }
+
+    /// How much of the server's time the last run took, by the server's own clock; for [`Collector::PACE`].
+    fn cost(&self, state: &Self::State) -> Option<Duration> {
+        let _ = state;
+        None
+    }
+
+    /// Notes that a run failed, so that nothing is known of its time.
+    fn failed(&self, state: &mut Self::State) {
+        let _ = state;
     }
 }
 
@@ -105,6 +145,12 @@ pub trait AnyCollector: Send + Sync {
     fn interval(&self, state: &AnyState) -> Duration;
     /// [`Collector::INTERVAL`].
     fn default_interval(&self) -> Duration;
+    /// [`Collector::PACE`].
+    fn pace(&self) -> Option<Pace>;
+    /// [`Collector::cost`].
+    fn cost(&self, state: &AnyState) -> Option<Duration>;
+    /// [`Collector::failed`].
+    fn failed(&self, state: &mut AnyState);
     /// [`Collector::fetch`]; the rows come back erased.
     fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a>;
     /// [`Collector::derive`] on rows that [`AnyCollector::fetch`] of the same collector gave.
@@ -146,6 +192,17 @@ impl<C: Collector> AnyCollector for C {
     fn default_interval(&self) -> Duration {
         C::INTERVAL
     }
+    fn pace(&self) -> Option<Pace> {
+        C::PACE
+    }
+    fn cost(&self, state: &AnyState) -> Option<Duration> {
+        state.downcast_ref().and_then(|state| Collector::cost(self, state))
+    }
+    fn failed(&self, state: &mut AnyState) {
+        if let Some(state) = state.downcast_mut() {
+            Collector::failed(self, state);
+        }
+    }
     fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a> {
         Box::pin(async move {
             let missing = || CollectError::Missing {
@@ -164,5 +221,28 @@ impl<C: Collector> AnyCollector for C {
     }
     fn findings(&self, state: &AnyState) -> Arc<[Reported]> {
         state.downcast_ref().map_or_else(Arc::default, C::findings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_paced_collector_runs_as_often_as_its_cost_allows_and_within_its_bounds() {
+        let ms = Duration::from_millis;
+        let (shortest, longest) = (ms(200), ms(5_000));
+        let pace = Pace { shortest, longest, share: 0.01, jitter: true, quiet: false };
+        let second = ms(1_000);
+        assert_eq!(pace.interval(second, None), second);
+        assert_eq!(pace.interval(second, Some(ms(1))), second, "cheap: as wanted, no more often");
+        assert_eq!(
+            pace.interval(ms(200), Some(ms(3))),
+            ms(300),
+            "a wish does not buy more of the server"
+        );
+        assert_eq!(pace.interval(second, Some(ms(20))), ms(2_000));
+        assert_eq!(pace.interval(second, Some(ms(400))), longest);
+        assert_eq!(pace.interval(ms(100), None), shortest);
     }
 }

@@ -317,6 +317,7 @@ pub struct Sink {
     refused: Refused,
     /// In postgres_exporter's profile the value of its label `server`.
     server: Option<Arc<str>>,
+    shown: Option<Arc<str>>,
 }
 
 impl Sink {
@@ -331,7 +332,18 @@ impl Sink {
             values: HashSet::new(),
             refused: Refused::default(),
             server: None,
+            shown: None,
         }
+    }
+
+    /// Has a text stand on the status page, for what no metric holds. Whoever shows it escapes it.
+    pub fn show(&mut self, text: String) {
+        self.shown = Some(text.into());
+    }
+
+    /// What [`Sink::show`] was given last.
+    pub fn take_shown(&mut self) -> Option<Arc<str>> {
+        self.shown.take()
     }
 
     /// Gives names, types and labels of postgres_exporter's profile, with this value of the label `server`, if

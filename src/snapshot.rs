@@ -40,6 +40,8 @@ pub struct Outcome {
     pub trusted: Option<Arc<str>>,
     /// Texts that the last run left out because they were too long to be read.
     pub too_long: u64,
+    /// What the last run that succeeded shows on the status page beside its metrics, as plain text.
+    pub shown: Option<Arc<str>>,
 }
 
 /// What a snapshot is of.
@@ -477,6 +479,7 @@ impl Outcome {
             series: 0,
             trusted: None,
             too_long: 0,
+            shown: None,
         }
     }
 

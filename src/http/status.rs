@@ -124,6 +124,13 @@ fn of_target(snapshot: &Snapshot) -> Markup {
             }
             @for outcome in &snapshot.outcomes { (outcome_row(outcome)) }
         }
+        // Of a server that is down it is what was, and is not shown.
+        @for outcome in snapshot.outcomes.iter().filter(|o| snapshot.up && o.error.is_none()) {
+            @if let Some(shown) = &outcome.shown {
+                h2 { "Collector " (outcome.collector) }
+                pre { (shown) }
+            }
+        }
     }
 }
 
@@ -197,6 +204,12 @@ mod tests {
         let mut outcome = Outcome::new("x", Some("<b>".into()), Duration::from_secs(1));
         outcome.trusted = Some("read in <db>".into());
         outcome.error = Some("relation \"<script>\" & more".into());
+        let mut shows = Outcome::new("y", None, Duration::from_secs(1));
+        shows.shown = Some("application <script>".into());
+        let down = Snapshot { outcomes: vec![shows], ..Snapshot::default() };
+        assert!(!status_html(&down, &[], "/metrics").into_string().contains("application"));
+        let html = status_html(&Snapshot { up: true, ..down }, &[], "/metrics").into_string();
+        assert!(html.contains("<pre>application &lt;script&gt;</pre>"), "{html}");
         let snapshot = Snapshot { outcomes: vec![outcome], ..Snapshot::default() };
         let html = status_html(&snapshot, &[], "/metrics").into_string();
         assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");

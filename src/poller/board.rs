@@ -185,8 +185,14 @@ impl Board {
     }
 
     /// A run ended: with results on success, without on failure (the old ones live on until they
-    /// are too old).
-    pub(super) fn record(&self, place: Place, outcome: Outcome, results: Option<Results>) {
+    /// are too old). Quietly: it is on the next snapshot, and brings none about, but for the first time.
+    pub(super) fn record(
+        &self,
+        place: Place,
+        outcome: Outcome,
+        results: Option<Results>,
+        mut quiet: bool,
+    ) {
         let now = Time::now();
         let mut state = self.lock();
         match state.slots.get_mut(&place) {
@@ -199,10 +205,13 @@ impl Board {
             None => {
                 let results = results.unwrap_or_default();
                 state.slots.insert(place, Slot { outcome, results, taken: now });
+                quiet = false;
             }
         }
         drop(state);
-        self.changed.notify_one();
+        if !quiet {
+            self.changed.notify_one();
+        }
     }
 
     /// Whether each of these collectors has run: of the server, and inside every database that was entered; of those,
@@ -296,7 +305,7 @@ mod tests {
     async fn samples_live_for_three_intervals_and_at_least_a_minute() {
         for (interval, life) in [(1, 60), (30, 90)] {
             let board = Board::new("t".to_owned(), Of::Server, None);
-            board.record(("x", None), outcome(interval), families());
+            board.record(("x", None), outcome(interval), families(), false);
             let start = Time::now();
             let at = |s: u64| board.snapshot(start.after(Duration::from_secs(s)));
             let asleep = board.snapshot(start.asleep(Duration::from_secs(life)));
@@ -306,7 +315,7 @@ mod tests {
             assert_eq!(at(life).outcomes.len(), 1, "the outcome stays");
             // A failed run does not renew them.
             tokio::time::advance(Duration::from_secs(life - 1)).await;
-            board.record(("x", None), outcome(interval), None);
+            board.record(("x", None), outcome(interval), None, false);
             assert_eq!(at(life).families.len(), 0);
         }
     }
@@ -317,9 +326,9 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for d in [&a, &b] {
             board.set_database(d, None);
-            board.record(("x", Some(d.clone())), outcome(1), families());
+            board.record(("x", Some(d.clone())), outcome(1), families(), false);
         }
-        board.record(("y", None), outcome(1), families());
+        board.record(("y", None), outcome(1), families(), false);
         board.retain_databases(std::slice::from_ref(&a), 0);
         let snapshot = board.snapshot(Time::now());
         assert_eq!(snapshot.databases, [Database { datname: a, trouble: None }]);
@@ -338,9 +347,10 @@ mod tests {
                 ("x", Some(d.clone())),
                 Outcome { datname: Some(d.clone()), ..outcome(1) },
                 None,
+                false,
             );
         }
-        board.record(("y", None), outcome(1), None);
+        board.record(("y", None), outcome(1), None, false);
         let errors = || -> Vec<Option<String>> {
             let outcomes = board.snapshot(Time::now()).outcomes;
             outcomes.into_iter().map(|o| o.error.map(|e| e.to_string())).collect()

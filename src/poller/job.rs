@@ -23,6 +23,9 @@ use crate::snapshot::Outcome;
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
 
+/// Weight of a new measurement in the smoothed cost of a run. A dear run counts at once, cheap ones little by little.
+const SMOOTHING: f64 = 0.2;
+
 /// What a run means for the session it ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -58,6 +61,8 @@ pub(super) struct Job {
     collector: &'static dyn AnyCollector,
     state: AnyState,
     configured: Option<Duration>,
+    /// What a run costs the server, smoothed; of a collector that is paced by it.
+    cost: Option<Duration>,
     due: Instant,
     outcome: Outcome,
     /// Whether anything was recorded yet.
@@ -86,10 +91,12 @@ impl Job {
     ) -> Self {
         let configured = settings.collectors.get(collector.name()).and_then(|c| c.interval);
         let interval = configured.unwrap_or_else(|| collector.default_interval());
+        let interval = collector.pace().map_or(interval, |pace| pace.interval(interval, None));
         Self {
             collector,
             state: collector.new_state(),
             configured,
+            cost: None,
             due: Instant::now(),
             outcome: Outcome::new(collector.name(), datname, interval),
             seen: false,
@@ -150,6 +157,7 @@ impl Job {
             }
             Err(e) => {
                 self.fail(&e);
+                self.collector.failed(&mut self.state);
                 blameless = e.is_idle_timeout();
                 self.loss = match e {
                     CollectError::Ended { .. } | CollectError::Deadline(_) => Some(Loss::Told),
@@ -169,14 +177,15 @@ impl Job {
             }
         };
         let now = Instant::now();
-        self.reschedule(now);
+        self.reschedule(start, now);
         if !session.is_broken() {
             (self.strikes, self.loss) = (0, None);
         } else if !blameless {
             self.put_off(now);
         }
         let place = (self.collector.name(), self.outcome.datname.clone());
-        board.record(place, self.outcome.clone(), results);
+        let quiet = self.collector.pace().is_some_and(|pace| pace.quiet);
+        board.record(place, self.outcome.clone(), results, quiet);
         if session.is_broken() { Ended::SessionBroken { left_behind } } else { ended }
     }
 
@@ -188,6 +197,7 @@ impl Job {
         let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit)
             .like_postgres_exporter(session.server_label());
         self.collector.derive(&mut self.state, rows, &mut sink);
+        self.outcome.shown = sink.take_shown();
         let (mut families, refused) = sink.finish();
         let exposed = &session.settings().exposed;
         families.retain(|family| !exposed.hides(family.metric.name));
@@ -257,14 +267,23 @@ impl Job {
         (self.collector.name(), self.outcome.datname.as_deref().unwrap_or_default())
     }
 
-    /// The next tick on the old grid; ticks that have passed are counted, not made up for.
-    fn reschedule(&mut self, now: Instant) {
+    /// The next tick on the old grid, or where ticks are drawn a pause after this run began; ticks that have
+    /// passed are counted, not made up for.
+    fn reschedule(&mut self, began: Instant, now: Instant) {
         let interval = self.configured.unwrap_or_else(|| self.collector.interval(&self.state));
+        let pace = self.collector.pace();
+        let interval = pace.map_or(interval, |pace| {
+            self.cost = smoothed(self.cost, self.collector.cost(&self.state));
+            pace.interval(interval, self.cost)
+        });
         let interval = interval.max(self.floor);
         self.outcome.interval = interval;
         let missed = missed_ticks(now.saturating_duration_since(self.due), interval);
         self.outcome.skipped += u64::from(missed);
-        self.due += interval * (missed + 1);
+        match pace.is_some_and(|pace| pace.jitter) {
+            true => self.due = began + interval.mul_f64(rand::random_range(0.5..1.5)),
+            false => self.due += interval * (missed + 1),
+        }
     }
 
     /// Puts a run off because there is no session for it; the ticks that pass count as skipped.
@@ -315,6 +334,12 @@ impl Job {
     }
 }
 
+/// What a run is taken to cost after one that cost `new`.
+fn smoothed(before: Option<Duration>, new: Option<Duration>) -> Option<Duration> {
+    let (Some(before), Some(new)) = (before, new) else { return new.or(before) };
+    Some(new.max(before.mul_f64(1.0 - SMOOTHING) + new.mul_f64(SMOOTHING)))
+}
+
 fn series(families: &[Arc<Family>]) -> usize {
     families.iter().flat_map(|f| &f.samples).map(|s| s.value.series()).sum()
 }
@@ -356,6 +381,15 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dear_run_counts_at_once_and_is_forgotten_little_by_little() {
+        let ms = Duration::from_millis;
+        assert_eq!(smoothed(None, Some(ms(1))), Some(ms(1)));
+        assert_eq!(smoothed(Some(ms(1)), Some(ms(50))), Some(ms(50)));
+        assert_eq!(smoothed(Some(ms(50)), Some(ms(1))), Some(Duration::from_micros(40_200)));
+        assert_eq!(smoothed(Some(ms(50)), None), Some(ms(50)));
+    }
 
     #[test]
     fn late_ticks_are_counted_whole() {

@@ -14,18 +14,21 @@ const KNOWN: [KnownCollector; 3] = [
         help: "Cache hit ratios.",
         default_on: true,
         interval: Duration::from_secs(15),
+        intervals: KnownCollector::ANY_INTERVAL,
     },
     KnownCollector {
         name: "partitions",
         help: "Runway.",
         default_on: true,
         interval: Duration::from_secs(30),
+        intervals: KnownCollector::ANY_INTERVAL,
     },
     KnownCollector {
         name: "statements",
         help: "Latency.",
         default_on: false,
         interval: Duration::from_secs(1),
+        intervals: KnownCollector::ANY_INTERVAL,
     },
 ];
 
@@ -311,7 +314,7 @@ fn file_faults_name_line_column_and_remedy() {
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
             "collectors: {sizes: {}}",
-            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, partitions, indexes, indexhealth, cache",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, activity, partitions, indexes, indexhealth, cache",
         ),
         (
             "listen_address: ':1'",
