@@ -111,18 +111,30 @@ static DATABASE_LIMIT: Metric = Metric::gauge(
     "Most concurrent connections to the database, pg_database.datconnlimit; -1 where unlimited.",
 );
 
-/// One row per (database, state, wait event type of active backends, ours or not). A row that the
-/// role may not see has neither type nor state. The statistics of one transaction are a snapshot,
-/// so ages are taken at the time of the scan, not of BEGIN. Maintenance is meant to take long, and
-/// has views of its own; base backups are sent by other backends.
-fn activity(version_num: i32) -> String {
+/// In SQL: the processes whose statement is maintenance that a pg_stat_progress_* view shows.
+pub(super) fn maintenance_pids(version_num: i32) -> String {
     let copy = if version_num >= 140_000 {
         "UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_copy p"
     } else {
         // 13 has no progress of COPY; pg_dump is told by its text.
         "UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_get_activity(NULL) p \
-          WHERE p.query ~* '^[[:space:]]*copy[[:space:](]'"
+          WHERE p.state = 'active' AND p.query ~* '^[[:space:]]*copy[[:space:](]'"
     };
+    format!(
+        "SELECT p.pid FROM pg_catalog.pg_stat_progress_vacuum p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_analyze p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p
+             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_cluster p
+             {copy}"
+    )
+}
+
+/// One row per (database, state, wait event type of active backends, ours or not). A row that the
+/// role may not see has neither type nor state. The statistics of one transaction are a snapshot,
+/// so ages are taken at the time of the scan, not of BEGIN. Maintenance is meant to take long, and
+/// has views of its own; base backups are sent by other backends.
+fn activity(version_num: i32) -> String {
+    let maintenance = maintenance_pids(version_num);
     format!(
         "\
 SELECT pg_catalog.textsend(a.datname::text) AS datname, COALESCE(a.state, 'unknown') AS state,
@@ -135,12 +147,7 @@ SELECT pg_catalog.textsend(a.datname::text) AS datname, COALESCE(a.state, 'unkno
          pg_catalog.max(pg_catalog.clock_timestamp() - a.xact_start))::float8 AS xact,
        pg_catalog.date_part('epoch',
          pg_catalog.max(pg_catalog.clock_timestamp() - a.query_start)
-           FILTER (WHERE a.pid NOT IN (
-             SELECT p.pid FROM pg_catalog.pg_stat_progress_vacuum p
-             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_analyze p
-             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_create_index p
-             UNION ALL SELECT p.pid FROM pg_catalog.pg_stat_progress_cluster p
-             {copy})))::float8 AS query,
+           FILTER (WHERE a.pid NOT IN ({maintenance})))::float8 AS query,
        pg_catalog.date_part('epoch',
          pg_catalog.max(pg_catalog.clock_timestamp() - a.state_change))::float8 AS change
   FROM pg_catalog.pg_stat_activity a

@@ -2,6 +2,8 @@
 //!
 //! Must not: hold logic.
 
+pub mod activity;
+pub mod blocking;
 pub mod cache;
 pub mod checkpoints;
 pub mod compatible;
@@ -44,10 +46,12 @@ use crate::collector::AnyCollector;
 /// Every collector, in the order in which they run when several are due.
 pub static ALL: &[&dyn AnyCollector] = &[
     &statements::Statements,
+    &activity::Activity,
     &connections::Connections,
     &compatible::Compatible,
     &cache::Cache,
     &locks::Locks,
+    &blocking::Blocking,
     &long_transactions::LongTransactions,
     &process_idle::ProcessIdle,
     &replication::Replication,

@@ -139,6 +139,9 @@ settings! {
         pub idle_in_transaction: f64 = 600.0, "objectives.idle_in_transaction" => LONG;
         /// For how long a backend may wait for a lock before it alerts.
         pub lock_wait: f64 = 60.0, "objectives.lock_wait" => LONG;
+        /// How many sessions one session may hold up for longer than `objectives.lock_wait` before it pages.
+        pub blocked_sessions: usize = 3,
+            "objectives.blocked_sessions" => Kind::Integer { min: 1, max: 1_000_000 };
         /// By how much a standby may lag behind before it alerts.
         pub replication_lag: f64 = 300.0, "objectives.replication_lag" => LONG;
         /// Bytes of WAL that a replication slot may hold back before it alerts.
@@ -177,6 +180,19 @@ settings! {
             SCAN_SPACING => Kind::Duration { min: MS, max: seconds(10) };
     }
 
+    /// Settings of the activity collector.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct ActivitySettings {
+        /// Whether active sessions are also counted by `application_name`.
+        pub by_application: bool = false, "collectors.activity.by_application" => Kind::Boolean;
+        /// Whether active sessions are also counted by the client's address.
+        pub by_client: bool = false, "collectors.activity.by_client" => Kind::Boolean;
+        /// Most applications and most clients that are counted by name, over all databases; the others are
+        /// summed up as `other`.
+        pub most_names: usize = 100,
+            "collectors.activity.most_names" => Kind::Integer { min: 1, max: 10_000 };
+    }
+
     /// What the collectors read.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Settings {
@@ -207,6 +223,8 @@ settings! {
             pub host: Host,
             /// Statements collector.
             pub statements: StatementSettings,
+            /// Activity collector.
+            pub activity: ActivitySettings,
             /// Partitions collector.
             pub partitions: PartitionSettings,
             /// Index collectors.
@@ -324,7 +342,8 @@ impl PerTarget {
                 let of = each.settings.collectors.get_mut(name);
                 of.is_some_and(|setting| value.put(&mut setting.enabled))
             }));
-            let range = Kind::Duration { min: 100 * MS, max: DAY };
+            let (min, max) = collector.intervals;
+            let range = Kind::Duration { min, max };
             let default = super::duration::format(collector.interval);
             let interval =
                 key("interval", range, default, format!("Interval of the {name} collector."));

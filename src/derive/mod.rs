@@ -2,6 +2,7 @@
 //!
 //! Must not: know a clock, a socket, SQL, a metric or a collector. Numbers in, numbers out.
 
+pub mod blocking;
 pub mod delta;
 pub mod growth;
 pub mod index;

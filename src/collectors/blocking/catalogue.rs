@@ -1,0 +1,67 @@
+//! The metrics of the blocking collector.
+//!
+//! Must not: hold logic.
+
+use crate::metric::Metric;
+
+const DATNAME: &[&str] = &["datname"];
+
+pub static ROOTS: Metric = Metric::gauge(
+    "pg_root_blockers",
+    &["datname", "state"],
+    "Sessions and prepared transactions that hold others up and wait for no lock themselves, by database and by \
+     pg_stat_activity.state (prepared for a prepared transaction), from pg_blocking_pids(); absent where there is none.",
+);
+pub static HELD_UP: Metric = Metric::gauge(
+    "pg_root_blocker_held_up_sessions",
+    DATNAME,
+    "Most sessions that one session or prepared transaction of the database holds up, directly or behind others, from \
+     pg_blocking_pids() and pg_locks.",
+);
+pub static OVERDUE: Metric = Metric::gauge(
+    "pg_root_blocker_overdue_sessions",
+    DATNAME,
+    "Most sessions that one session or prepared transaction of the database has held up, directly or behind others, for \
+     longer than pg_longest_lock_wait_objective_seconds, from pg_locks.waitstart, before PostgreSQL 14 from \
+     pg_stat_activity.query_start.",
+);
+pub static LONGEST: Metric = Metric::gauge(
+    "pg_root_blocker_longest_wait_seconds",
+    DATNAME,
+    "For how long the session has waited that one session or prepared transaction of the database has held up longest, \
+     from pg_locks.waitstart, before PostgreSQL 14 from pg_stat_activity.query_start; absent where none waits.",
+);
+pub static WORST: Metric = Metric::gauge(
+    "pg_root_blocker_sessions",
+    &["datname", "usename", "application_name", "state", "queryid", "pid"],
+    "Sessions that this one holds up, directly or behind others, from pg_blocking_pids(): of the five that hold up most, \
+     once one of those has waited longer than pg_longest_lock_wait_objective_seconds; a prepared transaction has the \
+     state prepared and no pid.",
+);
+pub static IN_CIRCLE: Metric = Metric::gauge(
+    "pg_deadlocked_sessions",
+    &[],
+    "Sessions that wait for each other and for nobody else, or behind such, from pg_blocking_pids(): deadlocks that \
+     deadlock_timeout has not ended yet.",
+);
+pub static UNRESOLVED: Metric = Metric::gauge(
+    "pg_blocking_unresolved_sessions",
+    &[],
+    "Sessions that wait for a lock and of which it is not known for whom: a look asks pg_blocking_pids() of 20 at the \
+     most, of those that have waited longest for one lock each.",
+);
+pub static OBJECTIVE: Metric = Metric::gauge(
+    "pg_blocked_sessions_objective",
+    &[],
+    "How many sessions one may hold up for longer than pg_longest_lock_wait_objective_seconds before that pages, from \
+     the configuration.",
+);
+pub static LOOK: Metric = Metric::gauge(
+    "pgrunway_blocking_look_seconds",
+    &[],
+    "How long the last look for blockers took on the server, by its clock_timestamp(); the interval grows until that is \
+     at most 1 % of it.",
+);
+
+pub static METRICS: &[&Metric] =
+    &[&OBJECTIVE, &ROOTS, &HELD_UP, &OVERDUE, &LONGEST, &WORST, &IN_CIRCLE, &UNRESOLVED, &LOOK];
