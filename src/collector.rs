@@ -29,7 +29,7 @@ pub enum Scope {
 /// (the user's, else [`Collector::interval`]), made longer until a run's cost is within its share, and kept within
 /// the bounds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
+pub struct Pacing {
     /// Least interval; the user may ask for no less.
     pub shortest: Duration,
     /// Longest interval; beyond it the collector runs on, whatever it costs.
@@ -44,7 +44,7 @@ pub struct Pace {
     pub quiet: bool,
 }
 
-impl Pace {
+impl Pacing {
     /// The interval that suits a wish and the seconds of the server that a run costs.
     pub fn interval(&self, wanted: Duration, cost: Option<Duration>) -> Duration {
         let least = cost.map(|cost| cost.div_f64(self.share.max(f64::EPSILON)));
@@ -81,7 +81,7 @@ pub trait Collector: Send + Sync + 'static {
     /// The extension that it reads, where any database of the server that has it will do.
     const NEED: Option<&'static Need> = None;
     /// Where it is paced by its own cost: the bounds.
-    const PACE: Option<Pace> = None;
+    const PACE: Option<Pacing> = None;
 
     /// Reads the rows, in as few round trips as possible.
     fn fetch(
@@ -146,7 +146,7 @@ pub trait AnyCollector: Send + Sync {
     /// [`Collector::INTERVAL`].
     fn default_interval(&self) -> Duration;
     /// [`Collector::PACE`].
-    fn pace(&self) -> Option<Pace>;
+    fn pace(&self) -> Option<Pacing>;
     /// [`Collector::cost`].
     fn cost(&self, state: &AnyState) -> Option<Duration>;
     /// [`Collector::failed`].
@@ -192,7 +192,7 @@ impl<C: Collector> AnyCollector for C {
     fn default_interval(&self) -> Duration {
         C::INTERVAL
     }
-    fn pace(&self) -> Option<Pace> {
+    fn pace(&self) -> Option<Pacing> {
         C::PACE
     }
     fn cost(&self, state: &AnyState) -> Option<Duration> {
@@ -232,7 +232,7 @@ mod tests {
     fn a_paced_collector_runs_as_often_as_its_cost_allows_and_within_its_bounds() {
         let ms = Duration::from_millis;
         let (shortest, longest) = (ms(200), ms(5_000));
-        let pace = Pace { shortest, longest, share: 0.01, jitter: true, quiet: false };
+        let pace = Pacing { shortest, longest, share: 0.01, jitter: true, quiet: false };
         let second = ms(1_000);
         assert_eq!(pace.interval(second, None), second);
         assert_eq!(pace.interval(second, Some(ms(1))), second, "cheap: as wanted, no more often");

@@ -21,7 +21,7 @@ pub struct Waiter {
 
 /// A session that waits for nobody, and what waits behind it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Root {
+pub struct RootBlocker {
     /// Who.
     pub id: Id,
     /// All that wait for it, directly or behind others; a session that waits for two roots is behind both.
@@ -34,7 +34,7 @@ pub struct Root {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Graph {
     /// Those who hold up most first.
-    pub roots: Vec<Root>,
+    pub roots: Vec<RootBlocker>,
     /// Of each session, those that wait for it.
     pub behind: BTreeMap<Id, Vec<Id>>,
     /// Sessions that wait for each other and for nobody else: a deadlock that is not found yet, and all behind it.
@@ -76,7 +76,7 @@ pub fn graph(waiters: &[Waiter], asked: &BTreeMap<Id, Vec<Id>>) -> Graph {
     for id in graph.behind.keys().filter(|id| !blockers.contains_key(id)) {
         let held_up = all_behind(*id, &graph.behind);
         reached.extend(&held_up);
-        graph.roots.push(Root { id: *id, longest: waits(&held_up), held_up });
+        graph.roots.push(RootBlocker { id: *id, longest: waits(&held_up), held_up });
     }
     graph.roots.sort_by(|a, b| {
         b.held_up.len().cmp(&a.held_up.len()).then(b.longest.total_cmp(&a.longest))
@@ -137,7 +137,7 @@ mod tests {
             waiter(5, "tuple 7", 30.0),
         ];
         let graph = graph(&waiters, &asked(&[(2, &[1]), (3, &[2])]));
-        assert_eq!(graph.roots, [Root { id: 1, held_up: vec![2, 3, 4, 5], longest: 60.0 }]);
+        assert_eq!(graph.roots, [RootBlocker { id: 1, held_up: vec![2, 3, 4, 5], longest: 60.0 }]);
         assert_eq!((graph.unresolved, graph.in_circle.len()), (0, 0));
         assert_eq!(lines(1, &graph, 10), [(1, 2), (2, 3), (2, 4), (2, 5)]);
         assert_eq!(lines(1, &graph, 2), [(1, 2), (2, 3)]);
@@ -147,7 +147,8 @@ mod tests {
     fn two_roots_share_who_waits_for_both_and_the_one_that_holds_up_more_is_first() {
         let waiters = [waiter(3, "a", 1.0), waiter(4, "b", 2.0), waiter(5, "c", 9.0)];
         let graph = graph(&waiters, &asked(&[(3, &[1]), (4, &[2]), (5, &[1, 2, 4])]));
-        let root = |id, held_up: &[Id], longest| Root { id, held_up: held_up.to_vec(), longest };
+        let root =
+            |id, held_up: &[Id], longest| RootBlocker { id, held_up: held_up.to_vec(), longest };
         assert_eq!(graph.roots, [root(1, &[3, 5], 9.0), root(2, &[4, 5], 9.0)]);
         assert_eq!(lines(2, &graph, 10), [(1, 4), (2, 5)]);
     }
@@ -171,7 +172,7 @@ mod tests {
     fn a_session_that_waits_for_what_it_holds_in_part_is_not_its_own_blocker() {
         let waiters = [waiter(2, "a", 9.0), waiter(3, "a", 1.0)];
         let graph = graph(&waiters, &asked(&[(2, &[1, 3])]));
-        assert_eq!(graph.roots, [Root { id: 1, held_up: vec![2, 3], longest: 9.0 }]);
+        assert_eq!(graph.roots, [RootBlocker { id: 1, held_up: vec![2, 3], longest: 9.0 }]);
     }
 
     proptest! {

@@ -13,13 +13,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::collector::{Collector, Pace, Scope};
+use crate::collector::{Collector, Pacing, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
-pub use read::{Group, Rows};
-use tally::{Found, Ledger, OTHER, Statement, Statements};
+pub use read::{ActiveSessions, Rows};
+use tally::{ActiveStatement, Alike, OTHER, SecondsByName, SecondsByStatement};
 
 /// A sample stands for no more than so many seconds: the longest pause between two looks is 7.5.
 const LONGEST: f64 = 10.0;
@@ -47,12 +47,12 @@ pub struct State {
     unsampled: f64,
     samples: u64,
     own: f64,
-    waits: Ledger,
-    workers: Ledger,
-    applications: Ledger,
-    clients: Ledger,
-    idle: Ledger,
-    statements: Statements,
+    waits: SecondsByName,
+    workers: SecondsByName,
+    applications: SecondsByName,
+    clients: SecondsByName,
+    idle: SecondsByName,
+    statements: SecondsByStatement,
     /// When each database last had a statement that ran, and how many older than each age.
     running: BTreeMap<Arc<str>, (f64, [i64; read::AGES.len() + 1])>,
     /// How long the last look took on the server.
@@ -68,7 +68,7 @@ impl Collector for Activity {
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(1);
     const METRICS: &'static [&'static Metric] = m::METRICS;
-    const PACE: Option<Pace> = Some(Pace {
+    const PACE: Option<Pacing> = Some(Pacing {
         shortest: Duration::from_millis(200),
         longest: Duration::from_secs(5),
         share: 0.01,
@@ -131,7 +131,13 @@ impl State {
         since
     }
 
-    fn take_group(&mut self, rows: &Rows, group: &Group, weight: f64, found: &mut Vec<Found>) {
+    fn take_group(
+        &mut self,
+        rows: &Rows,
+        group: &ActiveSessions,
+        weight: f64,
+        found: &mut Vec<Alike>,
+    ) {
         let (at, count) = (rows.at, group.count as f64);
         let seconds = count * weight;
         if group.ours {
@@ -171,12 +177,12 @@ impl State {
             let name = (datname.clone(), name.as_str().into());
             ledger.add(at, name, &kind, seconds, rows.most_names);
         }
-        let statement = group.queryid.filter(|q| *q != 0).map(|queryid| Statement {
+        let statement = group.queryid.filter(|q| *q != 0).map(|queryid| ActiveStatement {
             datname: datname.clone(),
             usename: group.usename.as_deref().unwrap_or_default().into(),
             queryid,
         });
-        found.push(Found { datname, statement, kind, seconds });
+        found.push(Alike { datname, statement, kind, seconds });
     }
 
     fn emit(&self, rows: &Rows, sink: &mut Sink) {

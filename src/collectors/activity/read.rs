@@ -13,7 +13,7 @@ pub(super) const AGES: [(&str, f64); 6] =
 columns! {
     /// Sessions that are alike, or the server's clock.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Group {
+    pub struct ActiveSessions {
         /// Unix seconds; of the rows that carry the clock and nothing else.
         pub clock: Option<f64>,
         /// Database; `None` where the backend has none.
@@ -55,7 +55,7 @@ pub struct Rows {
     /// Whether the server tells statements (from 14 on).
     pub tells_statements: bool,
     /// The sessions.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ActiveSessions>,
     /// Statements with series of their own.
     pub top: usize,
     /// Most names of applications, and of clients.

@@ -25,7 +25,7 @@ pub(super) type Name = (Arc<str>, Arc<str>);
 
 /// Seconds by name, and of each by type of wait.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct SecondsByName {
     names: BTreeMap<Name, Entry>,
     /// Seconds that were counted as other because there was no room.
     pub(super) folded: f64,
@@ -38,7 +38,7 @@ struct Entry {
     seen: f64,
 }
 
-impl Ledger {
+impl SecondsByName {
     /// Counts seconds under the name. If there are `most` already that were seen within the hour, they go to the first
     /// part's `other`, and if there are twice as many, to the one `other` for all.
     pub(super) fn add(&mut self, at: f64, name: Name, kind: &Arc<str>, seconds: f64, most: usize) {
@@ -77,17 +77,17 @@ impl Ledger {
 
 /// A statement as it is labelled.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Statement {
+pub(super) struct ActiveStatement {
     pub(super) datname: Arc<str>,
     pub(super) usename: Arc<str>,
     pub(super) queryid: i64,
 }
 
 /// Sessions that are alike, as one look found them.
-pub(super) struct Found {
+pub(super) struct Alike {
     pub(super) datname: Arc<str>,
     /// `None` where the server does not tell.
-    pub(super) statement: Option<Statement>,
+    pub(super) statement: Option<ActiveStatement>,
     /// Type of wait.
     pub(super) kind: Arc<str>,
     pub(super) seconds: f64,
@@ -114,24 +114,24 @@ impl Taken {
 /// Seconds by statement: those that take most have series of their own. They leave the set as statements of
 /// `pg_stat_statements` do, and go on where they ended when they are back.
 #[derive(Debug, Default)]
-pub(super) struct Statements {
-    all: BTreeMap<Statement, Taken>,
-    others: Ledger,
+pub(super) struct SecondsByStatement {
+    all: BTreeMap<ActiveStatement, Taken>,
+    others: SecondsByName,
     /// Seconds of identified statements that were counted as other.
     pub(super) folded: f64,
 }
 
-impl Statements {
+impl SecondsByStatement {
     /// Counts what one look found; sessions without an identified statement have `None`.
-    pub(super) fn add(&mut self, at: f64, top: usize, found: &[Found]) {
-        for Found { statement, seconds, .. } in found {
+    pub(super) fn add(&mut self, at: f64, top: usize, found: &[Alike]) {
+        for Alike { statement, seconds, .. } in found {
             let Some(statement) = statement else { continue };
             let taken = self.all.entry(statement.clone()).or_default();
             taken.weight = taken.weight(at) + seconds;
             taken.seen = at;
         }
         self.choose(at, top);
-        for Found { datname, statement, kind, seconds } in found {
+        for Alike { datname, statement, kind, seconds } in found {
             let exposed =
                 statement.as_ref().and_then(|s| self.all.get_mut(s)).filter(|t| t.exposed);
             match exposed {
@@ -180,8 +180,8 @@ impl Statements {
     }
 
     /// At most `top`, the heaviest first.
-    fn heaviest(&self, at: f64, top: usize) -> Vec<Statement> {
-        let mut all: Vec<(f64, &Statement)> =
+    fn heaviest(&self, at: f64, top: usize) -> Vec<ActiveStatement> {
+        let mut all: Vec<(f64, &ActiveStatement)> =
             self.all.iter().map(|(s, taken)| (taken.weight(at), s)).collect();
         if top > 0 && top < all.len() {
             all.select_nth_unstable_by(top - 1, |a, b| b.0.total_cmp(&a.0));
@@ -196,7 +196,7 @@ impl Statements {
         if self.all.len() <= REMEMBERED {
             return;
         }
-        let mut hidden: Vec<(f64, Statement)> = self
+        let mut hidden: Vec<(f64, ActiveStatement)> = self
             .all
             .iter()
             .filter(|(_, taken)| !taken.exposed)
@@ -208,7 +208,9 @@ impl Statements {
     }
 
     /// Each exposed statement with its seconds by type of wait.
-    pub(super) fn exposed(&self) -> impl Iterator<Item = (&Statement, &BTreeMap<Arc<str>, f64>)> {
+    pub(super) fn exposed(
+        &self,
+    ) -> impl Iterator<Item = (&ActiveStatement, &BTreeMap<Arc<str>, f64>)> {
         self.all.iter().filter(|(_, taken)| taken.exposed).map(|(s, taken)| (s, &taken.seconds))
     }
 
@@ -224,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_full_ledger_folds_newcomers_and_says_so_until_a_name_was_silent_for_an_hour() {
-        let mut ledger = Ledger::default();
+        let mut ledger = SecondsByName::default();
         let mut add = |at, (datname, name): (&str, &str), kind: &str, seconds| {
             ledger.add(at, (datname.into(), name.into()), &kind.into(), seconds, 2);
             let all = ledger.iter().map(|(a, b, c, s)| (format!("{a}.{b} {c}"), s));
@@ -247,14 +249,14 @@ mod tests {
         assert_eq!((names, folded), (all(&now), 28.0));
     }
 
-    fn statement(queryid: i64) -> Statement {
-        Statement { datname: "app".into(), usename: "u".into(), queryid }
+    fn statement(queryid: i64) -> ActiveStatement {
+        ActiveStatement { datname: "app".into(), usename: "u".into(), queryid }
     }
 
-    fn look(all: &mut Statements, at: f64, top: usize, found: &[(Option<i64>, f64)]) {
+    fn look(all: &mut SecondsByStatement, at: f64, top: usize, found: &[(Option<i64>, f64)]) {
         let found: Vec<_> = found
             .iter()
-            .map(|(queryid, seconds)| Found {
+            .map(|(queryid, seconds)| Alike {
                 datname: "app".into(),
                 statement: queryid.map(statement),
                 kind: "CPU".into(),
@@ -264,17 +266,17 @@ mod tests {
         all.add(at, top, &found);
     }
 
-    fn exposed(all: &Statements) -> Vec<(i64, f64)> {
+    fn exposed(all: &SecondsByStatement) -> Vec<(i64, f64)> {
         all.exposed().map(|(s, seconds)| (s.queryid, seconds.values().sum())).collect()
     }
 
-    fn other(all: &Statements) -> f64 {
+    fn other(all: &SecondsByStatement) -> f64 {
         all.others().map(|(.., seconds)| seconds).sum()
     }
 
     #[test]
     fn the_heaviest_statements_have_series_and_nothing_is_counted_twice_or_lost() {
-        let mut all = Statements::default();
+        let mut all = SecondsByStatement::default();
         look(&mut all, 0.0, 1, &[(Some(1), 1.0), (None, 0.5)]);
         assert_eq!((exposed(&all), other(&all)), (vec![(1, 1.0)], 0.5));
         // Lighter than the heaviest: no series of its own.
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn statements_that_fell_silent_leave_and_with_top_0_all_are_other() {
-        let mut all = Statements::default();
+        let mut all = SecondsByStatement::default();
         look(&mut all, 0.0, 5, &[(Some(1), 1.0)]);
         look(&mut all, 3_600.0, 0, &[(Some(2), 1.0)]);
         assert_eq!((exposed(&all), other(&all)), (vec![], 1.0));
@@ -304,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut all = Statements::default();
+        let mut all = SecondsByStatement::default();
         for turn in 0..10 {
             let found: Vec<_> = (0..1_000).map(|n| (Some(turn * 1_000 + n), 1.0)).collect();
             look(&mut all, turn as f64, 10, &found);

@@ -4,8 +4,8 @@ use super::super::golden::{check, poll, value};
 use super::*;
 
 /// Sessions of `app` that are alike; ages as of a statement of a second and a half.
-fn group(count: i64) -> Group {
-    Group {
+fn group(count: i64) -> ActiveSessions {
+    ActiveSessions {
         clock: None,
         datname: Some("app".to_owned()),
         usename: Some("web".to_owned()),
@@ -22,16 +22,16 @@ fn group(count: i64) -> Group {
     }
 }
 
-fn waits(count: i64, kind: &str, event: &str) -> Group {
+fn waits(count: i64, kind: &str, event: &str) -> ActiveSessions {
     let (kind, event) = (Some(kind.to_owned()), Some(event.to_owned()));
-    Group { wait_event_type: kind, wait_event: event, ..group(count) }
+    ActiveSessions { wait_event_type: kind, wait_event: event, ..group(count) }
 }
 
-fn clock(at: f64) -> Group {
-    Group { clock: Some(at), older: Vec::new(), ..group(0) }
+fn clock(at: f64) -> ActiveSessions {
+    ActiveSessions { clock: Some(at), older: Vec::new(), ..group(0) }
 }
 
-fn rows(at: f64, mut groups: Vec<Group>) -> Rows {
+fn rows(at: f64, mut groups: Vec<ActiveSessions>) -> Rows {
     groups.insert(0, clock(1_000.0));
     groups.push(clock(1_000.25));
     Rows {
@@ -52,15 +52,15 @@ const UNSAMPLED: &str = "pgrunway_activity_unsampled_seconds_total";
 #[test]
 fn golden() {
     let mut state = State::default();
-    let idle = Group { idle: true, older: vec![0; 7], ..waits(3, "Client", "ClientRead") };
-    let vacuum = Group {
+    let idle = ActiveSessions { idle: true, older: vec![0; 7], ..waits(3, "Client", "ClientRead") };
+    let vacuum = ActiveSessions {
         worker: Some("autovacuum worker".to_owned()),
         datname: Some("app".to_owned()),
         ..waits(1, "Timeout", "VacuumDelay")
     };
-    let ours = Group { ours: true, ..group(1) };
-    let unknown = Group { queryid: None, ..waits(1, "LWLock", "WALWrite") };
-    let hostile = Group {
+    let ours = ActiveSessions { ours: true, ..group(1) };
+    let unknown = ActiveSessions { queryid: None, ..waits(1, "LWLock", "WALWrite") };
+    let hostile = ActiveSessions {
         datname: Some("sh\"op\n".to_owned()),
         application: Some("x\\y".to_owned()),
         client: Some(String::new()),
@@ -70,7 +70,7 @@ fn golden() {
         vec![
             group(4),
             waits(2, "IO", "DataFileRead"),
-            Group { queryid: Some(7), ..waits(1, "IO", "WALSync") },
+            ActiveSessions { queryid: Some(7), ..waits(1, "IO", "WALSync") },
             idle.clone(),
             vacuum.clone(),
             ours.clone(),
@@ -106,7 +106,7 @@ fn a_look_stands_for_the_time_since_the_one_before_and_a_gap_for_nothing() {
 #[test]
 fn running_statements_fall_to_zero_and_vanish_after_an_hour() {
     let mut state = State::default();
-    let slow = |state: &mut State, at: f64, groups: Vec<Group>| {
+    let slow = |state: &mut State, at: f64, groups: Vec<ActiveSessions>| {
         let families = poll(&Activity, state, rows(at, groups));
         let of = |age| value(&families, "pg_running_statements", &["app", age]);
         (of("1"), of("10"), value(&families, "pg_running_statements_slow", &["app"]))
@@ -135,7 +135,7 @@ fn a_role_that_sees_little_and_a_server_without_identifiers_give_no_figures() {
 fn a_thousand_kinds_of_waits_in_as_many_databases_stay_bounded_and_lose_nothing() {
     let mut state = State::default();
     let groups = || {
-        let one = |n: i64| Group {
+        let one = |n: i64| ActiveSessions {
             datname: Some(format!("d{n}")),
             application: Some(format!("a{n}")),
             ..waits(1, "Extension", &format!("e{n}"))

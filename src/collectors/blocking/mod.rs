@@ -13,14 +13,14 @@ mod tree;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::collector::{Collector, Pace, Scope};
-use crate::derive::blocking::Root;
+use crate::collector::{Collector, Pacing, Scope};
+use crate::derive::blocking::RootBlocker;
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
 pub use read::{Line, Rows};
-use tree::Tree;
+use tree::WaitTree;
 
 /// Blockers with series of their own.
 const WORST: usize = 5;
@@ -44,7 +44,7 @@ impl Collector for Blocking {
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(5);
     const METRICS: &'static [&'static Metric] = m::METRICS;
-    const PACE: Option<Pace> = Some(Pace {
+    const PACE: Option<Pacing> = Some(Pacing {
         shortest: Duration::from_secs(1),
         longest: Duration::from_secs(60),
         share: 0.01,
@@ -84,7 +84,7 @@ struct Most {
 }
 
 fn emit(rows: &Rows, sink: &mut Sink) {
-    let tree = Tree::new(&rows.lines);
+    let tree = WaitTree::new(&rows.lines);
     let named = rows.lines.iter().filter(|line| line.kind == "database");
     let mut databases: BTreeMap<&str, Most> =
         named.filter_map(|line| line.datname.as_deref()).map(|d| (d, Most::default())).collect();
@@ -115,8 +115,8 @@ fn emit(rows: &Rows, sink: &mut Sink) {
 
 /// Those that hold up most, once that has lasted too long: how many of them there are in a day is bounded by that. Two
 /// prepared transactions that only their names tell apart are one series.
-fn worst(rows: &Rows, tree: &Tree<'_>, sink: &mut Sink) {
-    let overdue = |root: &&Root| tree.overdue(root, rows.objective) > 0;
+fn worst(rows: &Rows, tree: &WaitTree<'_>, sink: &mut Sink) {
+    let overdue = |root: &&RootBlocker| tree.overdue(root, rows.objective) > 0;
     let mut series: BTreeMap<[String; 6], f64> = BTreeMap::new();
     for root in tree.graph.roots.iter().filter(overdue).take(WORST) {
         *series.entry(tree.labels(root.id)).or_default() += root.held_up.len() as f64;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use super::Line;
-use crate::derive::blocking::{Graph, Id, Root, Waiter, graph, lines};
+use crate::derive::blocking::{Graph, Id, RootBlocker, Waiter, graph, lines};
 use crate::derive::statement::published;
 
 /// Lines of the text.
@@ -15,14 +15,14 @@ const MOST_LINES: usize = 200;
 const LONGEST_NAME: usize = 64;
 
 /// Who holds up whom, with what is known of each.
-pub(super) struct Tree<'a> {
+pub(super) struct WaitTree<'a> {
     pub(super) graph: Graph,
     /// Sessions by process; prepared transactions by negative numbers.
     who: HashMap<Id, &'a Line>,
     waits: HashMap<Id, &'a Line>,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> WaitTree<'a> {
     pub(super) fn new(all: &'a [Line]) -> Self {
         let of = |kind: &'static str| all.iter().filter(move |line| line.kind == kind);
         let pid = |line: &Line| line.pid.map(Id::from);
@@ -75,7 +75,7 @@ impl<'a> Tree<'a> {
     }
 
     /// How many a root has held up for longer than that.
-    pub(super) fn overdue(&self, root: &Root, objective: f64) -> usize {
+    pub(super) fn overdue(&self, root: &RootBlocker, objective: f64) -> usize {
         root.held_up.iter().filter(|id| self.seconds(**id) > objective).count()
     }
 
