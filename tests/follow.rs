@@ -40,8 +40,7 @@ pub async fn psql(cluster: &Cluster, user: &str, datname: &str, script: &str) ->
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("plan.sql");
     std::fs::write(&file, script).unwrap();
-    let own = cluster.binaries().join("psql");
-    let out = Command::new(if own.is_file() { own } else { "psql".into() })
+    let out = Command::new(common::psql_program(cluster))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", user, "-d", datname, "-f"])
         .arg(&file)
         .arg("-h")

@@ -3,7 +3,9 @@
 //! Must not: hold logic.
 
 pub mod activity;
+pub mod autovacuum;
 pub mod blocking;
+pub mod buffercache;
 pub mod cache;
 pub mod checkpoints;
 pub mod compatible;
@@ -50,9 +52,11 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &connections::Connections,
     &compatible::Compatible,
     &cache::Cache,
+    &buffercache::Buffercache,
     &locks::Locks,
     &blocking::Blocking,
     &long_transactions::LongTransactions,
+    &autovacuum::Autovacuum,
     &process_idle::ProcessIdle,
     &replication::Replication,
     &wal_receiver::WalReceiver,

@@ -6,18 +6,77 @@
 //!
 //! Must not: let a constant or a comment through, whatever the text is and wherever it was cut off.
 
-/// First words of statements whose shape is worth showing; of the others only the word is.
-const SHOWN: [&str; 8] =
-    ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE"];
+/// Statements whose shape is worth showing, by their first words: nothing in them but a constant can be secret. Of the
+/// others only the first word is: of those that hold passwords, settings, programs and bodies of functions.
+const SHOWN: [&str; 49] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "MERGE",
+    "WITH",
+    "VALUES",
+    "TABLE",
+    // Transactions and maintenance.
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "CHECKPOINT",
+    "LOCK",
+    "ANALYZE",
+    "VACUUM",
+    "CLUSTER",
+    "REINDEX",
+    "REFRESH",
+    "TRUNCATE",
+    // Relations.
+    "ALTER EXTENSION",
+    "ALTER INDEX",
+    "ALTER MATERIALIZED",
+    "ALTER SCHEMA",
+    "ALTER SEQUENCE",
+    "ALTER TABLE",
+    "ALTER VIEW",
+    "CREATE DATABASE",
+    "CREATE EXTENSION",
+    "CREATE INDEX",
+    "CREATE MATERIALIZED",
+    "CREATE SCHEMA",
+    "CREATE SEQUENCE",
+    "CREATE TABLE",
+    "CREATE TEMP",
+    "CREATE TEMPORARY",
+    "CREATE UNIQUE",
+    "CREATE UNLOGGED",
+    "CREATE VIEW",
+    "DROP DATABASE",
+    "DROP EXTENSION",
+    "DROP INDEX",
+    "DROP MATERIALIZED",
+    "DROP SCHEMA",
+    "DROP SEQUENCE",
+    "DROP TABLE",
+    "DROP VIEW",
+];
 
-/// What of a text may be published: without constants and comments, and of a utility statement its first
-/// word only.
+/// What of a text may be published: without constants and comments, and of a statement that is not of [`SHOWN`] its
+/// first word only.
 pub fn published(text: &str) -> String {
     let text = without_constants(text);
     let statement = text.trim_start_matches(|c: char| c == '(' || c.is_whitespace());
-    let word: String = statement.chars().take_while(char::is_ascii_alphabetic).collect();
-    let word = word.to_ascii_uppercase();
-    if SHOWN.contains(&word.as_str()) { text.trim().to_owned() } else { format!("{word} ...") }
+    let (first, rest) = word_of(statement);
+    let (second, _) = word_of(rest.trim_start());
+    let shown = SHOWN.contains(&first.as_str()) || SHOWN.contains(&&*format!("{first} {second}"));
+    if shown { text.trim_start().to_owned() } else { format!("{first} ...") }
+}
+
+/// The letters that a text begins with, in capitals, and what follows.
+fn word_of(text: &str) -> (String, &str) {
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    (text[..end].to_ascii_uppercase(), &text[end..])
 }
 
 /// The text with `?` in the place of each constant and a space in that of each comment.
@@ -210,14 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn utility_statements_are_their_first_word() {
+    fn utility_statements_that_can_hold_more_than_names_are_their_first_word() {
         for (text, shown) in [
             ("/* app=shop */ INSERT INTO t VALUES ($1)", "INSERT INTO t VALUES ($1)"),
             ("-- a comment\n(SELECT 1)", "(SELECT ?)"),
             ("SELECT 'hunter2' AS p INTO t", "SELECT ? AS p INTO t"),
             ("  with x as (select $1) select * from x", "with x as (select $1) select * from x"),
             ("ALTER ROLE mon PASSWORD 'hunter2'", "ALTER ..."),
-            ("CREATE TABLE t AS SELECT 'hunter2'", "CREATE ..."),
+            ("CREATE TABLE t AS SELECT 'hunter2'", "CREATE TABLE t AS SELECT ?"),
+            ("create\nunique index i ON t (a)", "create\nunique index i ON t (a)"),
+            ("VACUUM (ANALYZE) t", "VACUUM (ANALYZE) t"),
+            ("CREATE ROLE r PASSWORD 'hunter2'", "CREATE ..."),
+            ("CREATE USER MAPPING FOR r SERVER s OPTIONS (password 'hunter2')", "CREATE ..."),
+            ("CREATE/**/TABLE t (a text DEFAULT 'hunter2')", "CREATE TABLE t (a text DEFAULT ?)"),
+            ("ALTER DATABASE d SET my.token TO hunter2", "ALTER ..."),
+            ("SET my.token TO hunter2", "SET ..."),
             ("DECLARE c CURSOR FOR SELECT 'hunter2'", "DECLARE ..."),
             ("EXPLAIN SELECT 'hunter2'", "EXPLAIN ..."),
             ("/* SELECT 1 */ SET x = 'hunter2'", "SET ..."),

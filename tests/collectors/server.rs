@@ -334,3 +334,46 @@ async fn ages_settings_and_the_start_are_the_servers_own() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test]
+async fn the_buffer_cache_and_the_tables_that_autovacuum_is_on() {
+    let settings = [("autovacuum_naptime", "1s"), ("shared_buffers", "16MB")];
+    let cluster = common::server_with(&settings, &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let mut buffers = Run::new(&cluster, "mon", "postgres", "buffercache").await;
+    let used = "pg_buffercache_summary_buffers_used";
+    if buffers.session.server().major() < 16 {
+        assert_eq!(buffers.poll().await.series(used), []);
+    } else {
+        let refused = buffers.collector.fetch(&buffers.session, &buffers.state).await;
+        let why = refused.err().unwrap().to_string();
+        assert!(why.contains("pg_buffercache"), "{why}");
+        admin.batch_execute("CREATE EXTENSION pg_buffercache").await.unwrap();
+        let mut buffers = Run::new(&cluster, "mon", "postgres", "buffercache").await;
+        let poll = buffers.poll().await;
+        let get = |name: &str| poll.get(&format!("pg_buffercache_summary_{name}"), &[]).unwrap();
+        assert_eq!(get("buffers_used") + get("buffers_unused"), 2048.0);
+        assert!(get("buffers_used") > 100.0 && get("buffers_dirty") <= get("buffers_used"));
+        assert!(get("usagecount_avg") > 0.0 && get("usagecount_avg") <= 5.0);
+    }
+
+    // Each page costs a rest, so that autovacuum is still there when it is looked for.
+    work(
+        &cluster,
+        "postgres",
+        "CREATE TABLE slow (i int) WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, \
+         autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0); \
+         INSERT INTO slow SELECT generate_series(1, 50000); DELETE FROM slow",
+    )
+    .await;
+    let there = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE 'autovacuum:%.slow%'";
+    until(&cluster, "postgres", there).await;
+    let mut workers = Run::new(&cluster, "mon", "postgres", "autovacuum").await;
+    let poll = workers.poll().await;
+    let began = figure(
+        &admin,
+        "date_part('epoch', xact_start)::float8 FROM pg_stat_activity WHERE query LIKE 'autovacuum:%.slow%'",
+    )
+    .await;
+    assert_eq!(poll.get("pg_stat_activity_autovacuum_timestamp_seconds", &["slow"]), Some(began));
+}

@@ -97,14 +97,23 @@ pub async fn work(cluster: &Cluster, dbname: &str, sql: &str) {
     }
 }
 
+/// The server's own psql, or another's where servers are packaged without clients. Not the script that Debian has
+/// in its place, which takes five times as long to start.
+pub fn psql_program(cluster: &Cluster) -> std::path::PathBuf {
+    let installed = || {
+        let dirs = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+        dirs.filter_map(|dir| Some(dir.ok()?.path().join("bin/psql"))).find(|p| p.is_file())
+    };
+    let own = cluster.binaries().join("psql");
+    if own.is_file() { own } else { installed().unwrap_or_else(|| "psql".into()) }
+}
+
 /// Runs a script through psql as a superuser, as its head says: whether it ended well, and what psql said.
 pub async fn psql(cluster: &Cluster, database: &str, script: &str) -> (bool, String) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("script.sql");
     std::fs::write(&file, script).unwrap();
-    // Servers that are packaged without clients take whichever psql there is.
-    let own = cluster.binaries().join("psql");
-    let out = tokio::process::Command::new(if own.is_file() { own } else { "psql".into() })
+    let out = tokio::process::Command::new(psql_program(cluster))
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-f"])
         .arg(&file)
         .arg("-h")

@@ -144,8 +144,8 @@ pub(super) static INFO: Metric = Metric::gauge(
     "pg_statement_info",
     &["datname", "usename", "queryid", "query"],
     "Constant 1 with the text of an exposed statement, truncated, from pg_stat_statements.query, with \
-     ? for constants that the server left there and without comments, of utility statements the first \
-     word only; only where the configuration asks for it.",
+     ? for constants that the server left there and without comments, of utility statements that are \
+     not of transactions, maintenance or relations the first word only; only where the configuration asks for it.",
 );
 
 pub(super) static QUERY_ID: Metric = Metric::gauge(

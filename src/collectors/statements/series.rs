@@ -3,7 +3,7 @@
 //!
 //! Must not: take anything back that was counted, or move a call from one series to another.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map};
 use std::sync::Arc;
 
 use super::bars::{self, Latest, Levels};
@@ -75,7 +75,17 @@ pub(super) struct Exposition {
     until: Option<f64>,
     /// Texts to ask for in the next poll: queryids.
     wanted: Vec<i64>,
+    /// Texts of the rows that postgres_exporter shows, by queryid; empty but in its profile.
+    peers: BTreeMap<i64, PeersText>,
     bounds: Option<Arc<[f64]>>,
+}
+
+/// The text of a row that postgres_exporter shows.
+#[derive(Debug, Default)]
+struct PeersText {
+    text: Option<Arc<str>>,
+    /// How often it was asked for in vain.
+    asked: u32,
 }
 
 impl Series {
@@ -242,10 +252,13 @@ impl Exposition {
             if let Some(series) = self.statements.get_mut(&statement) {
                 series.text = Some(text.query.clone());
             }
+            if let Some(peers) = self.peers.get_mut(&queryid) {
+                peers.text.get_or_insert_with(|| text.query.clone());
+            }
         }
     }
 
-    /// Queryids of exposed statements whose text is not known.
+    /// Queryids of shown statements whose text is not known.
     pub(super) fn wanted(&self) -> &Vec<i64> {
         &self.wanted
     }
@@ -258,6 +271,12 @@ impl Exposition {
             for (statement, series) in missing.take(TEXTS) {
                 series.asked += 1;
                 self.wanted.push(statement.queryid);
+            }
+            for (queryid, peers) in &mut self.peers {
+                if peers.text.is_none() && peers.asked < ASKS && !self.wanted.contains(queryid) {
+                    peers.asked += 1;
+                    self.wanted.push(*queryid);
+                }
             }
         }
     }
@@ -279,7 +298,7 @@ impl Exposition {
     }
 
     /// The counters of the rows that postgres_exporter shows: the hundred that took longest, the shortest tenth left out.
-    fn emit_like_postgres_exporter(facts: &Facts, entries: &[Entry], sink: &mut Sink) {
+    fn emit_like_postgres_exporter(&mut self, facts: &Facts, entries: &[Entry], sink: &mut Sink) {
         let mut times: Vec<f64> = entries.iter().map(|entry| entry.time.total).collect();
         times.sort_by(f64::total_cmp);
         let Some(least) = tenth(&times) else { return };
@@ -292,9 +311,17 @@ impl Exposition {
             *seconds += time.total;
             *sum = sum.combined(*counters, |sum, by| sum + by);
         }
+        let mut before = std::mem::take(&mut self.peers);
         for (statement, own) in sums {
-            let queryid = statement.queryid.to_string();
-            emit_counters(facts, [&statement.datname, &statement.usename, &queryid], own, sink);
+            let Statement { datname, usename, queryid: id } = statement;
+            let queryid = id.to_string();
+            emit_counters(facts, [&datname, &usename, &queryid], own, sink);
+            if let btree_map::Entry::Vacant(new) = self.peers.entry(id) {
+                let peers = new.insert(before.remove(&id).unwrap_or_default());
+                if let Some(text) = &peers.text {
+                    sink.number(&m::QUERY_ID, &[&queryid, text], 1.0);
+                }
+            }
         }
     }
 
@@ -312,7 +339,7 @@ impl Exposition {
         let mut own = self.own(entries);
         let theirs = sink.is_compatible();
         if theirs {
-            Self::emit_like_postgres_exporter(facts, entries, sink);
+            self.emit_like_postgres_exporter(facts, entries, sink);
         }
         let (epoch, track_planning) = (facts.epoch, facts.track_planning);
         let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();
@@ -369,6 +396,9 @@ impl Exposition {
             }
             if let Some(text) = &series.text {
                 sink.number(&m::INFO, &[labels[0], labels[1], labels[2], text], 1.0);
+                if theirs {
+                    continue;
+                }
                 texts.entry(statement.queryid).or_insert_with(|| text.clone());
             }
         }
