@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,9 +127,9 @@ pub type Collected<'a> =
 /// [`Collector`] without its associated types, so that a list can hold them all.
 pub trait AnyCollector: Send + Sync {
     /// [`Collector::NAME`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// [`Collector::HELP`].
-    fn help(&self) -> &'static str;
+    fn help(&self) -> &str;
     /// [`Collector::DEFAULT_ON`].
     fn default_on(&self) -> bool;
     /// [`Collector::COMPATIBLE_ONLY`].
@@ -136,7 +137,7 @@ pub trait AnyCollector: Send + Sync {
     /// [`Collector::SCOPE`].
     fn scope(&self) -> Scope;
     /// [`Collector::METRICS`].
-    fn metrics(&self) -> &'static [&'static Metric];
+    fn metrics(&self) -> &[&'static Metric];
     /// [`Collector::NEED`].
     fn need(&self) -> Option<&'static Need>;
     /// A fresh state.
@@ -152,20 +153,64 @@ pub trait AnyCollector: Send + Sync {
     /// [`Collector::failed`].
     fn failed(&self, state: &mut AnyState);
     /// [`Collector::fetch`]; the rows come back erased.
-    fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a>;
+    fn fetch<'a>(&'a self, session: &'a Session, state: &'a AnyState) -> Collected<'a>;
     /// [`Collector::derive`] on rows that [`AnyCollector::fetch`] of the same collector gave.
     fn derive(&self, state: &mut AnyState, rows: Box<dyn Any + Send + Sync>, sink: &mut Sink);
     /// [`Collector::findings`].
     fn findings(&self, state: &AnyState) -> Arc<[Reported]>;
+    /// Whether it runs inside a database, which may be the one of the connection string.
+    fn is_for(&self, datname: &str, home: bool) -> bool {
+        let _ = (datname, home);
+        true
+    }
+    /// Whether the user wrote what it runs: it then has to keep clear of what pgrunway exports, and is asked less often
+    /// while it costs too much.
+    fn is_guest(&self) -> bool {
+        false
+    }
+    /// Whether series of a guest that pgrunway has itself are no fault of it.
+    fn may_repeat(&self) -> bool {
+        false
+    }
+    /// Series that it may publish, where that is less than the setting says.
+    fn series_limit(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// A collector of the list, or one that the configuration made.
+#[derive(Clone)]
+pub enum Handle {
+    /// Of the list.
+    Listed(&'static dyn AnyCollector),
+    /// It goes with the configuration.
+    Made(Arc<dyn AnyCollector>),
+}
+
+impl Deref for Handle {
+    type Target = dyn AnyCollector;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Listed(collector) => *collector,
+            Self::Made(collector) => &**collector,
+        }
+    }
+}
+
+impl From<&'static dyn AnyCollector> for Handle {
+    fn from(collector: &'static dyn AnyCollector) -> Self {
+        Self::Listed(collector)
+    }
 }
 
 /// The poller keeps each state and each bundle of rows beside the collector that made it, so the
 /// types always match; a mismatch would be a defect of this crate, and is answered by doing nothing.
 impl<C: Collector> AnyCollector for C {
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         C::NAME
     }
-    fn help(&self) -> &'static str {
+    fn help(&self) -> &str {
         C::HELP
     }
     fn default_on(&self) -> bool {
@@ -177,7 +222,7 @@ impl<C: Collector> AnyCollector for C {
     fn scope(&self) -> Scope {
         C::SCOPE
     }
-    fn metrics(&self) -> &'static [&'static Metric] {
+    fn metrics(&self) -> &[&'static Metric] {
         C::METRICS
     }
     fn need(&self) -> Option<&'static Need> {
@@ -203,7 +248,7 @@ impl<C: Collector> AnyCollector for C {
             Collector::failed(self, state);
         }
     }
-    fn fetch<'a>(&'static self, session: &'a Session, state: &'a AnyState) -> Collected<'a> {
+    fn fetch<'a>(&'a self, session: &'a Session, state: &'a AnyState) -> Collected<'a> {
         Box::pin(async move {
             let missing = || CollectError::Missing {
                 what: "the collector's state has another type".to_owned(),

@@ -91,6 +91,7 @@ pub fn theirs() -> String {
             Becomes::Setting(path) => format!("`{path}`"),
             Becomes::Metrics(names) => format!("switches {} on or off", code(names)),
             Becomes::Hides(names) => format!("leaves out {}", code(names)),
+            Becomes::Queries => "the queries of this file; see [queries.md](queries.md)".to_owned(),
             Becomes::Lists => "lists the metrics that may be exported".to_owned(),
             Becomes::Nothing(why, fine) => {
                 let but = match fine {
@@ -225,6 +226,26 @@ fn auth_modules(out: &mut String) {
     );
     list_of(out, config_table::MODULES);
     out.push('\n');
+}
+
+/// The section on queries that become metrics.
+fn custom(out: &mut String) {
+    let _ = write!(
+        out,
+        "\n## Queries of your own\n\nThe section `{}` of the file: queries that become metrics, by name. See \
+         [queries.md](queries.md).\n\n```yaml\n{}:\n  shop_orders:\n    query: SELECT status, count(*) AS open FROM \
+         shop.orders GROUP BY status\n    metrics:\n    - status: {{usage: LABEL}}\n    - open: {{usage: GAUGE, \
+         description: Orders by status.}}\n```\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+        config_table::CUSTOM,
+        config_table::CUSTOM,
+    );
+    list_of(out, config_table::CUSTOM);
+    out.push_str(
+        "\nand under `metrics`, by the name of a column:\n\n\
+         | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
+    );
+    config_table::custom().nested.iter().flat_map(|own| &own.keys).for_each(|key| row(out, key));
 }
 
 /// The section on queries that must read few partitions.
@@ -386,6 +407,7 @@ pub fn configuration() -> String {
     partition_rules(&mut out);
     expected_indexes(&mut out);
     queries(&mut out);
+    custom(&mut out);
     out.push_str(
         "\n## The server\n\n\
          `--dsn`, `DATA_SOURCE_NAME` or `dsn` in the file: a URI or keyword=value pairs, as libpq reads \

@@ -185,6 +185,12 @@ pub enum CollectError {
     /// The server sent more than we take; if `fatal`, so much that the session was given up.
     #[error("{what}; {remedy}")]
     Limit { what: String, remedy: String, fatal: bool },
+    /// What a query of the user's own gives cannot go out beside what others give.
+    #[error("{what}; {remedy}")]
+    Collision { what: String, remedy: String },
+    /// A column is of a type that is not PostgreSQL's own: the session is lost.
+    #[error("{0}")]
+    Foreign(String),
     /// A column was absent or not of the type expected.
     #[error("column {column}: {source}")]
     Decode { column: String, source: Source },
@@ -218,7 +224,8 @@ impl CollectError {
             Self::Missing { .. } => "missing",
             Self::Query { .. } => "query",
             Self::Limit { .. } => "limit",
-            Self::Decode { .. } => "decode",
+            Self::Decode { .. } | Self::Foreign(_) => "decode",
+            Self::Collision { .. } => "collision",
             Self::Defect(_) => "defect",
         }
     }
@@ -230,8 +237,18 @@ impl CollectError {
             Self::Lost(_)
                 | Self::Ended { .. }
                 | Self::Deadline(_)
+                | Self::Foreign(_)
                 | Self::Limit { fatal: true, .. }
         )
+    }
+
+    /// Whether it held the connection for as long, or brought as much, as is taken.
+    pub fn is_too_much(&self) -> bool {
+        match self {
+            Self::ServerTimeout { sqlstate, .. } => sqlstate == "57014",
+            Self::Deadline(_) | Self::Limit { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the server ended the session because it was idle, so that nothing was run.

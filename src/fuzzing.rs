@@ -36,6 +36,7 @@ pub const TARGETS: &[(&str, FuzzEntry)] = &[
     ("framing", framing),
     ("passfile", pass),
     ("pgbouncer", pgbouncer),
+    ("queries", queries),
     ("service", service),
     ("web_file", web),
 ];
@@ -70,6 +71,13 @@ fn web(data: &[u8]) {
     if let Err(e) = web_file::parse(Path::new("/etc/web.yml"), text(data)) {
         assert!(e.place.starts_with("/etc/web.yml"), "{e}");
     }
+}
+
+/// The file of `--extend.query-path`.
+fn queries(data: &[u8]) {
+    let (queries, file) = crate::config::queries::parse("/etc/queries.yaml", text(data));
+    assert!(queries.iter().filter(|query| query.fault.is_some()).count() <= file.faults.len());
+    assert!(file.faults.iter().all(|fault| fault.starts_with("/etc/queries.yaml")), "{file:?}");
 }
 
 /// Headers of a request, one a line.

@@ -155,6 +155,13 @@ fn check_config(
         let problem = "the file does not exist";
         return Err(ConfigError::new("--config.file", problem, "name one that exists").into());
     }
+    if let Some(file) = config.query_file().filter(|file| !file.faults.is_empty()) {
+        for fault in &file.faults {
+            let _ = writeln!(io::stderr(), "error: {fault}");
+        }
+        let problem = format!("{} of its queries cannot be used", file.faults.len());
+        return Err(ConfigError::new(&file.name, problem, "fix them").into());
+    }
     // Its certificates too, as at the start.
     PortFeatures::load(config.web_config())?;
     for note in config.notes() {
@@ -165,7 +172,11 @@ fn check_config(
         None => "flags and environment".to_owned(),
     };
     let servers = config.targets().len() + usize::from(config.has_default_target());
-    writeln!(output::stdout(), "{what}: valid; targets: {servers}")?;
+    let queries = match config.settings().custom.len() {
+        0 => String::new(),
+        count => format!("; queries: {count}"),
+    };
+    writeln!(output::stdout(), "{what}: valid; targets: {servers}{queries}")?;
     Ok(())
 }
 

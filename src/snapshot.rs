@@ -15,7 +15,7 @@ use crate::metric::{Dress, Family, Metric, Refused, Sink};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// Collector.
-    pub collector: &'static str,
+    pub collector: Arc<str>,
     /// Database, for collectors that run once per database.
     pub datname: Option<Arc<str>>,
     /// Runs since the start.
@@ -301,6 +301,13 @@ static PEER_BUILD: Metric = Metric::gauge(
 )
 .only_there();
 
+static QUERIES: Metric = Metric::gauge(
+    "pg_exporter_user_queries_load_error",
+    &["filename", "hashsum"],
+    "Whether the file of --extend.query-path, or any query in it, could not be used (1) or all could (0), with its \
+     SHA-256, under postgres_exporter's name; absent without such a file.",
+);
+
 /// postgres_exporter's collectors, and which of ours read the same.
 const PEERS: &[(&str, &[&str])] = &[
     ("buffercache_summary", &["buffercache"]),
@@ -335,6 +342,7 @@ pub static METRICS: &[&Metric] = &[
     &PEER_SUCCESS,
     &PEER_DURATION,
     &PEER_BUILD,
+    &QUERIES,
     &UP,
     &STATIC,
     &POOLER_UP,
@@ -380,6 +388,24 @@ pub fn reload_families(reloaded: &Reloaded) -> Vec<Family> {
     sink.number(&RELOAD_SUCCESS, &[], success);
     sink.number(&THEIR_RELOAD_SUCCESSFUL, &[], successful);
     sink.number(&THEIR_RELOAD_SUCCESS, &[], success);
+    sink.finish().0
+}
+
+/// How the file with queries of the user's own was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryFileState {
+    /// As it was named.
+    pub name: String,
+    /// SHA-256 of its content; empty if it could not be read.
+    pub hash: String,
+    /// Whether it, or any query in it, could not be used.
+    pub failed: bool,
+}
+
+/// Whether the file with queries of the user's own could be used.
+pub fn query_file_families(file: &QueryFileState) -> Vec<Family> {
+    let mut sink = Sink::new(METRICS, usize::MAX);
+    sink.number(&QUERIES, &[&file.name, &file.hash], f64::from(u8::from(file.failed)));
     sink.finish().0
 }
 
@@ -437,7 +463,7 @@ impl Snapshot {
         sink.number(&SCRAPE_DURATION, &[], took(&ran));
         sink.number(&SCRAPES, &[], ran.iter().map(|o| o.runs).sum::<u64>() as f64);
         for (name, ours) in PEERS {
-            let read = |o: &&Outcome| ours.contains(&o.collector);
+            let read = |o: &&Outcome| ours.contains(&&*o.collector);
             let read: Vec<&Outcome> = ran.iter().copied().filter(read).collect();
             if !read.is_empty() {
                 sink.number(&PEER_SUCCESS, &[name], f64::from(u8::from(!failed(&read))));
@@ -464,9 +490,9 @@ pub fn target_families<'a>(
 
 impl Outcome {
     /// What is known of a collector that has not run yet.
-    pub fn new(collector: &'static str, datname: Option<Arc<str>>, interval: Duration) -> Self {
+    pub fn new(collector: &str, datname: Option<Arc<str>>, interval: Duration) -> Self {
         Self {
-            collector,
+            collector: collector.into(),
             datname,
             runs: 0,
             error: None,
@@ -484,7 +510,7 @@ impl Outcome {
     }
 
     fn emit(&self, sink: &mut Sink) {
-        let labels = [self.collector, self.datname.as_deref().unwrap_or_default()];
+        let labels = [&*self.collector, self.datname.as_deref().unwrap_or_default()];
         sink.number(&SUCCESS, &labels, f64::from(u8::from(self.error.is_none())));
         for (kind, count) in &self.errors {
             sink.number(&ERRORS, &[labels[0], labels[1], kind], *count as f64);

@@ -23,7 +23,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pg", &["certificate", "clock", "config", "error", "remedy", "text"]),
     // A collector may ask rules; what they found goes with its samples.
     ("collector", &["error", "findings", "metric", "pg"]),
-    ("collectors", &["collector", "derive", "error", "findings", "metric", "pg", "remedy"]),
+    // A query of the user's own is a collector that the configuration made.
+    (
+        "collectors",
+        &["collector", "config", "derive", "error", "findings", "metric", "pg", "remedy"],
+    ),
     ("snapshot", &["certificate", "error", "findings", "metric"]),
     (
         "poller",

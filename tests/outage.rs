@@ -38,7 +38,7 @@ fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Targ
         connect: common::connect(cluster, "mon"),
         databases: DatabaseFilter::default(),
         settings: Arc::new(common::settings()),
-        collectors,
+        collectors: collectors.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -82,7 +82,7 @@ fn runs(s: &Snapshot, collector: &str, answer: &str) -> f64 {
 fn outcome<'a>(s: &'a Snapshot, collector: &str, datname: &str) -> Option<&'a Outcome> {
     s.outcomes
         .iter()
-        .find(|o| o.collector == collector && o.datname.as_deref().unwrap_or("") == datname)
+        .find(|o| *o.collector == *collector && o.datname.as_deref().unwrap_or("") == datname)
 }
 
 /// Whether the database is up, and if not, why.

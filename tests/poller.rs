@@ -52,7 +52,7 @@ fn target(cluster: &Cluster, collectors: Vec<&'static dyn AnyCollector>) -> Targ
         connect: common::connect(cluster, "mon"),
         databases: DatabaseFilter::default(),
         settings: Arc::new(settings()),
-        collectors,
+        collectors: collectors.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -73,7 +73,7 @@ async fn wait(poller: &Poller, what: &str, want: impl Fn(&Snapshot) -> bool) -> 
 fn outcome<'a>(s: &'a Snapshot, collector: &str, datname: &str) -> Option<&'a Outcome> {
     s.outcomes
         .iter()
-        .find(|o| o.collector == collector && o.datname.as_deref().unwrap_or("") == datname)
+        .find(|o| *o.collector == *collector && o.datname.as_deref().unwrap_or("") == datname)
 }
 
 fn runs(s: &Snapshot, collector: &str, answer: &str) -> f64 {

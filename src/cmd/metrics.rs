@@ -18,7 +18,7 @@ use crate::render::{Format, Renderer};
 /// The server cannot be reached (the exposition, with `pg_up 0`, is written all the same), or `out`
 /// cannot be written.
 pub async fn run(config: &Config, over: Duration, out: &mut dyn Write) -> anyhow::Result<()> {
-    let snapshot = poller::collect_twice(super::serve::target(config), over).await;
+    let snapshot = poller::collect_twice(super::serve::whole_target(config), over).await;
     let text = Renderer::new()?.render(&snapshot, Format::Text)?;
     out.write_all(&text)?;
     out.flush()?;

@@ -12,6 +12,7 @@ pub mod compatible;
 pub mod compatible_indexes;
 pub mod conflicts;
 pub mod connections;
+pub mod custom;
 pub mod database_recommendations;
 pub mod databases;
 pub(crate) mod figures;

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{Key, Kind, List};
+use super::schema::{Key, Kind, List, Nested};
 use super::suggest;
 use crate::error::ConfigError;
 
@@ -28,6 +28,8 @@ pub(super) struct FileItem {
     pub(super) place: String,
     /// By key.
     pub(super) values: BTreeMap<String, FileValue>,
+    /// What stands under the key of its own items, by name.
+    pub(super) columns: Vec<FileItem>,
 }
 
 /// A whole file.
@@ -37,6 +39,8 @@ pub(super) struct Parsed {
     pub(super) settings: BTreeMap<String, FileValue>,
     /// By the list's name, in their order.
     pub(super) lists: BTreeMap<&'static str, Vec<FileItem>>,
+    /// Of an item: those of its own.
+    columns: Vec<FileItem>,
 }
 
 /// Lists and sections within one another.
@@ -54,9 +58,70 @@ pub(super) fn parse(
     lists: &[List],
 ) -> Result<Parsed, ConfigError> {
     let root = nodes(name, text)?;
-    let mut reader = Reader { name, keys, lists, found: Parsed::default() };
+    let mut reader = Reader { name, keys, lists, nested: None, found: Parsed::default() };
     reader.node("", &root)?;
     Ok(reader.found)
+}
+
+/// An item by its name, or what is wrong with it.
+type NamedItem = (String, Result<FileItem, ConfigError>);
+
+/// Reads a file that is one section of named items. What is wrong with one is said in its place.
+///
+/// # Errors
+/// Not YAML, or no such section.
+pub(super) fn parse_items(
+    name: &str,
+    text: &str,
+    list: &List,
+) -> Result<Vec<NamedItem>, ConfigError> {
+    let root = nodes(name, text)?;
+    match &root.value {
+        Node::Null => Ok(Vec::new()),
+        Node::Map(entries) => Ok(entries
+            .iter()
+            .map(|(key, item)| (key.value.clone(), named(name, list, key, item)))
+            .collect()),
+        other => Err(ConfigError::new(
+            place(name, &root.referenced),
+            format!("the file must hold names, not {}", other.describe()),
+            format!("begin each item with `{}`", list.begins),
+        )),
+    }
+}
+
+/// One item of a list, which may have a name.
+fn item(
+    file: &str,
+    list: &List,
+    place: String,
+    name: Option<String>,
+    node: &Spanned<Node>,
+) -> Result<FileItem, ConfigError> {
+    let mut reader = Reader {
+        name: file,
+        keys: &list.keys,
+        lists: &[],
+        nested: list.nested.as_ref(),
+        found: Parsed::default(),
+    };
+    reader.node("", node)?;
+    let Parsed { settings: mut values, columns, .. } = reader.found;
+    if let Some(name) = name {
+        let place = place.clone();
+        values.insert("name".to_owned(), FileValue { place, texts: vec![name] });
+    }
+    Ok(FileItem { place, values, columns })
+}
+
+/// One item of a section whose keys are names.
+fn named(
+    file: &str,
+    list: &List,
+    key: &Spanned<String>,
+    node: &Spanned<Node>,
+) -> Result<FileItem, ConfigError> {
+    item(file, list, place(file, &key.referenced), Some(key.value.clone()), node)
 }
 
 /// A file's text as YAML, with a location at every node.
@@ -97,6 +162,8 @@ struct Reader<'a> {
     keys: &'a [Key],
     /// Empty inside an item of a list, which holds no lists.
     lists: &'a [List],
+    /// Inside an item that holds items of its own.
+    nested: Option<&'a Nested>,
     found: Parsed,
 }
 
@@ -131,6 +198,8 @@ impl Reader<'_> {
                 self.leaf(setting, value)?;
             } else if let Some(list) = self.lists.iter().find(|list| list.name == child) {
                 self.list(list, value)?;
+            } else if let Some(nested) = self.nested.filter(|nested| nested.name == child) {
+                self.columns(nested, value)?;
             } else if !self.children(&child).is_empty() {
                 self.node(&child, value)?;
             } else {
@@ -141,23 +210,12 @@ impl Reader<'_> {
     }
 
     fn list(&mut self, list: &List, node: &Spanned<Node>) -> Result<(), ConfigError> {
-        let mut push = |place: String, name: Option<(String, String)>, item: &Spanned<Node>| {
-            let mut reader =
-                Reader { name: self.name, keys: &list.keys, lists: &[], found: Parsed::default() };
-            reader.node("", item)?;
-            let mut values = reader.found.settings;
-            if let Some((place, name)) = name {
-                values.insert("name".to_owned(), FileValue { place, texts: vec![name] });
-            }
-            self.found.lists.entry(list.name).or_default().push(FileItem { place, values });
-            Ok(())
-        };
+        let mut push = |item: FileItem| self.found.lists.entry(list.name).or_default().push(item);
         let items = match &node.value {
             Node::Null => return Ok(()),
             Node::Map(entries) if list.named => {
-                for (key, item) in entries {
-                    let place = place(self.name, &key.referenced);
-                    push(place.clone(), Some((place, key.value.clone())), item)?;
+                for (key, node) in entries {
+                    push(named(self.name, list, key, node)?);
                 }
                 return Ok(());
             }
@@ -177,8 +235,39 @@ impl Reader<'_> {
                 ));
             }
         };
-        for item in items {
-            push(place(self.name, &item.referenced), None, item)?;
+        for node in items {
+            push(item(self.name, list, place(self.name, &node.referenced), None, node)?);
+        }
+        Ok(())
+    }
+
+    /// The items that an item has of its own: a list of sections, each key of which is the name of one.
+    fn columns(&mut self, nested: &Nested, node: &Spanned<Node>) -> Result<(), ConfigError> {
+        let list = List {
+            name: nested.name,
+            begins: nested.begins,
+            named: true,
+            keys: nested.keys.clone(),
+            nested: None,
+        };
+        let refuse = |node: &Spanned<Node>| {
+            ConfigError::new(
+                place(self.name, &node.referenced),
+                format!("`{}` must hold names, not {}", list.name, node.value.describe()),
+                format!("begin each item with `{}`", list.begins),
+            )
+        };
+        let maps = match &node.value {
+            Node::Null => return Ok(()),
+            Node::Map(_) => vec![node],
+            Node::Seq(items) => items.iter().collect(),
+            _ => return Err(refuse(node)),
+        };
+        for map in maps {
+            let Node::Map(entries) = &map.value else { return Err(refuse(map)) };
+            for (key, node) in entries {
+                self.found.columns.push(named(self.name, &list, key, node)?);
+            }
         }
         Ok(())
     }
@@ -186,7 +275,8 @@ impl Reader<'_> {
     /// The names that may follow `path`.
     fn children(&self, path: &str) -> Vec<&str> {
         let keys = self.keys.iter().map(|key| key.path.as_str());
-        children(keys.chain(self.lists.iter().map(|list| list.name)), path)
+        let lists = self.lists.iter().map(|list| list.name);
+        children(keys.chain(lists).chain(self.nested.map(|nested| nested.name)), path)
     }
 
     fn unknown(&self, path: &str, key: &Spanned<String>) -> ConfigError {
@@ -235,6 +325,7 @@ impl Reader<'_> {
                         Node::Text(text) => text.clone(),
                         Node::Boolean(value) => value.to_string(),
                         Node::Integer(value) => value.to_string(),
+                        Node::Float(value) => value.to_string(),
                         other => {
                             return Err(ConfigError::new(
                                 place(self.name, &value.referenced),

@@ -16,6 +16,7 @@ mod index_rules;
 pub mod params;
 pub mod passfile;
 mod probe;
+pub mod queries;
 mod resolve;
 mod rules;
 pub mod schema;
@@ -33,6 +34,7 @@ pub use columns::IndexColumn;
 pub use exposed::Exposed;
 pub use index_rules::{IndexRule, IndexSettings};
 pub use probe::{NoProbe, Probe, ProbeSettings, forbidden};
+pub use queries::{ColumnUsage, CustomQuery, QueryColumn, QueryFile, ServerRole};
 pub use resolve::{Flags, default_listen, listen_addresses};
 pub use rules::{PartitionRule, PartitionSettings, QueryRule};
 pub use settings::{
@@ -331,6 +333,7 @@ pub struct Config {
     pub(crate) databases: DatabaseFilter,
     pub(crate) settings: Arc<Settings>,
     pub(crate) notes: Vec<String>,
+    pub(crate) query_file: Option<QueryFile>,
     pub(crate) missing: bool,
 }
 
@@ -387,6 +390,10 @@ impl Config {
     /// What the collectors read.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
+    }
+    /// The file of `--extend.query-path`.
+    pub fn query_file(&self) -> Option<&QueryFile> {
+        self.query_file.as_ref()
     }
     /// Whether the file that was named is missing, which was accepted.
     pub fn file_is_missing(&self) -> bool {

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::exposed::Exposed;
 use super::index_rules::IndexSettings;
 use super::probe::ProbeSettings;
+use super::queries::CustomQuery;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
 use super::{Compatibility, ErrorBars, KnownCollector, LogFormat, TargetKind};
@@ -235,6 +237,8 @@ settings! {
         rest {
             /// Queries whose plans `verify` looks at, in the order of the file.
             pub queries: Vec<QueryRule>,
+            /// Queries of the user's own, in the order of the file, then those of postgres_exporter's file.
+            pub custom: Vec<Arc<CustomQuery>>,
             /// By collector name; every known collector has an entry.
             pub collectors: BTreeMap<String, CollectorSetting>,
         }

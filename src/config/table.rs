@@ -5,8 +5,9 @@
 use super::KnownCollector;
 use super::index_rules::IndexRule;
 use super::probe::AuthItem;
+use super::queries::{ColumnItem, QueryItem};
 use super::rules::{PartitionRule, QueryRule};
-use super::schema::{Key, Keyed, Kind, List, Setting};
+use super::schema::{Key, Keyed, Kind, List, Nested, Setting};
 use super::settings::{General, PerTarget, TargetItem};
 
 /// The connection string, which becomes a target rather than a setting.
@@ -23,6 +24,9 @@ pub const INDEXES: &str = "indexes";
 
 /// Queries whose plans `pgrunway verify` holds to few partitions.
 pub const QUERIES: &str = "verify.queries";
+
+/// Queries of the user's own, by name.
+pub const CUSTOM: &str = "queries";
 
 /// How to log in to probed targets, by name.
 pub const MODULES: &str = "auth_modules";
@@ -48,27 +52,52 @@ pub fn lists(known: &[KnownCollector]) -> Vec<List> {
     // Its name is the key that it stands under.
     let module = bare(AuthItem::keys()).filter(|key| key.path != "name").collect();
     vec![
-        List { name: TARGETS, begins: "- name: shop", named: false, keys: target },
+        List { name: TARGETS, begins: "- name: shop", named: false, keys: target, nested: None },
+        custom(),
         List {
             name: MODULES,
             begins: "name: {type: userpass, userpass: {...}}",
             named: true,
             keys: module,
+            nested: None,
         },
         List {
             name: PARTITIONS,
             begins,
             named: false,
             keys: bare(PartitionRule::keys()).collect(),
+            nested: None,
         },
-        List { name: INDEXES, begins, named: false, keys: bare(IndexRule::keys()).collect() },
+        List {
+            name: INDEXES,
+            begins,
+            named: false,
+            keys: bare(IndexRule::keys()).collect(),
+            nested: None,
+        },
         List {
             name: QUERIES,
             begins: "- name: NAME",
             named: false,
             keys: bare(QueryRule::keys()).collect(),
+            nested: None,
         },
     ]
+}
+
+/// Queries of the user's own; also all that postgres_exporter's file may hold.
+pub fn custom() -> List {
+    List {
+        name: CUSTOM,
+        begins: "shop_orders: {query: ..., metrics: [...]}",
+        named: true,
+        keys: bare(QueryItem::keys()).filter(|key| key.path != "name").collect(),
+        nested: Some(Nested {
+            name: "metrics",
+            begins: "- column: {usage: GAUGE, description: ...}",
+            keys: bare(ColumnItem::keys()).filter(|key| key.path != "name").collect(),
+        }),
+    }
 }
 
 fn bare<T>(settings: Vec<Setting<T>>) -> impl Iterator<Item = Key> {

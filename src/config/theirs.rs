@@ -27,6 +27,8 @@ pub enum Becomes {
     Hides(&'static [&'static str]),
     /// The list of metrics is printed, and nothing runs.
     Lists,
+    /// The file of queries that it names is run.
+    Queries,
     /// Nothing: on, or with the words in brackets, because it is so anyway; else with a warning that says why.
     Nothing(&'static str, &'static [&'static str]),
 }
@@ -156,17 +158,13 @@ pub const ALL: &[Theirs] = &[
         Becomes::Hides(&["pg_settings_*"]),
     ),
     switch(
-        "auto-discover-databases",
+        DISCOVER,
         "PG_EXPORTER_AUTO_DISCOVER_DATABASES",
         Becomes::Nothing("all databases are visited; name some in databases.include", &["true"]),
     ),
     setting("exclude-databases", "PG_EXPORTER_EXCLUDE_DATABASES", "databases.exclude"),
     setting("include-databases", "PG_EXPORTER_INCLUDE_DATABASES", "databases.include"),
-    text(
-        "extend.query-path",
-        "PG_EXPORTER_EXTEND_QUERY_PATH",
-        Becomes::Nothing("custom queries are not run", &[]),
-    ),
+    text(QUERY_PATH, "PG_EXPORTER_EXTEND_QUERY_PATH", Becomes::Queries),
     switch("dumpmaps", "", Becomes::Lists),
     setting("constantLabels", "PG_EXPORTER_CONSTANT_LABELS", "metrics.constant_labels"),
     setting("metric-prefix", "PG_EXPORTER_METRIC_PREFIX", "metrics.prefix"),
@@ -186,6 +184,10 @@ pub const ALL: &[Theirs] = &[
     text("log.level", "", Becomes::Same),
     text("log.format", "", Becomes::Same),
 ];
+
+/// The flag that names the file of queries, and the one that runs them in every database.
+pub(super) const QUERY_PATH: &str = "extend.query-path";
+pub(super) const DISCOVER: &str = "auto-discover-databases";
 
 /// Variables of it that no flag has.
 pub const VARIABLES: [&str; 7] = [

@@ -77,7 +77,7 @@ fn status_html(snapshot: &Snapshot, listed: &[(&str, Snapshot)], metrics: &str) 
 /// One of the targets, in the list of them.
 fn row(name: &str, snapshot: &Snapshot) -> Markup {
     let failing: Vec<&str> =
-        snapshot.outcomes.iter().filter(|o| o.error.is_some()).map(|o| o.collector).collect();
+        snapshot.outcomes.iter().filter(|o| o.error.is_some()).map(|o| &*o.collector).collect();
     html! {
         tr {
             td { a href={ "/?target=" (name) } { (name) } }

@@ -15,7 +15,7 @@ use tokio_postgres::config::SslMode as DriverSslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 
-use super::framing::Limits;
+use super::framing::{Limits, Refusal};
 use super::guard::{GivenUp, Guard, Guarded};
 use super::password::{password, refused as password_refused};
 use super::quota::Quota;
@@ -75,6 +75,7 @@ impl Connection {
         let Some(db) = e.as_db_error() else {
             return match (self.refused.get(), self.refused()) {
                 (Some(refusal), Some(what)) if refusal.is_limit() => too_large(what, true),
+                (Some(Refusal::Type { .. }), Some(what)) => CollectError::Foreign(what),
                 (_, Some(what)) => CollectError::Lost(what.into()),
                 _ => CollectError::Lost(self.veil.text(&chain(&e)).into()),
             };

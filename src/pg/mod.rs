@@ -4,6 +4,7 @@
 
 mod admin;
 mod bench;
+mod cell;
 mod columns;
 mod command;
 mod connect;
@@ -22,6 +23,7 @@ mod trust;
 pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
 pub use bench::{Bench, BenchStatement, Canceller};
+pub use cell::{WrittenAnswer, WrittenCell};
 pub(crate) use columns::columns;
 pub use columns::{
     Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrFalse, OrZero, Uncut, Unfit, Whole,
@@ -30,6 +32,6 @@ pub use quota::Quota;
 pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};
 pub use server::{Extension, Server};
-pub use session::{ConsoleTable, OWN_MARK, Query, Remarks, Session};
+pub use session::{ConsoleTable, OWN_MARK, Query, Remarks, Session, WrittenManner};
 pub use tokio_postgres::types::Type;
 pub use trust::{ExtensionTable, Need, Trusted, settle};

@@ -11,17 +11,20 @@ use tokio::sync::{Notify, watch};
 use crate::certificate::Ends;
 use crate::clock::Time;
 use crate::config::TargetKind;
+use crate::error::CollectError;
 use crate::findings::Reported;
 use crate::metric::{Dress, Family};
 use crate::pg::Session;
 use crate::snapshot::{Database, Findings, Of, Outcome, Role, Snapshot, Trouble};
+
+use super::room::Room;
 
 /// A sample lives for three intervals of its collector, and at least this long.
 const LEAST_LIFE: Duration = Duration::from_secs(60);
 const LIFE_IN_INTERVALS: u32 = 3;
 
 /// A collector's place: its name, and the database where it runs once per database.
-pub(super) type Place = (&'static str, Option<Arc<str>>);
+pub(super) type Place = (Arc<str>, Option<Arc<str>>);
 
 /// What a run gave.
 #[derive(Default)]
@@ -30,6 +33,8 @@ pub(super) struct Results {
     pub(super) families: Vec<Arc<Family>>,
     /// What rules found.
     pub(super) findings: Arc<[Reported]>,
+    /// Whether the user wrote what gave them.
+    pub(super) guest: bool,
 }
 
 struct Slot {
@@ -214,18 +219,59 @@ impl Board {
         }
     }
 
-    /// Whether each of these collectors has run: of the server, and inside every database that was entered; of those,
-    /// one at least.
-    pub(super) fn has_run(&self, of_server: &[&'static str], inside: &[&'static str]) -> bool {
+    /// What of a guest's families cannot go beside what others have, if anything.
+    pub(super) fn collision(
+        &self,
+        place: &Place,
+        families: &[Arc<Family>],
+        repeats: bool,
+    ) -> Option<CollectError> {
         let state = self.lock();
-        let server = of_server.iter().all(|name| state.slots.contains_key(&(*name, None)));
-        let open = || state.databases.iter().filter(|(_, why)| why.is_none()).map(|(d, _)| d);
-        let databases = inside.is_empty()
-            || (!state.databases.is_empty()
-                && open().all(|d| {
-                    inside.iter().all(|name| state.slots.contains_key(&(*name, Some(d.clone()))))
-                }));
-        server && databases
+        let mut room = Room::new(&self.dress, families);
+        for (at, slot) in &state.slots {
+            if !slot.results.guest || at < place {
+                room.take(&slot.results.families, !slot.results.guest);
+            }
+        }
+        room.admit(families, repeats).1
+    }
+
+    /// Whether each of these collectors has run: of the server, and inside every database that was entered those that
+    /// are for it; of those, one at least.
+    pub(super) fn has_run(
+        &self,
+        of_server: &[Arc<str>],
+        inside: impl Fn(&str) -> Vec<Arc<str>>,
+    ) -> bool {
+        let state = self.lock();
+        let server = of_server.iter().all(|name| state.slots.contains_key(&(name.clone(), None)));
+        let ran = |datname: &Arc<str>| {
+            let mut names = inside(datname).into_iter();
+            names.all(|name| state.slots.contains_key(&(name, Some(datname.clone()))))
+        };
+        let mut open = state.databases.iter().filter(|(_, why)| why.is_none()).map(|(d, _)| d);
+        server && open.all(ran)
+    }
+
+    /// Whether any database is known.
+    pub(super) fn has_databases(&self) -> bool {
+        !self.lock().databases.is_empty()
+    }
+
+    /// Those of the slots; of guests only what goes beside the others.
+    fn families<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Family>> {
+        let (guests, own): (Vec<&Slot>, Vec<&Slot>) = slots.partition(|slot| slot.results.guest);
+        let mut families: Vec<Arc<Family>> =
+            own.iter().flat_map(|slot| slot.results.families.iter().cloned()).collect();
+        if !guests.is_empty() {
+            let mut room =
+                Room::new(&self.dress, guests.iter().flat_map(|slot| &slot.results.families));
+            room.take(&families, true);
+            for guest in guests {
+                families.extend(room.admit(&guest.results.families, true).0);
+            }
+        }
+        families
     }
 
     /// Everything that is still true at `now`. What was asked of a server that is down, or of a database
@@ -263,12 +309,7 @@ impl Board {
             databases: state.databases.iter().map(database).collect(),
             left_out: state.left_out,
             outcomes: state.slots.values().map(outcome).collect(),
-            families: state
-                .slots
-                .values()
-                .filter(|slot| fresh(slot))
-                .flat_map(|s| s.results.families.iter().cloned())
-                .collect(),
+            families: self.families(state.slots.values().filter(|slot| fresh(slot))),
             findings: state
                 .slots
                 .iter()
@@ -294,7 +335,7 @@ mod tests {
 
     fn families() -> Option<Results> {
         let families = vec![Arc::new(Family { metric: &G, samples: Vec::new() })];
-        Some(Results { families, findings: Arc::default() })
+        Some(Results { families, findings: Arc::default(), guest: false })
     }
 
     fn outcome(seconds: u64) -> Outcome {
@@ -305,7 +346,7 @@ mod tests {
     async fn samples_live_for_three_intervals_and_at_least_a_minute() {
         for (interval, life) in [(1, 60), (30, 90)] {
             let board = Board::new("t".to_owned(), Of::Server, None);
-            board.record(("x", None), outcome(interval), families(), false);
+            board.record(("x".into(), None), outcome(interval), families(), false);
             let start = Time::now();
             let at = |s: u64| board.snapshot(start.after(Duration::from_secs(s)));
             let asleep = board.snapshot(start.asleep(Duration::from_secs(life)));
@@ -315,7 +356,7 @@ mod tests {
             assert_eq!(at(life).outcomes.len(), 1, "the outcome stays");
             // A failed run does not renew them.
             tokio::time::advance(Duration::from_secs(life - 1)).await;
-            board.record(("x", None), outcome(interval), None, false);
+            board.record(("x".into(), None), outcome(interval), None, false);
             assert_eq!(at(life).families.len(), 0);
         }
     }
@@ -326,9 +367,9 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for d in [&a, &b] {
             board.set_database(d, None);
-            board.record(("x", Some(d.clone())), outcome(1), families(), false);
+            board.record(("x".into(), Some(d.clone())), outcome(1), families(), false);
         }
-        board.record(("y", None), outcome(1), families(), false);
+        board.record(("y".into(), None), outcome(1), families(), false);
         board.retain_databases(std::slice::from_ref(&a), 0);
         let snapshot = board.snapshot(Time::now());
         assert_eq!(snapshot.databases, [Database { datname: a, trouble: None }]);
@@ -344,13 +385,13 @@ mod tests {
         for d in [&a, &b] {
             board.set_database(d, None);
             board.record(
-                ("x", Some(d.clone())),
+                ("x".into(), Some(d.clone())),
                 Outcome { datname: Some(d.clone()), ..outcome(1) },
                 None,
                 false,
             );
         }
-        board.record(("y", None), outcome(1), None, false);
+        board.record(("y".into(), None), outcome(1), None, false);
         let errors = || -> Vec<Option<String>> {
             let outcomes = board.snapshot(Time::now()).outcomes;
             outcomes.into_iter().map(|o| o.error.map(|e| e.to_string())).collect()

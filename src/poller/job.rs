@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::board::{Board, Results};
+use super::board::{Board, Place, Results};
 use super::told::Told;
-use crate::collector::{AnyCollector, AnyState};
+use crate::collector::{AnyState, Handle};
 use crate::config::Settings;
 use crate::error::CollectError;
 use crate::metric::{Family, Refused, Sink};
@@ -58,7 +58,7 @@ pub(super) enum Run {
 
 /// A collector in its place.
 pub(super) struct Job {
-    collector: &'static dyn AnyCollector,
+    collector: Handle,
     state: AnyState,
     configured: Option<Duration>,
     /// What a run costs the server, smoothed; of a collector that is paced by it.
@@ -81,24 +81,22 @@ pub(super) struct Job {
     lost: bool,
     /// Least interval, so that many databases are not walked without a pause.
     floor: Duration,
+    /// Runs in a row of a guest that cost too much, its session or not.
+    costly: u32,
 }
 
 impl Job {
-    pub(super) fn new(
-        collector: &'static dyn AnyCollector,
-        datname: Option<Arc<str>>,
-        settings: &Settings,
-    ) -> Self {
+    pub(super) fn new(collector: Handle, datname: Option<Arc<str>>, settings: &Settings) -> Self {
         let configured = settings.collectors.get(collector.name()).and_then(|c| c.interval);
         let interval = configured.unwrap_or_else(|| collector.default_interval());
         let interval = collector.pace().map_or(interval, |pace| pace.interval(interval, None));
         Self {
-            collector,
             state: collector.new_state(),
             configured,
             cost: None,
             due: Instant::now(),
             outcome: Outcome::new(collector.name(), datname, interval),
+            collector,
             seen: false,
             told: Told::default(),
             left_out: Told::default(),
@@ -107,6 +105,7 @@ impl Job {
             again: false,
             lost: false,
             floor: Duration::ZERO,
+            costly: 0,
         }
     }
 
@@ -139,13 +138,20 @@ impl Job {
         self.outcome.runs += 1;
         self.outcome.duration = start.elapsed();
         let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
+        let mut too_much = false;
         let Remarks { trusted, failed } = session.take_remarks();
         self.outcome.trusted = joined(trusted);
         let results = match result {
             // A part that failed is told as a failure; the rest is published all the same.
             Ok((results, refused)) => {
                 self.loss = Some(Loss::Told);
-                match several(failed) {
+                self.costly = 0;
+                let place = self.place();
+                let guest = self.collector.is_guest();
+                let repeats = self.collector.may_repeat();
+                let collision =
+                    guest.then(|| board.collision(&place, &results.families, repeats)).flatten();
+                match several(failed.into_iter().chain(collision).collect()) {
                     Some(e) => {
                         self.outcome.series = series(&results.families);
                         self.fail(&e);
@@ -159,6 +165,7 @@ impl Job {
                 self.fail(&e);
                 self.collector.failed(&mut self.state);
                 blameless = e.is_idle_timeout();
+                too_much = e.is_too_much();
                 self.loss = match e {
                     CollectError::Ended { .. } | CollectError::Deadline(_) => Some(Loss::Told),
                     CollectError::Lost(_) => Some(Loss::Silent),
@@ -178,14 +185,14 @@ impl Job {
         };
         let now = Instant::now();
         self.reschedule(start, now);
+        self.spare(now, too_much);
         if !session.is_broken() {
             (self.strikes, self.loss) = (0, None);
         } else if !blameless {
             self.put_off(now);
         }
-        let place = (self.collector.name(), self.outcome.datname.clone());
         let quiet = self.collector.pace().is_some_and(|pace| pace.quiet);
-        board.record(place, self.outcome.clone(), results, quiet);
+        board.record(self.place(), self.outcome.clone(), results, quiet);
         if session.is_broken() { Ended::SessionBroken { left_behind } } else { ended }
     }
 
@@ -194,16 +201,19 @@ impl Job {
         let rows = self.collector.fetch(session, &self.state).await;
         self.leave_out(&session.take_too_long());
         let rows = rows?;
-        let mut sink = Sink::new(self.collector.metrics(), session.settings().series_limit)
+        let limit = session.settings().series_limit;
+        let limit = self.collector.series_limit().map_or(limit, |own| own.min(limit));
+        let mut sink = Sink::new(self.collector.metrics(), limit)
             .like_postgres_exporter(session.server_label());
         self.collector.derive(&mut self.state, rows, &mut sink);
         self.outcome.shown = sink.take_shown();
         let (mut families, refused) = sink.finish();
         let exposed = &session.settings().exposed;
-        families.retain(|family| !exposed.hides(family.metric.name));
+        let guest = self.collector.is_guest();
+        families.retain(|family| guest || !exposed.hides(family.metric.name));
         let families = families.into_iter().map(Arc::new).collect();
         let findings = self.collector.findings(&self.state);
-        Ok((Results { families, findings }, refused))
+        Ok((Results { families, findings, guest }, refused))
     }
 
     /// Says once that texts were left out.
@@ -263,7 +273,11 @@ impl Job {
         self.seen = true;
     }
 
-    fn names(&self) -> (&'static str, &str) {
+    fn place(&self) -> Place {
+        (self.outcome.collector.clone(), self.outcome.datname.clone())
+    }
+
+    fn names(&self) -> (&str, &str) {
         (self.collector.name(), self.outcome.datname.as_deref().unwrap_or_default())
     }
 
@@ -308,10 +322,20 @@ impl Job {
         self.due = self.due.max(now + pause.min(LONGEST_PAUSE));
     }
 
+    /// What the user wrote may hold the connection for long: it then waits ten times as long as it took, and twice that
+    /// each time it happens again.
+    fn spare(&mut self, now: Instant, too_much: bool) {
+        if self.collector.is_guest() && too_much {
+            let pause = self.outcome.duration * 10 * 2u32.saturating_pow(self.costly.min(10));
+            self.costly = self.costly.saturating_add(1);
+            self.due = self.due.max(now + pause.min(LONGEST_PAUSE));
+        }
+    }
+
     /// After a reconnect there is nothing to wait for, except for a job that costs sessions. Ticks
     /// that passed meanwhile are counted.
     pub(super) fn resume(&mut self, now: Instant) {
-        if self.strikes == 0 {
+        if self.strikes == 0 && self.costly == 0 {
             let missed =
                 missed_ticks(now.saturating_duration_since(self.due), self.outcome.interval);
             self.outcome.skipped += u64::from(missed);

@@ -9,6 +9,7 @@ mod job;
 mod kept;
 mod leftovers;
 mod retry;
+mod room;
 mod told;
 mod walker;
 
@@ -21,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{Instrument, Span};
 
 use crate::clock::{Clock, Time};
-use crate::collector::{AnyCollector, Scope};
+use crate::collector::{Handle, Scope};
 use crate::config::{Compatibility, Connect, DatabaseFilter, Exposed, Settings, TargetKind};
 use crate::metric::Dress;
 use crate::pg::Quota;
@@ -45,20 +46,29 @@ pub struct Target {
     /// What the collectors read.
     pub settings: Arc<Settings>,
     /// The collectors to run.
-    pub collectors: Vec<&'static dyn AnyCollector>,
+    pub collectors: Vec<Handle>,
 }
 
 impl Target {
     /// The collectors that are due on the kept connection.
-    fn kept(&self, kind: TargetKind) -> Vec<&'static dyn AnyCollector> {
+    fn kept(&self, kind: TargetKind) -> Vec<Handle> {
         self.of_scope(match kind {
             TargetKind::Server => Scope::Server,
             TargetKind::Pooler => Scope::Pooler,
         })
     }
 
-    fn of_scope(&self, scope: Scope) -> Vec<&'static dyn AnyCollector> {
-        self.collectors.iter().copied().filter(|c| c.scope() == scope).collect()
+    fn of_scope(&self, scope: Scope) -> Vec<Handle> {
+        self.collectors.iter().filter(|c| c.scope() == scope).cloned().collect()
+    }
+
+    /// Those that run inside a database. What is of use in every database leaves out those that are not to be visited;
+    /// what the user asks of the one that the connection string names, none.
+    fn inside(&self, datname: &str, home: bool) -> Vec<Handle> {
+        let visited = self.databases.admits(datname);
+        let mut all = self.of_scope(Scope::Database);
+        all.retain(|c| c.is_for(datname, home) && (visited || (home && c.is_guest())));
+        all
     }
 }
 
@@ -118,12 +128,17 @@ impl TargetView {
                     Of::Pooler => TargetKind::Pooler,
                     Of::Server | Of::Exporter => TargetKind::Server,
                 };
-                let inside = self.target.of_scope(Scope::Database);
-                let inside = if kind == TargetKind::Server { inside } else { Vec::new() };
-                let names = |all: Vec<&'static dyn AnyCollector>| {
-                    all.into_iter().map(AnyCollector::name).collect::<Vec<_>>()
+                let names = |all: Vec<Handle>| -> Vec<Arc<str>> {
+                    all.iter().map(|c| c.name().into()).collect()
                 };
-                self.board.has_run(&names(self.target.kept(kind)), &names(inside))
+                let home = &self.target.connect.dbname;
+                let inside = |datname: &str| names(self.target.inside(datname, datname == home));
+                let walks =
+                    kind == TargetKind::Server && !self.target.of_scope(Scope::Database).is_empty();
+                (!walks || self.board.has_databases())
+                    && self.board.has_run(&names(self.target.kept(kind)), |datname| {
+                        if walks { inside(datname) } else { Vec::new() }
+                    })
             }
         }
     }

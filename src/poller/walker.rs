@@ -274,7 +274,8 @@ impl Walker {
         for WalkedDatabase { datname: name, may_connect, .. } in listed {
             let readable = std::str::from_utf8(&name).is_ok();
             let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
-            if !self.target.databases.admits(&datname) {
+            let collectors = self.target.inside(&datname, datname == home);
+            if collectors.is_empty() && !self.target.databases.admits(&datname) {
                 continue;
             }
             if known.len() >= MOST_DATABASES {
@@ -283,7 +284,7 @@ impl Walker {
             }
             known.push(datname.clone());
             let visited = self.databases.entry(datname.clone()).or_insert_with(|| {
-                let collectors = self.target.of_scope(Scope::Database).into_iter();
+                let collectors = collectors.into_iter();
                 let job = |c| Job::new(c, Some(datname.clone()), &self.target.settings);
                 Visited {
                     jobs: collectors.map(job).collect(),

@@ -37,7 +37,10 @@ pub(super) fn families<'a>(
         let into = all
             .entry(name.clone().into_owned())
             .or_insert_with(|| new_family(&name, metric.help, kind));
-        into.metric.extend(family.samples.iter().map(|sample| point(metric, sample, dress)));
+        // Of two targets on one page a query of the user's own may have another type.
+        if into.r#type() == kind {
+            into.metric.extend(family.samples.iter().map(|sample| point(metric, sample, dress)));
+        }
     }
     for family in gathered {
         if let Some(family) = of_registry(family) {

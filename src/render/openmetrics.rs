@@ -2,6 +2,7 @@
 //!
 //! Must not: need anything beside the messages of [`super::model`].
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use super::model::{MetricFamily, MetricType, Point};
@@ -9,17 +10,19 @@ use super::model::{MetricFamily, MetricType, Point};
 /// The text of families, `# EOF` at its end.
 pub(super) fn encode(families: &[MetricFamily]) -> String {
     let mut out = String::with_capacity(1 << 16);
+    let names: HashSet<&str> = families.iter().map(MetricFamily::name).collect();
     for family in families {
-        write_family(&mut out, family);
+        write_family(&mut out, family, &names);
     }
     out.push_str("# EOF\n");
     out
 }
 
-fn write_family(out: &mut String, family: &MetricFamily) {
+fn write_family(out: &mut String, family: &MetricFamily, names: &HashSet<&str>) {
     let (kind, name) = match (family.r#type(), family.name().strip_suffix("_total")) {
-        // Only the samples of a counter end in `_total`, and all of them do.
-        (MetricType::Counter, Some(name)) => ("counter", name),
+        // Only the samples of a counter end in `_total`, and all of them do; unless a metric of the user's own has
+        // the name that is left.
+        (MetricType::Counter, Some(name)) if !names.contains(name) => ("counter", name),
         (MetricType::Gauge, _) => ("gauge", family.name()),
         (MetricType::Histogram, _) => ("histogram", family.name()),
         // Counters that postgres_exporter calls otherwise keep their name in its profile.

@@ -38,18 +38,23 @@ impl Families {
     fn merge(&mut self, Dressed { family, dress }: Dressed<'_>) {
         let metric = family.metric;
         let name = dress.name(metric);
+        let kind = match metric.kind {
+            // The crate panics on its own UNTYPED; `encode` corrects the type line.
+            Kind::Gauge | Kind::Untyped => MetricType::GAUGE,
+            Kind::Counter => MetricType::COUNTER,
+            Kind::Histogram => MetricType::HISTOGRAM,
+        };
         let (_, into) = self.0.entry(name.clone().into_owned()).or_insert_with(|| {
             let mut new = MetricFamily::default();
             new.set_name(name.into_owned());
             new.set_help(metric.help.to_owned());
-            new.set_field_type(match metric.kind {
-                // The crate panics on its own UNTYPED; `encode` corrects the type line.
-                Kind::Gauge | Kind::Untyped => MetricType::GAUGE,
-                Kind::Counter => MetricType::COUNTER,
-                Kind::Histogram => MetricType::HISTOGRAM,
-            });
+            new.set_field_type(kind);
             (metric.kind == Kind::Untyped, new)
         });
+        // Of two targets on one page a query of the user's own may have another type.
+        if into.get_field_type() != kind {
+            return;
+        }
         into.mut_metric().extend(family.samples.iter().map(|s| proto(metric, s, dress)));
     }
 

@@ -36,12 +36,18 @@ pub struct Rival {
 impl Rival {
     /// With its defaults, or with all its collectors.
     pub async fn start(dsn: &str, all: bool) -> Self {
+        Self::start_with(dsn, all, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn start_with(dsn: &str, all: bool, args: &[&str]) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(".parts/postgres_exporter/0.19/postgres_exporter");
         assert!(program.is_file(), "{} is missing: scripts/deps rival", program.display());
         let address = free_address();
         let mut command = Command::new(program);
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=error");
+        command.args(args);
         if all {
             command.args(OPT_IN.map(|name| format!("--collector.{name}")));
             command.arg("--collector.stat_statements.include_query");

@@ -40,7 +40,7 @@ pub struct WatchedServer {
 
 /// What has to run once.
 struct ExpectedRuns {
-    collectors: Vec<&'static str>,
+    collectors: Vec<String>,
     databases: BTreeSet<String>,
 }
 
@@ -49,18 +49,18 @@ impl ExpectedRuns {
         let of = |scope: Scope| target.collectors.iter().filter(move |c| c.scope() == scope);
         let walked = of(Scope::Database).next().is_some();
         Self {
-            collectors: of(Scope::Server).map(|c| c.name()).collect(),
+            collectors: of(Scope::Server).map(|c| c.name().to_owned()).collect(),
             databases: if walked { databases.clone() } else { BTreeSet::new() },
         }
     }
 
     /// What the snapshot does not know of yet: neither that it was read, nor why it could not be.
-    fn missing(&self, snapshot: &Snapshot) -> (Vec<&'static str>, Vec<&str>) {
+    fn missing(&self, snapshot: &Snapshot) -> (Vec<&str>, Vec<&str>) {
         if snapshot.of == Of::Pooler {
             return (Vec::new(), Vec::new());
         }
         let ran = |name: &str| {
-            snapshot.outcomes.iter().any(|o| o.collector == name && o.datname.is_none())
+            snapshot.outcomes.iter().any(|o| *o.collector == *name && o.datname.is_none())
         };
         let visited: BTreeSet<&str> = snapshot.databases.iter().map(|d| &*d.datname).collect();
         let databases = self.databases.iter().map(String::as_str);
@@ -69,7 +69,7 @@ impl ExpectedRuns {
         if databases.len() <= snapshot.left_out {
             databases.clear();
         }
-        (self.collectors.iter().copied().filter(|c| !ran(c)).collect(), databases)
+        (self.collectors.iter().map(String::as_str).filter(|c| !ran(c)).collect(), databases)
     }
 
     /// Whether there is nothing to wait for.

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::{OptionFuture, join, join_all};
 use tokio::sync::watch;
 
-use super::{SPACING, SPREAD, listed, target};
+use super::{SPACING, SPREAD, listed, whole_target};
 use crate::config::{Config, Connect, DatabaseFilter, Settings, TargetConfig};
 use crate::http::ListedTarget;
 use crate::poller::{Named, NamedPoller, Poller, TargetView};
-use crate::snapshot::{Reloaded, Snapshot};
+use crate::snapshot::{QueryFileState, Reloaded, Snapshot};
 
 /// What the server without a name is polled with.
 #[derive(PartialEq)]
@@ -49,6 +49,8 @@ pub(super) struct ShownFleet {
     /// For the HTTP server, by name.
     pub(super) pages: Arc<BTreeMap<String, ListedTarget>>,
     pub(super) reloaded: Reloaded,
+    /// The file of `--extend.query-path`.
+    pub(super) query_file: Option<QueryFileState>,
 }
 
 impl Fleet {
@@ -56,8 +58,13 @@ impl Fleet {
     pub(super) fn start(config: &Config) -> Self {
         let reloaded =
             Reloaded { successful: !config.file_is_missing(), success: SystemTime::now() };
-        let nothing =
-            ShownFleet { default: None, seen: Arc::default(), pages: Arc::default(), reloaded };
+        let nothing = ShownFleet {
+            default: None,
+            seen: Arc::default(),
+            pages: Arc::default(),
+            reloaded,
+            query_file: None,
+        };
         let mut fleet =
             Self { default: None, listed: Vec::new(), shown: watch::Sender::new(nothing) };
         fleet.apply(config, reloaded);
@@ -90,7 +97,8 @@ impl Fleet {
             }
             (before, Some(wanted)) => {
                 started += 1;
-                let poller = Poller::instead_of(before.map(|(_, poller)| poller), target(config));
+                let poller =
+                    Poller::instead_of(before.map(|(_, poller)| poller), whole_target(config));
                 Some((wanted, poller))
             }
             (before, None) => {
@@ -124,11 +132,11 @@ impl Fleet {
             self.listed.push((wanted.clone(), poller));
         }
         before.into_values().for_each(|(_, poller)| end(Some(poller.stop())));
-        self.show(reloaded);
+        self.show(reloaded, query_file(config));
         (started, kept)
     }
 
-    fn show(&self, reloaded: Reloaded) {
+    fn show(&self, reloaded: Reloaded, query_file: Option<QueryFileState>) {
         let seen = self.listed.iter().map(|(config, poller)| SeenTarget {
             name: config.name.clone(),
             grouped: config.grouped,
@@ -145,7 +153,13 @@ impl Fleet {
         });
         let pages = Arc::new(pages.collect());
         let default = self.default.as_ref().map(|(_, poller)| poller.snapshots());
-        self.shown.send_replace(ShownFleet { default, seen: Arc::new(seen), pages, reloaded });
+        self.shown.send_replace(ShownFleet {
+            default,
+            seen: Arc::new(seen),
+            pages,
+            reloaded,
+            query_file,
+        });
     }
 
     /// Ends all of them, at once, since each may take seconds.
@@ -154,6 +168,15 @@ impl Fleet {
         let listed = self.listed.drain(..).map(|(_, poller)| poller.stop());
         join(OptionFuture::from(default), join_all(listed)).await;
     }
+}
+
+/// How the file of `--extend.query-path` was read.
+fn query_file(config: &Config) -> Option<QueryFileState> {
+    config.query_file().map(|file| QueryFileState {
+        name: file.name.clone(),
+        hash: file.hash.clone(),
+        failed: !file.faults.is_empty(),
+    })
 }
 
 /// Lets a poller close its sessions while the rest goes on.

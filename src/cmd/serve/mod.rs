@@ -16,13 +16,14 @@ use tokio::sync::{Mutex, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
-use crate::collector::AnyCollector;
+use crate::collector::{AnyCollector, Handle};
 use crate::collectors;
-use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig};
+use crate::collectors::custom::CustomCollector;
+use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig, queries};
 use crate::http::{self, App, PortFeatures, Probing, Reload, Reloading, SlotLimits};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
-use crate::snapshot::{Of, Snapshot, reload_families, target_families};
+use crate::snapshot::{Of, Snapshot, query_file_families, reload_families, target_families};
 use fleet::{Fleet, ShownFleet};
 use probe::Prober;
 use reload::Reloader;
@@ -57,7 +58,7 @@ pub struct Exporter {
     sweeper: AbortHandle,
 }
 
-/// The server and the collectors that a configuration names.
+/// The server and the collectors that a configuration names, without queries of the user's own.
 pub fn target(config: &Config) -> Target {
     Target {
         connect: config.connect().clone(),
@@ -67,18 +68,33 @@ pub fn target(config: &Config) -> Target {
     }
 }
 
+/// The same with them.
+pub fn whole_target(config: &Config) -> Target {
+    with_queries(target(config), Vec::new())
+}
+
 fn listed(config: &TargetConfig) -> Target {
-    Target {
+    let target = Target {
         connect: config.connect.clone(),
         databases: config.databases.clone(),
         settings: config.settings.clone(),
         collectors: enabled(&config.settings),
-    }
+    };
+    with_queries(target, vec![config.name.clone()])
 }
 
-fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
+/// With the queries of the user's own that are for a target of these names, and of where it is.
+fn with_queries(mut target: Target, mut names: Vec<String>) -> Target {
+    names.extend(target.connect.endpoints.iter().map(ToString::to_string));
+    let queries = queries::for_target(&target.settings.custom, &names);
+    let made = queries.into_iter().map(|query| Handle::Made(Arc::new(CustomCollector::new(query))));
+    target.collectors.extend(made);
+    target
+}
+
+fn enabled(settings: &Settings) -> Vec<Handle> {
     let exposed = &settings.exposed;
-    let wanted = |c: &&dyn AnyCollector| {
+    let wanted = |c: &&'static dyn AnyCollector| {
         let on = settings.collectors.get(c.name()).map_or(c.default_on(), |own| own.enabled);
         let mut names = c.metrics().iter().map(|metric| metric.name);
         let compatible = settings.compatibility == Compatibility::PostgresExporter;
@@ -86,7 +102,7 @@ fn enabled(settings: &Settings) -> Vec<&'static dyn AnyCollector> {
             && (on || names.clone().any(|name| exposed.shows(name)))
             && !names.all(|name| exposed.hides(name))
     };
-    collectors::ALL.iter().copied().filter(wanted).collect()
+    collectors::ALL.iter().copied().filter(wanted).map(Handle::from).collect()
 }
 
 /// Files that this process may open: as many as the system lets it raise the limit to, since the usual 1024
@@ -276,6 +292,8 @@ fn of_process(shown: &ShownFleet) -> (Arc<Snapshot>, Arc<Snapshot>) {
     let snapshot = shown.default.as_ref().map_or_else(alone, |default| default.borrow().clone());
     let mut page = Snapshot::clone(&snapshot);
     page.families.extend(reload_families(&shown.reloaded).into_iter().map(Arc::new));
+    let queries = shown.query_file.iter().flat_map(query_file_families);
+    page.families.extend(queries.map(Arc::new));
     if !shown.seen.is_empty() {
         let states = shown.seen.iter().map(|seen| (seen.name.as_str(), seen.view.up()));
         page.families.extend(target_families(states).into_iter().map(Arc::new));

@@ -61,6 +61,18 @@ fn given(
     }
 }
 
+/// What was given for the one of this flag, and where.
+pub(super) fn given_for(
+    flag: &str,
+    flags: &Flags,
+    world: &dyn Surroundings,
+) -> Result<Option<(String, String)>, ConfigError> {
+    match theirs::ALL.iter().find(|theirs| theirs.flag == flag) {
+        Some(theirs) => given(theirs, flags, world),
+        None => Ok(None),
+    }
+}
+
 /// Which metrics their switches leave out, and which they ask for.
 pub(super) fn expose(
     flags: &Flags,
@@ -79,6 +91,32 @@ pub(super) fn expose(
         }
     }
     Ok(())
+}
+
+/// A query of postgres_exporter's file takes the place of a query of its own by the same name; so do its metrics here.
+const OVERRIDABLE: [(&str, &[&str]); 5] = [
+    ("pg_stat_activity", &["pg_stat_activity_count", "pg_stat_activity_max_tx_duration"]),
+    ("pg_stat_archiver", &["pg_stat_archiver_*"]),
+    ("pg_stat_database_conflicts", &["pg_stat_database_conflicts_confl_*"]),
+    (
+        "pg_replication_slots",
+        &["pg_replication_slots_active", "pg_replication_slots_pg_wal_lsn_diff"],
+    ),
+    (
+        "pg_stat_replication",
+        &[
+            "pg_stat_replication_pg_current_wal_lsn_bytes",
+            "pg_stat_replication_pg_wal_lsn_diff",
+            "pg_stat_replication_reply_time",
+        ],
+    ),
+];
+
+/// Leaves out what queries of these names take the place of.
+pub(super) fn override_by(names: &[String], exposed: &mut Exposed) {
+    for (_, metrics) in OVERRIDABLE.iter().filter(|(name, _)| names.iter().any(|n| n == name)) {
+        exposed.hide.extend(metrics.iter().map(|metric| (*metric).to_owned()));
+    }
 }
 
 /// What of theirs means nothing here, and variables that look like ours or theirs and are neither.

@@ -21,7 +21,10 @@ use super::{Sources, put};
 use crate::error::ConfigError;
 
 /// An item of one of the file's lists. Keys that are not among the settings are left to others.
-pub(super) fn read<T: Keyed>(item: &FileItem, settings: &[Setting<T>]) -> Result<T, ConfigError> {
+pub(in crate::config) fn read<T: Keyed>(
+    item: &FileItem,
+    settings: &[Setting<T>],
+) -> Result<T, ConfigError> {
     let mut whole = T::default();
     for setting in settings {
         let path = &setting.key.path;

@@ -11,15 +11,19 @@ use std::time::Duration;
 
 use super::dsn;
 use super::file::{self, FileItem, Parsed};
+use super::queries::{self, CustomQuery, QueryFile};
 use super::schema::{Key, Keyed, List, Setting, Value};
 use super::settings::{self, General, PerTarget, Web};
 use super::target::{self, Dsn};
-use super::{Config, Connect, KnownCollector, Probe, Settings, Surroundings, table};
+use super::{
+    Config, Connect, KnownCollector, Probe, Settings, Surroundings, Timeouts, table, theirs,
+};
 use crate::error::ConfigError;
 
 mod compat;
 mod items;
 
+pub(in crate::config) use items::read;
 use items::{expected_index, query, rule};
 
 /// The settings given as flags, by path.
@@ -96,6 +100,10 @@ struct Sources<'a> {
     missing: bool,
     /// What one target has of its own; it wins over all else.
     overlay: Option<&'a FileItem>,
+    /// Queries of the user's own, and the names that those of postgres_exporter's file have there.
+    custom: Vec<Arc<CustomQuery>>,
+    query_file: Option<QueryFile>,
+    overridden: Vec<String>,
 }
 
 /// Least `answer_limit` of what looks once and ends.
@@ -151,7 +159,56 @@ impl<'a> Sources<'a> {
         };
         notes.extend(compat::notes(flags, world, &table.keys)?);
         let (file, table) = (file.into(), table.into());
-        Ok(Self { flags, world, file, table, notes, missing, overlay: None })
+        let mut sources = Self {
+            flags,
+            world,
+            file,
+            table,
+            notes,
+            missing,
+            overlay: None,
+            custom: Vec::new(),
+            query_file: None,
+            overridden: Vec::new(),
+        };
+        sources.queries()?;
+        Ok(sources)
+    }
+
+    /// Reads the queries of the user's own, here and in postgres_exporter's file.
+    fn queries(&mut self) -> Result<(), ConfigError> {
+        let timeouts: Timeouts = {
+            let mut timeouts = Timeouts::default();
+            self.fill(&Timeouts::keys(), &mut timeouts)?;
+            timeouts
+        };
+        let items = self.file.lists.get(table::CUSTOM).map(Vec::as_slice).unwrap_or_default();
+        let own = queries::items(items, timeouts.statement)?;
+        let given = |flag| compat::given_for(flag, self.flags, self.world);
+        let (mut theirs, mut overridden) = (Vec::new(), Vec::new());
+        let path = given(theirs::QUERY_PATH)?.filter(|(_, path)| !path.is_empty());
+        let file = match path {
+            None => None,
+            Some((place, path)) => {
+                let everywhere = given(theirs::DISCOVER)?.is_some_and(|(_, on)| on == "true");
+                let text = self.world.read(Path::new(&path));
+                let hash = text.as_ref().map(|text| sha256(text)).unwrap_or_default();
+                let remedy = "name a file that exists and that pgrunway may read";
+                let text = text.map_err(|e| format!("{place}: cannot read {path}: {e}; {remedy}"));
+                let file = queries::TheirFile { name: &path, text, hash, everywhere };
+                let list = table::custom();
+                let (read, file, names) = queries::of_file(file, &list, &own, timeouts.statement);
+                (theirs, overridden) = (read, names);
+                if theirs.is_empty() {
+                    // What is wrong with one query is its collector's to say.
+                    self.notes.extend(file.faults.iter().cloned());
+                }
+                Some(file)
+            }
+        };
+        self.custom = own.into_iter().map(Arc::new).chain(theirs).collect();
+        (self.query_file, self.overridden) = (file, overridden);
+        Ok(())
     }
 
     /// The items of one of the file's lists, each checked by `check`.
@@ -290,7 +347,9 @@ impl<'a> Sources<'a> {
         s.partitions.rules = self.items(table::PARTITIONS, rule)?;
         s.queries = self.items(table::QUERIES, query)?;
         s.indexes.expected = self.items(table::INDEXES, expected_index)?;
+        s.custom.clone_from(&self.custom);
         compat::expose(self.flags, self.world, &mut s.exposed)?;
+        compat::override_by(&self.overridden, &mut s.exposed);
         for (path, value) in
             [(settings::LOCK, s.timeouts.lock), (settings::SCAN_SPACING, s.statements.scan_spacing)]
         {
@@ -321,6 +380,12 @@ fn put<T: 'static>(setting: &Setting<T>, whole: &mut T, value: Value) -> Result<
     }
     let report = "this is a defect of pgrunway: please report it";
     Err(ConfigError::new(&setting.key.path, "holds another type than its kind", report))
+}
+
+/// In hexadecimal.
+fn sha256(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn read_file(world: &dyn Surroundings, path: &Path, place: &str) -> Result<String, ConfigError> {
@@ -396,11 +461,11 @@ impl Config {
             let problem = "holds no connection string";
             return Err(ConfigError::new("DATA_SOURCE_NAME", problem, "write one"));
         };
-        let missing = sources.missing;
+        let (missing, query_file) = (sources.missing, sources.query_file.clone());
         let modules = items::modules(&sources)?;
         let of = Self::of(connect, general);
         let probe = Probe { modules, ..of.probe.clone() };
-        Ok(Self { notes, targets, default_target, missing, probe, ..of })
+        Ok(Self { notes, targets, default_target, missing, probe, query_file, ..of })
     }
 
     /// The configuration for a subcommand that looks at one server.
@@ -455,6 +520,7 @@ impl Config {
             databases: each.databases,
             settings: Arc::new(each.settings),
             notes: Vec::new(),
+            query_file: None,
             missing: false,
         }
     }

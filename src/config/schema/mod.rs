@@ -101,6 +101,19 @@ pub struct List {
     pub named: bool,
     /// The keys of an item.
     pub keys: Vec<Key>,
+    /// Items that each item has of its own.
+    pub nested: Option<Nested>,
+}
+
+/// Items of an item: under one of its keys, by name.
+#[derive(Debug, Clone)]
+pub struct Nested {
+    /// The key.
+    pub name: &'static str,
+    /// How one begins.
+    pub begins: &'static str,
+    /// The keys of one.
+    pub keys: Vec<Key>,
 }
 
 /// One setting: a row of the reference.

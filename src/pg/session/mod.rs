@@ -6,6 +6,7 @@
 
 mod checked;
 mod console;
+mod written;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -24,6 +25,7 @@ use self::checked::Ledger;
 pub use self::checked::Remarks;
 pub use self::console::ConsoleTable;
 pub(super) use self::console::explained;
+pub use self::written::WrittenManner;
 use super::connect::{Connection, host_of, open};
 use super::framing::Limits;
 use super::guard::Guarded;

@@ -4,8 +4,10 @@
 //! Must not: know PostgreSQL, a clock, or how samples are encoded.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+mod made;
 
 /// The Prometheus type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +50,6 @@ pub struct Metric {
     /// What differs in postgres_exporter's profile.
     pub compat: Option<Compat>,
 }
-
-/// Most descriptors that are made at run time: of settings, of which a server has some 400, in two profiles.
-const MOST_MADE: usize = 4_096;
-/// Descriptors that were made at run time, by name. They are never freed, so that samples can refer to them as to
-/// those that are declared, and there is one of each, however many targets have it.
-static MADE: Mutex<Option<HashMap<String, Vec<&'static Metric>>>> = Mutex::new(None);
 
 impl Metric {
     /// Declares a gauge.
@@ -122,36 +118,6 @@ impl Metric {
     pub const fn only_there(mut self) -> Self {
         self.compat = Some(Compat::Only);
         self
-    }
-
-    /// One like this with another name, help, type or labels. `None` when there are too many.
-    fn made(
-        &self,
-        name: &str,
-        help: &str,
-        kind: Kind,
-        labels: &[&'static str],
-    ) -> Option<&'static Self> {
-        let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = made.get_or_insert_default();
-        let like =
-            |m: &&&'static Self| m.kind == kind && m.labels == labels && m.compat == self.compat;
-        if let Some(metric) = made.get(name).and_then(|all| all.iter().find(like)) {
-            return Some(metric);
-        }
-        if made.len() >= MOST_MADE || made.get(name).is_some_and(|all| all.len() >= 8) {
-            return None;
-        }
-        let text = |text: &str| -> &'static str { Box::leak(text.to_owned().into_boxed_str()) };
-        let metric: &'static Self = Box::leak(Box::new(Self {
-            name: text(name),
-            help: text(help),
-            kind,
-            labels: Box::leak(labels.to_vec().into_boxed_slice()),
-            compat: self.compat,
-        }));
-        made.entry(name.to_owned()).or_default().push(metric);
-        Some(metric)
     }
 }
 
@@ -308,7 +274,7 @@ impl Refused {
 /// Takes a collector's samples and holds them to its catalogue.
 #[derive(Debug)]
 pub struct Sink {
-    catalogue: &'static [&'static Metric],
+    catalogue: Vec<&'static Metric>,
     limit: usize,
     series: usize,
     families: BTreeMap<&'static str, Family>,
@@ -322,9 +288,9 @@ pub struct Sink {
 
 impl Sink {
     /// A sink that accepts what `catalogue` declares, up to `limit` series.
-    pub fn new(catalogue: &'static [&'static Metric], limit: usize) -> Self {
+    pub fn new(catalogue: &[&'static Metric], limit: usize) -> Self {
         Self {
-            catalogue,
+            catalogue: catalogue.to_vec(),
             limit,
             series: 0,
             families: BTreeMap::new(),
@@ -380,6 +346,31 @@ impl Sink {
         };
         match metric.made(&name, help, kind, metric.labels) {
             Some(made) => self.take(made, labels, Value::Number(value), value.is_nan()),
+            None => self.refused.over_limit += 1,
+        }
+    }
+
+    /// Adds an untyped sample whose name came with the rows, with the labels of `like`: what a query of the user's own
+    /// has more than it was said to have.
+    pub fn found(
+        &mut self,
+        like: &'static Metric,
+        (name, help): (&str, &str),
+        labels: &[&str],
+        value: f64,
+    ) {
+        if !self.declares(like) || !valid_metric_name(name) || labels.len() != like.labels.len() {
+            self.refused.undeclared += 1;
+            return;
+        }
+        let server = self.server.clone();
+        let (mut names, mut labels) = (like.labels.to_vec(), labels.to_vec());
+        if let Some(server) = &server {
+            names.push("server");
+            labels.push(server);
+        }
+        match made::FOUND.get(name, help, Kind::Untyped, &names, None) {
+            Some(metric) => self.put(metric, &labels, Value::Number(value), value.is_nan()),
             None => self.refused.over_limit += 1,
         }
     }
@@ -446,6 +437,10 @@ impl Sink {
             }
             _ => (metric, labels),
         };
+        self.put(metric, labels, value, bad_value);
+    }
+
+    fn put(&mut self, metric: &'static Metric, labels: &[&str], value: Value, bad_value: bool) {
         if bad_value {
             self.refused.value += 1;
             return;
@@ -499,101 +494,4 @@ pub fn valid_label_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    static GAUGE: Metric = Metric::gauge("pg_x", &["datname"], "X.");
-    static COUNTER: Metric = Metric::counter("pg_y_total", &[], "Y.");
-    static STRANGER: Metric = Metric::gauge("pg_z", &[], "Z.");
-    static HISTOGRAM: Metric = Metric::histogram("pg_h_seconds", &[], "H.");
-    static CATALOGUE: &[&Metric] = &[&GAUGE, &COUNTER, &HISTOGRAM];
-
-    fn histogram(cumulative: &[u64], count: u64) -> Arc<Histogram> {
-        let bounds = (0..cumulative.len()).map(|i| i as f64).collect();
-        let cumulative = cumulative.into();
-        Arc::new(Histogram { bounds, cumulative, count, sum: 1.0, native: None, created: None })
-    }
-
-    fn native(buckets: &[(i32, u64)], zero_count: u64, count: u64) -> Arc<Histogram> {
-        let native =
-            Native { schema: 3, zero_threshold: 1e-6, zero_count, buckets: buckets.into() };
-        Arc::new(Histogram { native: Some(native), ..(*histogram(&[1], count)).clone() })
-    }
-
-    #[test]
-    fn keeps_good_samples_in_order_and_null_as_no_sample() {
-        let mut sink = Sink::new(CATALOGUE, 10);
-        sink.number(&GAUGE, &["b"], 2.0);
-        sink.number(&GAUGE, &["a"], f64::INFINITY);
-        sink.number(&COUNTER, &[], None);
-        let (families, refused) = sink.finish();
-        assert_eq!(refused, Refused::default());
-        assert_eq!(families.len(), 1);
-        let labels: Vec<&str> = families[0].samples.iter().map(|s| &*s.labels[0]).collect();
-        assert_eq!(labels, ["b", "a"]);
-    }
-
-    #[test]
-    fn refuses_what_an_exposition_must_not_hold() {
-        let mut sink = Sink::new(CATALOGUE, 3);
-        sink.number(&GAUGE, &["a"], 1.0);
-        sink.number(&GAUGE, &["a"], 2.0);
-        sink.number(&GAUGE, &[], 2.0);
-        sink.number(&STRANGER, &[], 2.0);
-        sink.number(&GAUGE, &["n"], f64::NAN);
-        sink.number(&COUNTER, &[], -1.0);
-        sink.histogram(&HISTOGRAM, &[], histogram(&[2, 1], 3));
-        sink.histogram(&HISTOGRAM, &[], histogram(&[1, 4], 3));
-        sink.number(&HISTOGRAM, &[], 1.0);
-        sink.number(&GAUGE, &["b"], 1.0);
-        sink.number(&GAUGE, &["c"], 1.0);
-        sink.number(&GAUGE, &["d"], 1.0);
-        let (families, refused) = sink.finish();
-        let want = Refused { duplicate: 1, undeclared: 3, value: 4, over_limit: 1, unreadable: 0 };
-        assert_eq!(refused, want);
-        assert_eq!(families[0].samples.len(), 3);
-    }
-
-    #[test]
-    fn names_that_look_the_same_once_shown_are_no_defect() {
-        let mut sink = Sink::new(CATALOGUE, 3);
-        sink.number(&GAUGE, &["a\u{fffd}"], 1.0);
-        sink.number(&GAUGE, &["a\u{fffd}"], 2.0);
-        let refused = sink.finish().1;
-        assert_eq!((refused.unreadable, refused.defects()), (1, 0));
-    }
-
-    #[test]
-    fn a_histogram_counts_as_the_series_it_is_exposed_as() {
-        // Two bounds, +Inf, _sum and _count.
-        for (limit, over_limit) in [(5, 0), (4, 5)] {
-            let mut sink = Sink::new(CATALOGUE, limit);
-            sink.histogram(&HISTOGRAM, &[], histogram(&[1, 2], 3));
-            assert_eq!(sink.finish().1, Refused { over_limit, ..Refused::default() });
-        }
-        let mut sink = Sink::new(CATALOGUE, 6);
-        sink.histogram(&HISTOGRAM, &[], histogram(&[1, 2], 3));
-        sink.number(&GAUGE, &["a"], 1.0);
-        sink.number(&GAUGE, &["b"], 1.0);
-        assert_eq!(sink.finish().1, Refused { over_limit: 1, ..Refused::default() });
-    }
-
-    #[test]
-    fn native_buckets_must_add_up_to_the_count_in_order() {
-        let mut sink = Sink::new(CATALOGUE, 20);
-        sink.histogram(&HISTOGRAM, &[], native(&[(-3, 2), (4, 1)], 1, 3));
-        sink.histogram(&HISTOGRAM, &[], native(&[(4, 1), (-3, 2)], 1, 4));
-        sink.histogram(&HISTOGRAM, &[], native(&[(-3, u64::MAX)], 2, 1));
-        sink.histogram(&HISTOGRAM, &[], native(&[(-3, 2), (4, 1)], 1, 4));
-        let (families, refused) = sink.finish();
-        assert_eq!((refused.value, refused.duplicate, families[0].samples.len()), (3, 0, 1));
-    }
-
-    #[test]
-    fn names_are_held_to_the_data_model() {
-        assert!(valid_metric_name("pg_up") && valid_metric_name("a:b"));
-        assert!(!valid_metric_name("") && !valid_metric_name("1a") && !valid_metric_name("a-b"));
-        assert!(valid_label_name("datname") && !valid_label_name("__x"));
-        assert!(!valid_label_name("a:b"));
-    }
-}
+mod tests;
