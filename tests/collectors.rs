@@ -336,11 +336,12 @@ async fn table_buffers_agree_with_the_view_and_survive_a_reset() {
 #[tokio::test]
 async fn database_activity_agrees_with_the_view_and_survives_reset_and_restart() {
     let mut cluster = server().await;
-    work(&cluster, "postgres", "CREATE DATABASE \"sh\"\"o\\p\n\" CONNECTION LIMIT 7").await;
-    let hostile = "sh\"o\\p\n";
+    let hostile = &*common::shared_name(&cluster, "sh\"o\\p\n");
+    let quoted = hostile.replace('"', "\"\"");
+    work(&cluster, "postgres", &format!("CREATE DATABASE \"{quoted}\" CONNECTION LIMIT 7")).await;
     work(&cluster, hostile, "CREATE TABLE t AS SELECT generate_series(1, 5000)").await;
     let of = |column: &str| {
-        format!("SELECT {column} FROM pg_stat_database WHERE datname = E'sh\"o\\\\p\\n'")
+        format!("SELECT {column} FROM pg_stat_database WHERE datname = $n${hostile}$n$")
     };
     until(&cluster, "postgres", &format!("({}) >= 5000", of("tup_inserted"))).await;
     let admin = common::admin(&cluster, "postgres").await;

@@ -146,7 +146,7 @@ async fn at_most_two_connections_whatever_the_number_of_databases() {
 async fn databases_come_go_and_forbid() {
     let cluster = common::server().await;
     let admin = common::admin(&cluster, "postgres").await;
-    let hostile = "we\"ird\n\\schön-ünïcödé";
+    let hostile = &*common::shared_name(&cluster, "we\"ird\n\\schön-ünïcödé");
     let quoted = hostile.replace('"', "\"\"");
     admin.batch_execute("CREATE DATABASE dark").await.unwrap();
     admin.batch_execute("REVOKE CONNECT ON DATABASE dark FROM PUBLIC").await.unwrap();

@@ -395,8 +395,9 @@ async fn hostile_names_come_out_as_they_are() {
     let cluster = common::server().await;
     let admin = common::admin(&cluster, "postgres").await;
     // 63 bytes each: quotes, a backslash, a newline, a dollar and letters of two and three bytes.
-    let datname = format!("d\"b'\\\n$1{}{}", "é".repeat(8), "漢".repeat(12 + 1));
-    let rolname = format!("r\"o'\\\n$1{}{}", "ß".repeat(8), "字".repeat(12 + 1));
+    let name = |text: String| common::shared_name(&cluster, &text);
+    let datname = name(format!("d\"b'\\\n$1{}{}", "é".repeat(8), "漢".repeat(12 + 1)));
+    let rolname = name(format!("r\"o'\\\n$1{}{}", "ß".repeat(8), "字".repeat(12 + 1)));
     assert_eq!((datname.len(), rolname.len()), (63, 63));
     let quote = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     admin.batch_execute(&format!("CREATE DATABASE {}", quote(&datname))).await.unwrap();

@@ -56,6 +56,16 @@ pub async fn server_with(settings: &[(&str, &str)], hba: &[&str]) -> Cluster {
     cluster
 }
 
+/// A name of a database or a role as this server takes it: from PostgreSQL 19 on without a line break.
+pub fn shared_name(cluster: &Cluster, name: &str) -> String {
+    let program = cluster.binaries().join("postgres");
+    let said = std::process::Command::new(program).arg("--version").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let digits = said.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty());
+    let major: u32 = digits.and_then(|digits| digits.parse().ok()).expect("a version");
+    if major < 19 { name.to_owned() } else { name.replace('\n', "\t") }
+}
+
 /// A superuser connection over the Unix socket.
 pub async fn admin(cluster: &Cluster, dbname: &str) -> Client {
     client(cluster, "postgres", dbname).await

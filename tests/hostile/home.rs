@@ -173,6 +173,10 @@ async fn look_alikes_without_the_extension_are_not_taken_for_it() {
         "DateStyle = 'German'",
         "jit_above_cost = 0",
     ] {
+        // Which 19 knows no other value of.
+        if world.major >= 19 && setting.starts_with("standard_conforming_strings") {
+            continue;
+        }
         eve.batch_execute(&format!("ALTER DATABASE eves SET {setting}")).await.unwrap();
     }
     for monitor in MONITORS {
