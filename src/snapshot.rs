@@ -42,6 +42,8 @@ pub struct Outcome {
     pub too_long: u64,
     /// What the last run that succeeded shows on the status page beside its metrics, as plain text.
     pub shown: Option<Arc<str>>,
+    /// Columns, functions and views that the server does not have and that the last run did without, in order.
+    pub missing: Vec<Arc<str>>,
 }
 
 /// What a snapshot is of.
@@ -119,6 +121,8 @@ pub struct Snapshot {
     pub target: Arc<str>,
     /// Version of the server, once known.
     pub version: Option<Arc<str>>,
+    /// Its major version, of a server only.
+    pub major: Option<i32>,
     /// By name.
     pub databases: Vec<Database>,
     /// Databases beyond the most that are walked.
@@ -260,6 +264,18 @@ static TOO_LONG: Metric = Metric::gauge(
     &["collector", "datname"],
     "Texts (bounds, expressions, predicates) left out of the collector's last run, each longer than 16 KiB.",
 );
+static MISSING: Metric = Metric::gauge(
+    "pgrunway_collector_missing",
+    &["collector", "datname", "name"],
+    "Constant 1 for each column, function or view that the collector reads and the server does not have: what is made \
+     of it is absent, everything else is not.",
+);
+static UNTESTED: Metric = Metric::gauge(
+    "pgrunway_server_version_untested",
+    &[],
+    "Whether the server's major version, from server_version_num, is newer than any that this pgrunway was tested \
+     with: it is read as the newest known one.",
+);
 static REFUSED: Metric = Metric::counter(
     "pgrunway_collector_defective_samples_total",
     &["collector", "datname"],
@@ -334,6 +350,9 @@ const PEERS: &[(&str, &[&str])] = &[
     ("xlog_location", &["wal"]),
 ];
 
+/// The newest major version of PostgreSQL that everything here was tested with: the last of scripts/pg-versions.txt.
+pub const NEWEST_MAJOR: i32 = 19;
+
 /// Metrics about the target and the collectors, which every snapshot carries.
 pub static METRICS: &[&Metric] = &[
     &SCRAPE_ERROR,
@@ -367,6 +386,8 @@ pub static METRICS: &[&Metric] = &[
     &SERIES,
     &OVER_LIMIT,
     &TOO_LONG,
+    &MISSING,
+    &UNTESTED,
     &REFUSED,
 ];
 
@@ -429,6 +450,9 @@ impl Snapshot {
                 version.into_iter().for_each(|v| sink.number(&POOLER_VERSION, &[v], 1.0));
             }
             (Of::Exporter, _) => {}
+        }
+        if let Some(major) = self.major {
+            sink.number(&UNTESTED, &[], f64::from(u8::from(major > NEWEST_MAJOR)));
         }
         if let Some(role) = &self.role {
             sink.number(&READS_ALL_STATS, &[], f64::from(u8::from(role.reads_all_stats)));
@@ -506,6 +530,7 @@ impl Outcome {
             trusted: None,
             too_long: 0,
             shown: None,
+            missing: Vec::new(),
         }
     }
 
@@ -523,6 +548,9 @@ impl Outcome {
         sink.number(&SERIES, &labels, self.series as f64);
         sink.number(&OVER_LIMIT, &labels, self.refused.over_limit as f64);
         sink.number(&TOO_LONG, &labels, self.too_long as f64);
+        for name in &self.missing {
+            sink.number(&MISSING, &[labels[0], labels[1], name], 1.0);
+        }
         sink.number(&REFUSED, &labels, self.refused.defects() as f64);
     }
 }

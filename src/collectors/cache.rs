@@ -259,6 +259,10 @@ impl Collector for Cache {
             let blocks = [total.blks_hit, total.blks_read].map(Option::unwrap_or_default);
             window.push(rows.at, blocks);
             let [hit, read] = window.sums();
+            let DatabaseCounters { blks_hit: Some(_), blks_read: Some(_), .. } = database.counters
+            else {
+                continue;
+            };
             sink.number(&RATIO, &labels[1..], ratio(hit, hit + read));
         }
     }

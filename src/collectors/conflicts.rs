@@ -4,41 +4,51 @@
 
 use std::time::Duration;
 
+use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
-use crate::pg::{Lossy, Session};
+use crate::pg::{Lossy, Row, Session, columns};
 
 macro_rules! conflicts {
-    ($($ident:ident $column:literal $what:literal;)*) => {
+    ($($ident:ident $field:ident $column:literal $what:literal;)*) => {
         $(static $ident: Metric = Metric::untyped(
             concat!("pg_stat_database_conflicts_", $column),
             &["datid", "datname"],
             concat!("Queries of the database cancelled by replay ", $what, ", pg_stat_database_conflicts.", $column, "."),
         ).with_server_there(Kind::Counter);)*
-        static METRICS: &[&Metric] = &[$(&$ident),*];
         const COLUMNS: &[&str] = &[$($column),*];
+
+        figures! {
+            /// Queries that were cancelled, by cause.
+            pub struct ConflictCounters: Option<f64> {
+                $(#[doc = concat!("Those cancelled ", $what, ".")] $field = $column => $ident),*
+            }
+        }
     };
 }
 
 conflicts! {
-    TABLESPACE "confl_tablespace" "because a tablespace was dropped";
-    LOCK "confl_lock" "because they held a lock for too long";
-    SNAPSHOT "confl_snapshot" "because they needed rows that the primary had removed";
-    BUFFERPIN "confl_bufferpin" "because they pinned a buffer";
-    DEADLOCK "confl_deadlock" "because of a deadlock";
+    TABLESPACE tablespace "confl_tablespace" "because a tablespace was dropped";
+    LOCK lock "confl_lock" "because they held a lock for too long";
+    SNAPSHOT snapshot "confl_snapshot" "because they needed rows that the primary had removed";
+    BUFFERPIN bufferpin "confl_bufferpin" "because they pinned a buffer";
+    DEADLOCK deadlock "confl_deadlock" "because of a deadlock";
 }
-const N: usize = COLUMNS.len();
 
 pub struct Conflicts;
 
-/// One database.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DatabaseConflicts {
-    /// Oid and name.
-    pub labels: [String; 2],
-    /// In the order of the metrics.
-    pub counters: [Option<f64>; N],
+columns! {
+    /// One database.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct DatabaseConflicts {
+        /// OID.
+        pub datid: i64,
+        /// Name.
+        pub datname: String as Lossy,
+        /// What it counts.
+        pub counters: ConflictCounters,
+    }
 }
 
 impl Collector for Conflicts {
@@ -48,7 +58,7 @@ impl Collector for Conflicts {
     const HELP: &'static str = "Queries that replay cancelled on a standby, by cause.";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = METRICS;
+    const METRICS: &'static [&'static Metric] = &ConflictCounters::METRICS;
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Self::Rows, CollectError> {
         let columns: Vec<String> = COLUMNS.iter().map(|c| format!("c.{c}::float8")).collect();
@@ -58,25 +68,15 @@ impl Collector for Conflicts {
             columns.join(", ")
         );
         let rows = session.read(sql.as_str()).await?;
-        let database = rows.iter().map(|row| {
-            let mut counters = [None; N];
-            for (counter, column) in counters.iter_mut().zip(COLUMNS) {
-                *counter = row.get(column)?;
-            }
-            let datid: i64 = row.get("datid")?;
-            Ok(DatabaseConflicts {
-                labels: [datid.to_string(), row.get::<Lossy>("datname")?.0],
-                counters,
-            })
-        });
-        database.collect()
+        Row::all(&rows)
     }
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for database in &rows {
-            let labels = database.labels.each_ref().map(String::as_str);
-            for (metric, value) in METRICS.iter().zip(database.counters) {
-                sink.number(metric, &labels, value);
+            let datid = database.datid.to_string();
+            let counters = <[_; ConflictCounters::N]>::from(database.counters);
+            for (metric, value) in ConflictCounters::METRICS.iter().zip(counters) {
+                sink.number(metric, &[&datid, &database.datname], value);
             }
         }
     }
@@ -89,9 +89,8 @@ mod tests {
 
     #[test]
     fn golden() {
-        let counters = [Some(0.0), Some(1.0), Some(2.0), Some(3.0), None];
-        let rows =
-            vec![DatabaseConflicts { labels: ["5".to_owned(), "sh\"op".to_owned()], counters }];
+        let counters = ConflictCounters::from([Some(0.0), Some(1.0), Some(2.0), Some(3.0), None]);
+        let rows = vec![DatabaseConflicts { datid: 5, datname: "sh\"op".to_owned(), counters }];
         check("conflicts", &poll(&Conflicts, &mut (), rows));
     }
 }

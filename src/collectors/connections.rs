@@ -251,8 +251,8 @@ columns! {
 /// What one poll read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
-    /// Client backends.
-    pub groups: Vec<Group>,
+    /// Client backends; `None` where it is unknown what they are.
+    pub groups: Option<Vec<Group>>,
     /// How many there may be.
     pub limits: Limits,
     /// All databases.
@@ -304,7 +304,7 @@ impl Collector for Connections {
         let objectives = &session.settings().objectives;
         Ok(Rows {
             limits: Row::one(next())?,
-            groups: Row::all(next())?,
+            groups: Row::whole(next())?,
             databases: Row::all(next())?,
             sees_all: session.server().reads_all_stats,
             longest_query: objectives.longest_query,
@@ -318,6 +318,7 @@ impl Collector for Connections {
         sink.number(&LONGEST_OBJECTIVE, &[], rows.longest_query);
         sink.number(&TX_OBJECTIVE, &[], rows.oldest_transaction);
         sink.number(&IDLE_OBJECTIVE, &[], rows.idle_in_transaction);
+        let Some(groups) = &rows.groups else { return };
         let mut states: BTreeMap<(&str, &str), (i64, Oldest)> = BTreeMap::new();
         if rows.sees_all {
             let names = rows.databases.iter().map(|d| d.datname.as_str());
@@ -326,7 +327,7 @@ impl Collector for Connections {
         }
         let mut waits: BTreeMap<(&str, &str), i64> = BTreeMap::new();
         let mut oldest: BTreeMap<&str, [Oldest; 3]> = BTreeMap::new();
-        for group in rows.groups.iter().filter(|g| !g.ours) {
+        for group in groups.iter().filter(|g| !g.ours) {
             let Some(datname) = group.datname.as_deref() else { continue };
             let (count, xact) = states.entry((datname, group.state.as_str())).or_default();
             *count += group.count;
@@ -361,12 +362,12 @@ impl Collector for Connections {
 }
 
 fn limits(rows: &Rows, sink: &mut Sink) {
-    let used = number(rows.groups.iter().map(|g| g.count).sum());
+    let used = rows.groups.as_ref().map(|groups| number(groups.iter().map(|g| g.count).sum()));
     let Limits { max, superuser_reserved, reserved } = rows.limits;
     let open =
         f64::from(max) - f64::from(superuser_reserved) - f64::from(reserved.unwrap_or_default());
     sink.number(&USED, &[], used);
-    sink.number(&USED_RATIO, &[], ratio(used, open));
+    sink.number(&USED_RATIO, &[], used.and_then(|used| ratio(used, open)));
     sink.number(&MAX, &[], f64::from(max));
     sink.number(&SUPERUSER_RESERVED, &[], f64::from(superuser_reserved));
     sink.number(&RESERVED, &[], reserved.map(f64::from));
@@ -421,7 +422,7 @@ mod tests {
             limit,
         };
         Rows {
-            groups,
+            groups: Some(groups),
             limits: Limits { max: 100, superuser_reserved: 3, reserved: Some(5) },
             longest_query: 300.0,
             oldest_transaction: 3600.0,

@@ -131,7 +131,7 @@ columns! {
         /// Database of a logical slot, else empty.
         pub database: String as Lossy,
         /// Whether somebody streams from it.
-        pub active: bool,
+        pub active: Option<bool>,
         /// The server's position in bytes.
         pub current: Option<f64>,
         /// Bytes held back.
@@ -197,7 +197,7 @@ impl Collector for Slots {
         for slot in &rows.slots {
             let by_database = [slot.name.as_str(), slot.database.as_str()];
             let by_type = [slot.name.as_str(), slot.kind.as_str()];
-            let active = f64::from(u8::from(slot.active));
+            let active = slot.active.map(|active| f64::from(u8::from(active)));
             sink.number(&ACTIVE, &by_database, active);
             sink.number(&RETAINED, &by_database, slot.retained.map(|b| b.max(0.0)));
             sink.number(&IS_ACTIVE, &by_type, active);
@@ -232,7 +232,7 @@ mod tests {
             name: "standby_1".to_owned(),
             kind: "physical".to_owned(),
             database: String::new(),
-            active: true,
+            active: Some(true),
             current: Some(5000.0),
             retained: Some(-3.0),
             confirmed: None,
@@ -245,7 +245,7 @@ mod tests {
             name: "cdc".to_owned(),
             kind: "logical".to_owned(),
             database: "sh\"op".to_owned(),
-            active: false,
+            active: Some(false),
             retained: Some(4000.0),
             confirmed: Some(900.0),
             safe: Some(-12.0),

@@ -9,7 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{App, Asked, findings, unknown};
-use crate::snapshot::{Of, Outcome, Snapshot};
+use crate::snapshot::{NEWEST_MAJOR, Of, Outcome, Snapshot};
 
 pub(super) async fn page(State(app): State<App>, Query(asked): Query<Asked>) -> Response {
     let path = &app.telemetry_path;
@@ -81,7 +81,7 @@ fn row(name: &str, snapshot: &Snapshot) -> Markup {
     html! {
         tr {
             td { a href={ "/?target=" (name) } { (name) } }
-            td { (reached(snapshot)) (trouble(snapshot)) (role(snapshot)) }
+            td { (reached(snapshot)) (trouble(snapshot)) (untested(snapshot)) (role(snapshot)) }
             td { code { (snapshot.target) } " (" (version(snapshot)) ")" }
             td { a href={ "/?target=" (name) "#findings" } { (findings::counts(snapshot)) } }
             td { (failing.join(", ")) }
@@ -100,7 +100,7 @@ fn version(snapshot: &Snapshot) -> &str {
 fn of_target(snapshot: &Snapshot) -> Markup {
     html! {
         p { code { (snapshot.target) } " (" (version(snapshot)) "): " (reached(snapshot)) }
-        (trouble(snapshot)) (role(snapshot))
+        (trouble(snapshot)) (untested(snapshot)) (role(snapshot))
         @if snapshot.of == Of::Server {
             p {
                 "Databases: "
@@ -167,6 +167,18 @@ fn role(snapshot: &Snapshot) -> Markup {
     }
 }
 
+/// A version that is newer than any tested one.
+fn untested(snapshot: &Snapshot) -> Markup {
+    html! {
+        @if let Some(major) = snapshot.major.filter(|major| *major > NEWEST_MAJOR) {
+            p class="bad" {
+                "PostgreSQL " (major) " is newer than any that this pgrunway was tested with, and is read as "
+                (NEWEST_MAJOR)
+            }
+        }
+    }
+}
+
 /// UTC, to the second.
 fn time(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
@@ -184,6 +196,10 @@ fn outcome_row(outcome: &Outcome) -> Markup {
                     Some(e) => { span class="bad" { (e) } },
                 }
                 @if let Some(trusted) = &outcome.trusted { br; small { (trusted) } }
+                @if !outcome.missing.is_empty() {
+                    br;
+                    small { "without " (outcome.missing.join(", ")) ", which the server does not have" }
+                }
             }
             td class="n" { (outcome.interval.as_secs_f64()) " s" }
             td class="n" { (format!("{:.1} ms", outcome.duration.as_secs_f64() * 1e3)) }
@@ -203,6 +219,7 @@ mod tests {
     fn the_status_page_escapes_what_it_shows() {
         let mut outcome = Outcome::new("x", Some("<b>".into()), Duration::from_secs(1));
         outcome.trusted = Some("read in <db>".into());
+        outcome.missing = vec!["pg_stat_x.<i>".into(), "pg_new()".into()];
         outcome.error = Some("relation \"<script>\" & more".into());
         let mut shows = Outcome::new("y", None, Duration::from_secs(1));
         shows.shown = Some("application <script>".into());
@@ -210,8 +227,14 @@ mod tests {
         assert!(!status_html(&down, &[], "/metrics").into_string().contains("application"));
         let html = status_html(&Snapshot { up: true, ..down }, &[], "/metrics").into_string();
         assert!(html.contains("<pre>application &lt;script&gt;</pre>"), "{html}");
-        let snapshot = Snapshot { outcomes: vec![outcome], ..Snapshot::default() };
+        let major = Some(NEWEST_MAJOR);
+        let mut snapshot = Snapshot { outcomes: vec![outcome], major, ..Snapshot::default() };
         let html = status_html(&snapshot, &[], "/metrics").into_string();
+        assert!(html.contains("without pg_stat_x.&lt;i&gt;, pg_new(), which"), "{html}");
+        assert!(!html.contains("newer than any"), "{html}");
+        snapshot.major = Some(NEWEST_MAJOR + 1);
+        let newer = status_html(&snapshot, &[], "/metrics").into_string();
+        assert!(newer.contains("is newer than any that this pgrunway was tested with"), "{newer}");
         assert!(html.contains("relation &quot;&lt;script&gt;&quot; &amp; more"), "{html}");
         assert!(html.contains("<small>read in &lt;db&gt;</small>"), "{html}");
         assert!(html.contains("&lt;b&gt;") && html.contains("not tried yet"));

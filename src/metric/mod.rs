@@ -186,6 +186,13 @@ impl Value {
             Self::Histogram(histogram) => histogram.bounds.len() + 3,
         }
     }
+
+    fn is_unknown(&self) -> bool {
+        match self {
+            Self::Number(value) => value.is_nan(),
+            Self::Histogram(histogram) => histogram.sum.is_nan(),
+        }
+    }
 }
 
 /// One series at one instant.
@@ -284,6 +291,8 @@ pub struct Sink {
     /// In postgres_exporter's profile the value of its label `server`.
     server: Option<Arc<str>>,
     shown: Option<Arc<str>>,
+    /// Whether a value may be unknown.
+    without_unknown: bool,
 }
 
 impl Sink {
@@ -299,6 +308,7 @@ impl Sink {
             refused: Refused::default(),
             server: None,
             shown: None,
+            without_unknown: false,
         }
     }
 
@@ -310,6 +320,12 @@ impl Sink {
     /// What [`Sink::show`] was given last.
     pub fn take_shown(&mut self) -> Option<Arc<str>> {
         self.shown.take()
+    }
+
+    /// Takes NaN for what the server did not say, and leaves it out; else it is a defect.
+    pub fn without_unknown(mut self, unknown: bool) -> Self {
+        self.without_unknown = unknown;
+        self
     }
 
     /// Gives names, types and labels of postgres_exporter's profile, with this value of the label `server`, if
@@ -442,7 +458,8 @@ impl Sink {
 
     fn put(&mut self, metric: &'static Metric, labels: &[&str], value: Value, bad_value: bool) {
         if bad_value {
-            self.refused.value += 1;
+            let unknown = self.without_unknown && value.is_unknown();
+            self.refused.value += u64::from(!unknown);
             return;
         }
         let series = value.series();

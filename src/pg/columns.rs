@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::{FromSql, Type, WrongType};
 
-use super::row::{Columns, Lossy, Packed, Row, too_long, wrong};
+use super::row::{Columns, IsUnknown, Lossy, Packed, Row, UNKNOWN, too_long, unknown, wrong};
 use crate::error::CollectError;
 
 /// What can be read from the columns of a row: one value, or a struct of `columns!`, which may be a field of another.
@@ -63,7 +63,7 @@ impl<T: for<'a> FromSql<'a>> FromRow for T {
     fn find(columns: &[(String, Type)], name: &'static str) -> Result<usize, Unfit> {
         let at = columns.iter().position(|(n, _)| n == name).ok_or(Unfit::Absent(name))?;
         let kind = &columns[at].1;
-        match T::accepts(kind) {
+        match *kind == UNKNOWN || T::accepts(kind) {
             true => Ok(at),
             false => Err(Unfit::Type(wrong(name, WrongType::new::<T>(kind.clone()).into()))),
         }
@@ -74,6 +74,7 @@ impl<T: for<'a> FromSql<'a>> FromRow for T {
             return Err(wrong("?", format!("there is no column {at}").into()));
         };
         let value = match row.values.get(*at) {
+            _ if *kind == UNKNOWN => unknown(),
             Some(Packed::Value(value)) => T::from_sql(kind, value),
             Some(Packed::Cut) => Err(too_long()),
             Some(Packed::Null) | None => T::from_sql_null(kind),
@@ -82,7 +83,9 @@ impl<T: for<'a> FromSql<'a>> FromRow for T {
     }
 
     fn is_null(row: &Cells<'_>, at: &usize) -> bool {
+        // What is unknown may be there.
         matches!(row.values.get(*at), Some(Packed::Null) | None)
+            && row.columns.get(*at).is_none_or(|(_, kind)| *kind != UNKNOWN)
     }
 }
 
@@ -207,8 +210,11 @@ macro_rules! read_as {
                 value.map(Self).ok_or_else(|| "it is out of range".into())
             }
 
-            fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+            fn from_sql_null(kind: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
                 let read: fn(Option<$sql>) -> Option<$value> = $read;
+                if *kind == UNKNOWN {
+                    return <$value as Figure>::UNKNOWN.map(Self).ok_or_else(|| IsUnknown.into());
+                }
                 read(None).map(Self).ok_or_else(|| Box::new(tokio_postgres::types::WasNull) as _)
             }
 
@@ -224,6 +230,17 @@ macro_rules! read_as {
         }
     };
 }
+
+/// What is read where a column is unknown: no number, and nothing where there is no such value.
+trait Figure: Sized {
+    const UNKNOWN: Option<Self> = None;
+}
+
+impl Figure for f64 {
+    const UNKNOWN: Option<Self> = Some(f64::NAN);
+}
+impl Figure for bool {}
+impl Figure for u64 {}
 
 read_as! {
     /// A `float8` whose NULL is 0.
@@ -265,6 +282,11 @@ struct Each<'a, T: FromRow> {
     at: Option<(&'a Columns, T::At)>,
 }
 
+/// Whether a value could not be read because the server does not have what it rests on.
+fn is_unknown(e: &CollectError) -> bool {
+    matches!(e, CollectError::Decode { source, .. } if source.is::<IsUnknown>())
+}
+
 impl<'a, T: FromRow> Each<'a, T> {
     fn read(&mut self, row: &'a Row) -> Result<T, CollectError> {
         let at = match self.at.take() {
@@ -285,8 +307,14 @@ impl<T: FromRow> Iterator for Each<'_, T> {
     type Item = Result<T, CollectError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.rows.next()?;
-        Some(self.read(row))
+        loop {
+            let row = self.rows.next()?;
+            match self.read(row) {
+                // A row of which what must be known is not is none.
+                Err(e) if is_unknown(&e) => {}
+                read => return Some(read),
+            }
+        }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -295,7 +323,7 @@ impl<T: FromRow> Iterator for Each<'_, T> {
 }
 
 impl Row {
-    /// Each row of an answer as a struct of `columns!`.
+    /// Each row of an answer as a struct of `columns!`. One is left out where a column is unknown that must not be.
     pub fn each<T: FromRow>(rows: &[Row]) -> impl Iterator<Item = Result<T, CollectError>> {
         let cells = Cells { columns: &[], values: Vec::new() };
         Each { rows: rows.iter(), cells, at: None }
@@ -313,12 +341,25 @@ impl Row {
         Ok(all)
     }
 
+    /// All rows of an answer, or `None` where something is unknown of one that must not be: for who counts rows.
+    ///
+    /// # Errors
+    /// As [`Row::all`].
+    pub fn whole<T: FromRow>(rows: &[Row]) -> Result<Option<Vec<T>>, CollectError> {
+        let all = Self::all(rows)?;
+        Ok((all.len() == rows.len()).then_some(all))
+    }
+
     /// The one row of an answer that has one whatever the server holds.
     ///
     /// # Errors
     /// As [`Row::all`]; there is none.
     pub fn one<T: FromRow>(rows: &[Row]) -> Result<T, CollectError> {
-        Self::first(rows)?.ok_or_else(|| CollectError::Missing {
+        if let Some(row) = rows.first() {
+            let cells = Cells { columns: &[], values: Vec::new() };
+            return Each { rows: rows.iter(), cells, at: None }.read(row);
+        }
+        Err(CollectError::Missing {
             what: "the server answered with no row where there is always one".to_owned(),
             remedy: "check that this is a PostgreSQL server".to_owned(),
         })

@@ -8,6 +8,7 @@ mod cell;
 mod columns;
 mod command;
 mod connect;
+mod degrade;
 pub mod framing;
 mod guard;
 mod password;

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::degrade::MissingParts;
+
 /// Connections that one server may hold of us.
 const MOST: usize = 2;
 
@@ -20,10 +22,12 @@ pub(super) enum Destination {
     Unix(PathBuf),
 }
 
-/// The places of one target, shared by its workers: two for each server.
+/// The places of one target, shared by its workers: two for each server. With them goes what its sessions found to be
+/// missing on it.
 #[derive(Clone)]
 pub struct Quota {
     shared: Arc<QuotaShared>,
+    missing: Arc<MissingParts>,
     second: bool,
 }
 
@@ -68,14 +72,19 @@ impl Default for Quota {
             freed: watch::Sender::new(0),
             claimed: watch::Sender::new(false),
         });
-        Self { shared, second: false }
+        Self { shared, missing: Arc::default(), second: false }
     }
 }
 
 impl Quota {
     /// The same places for the second worker, which leaves one to the first even while that has none.
     pub fn for_second(&self) -> Self {
-        Self { shared: self.shared.clone(), second: true }
+        Self { shared: self.shared.clone(), missing: self.missing.clone(), second: true }
+    }
+
+    /// What is missing on the servers of the target.
+    pub(super) fn missing(&self) -> Arc<MissingParts> {
+        self.missing.clone()
     }
 
     /// A place at `peer`. All addresses that one name has count as one server.

@@ -4,6 +4,7 @@
 //! Must not: send anything or know what a column means.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -112,10 +113,34 @@ pub(super) fn too_large(what: String, fatal: bool) -> CollectError {
     }
 }
 
+/// The type of a column that is unknown, since it rests on what the server does not have: every value is NULL. No
+/// server sends it.
+pub(super) const UNKNOWN: Type = Type::UNKNOWN;
+
+/// What is read of a column that is unknown, if anything fits it.
+///
+/// # Errors
+/// [`IsUnknown`]: neither NULL nor NaN does.
+pub(super) fn unknown<'a, T: FromSql<'a>>() -> Result<T, crate::error::Source> {
+    match T::from_sql_null(&UNKNOWN) {
+        Ok(value) => Ok(value),
+        Err(_) if T::accepts(&Type::FLOAT8) => T::from_sql(&Type::FLOAT8, &NAN),
+        Err(_) => Err(IsUnknown.into()),
+    }
+}
+
+const NAN: [u8; 8] = f64::NAN.to_be_bytes();
+
+/// Why a value is not there: the server does not have what it rests on.
+#[derive(Debug, thiserror::Error)]
+#[error("the server does not have what it is made of")]
+pub(super) struct IsUnknown;
+
 /// Makes rows of the driver's.
 pub(super) struct RowsOf<'v> {
     veil: &'v Veil,
     longest: usize,
+    unknown: Option<&'v BTreeSet<String>>,
     columns: Option<Columns>,
     rows: Vec<Row>,
     too_long: TooLong,
@@ -143,7 +168,13 @@ impl<'v> RowsOf<'v> {
     /// Texts of more than `longest` bytes are left out.
     pub(super) fn new(veil: &'v Veil, longest: usize) -> Self {
         let too_long = TooLong::default();
-        Self { veil, longest, columns: None, rows: Vec::new(), too_long }
+        Self { veil, longest, unknown: None, columns: None, rows: Vec::new(), too_long }
+    }
+
+    /// Leaves out what stands in these columns.
+    pub(super) fn without(mut self, unknown: Option<&'v BTreeSet<String>>) -> Self {
+        self.unknown = unknown;
+        self
     }
 
     /// Adds a row. False if it does not fit: then nothing is kept, and nothing more is.
@@ -153,13 +184,20 @@ impl<'v> RowsOf<'v> {
         budget: &Budget,
     ) -> Result<bool, tokio_postgres::Error> {
         let columns = self.columns.get_or_insert_with(|| {
-            row.columns().iter().map(|c| (c.name().to_owned(), c.type_().clone())).collect()
+            let kind = |name: &str, kind: &Type| match self
+                .unknown
+                .is_some_and(|unknown| unknown.contains(name))
+            {
+                true => UNKNOWN,
+                false => kind.clone(),
+            };
+            row.columns().iter().map(|c| (c.name().to_owned(), kind(c.name(), c.type_()))).collect()
         });
         let mut data = Vec::with_capacity(row.raw_size_bytes());
         let (mut number, mut cut) = (None, 0);
         for (i, (name, kind)) in columns.iter().enumerate() {
             let Raw(value) = row.try_get(i)?;
-            match value {
+            match value.filter(|_| *kind != UNKNOWN) {
                 None => data.push(NULL),
                 Some(text) if text.len() > self.longest && is_text(kind) => {
                     let of = number.map(|n: i64| format!(" of {n}")).unwrap_or_default();
@@ -199,7 +237,7 @@ fn readable<'a>(kind: &Type, value: &'a [u8], veil: &Veil) -> Cow<'a, [u8]> {
 }
 
 fn is_text(kind: &Type) -> bool {
-    let texts = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::UNKNOWN, Type::JSON];
+    let texts = [Type::TEXT, Type::VARCHAR, Type::BPCHAR, Type::NAME, Type::JSON];
     texts.contains(kind)
 }
 
@@ -253,6 +291,9 @@ impl Row {
             return Err(wrong(column, "there is no such column".into()));
         };
         let kind = &self.columns[index].1;
+        if *kind == UNKNOWN {
+            return unknown().map_err(|e| wrong(column, e));
+        }
         if !T::accepts(kind) {
             return Err(wrong(column, WrongType::new::<T>(kind.clone()).into()));
         }

@@ -50,6 +50,7 @@ struct State {
     tried: bool,
     trouble: Option<Trouble>,
     version: Option<Arc<str>>,
+    major: Option<i32>,
     role: Option<Role>,
     certificates: Ends,
     /// Why each cannot be entered; `None` for one that can.
@@ -99,7 +100,10 @@ impl Board {
             name: server.role.as_str().into(),
             reads_all_stats: server.reads_all_stats,
         });
-        self.lock().certificates = session.certificates();
+        let major = role.is_some().then(|| server.major());
+        let mut state = self.lock();
+        (state.certificates, state.major) = (session.certificates(), major);
+        drop(state);
         self.answered(Some(&server.version), role);
     }
 
@@ -306,6 +310,7 @@ impl Board {
             certificates: state.certificates,
             target: self.target.clone(),
             version: state.version.clone(),
+            major: state.major,
             databases: state.databases.iter().map(database).collect(),
             left_out: state.left_out,
             outcomes: state.slots.values().map(outcome).collect(),

@@ -70,6 +70,7 @@ pub(super) struct Job {
     /// What the log knows; of a lost connection the worker tells.
     told: Told,
     left_out: Told,
+    lacks: Told,
     /// Runs in a row that cost their session.
     strikes: u32,
     /// How the last of them ended, which may turn out to be the server's end and not this collector's
@@ -100,6 +101,7 @@ impl Job {
             seen: false,
             told: Told::default(),
             left_out: Told::default(),
+            lacks: Told::default(),
             strikes: 0,
             loss: None,
             again: false,
@@ -139,7 +141,7 @@ impl Job {
         self.outcome.duration = start.elapsed();
         let (mut ended, mut left_behind, mut blameless) = (Ended::Done, false, false);
         let mut too_much = false;
-        let Remarks { trusted, failed } = session.take_remarks();
+        let Remarks { trusted, failed, .. } = session.take_remarks();
         self.outcome.trusted = joined(trusted);
         let results = match result {
             // A part that failed is told as a failure; the rest is published all the same.
@@ -201,10 +203,12 @@ impl Job {
         let rows = self.collector.fetch(session, &self.state).await;
         self.leave_out(&session.take_too_long());
         let rows = rows?;
+        self.go_without(&session.missing());
         let limit = session.settings().series_limit;
         let limit = self.collector.series_limit().map_or(limit, |own| own.min(limit));
         let mut sink = Sink::new(self.collector.metrics(), limit)
-            .like_postgres_exporter(session.server_label());
+            .like_postgres_exporter(session.server_label())
+            .without_unknown(!self.outcome.missing.is_empty());
         self.collector.derive(&mut self.state, rows, &mut sink);
         self.outcome.shown = sink.take_shown();
         let (mut families, refused) = sink.finish();
@@ -231,6 +235,29 @@ impl Job {
             self.left_out.works();
         }
         self.outcome.too_long = texts.count;
+    }
+
+    /// Says once what the server does not have. What was counted with it and what is counted without it are not one.
+    fn go_without(&mut self, missing: &[Arc<str>]) {
+        if *self.outcome.missing == *missing {
+            return;
+        }
+        self.state = self.collector.new_state();
+        self.outcome.missing = missing.into();
+        let names = missing.join(", ");
+        let (collector, datname) = (self.collector.name(), self.outcome.datname.clone());
+        let datname = datname.as_deref().unwrap_or_default();
+        if missing.is_empty() {
+            self.lacks.works();
+            tracing::info!(collector, datname, "the server has everything that is read");
+        } else if let Some(held) = self.lacks.fails(&names) {
+            tracing::warn!(
+                collector,
+                datname,
+                missing = names,
+                "the server does not have this: the metrics that are made of it are left out{held}"
+            );
+        }
     }
 
     fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {

@@ -3,8 +3,9 @@
 //! Must not: send what is to be used before the answer of the check is there, or keep that answer for
 //! another transaction.
 
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -30,6 +31,8 @@ pub struct Remarks {
     pub trusted: Vec<String>,
     /// Parts that failed while the rest was read.
     pub failed: Vec<CollectError>,
+    /// Columns, functions and views that the server does not have, and that the rest was read without.
+    pub missing: BTreeSet<String>,
 }
 
 /// The remarks since they were last taken.
@@ -40,12 +43,21 @@ impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Remarks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    pub(super) fn missing(&self, names: Vec<String>) {
+        self.lock().missing.extend(names);
+    }
 }
 
 impl Session {
     /// What was remarked since this was last asked for.
     pub fn take_remarks(&self) -> Remarks {
         std::mem::take(&mut *self.remarks.lock())
+    }
+
+    /// What the server does not have of all that was read since the remarks were last taken, in order.
+    pub fn missing(&self) -> Vec<Arc<str>> {
+        self.remarks.lock().missing.iter().map(|name| name.as_str().into()).collect()
     }
 
     /// Notes a part that failed, without failing the rest.
@@ -95,22 +107,26 @@ impl Session {
         plan: impl FnOnce(&Trusted) -> Result<Vec<Query<'q>>, CollectError>,
     ) -> Result<(Trusted, Vec<Vec<Row>>), CollectError> {
         self.takes_sql()?;
-        let result = self.within_deadline(async {
-            let budget = self.budget();
-            let (trusted, _, queries) = self.begin_checked(request, None, plan, &budget).await?;
-            let (rows, ended) = tokio::join!(
-                join_all(queries.iter().map(|q| self.rows(q, &budget))),
-                self.commit(),
-            );
-            ended?;
-            let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
-            self.remarks.lock().trusted.push(trusted.note(request.what()));
-            Ok((trusted, rows))
-        });
-        let result = result.await;
-        // What can be run only once is read as it is stored at the next poll.
-        self.is_unreadable(&result);
-        result
+        let (mut plan, mut tries) = (PlannedQueries::new(plan), 0);
+        loop {
+            let result = self.within_deadline(async {
+                let budget = self.budget();
+                let make = |trusted: &Trusted| plan.of(trusted);
+                let (trusted, _) = self.begin_checked(request, None, make, &budget).await?;
+                let (rows, ended) = tokio::join!(
+                    join_all(plan.queries().iter().map(|q| self.rows(q, &budget))),
+                    self.commit(),
+                );
+                ended?;
+                let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
+                self.remarks.lock().trusted.push(trusted.note(request.what()));
+                Ok((trusted, rows))
+            });
+            let result = result.await;
+            if !self.is_worth_another(&result, &mut tries) {
+                return result;
+            }
+        }
     }
 
     /// Runs `queries`, which plan a statement that somebody wrote, once the owners of all tables and views
@@ -183,52 +199,89 @@ impl Session {
     ) -> Result<(Trusted, [Vec<Row>; 2], [Timed; 2]), CollectError> {
         self.takes_sql()?;
         let request = Request::Extension(need);
-        let result = self.within_deadline(async {
-            let budget = self.budget();
-            let (trusted, facts, [once, twice]) =
-                self.begin_checked(request, Some(facts), plan, &budget).await?;
-            let read = async {
-                let (once, first) =
-                    tokio::join!(self.rows(&once, &budget), self.timed(&twice, &budget));
-                let (once, first) = (once?, first?);
-                tokio::time::sleep(pause.saturating_sub(first.took)).await;
-                Ok((once, [first, self.timed(&twice, &budget).await?]))
+        let plan = |trusted: &Trusted| plan(trusted).map(Vec::from);
+        let (mut plan, mut tries) = (PlannedQueries::new(plan), 0);
+        loop {
+            let result = self.within_deadline(async {
+                let budget = self.budget();
+                let make = |trusted: &Trusted| plan.of(trusted);
+                let (trusted, facts) =
+                    self.begin_checked(request, Some(&facts), make, &budget).await?;
+                let read = async {
+                    let [once, twice] = plan.queries() else { return Err(CollectError::Changed) };
+                    let (once, first) =
+                        tokio::join!(self.rows(once, &budget), self.timed(twice, &budget));
+                    let (once, first) = (once?, first?);
+                    tokio::time::sleep(pause.saturating_sub(first.took)).await;
+                    Ok((once, [first, self.timed(twice, &budget).await?]))
+                }
+                .await;
+                let ended = self.commit().await;
+                let (once, twice) = read.and_then(|rows| ended.map(|()| rows))?;
+                self.remarks.lock().trusted.push(trusted.note(request.what()));
+                Ok((trusted, [facts, once], twice))
+            });
+            let result = result.await;
+            if !self.is_worth_another(&result, &mut tries) {
+                return result;
             }
-            .await;
-            let ended = self.commit().await;
-            let (once, twice) = read.and_then(|rows| ended.map(|()| rows))?;
-            self.remarks.lock().trusted.push(trusted.note(request.what()));
-            Ok((trusted, [facts, once], twice))
-        });
-        let result = result.await;
-        self.is_unreadable(&result);
-        result
+        }
     }
 
-    /// Begins a transaction, reads `facts`, checks, and gives what may be run; whoever asks ends the
+    /// Begins a transaction, reads `facts`, checks, and plans what may be run; whoever asks ends the
     /// transaction, unless it failed.
-    async fn begin_checked<Q>(
+    async fn begin_checked(
         &self,
         request: Request<'_>,
-        facts: Option<Query<'_>>,
-        plan: impl FnOnce(&Trusted) -> Result<Q, CollectError>,
+        facts: Option<&Query<'_>>,
+        plan: impl FnOnce(&Trusted) -> Result<(), CollectError>,
         budget: &Budget,
-    ) -> Result<(Trusted, Vec<Row>, Q), CollectError> {
+    ) -> Result<(Trusted, Vec<Row>), CollectError> {
         // One round trip for all that does not depend on the answer.
         let (begun, checked, facts) = tokio::join!(
             self.begun_as_before(),
             self.check(request),
-            optional(facts.as_ref().map(|query| self.rows(query, budget))),
+            optional(facts.map(|query| self.rows(query, budget))),
         );
         let planned = begun.and(checked).and_then(|rows| {
             let trusted = read(request, &rows, &self.settings.trust_owners)?;
-            let queries = plan(&trusted)?;
-            Ok((trusted, facts?.unwrap_or_default(), queries))
+            plan(&trusted)?;
+            Ok((trusted, facts?.unwrap_or_default()))
         });
         if planned.as_ref().is_err_and(|e| !e.is_fatal()) {
             self.commit().await?;
         }
         planned
+    }
+}
+
+/// What was planned for an extension, which holds for as long as what is known of it does.
+struct PlannedQueries<'q, P> {
+    plan: Option<P>,
+    made: Option<(Trusted, Vec<Query<'q>>)>,
+}
+
+impl<'q, P> PlannedQueries<'q, P>
+where
+    P: FnOnce(&Trusted) -> Result<Vec<Query<'q>>, CollectError>,
+{
+    fn new(plan: P) -> Self {
+        Self { plan: Some(plan), made: None }
+    }
+
+    fn of(&mut self, trusted: &Trusted) -> Result<(), CollectError> {
+        match (&self.made, self.plan.take()) {
+            (Some((before, _)), _) if before == trusted => Ok(()),
+            (None, Some(plan)) => {
+                self.made = Some((trusted.clone(), plan(trusted)?));
+                Ok(())
+            }
+            _ => Err(CollectError::Changed),
+        }
+    }
+
+    fn queries(&self) -> &[Query<'q>] {
+        self.made.as_ref().map_or(&[], |(_, queries)| queries)
     }
 }
 

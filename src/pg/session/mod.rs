@@ -6,9 +6,10 @@
 
 mod checked;
 mod console;
+mod lacking;
+mod query;
 mod written;
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,18 +20,20 @@ use futures_util::TryStreamExt;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::CancelToken;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::types::{Oid, ToSql, Type};
+use tokio_postgres::types::{Oid, Type};
 
 use self::checked::Ledger;
 pub use self::checked::Remarks;
 pub use self::console::ConsoleTable;
 pub(super) use self::console::explained;
+pub use self::query::Query;
 pub use self::written::WrittenManner;
 use super::connect::{Connection, host_of, open};
+use super::degrade::MissingParts;
 use super::framing::Limits;
 use super::guard::Guarded;
 use super::quota::Quota;
-use super::row::{Budget, LONGEST_TEXT, Row, RowsOf, TooLong};
+use super::row::{Budget, Row, RowsOf, TooLong};
 use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
 use super::tls::{Plain, Tls};
@@ -53,67 +56,6 @@ const HEADROOM: u64 = 4;
 const LONGEST_VERSION: usize = 128;
 /// How a server says that it cannot put a text into our encoding (UTF-8): a name was created in another.
 const UNREADABLE: [&str; 2] = ["22P05", "22021"];
-/// One parameter value and its type, so that the server need not be asked for it.
-pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
-
-/// A query with its parameters.
-pub struct Query<'a> {
-    sql: Cow<'a, str>,
-    params: Vec<Param<'a>>,
-    longest: usize,
-}
-
-impl<'a> Query<'a> {
-    /// A query without parameters.
-    pub fn new(sql: impl Into<Cow<'a, str>>) -> Self {
-        Self { sql: sql.into(), params: Vec::new(), longest: LONGEST_TEXT }
-    }
-
-    /// Has a text come whole up to a length, in bytes, at which others are left out.
-    pub fn longest(mut self, bytes: usize) -> Self {
-        self.longest = bytes;
-        self
-    }
-
-    pub(super) fn sql(&self) -> &str {
-        &self.sql
-    }
-
-    pub(super) fn params(&self) -> &[Param<'a>] {
-        &self.params
-    }
-
-    /// Adds an `int8[]` parameter.
-    pub fn int8_array(mut self, value: &'a Vec<i64>) -> Self {
-        self.params.push((value, Type::INT8_ARRAY));
-        self
-    }
-
-    /// Adds an `int8` parameter.
-    pub fn int8(mut self, value: &'a i64) -> Self {
-        self.params.push((value, Type::INT8));
-        self
-    }
-
-    /// Adds a `text[]` parameter.
-    pub fn text_array(mut self, value: &'a Vec<String>) -> Self {
-        self.params.push((value, Type::TEXT_ARRAY));
-        self
-    }
-
-    /// Adds a `text` parameter.
-    pub fn text(mut self, value: &'a String) -> Self {
-        self.params.push((value, Type::TEXT));
-        self
-    }
-}
-
-impl<'a> From<&'a str> for Query<'a> {
-    fn from(sql: &'a str) -> Self {
-        Self::new(sql)
-    }
-}
-
 /// A live session.
 pub struct Session {
     client: tokio_postgres::Client,
@@ -129,6 +71,10 @@ pub struct Session {
     remarks: Ledger,
     /// Whether the server sends texts as it stores them, since it cannot put one of them into UTF-8.
     as_stored: AtomicBool,
+    /// What the server does not have, of a session that goes on without it.
+    missing: Option<Arc<MissingParts>>,
+    /// Whether something was found to be missing since it was last asked.
+    learnt: AtomicBool,
     /// Texts that were left out since somebody asked.
     too_long: Mutex<TooLong>,
     /// Where a request to cancel goes.
@@ -171,7 +117,9 @@ impl Session {
             open(connect, datname, &settings.timeouts, limits(&settings), quota).await?;
         let tls = Tls::new(connect, settings.timeouts.handshake)?;
         let at = (endpoint, connect.only.clone());
-        let mut session = Self::set_up(client, connection, at, tls, settings, clock).await?;
+        let missing = quota.map(Quota::missing);
+        let mut session =
+            Self::set_up(client, connection, at, tls, settings, clock, missing).await?;
         session.home = datname.is_none_or(|datname| datname == connect.dbname);
         Ok(session)
     }
@@ -183,6 +131,7 @@ impl Session {
         tls: Tls,
         settings: Arc<Settings>,
         clock: Clock,
+        missing: Option<Arc<MissingParts>>,
     ) -> Result<Self, ConnectError> {
         let begin = begin(&settings, false);
         let deadline = settings.timeouts.statement + GRACE;
@@ -198,6 +147,8 @@ impl Session {
             broken: AtomicBool::new(false),
             remarks: Ledger::default(),
             as_stored: AtomicBool::new(false),
+            missing,
+            learnt: AtomicBool::new(false),
             too_long: Mutex::default(),
             endpoint: endpoint.clone(),
             only,
@@ -245,8 +196,13 @@ impl Session {
     /// The rows of one query, whoever answers, and who did.
     async fn read_anew(&self, sql: &str) -> Result<(Vec<Row>, Identity), CollectError> {
         let query = Query::new(sql);
-        let result = self.read_anew_once(&query).await;
-        if self.is_unreadable(&result) { self.read_anew_once(&query).await } else { result }
+        let mut tries = 0;
+        loop {
+            let result = self.read_anew_once(&query).await;
+            if !self.is_worth_another(&result, &mut tries) {
+                return result;
+            }
+        }
     }
 
     async fn read_anew_once(
@@ -375,8 +331,13 @@ impl Session {
     /// [`CollectError`]; after a fatal one [`Session::is_broken`] holds.
     pub async fn read<'q>(&self, query: impl Into<Query<'q>>) -> Result<Vec<Row>, CollectError> {
         let query = query.into();
-        let result = self.read_once(&query).await;
-        if self.is_unreadable(&result) { self.read_once(&query).await } else { result }
+        let mut tries = 0;
+        loop {
+            let result = self.read_once(&query).await;
+            if !self.is_worth_another(&result, &mut tries) {
+                return result;
+            }
+        }
     }
 
     async fn read_once(&self, query: &Query<'_>) -> Result<Vec<Row>, CollectError> {
@@ -397,8 +358,13 @@ impl Session {
     /// # Errors
     /// That of the first query that failed.
     pub async fn read_all(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
-        let result = self.read_all_once(queries).await;
-        if self.is_unreadable(&result) { self.read_all_once(queries).await } else { result }
+        let mut tries = 0;
+        loop {
+            let result = self.read_all_once(queries).await;
+            if !self.is_worth_another(&result, &mut tries) {
+                return result;
+            }
+        }
     }
 
     async fn read_all_once(&self, queries: &[Query<'_>]) -> Result<Vec<Vec<Row>>, CollectError> {
@@ -440,11 +406,17 @@ impl Session {
     }
 
     async fn rows(&self, query: &Query<'_>, budget: &Budget) -> Result<Vec<Row>, CollectError> {
-        let sql = format!("{} {OWN_MARK}", query.sql);
+        let degraded = self.degraded(query);
+        let sql = degraded.as_ref().map_or(&*query.sql, |degraded| &degraded.sql);
+        let sql = format!("{sql} {OWN_MARK}");
+        let unknown = degraded.as_ref().map(|degraded| &degraded.unknown);
         let params = query.params.iter().map(|(value, kind)| (*value, kind.clone()));
-        let failed = |e| self.connection.collect_error(e);
+        let failed = |e| {
+            self.learn_from(query, &e);
+            self.connection.collect_error(e)
+        };
         let mut stream = pin!(self.client.query_typed_raw(&sql, params).await.map_err(failed)?);
-        let mut rows = RowsOf::new(self.connection.veil(), query.longest);
+        let mut rows = RowsOf::new(self.connection.veil(), query.longest).without(unknown);
         while let Some(row) = stream.try_next().await.map_err(failed)? {
             if !rows.push(&row, budget).map_err(failed)? {
                 // What is left is read without being kept, until the server has ended it.
@@ -455,6 +427,9 @@ impl Session {
         }
         let (rows, too_long) = rows.finish();
         self.lock_too_long().add(too_long);
+        if let Some(degraded) = degraded {
+            self.remarks.missing(degraded.missing);
+        }
         Ok(rows)
     }
 

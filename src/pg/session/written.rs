@@ -64,6 +64,7 @@ impl Session {
             ))
             .longest(LONGEST),
         };
+        let query = query.as_written();
         let set = [
             manner.as_logged_in.then(|| Query::new(AS_LOGGED_IN)),
             manner.search_path.as_ref().map(|path| Query::new(SET_PATH).text(path)),
