@@ -55,7 +55,7 @@ pub struct Buffercache;
 
 figures! {
     /// Buffers, and how much they are used.
-    pub struct Summary: f64 {
+    pub struct BufferUse: f64 {
         /// With a page.
         used = "buffers_used" => USED,
         /// Without.
@@ -71,7 +71,7 @@ figures! {
 
 impl Collector for Buffercache {
     /// `None` before PostgreSQL 16.
-    type Rows = Option<Summary>;
+    type Rows = Option<BufferUse>;
     type State = ();
     const NAME: &'static str = "buffercache";
     const HELP: &'static str =
@@ -79,7 +79,7 @@ impl Collector for Buffercache {
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
-    const METRICS: &'static [&'static Metric] = &Summary::METRICS;
+    const METRICS: &'static [&'static Metric] = &BufferUse::METRICS;
     const NEED: Option<&'static Need> = Some(&NEED);
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Self::Rows, CollectError> {
@@ -102,7 +102,9 @@ impl Collector for Buffercache {
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         let Some(summary) = rows else { return };
-        for (metric, value) in Summary::METRICS.into_iter().zip(<[_; Summary::N]>::from(summary)) {
+        for (metric, value) in
+            BufferUse::METRICS.into_iter().zip(<[_; BufferUse::N]>::from(summary))
+        {
             sink.number(metric, &[], value);
         }
     }
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let summary = Summary::from([900.0, 124.0, 30.0, 2.0, 3.25]);
+        let summary = BufferUse::from([900.0, 124.0, 30.0, 2.0, 3.25]);
         check("buffercache", &poll(&Buffercache, &mut (), Some(summary)));
     }
 
