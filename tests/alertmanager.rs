@@ -151,7 +151,7 @@ impl Holders {
 }
 
 /// What must arrive, and how it must read.
-struct Expected {
+struct Expected<'a> {
     alert: &'static str,
     severity: &'static str,
     /// The exporter's own page, if none.
@@ -161,7 +161,7 @@ struct Expected {
     /// Without the instance, which stands where `@` is.
     summary: &'static str,
     /// What stands before and after the value.
-    description: (&'static str, &'static str),
+    description: (&'a str, &'a str),
     /// Whether the value is a plausible one.
     value: fn(&str) -> bool,
 }
@@ -204,8 +204,10 @@ impl Stage {
         let pool = PgBouncer::start(&cluster, &shop, &["default_pool_size = 2"]).await;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pgrunway.yml");
-        let targets =
-            format!("targets:\n- {{name: pooler, dsn: '{}'}}\n", pool.dsn("stats", "pgbouncer"));
+        let targets = format!(
+            "objectives: {{lock_wait: 5s}}\ntargets:\n- {{name: pooler, dsn: '{}'}}\n",
+            pool.dsn("stats", "pgbouncer")
+        );
         std::fs::write(&file, targets).unwrap();
         let file = format!("--config.file={}", file.display());
         let exporter = Process::serve(&cluster.uri("mon", "postgres"), &[&file]).await;
@@ -234,7 +236,7 @@ impl Stage {
     }
 
     /// Waits for the notification of a fault that has just begun, cures it and waits for the all-clear.
-    async fn course(&self, expected: Expected, cure: impl AsyncFnOnce()) -> Course {
+    async fn course(&self, expected: Expected<'_>, cure: impl AsyncFnOnce()) -> Course {
         let begun = Instant::now();
         let own = self.exporter.address.to_string();
         let instance = expected.instance.unwrap_or(&own);
@@ -272,6 +274,47 @@ impl Stage {
         assert_eq!((&*notice.path, &alert["labels"]["alertname"]), (path, &at.into()));
         Course { alert: at, page, clear: notice.at - cured }
     }
+}
+
+/// One session holds a lock that three others wait for, until it is ended as its runbook says.
+async fn blocked(stage: &Stage) -> Course {
+    let root = common::client(&stage.cluster, "app", "shop").await;
+    root.batch_execute("SET application_name = 'till'; BEGIN; SELECT pg_advisory_xact_lock(1)")
+        .await
+        .unwrap();
+    let row = root.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
+    let pid: i32 = row.get(0);
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        let client = common::client(&stage.cluster, "app", "shop").await;
+        waiting.spawn(async move { client.batch_execute("SELECT pg_advisory_xact_lock(1)").await });
+    }
+    let before = format!(
+        "3 sessions have waited for longer than the objectives (pg_blocked_sessions_objective, \
+         pg_longest_lock_wait_objective_seconds) behind pid {pid} of app (idle in transaction, application \
+         \"till\", queryid "
+    );
+    let expected = Expected {
+        alert: "PostgresSessionsBlocked",
+        severity: "page",
+        instance: None,
+        labels: vec![("datname", "shop")],
+        summary: "A session in shop on @ holds up others",
+        description: (
+            &before,
+            "), which holds up 3 in all; the exporter's status page has the tree.",
+        ),
+        value: |v| v == "unknown" || v.parse::<i64>().is_ok(),
+    };
+    let admin = common::admin(&stage.cluster, "postgres").await;
+    let end = async || {
+        admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+    };
+    let course = stage.course(expected, end).await;
+    while let Some(waited) = waiting.join_next().await {
+        waited.unwrap().unwrap();
+    }
+    course
 }
 
 /// 20,000 pages of a row each, read through their index.
@@ -463,12 +506,14 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
         };
         stage.course(expected, async || holders.hold(false)).await
     };
-    let (slow, cold, scans, runway, full) = tokio::join!(slow, cold, scans, runway, full);
-    let courses = [slow, cold, scans, runway, full];
+    let blocked = blocked(&stage);
+    let (slow, cold, scans, runway, full, blocked) =
+        tokio::join!(slow, cold, scans, runway, full, blocked);
+    let courses = [slow, cold, scans, runway, full, blocked];
 
     let mut report = String::new();
     for Course { alert, page, clear } in &courses {
-        let wait = stage.waits.iter().find(|(name, _)| name == alert).unwrap().1;
+        let wait = stage.waits.iter().find(|(name, _)| name == alert).map_or(0, |(_, wait)| *wait);
         writeln!(
             report,
             "{alert}: told {:.0} s after the fault began (for: {} s here, {wait} s as shipped), its end \

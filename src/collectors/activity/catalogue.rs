@@ -90,7 +90,14 @@ pub static LOOK: Metric = Metric::gauge(
      1 % of it.",
 );
 
+pub static CPUS: Metric = Metric::gauge(
+    "pg_host_cpus",
+    &[],
+    "Processors of the machine that the server runs on, host.cpus of the configuration; absent without it.",
+);
+
 pub static METRICS: &[&Metric] = &[
+    &CPUS,
     &SESSIONS,
     &STATEMENTS,
     &APPLICATIONS,

@@ -190,6 +190,7 @@ impl State {
         sink.number(&m::UNSAMPLED, &[], self.unsampled);
         sink.number(&m::SAMPLES, &[], self.samples as f64);
         sink.number(&m::LOOK, &[], self.took);
+        sink.number(&m::CPUS, &[], rows.cpus.map(|cpus| cpus as f64));
         if !rows.sees_all {
             return;
         }

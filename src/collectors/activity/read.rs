@@ -56,6 +56,8 @@ pub struct Rows {
     pub tells_statements: bool,
     /// The sessions.
     pub groups: Vec<ActiveSessions>,
+    /// Processors of the server's machine, where they are configured.
+    pub cpus: Option<u64>,
     /// Statements with series of their own.
     pub top: usize,
     /// Most names of applications, and of clients.
@@ -135,6 +137,7 @@ pub(super) async fn read(session: &Session) -> Result<Rows, CollectError> {
         sees_all: server.reads_all_stats,
         tells_statements: server.version_num >= 140_000,
         groups: Row::all(&groups)?,
+        cpus: settings.host.cpus,
         top: settings.statements.top,
         most_names: settings.activity.most_names,
         by,

@@ -40,6 +40,7 @@ fn rows(at: f64, mut groups: Vec<ActiveSessions>) -> Rows {
         sees_all: true,
         tells_statements: true,
         groups,
+        cpus: Some(8),
         top: 1,
         most_names: 1,
         by: (true, true),
