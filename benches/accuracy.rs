@@ -31,8 +31,8 @@ async fn main() {
             other => panic!("what is {other}? --short, --minutes N, --csv FILE or --calls FILE"),
         }
     }
-    let (report, truth) = measure::run(&plan).await;
-    println!("{}", report.text());
+    let (report, bars, truth) = measure::run(&plan).await;
+    println!("{}\n{}", report.text(), bars.text());
     assert!(report.truth_is_whole(), "the log and the view disagree: nothing above is sure");
     for (index, (_, label, _)) in QUANTILES.iter().enumerate() {
         let (median, p90) = report.pooled(Method::Gauge, index);

@@ -9,22 +9,34 @@ mod measure;
 use std::collections::BTreeMap;
 
 use measure::Plan;
+use measure::bars::LEVELS;
 use measure::recipes::{Method, QUANTILES};
 
 /// An error may be this many times the recorded one.
 const FACTOR: f64 = 2.0;
+
+/// Of the likely bars of all statements together, at least this part holds. They are made for nine of ten; the few
+/// minutes of the short form are not many windows.
+const LIKELY: f64 = 0.7;
 
 /// Median and 90th percentile of the relative error, by method and quantile.
 type Recorded = BTreeMap<String, BTreeMap<String, (f64, f64)>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn latencies_are_as_near_to_the_truth_as_recorded() {
-    let (report, _) = measure::run(&Plan::short()).await;
-    println!("{}", report.text());
+    let (report, bars, _) = measure::run(&Plan::short()).await;
+    println!("{}\n{}", report.text(), bars.text());
     if let Some(file) = std::env::var_os("ACCURACY_CSV") {
         std::fs::write(file, report.csv()).unwrap();
     }
     assert!(report.truth_is_whole(), "the log and the view disagree");
+
+    assert_eq!(bars.broken(), 0, "what is certain holds always");
+    for (index, (_, label, _)) in QUANTILES.iter().enumerate() {
+        let [likely, certain] = LEVELS.map(|level| bars.pooled(index, level).unwrap());
+        assert!(likely.1[0] >= LIKELY, "p{label}: {:.3} of the likely bars hold", likely.1[0]);
+        assert!(likely.2 <= certain.2, "p{label}: what is likely is wider than what is certain");
+    }
 
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/accuracy.json");
     let thousandths = |x: f64| (x * 1e3).round() / 1e3;

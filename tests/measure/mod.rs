@@ -4,6 +4,7 @@
 //!
 //! Must not: give an estimate a chance that a user does not have; it sees what Prometheus stored.
 
+pub mod bars;
 pub mod load;
 pub mod recipes;
 pub mod report;
@@ -11,6 +12,7 @@ pub mod truth;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bars::Bars;
 use load::{Load, Phase};
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::cmd::demo::setup;
@@ -20,6 +22,7 @@ use tokio::time::sleep;
 use truth::Truth;
 
 use crate::common;
+use crate::common::http::value;
 use crate::common::process::Process;
 use crate::common::prometheus::Prometheus;
 
@@ -38,7 +41,7 @@ impl Plan {
     /// The form that CI runs: three windows.
     pub fn short() -> Self {
         Self {
-            warm_up: Duration::from_secs(30),
+            warm_up: Duration::from_secs(20),
             phases: vec![(Phase::Steady, 1), (Phase::Locks, 1), (Phase::Bursts, 1)],
         }
     }
@@ -97,8 +100,8 @@ async fn sleep_until_unix(at: f64) {
     sleep(Duration::from_secs_f64((at - now()).max(0.0))).await;
 }
 
-/// Runs the plan and compares. Gives the truth too.
-pub async fn run(plan: &Plan) -> (Report, Truth) {
+/// Runs the plan and compares the estimates and their error bars. Gives the truth too.
+pub async fn run(plan: &Plan) -> (Report, Bars, Truth) {
     let cluster = Cluster::start(&load::cluster_options()).await.expect("a real PostgreSQL");
     let (admin, _) = setup::schema(&cluster, false).await.unwrap();
     setup::data(&admin, 1).await.unwrap();
@@ -106,7 +109,7 @@ pub async fn run(plan: &Plan) -> (Report, Truth) {
     let truth = Truth::follow(&cluster);
 
     let dsn = cluster.uri(setup::EXPORTER, setup::DATABASE);
-    let exporter = Process::serve(&dsn, &[]).await;
+    let exporter = Process::serve(&dsn, &["--collector.statements.error-bars=certain"]).await;
     let prometheus = Prometheus::start_with(&[exporter.address], &[], SCRAPE, &[]).await;
     let native = Native::start(exporter.address).await;
     let load = Load::start(&cluster).await;
@@ -130,11 +133,19 @@ pub async fn run(plan: &Plan) -> (Report, Truth) {
     // The last scrape is in, and so is the last second of the log.
     sleep(Duration::from_secs(3)).await;
     load.stop().await;
+    let stopped = now();
+    let polled = |text: &str| {
+        let collector = [("collector", "statements")];
+        value(text, "pgrunway_collector_last_success_timestamp_seconds", &collector) > Some(stopped)
+    };
+    exporter.wait("a poll after the last call", polled).await;
+    let exported = exporter.metrics().await;
     let checked = load::totals(&client).await;
     for window in &mut windows {
         recipes::locate(&prometheus, window).await;
     }
     let estimates = recipes::estimates(&prometheus, native.as_ref(), &windows).await;
     let truth = truth.finish().await;
-    (Report::new(&windows, &truth, &estimates, &checked), truth)
+    let bars = bars::bars(&prometheus, plan, start, &truth, &checked, &exported).await;
+    (Report::new(&windows, &truth, &estimates, &checked), bars, truth)
 }

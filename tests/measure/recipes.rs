@@ -97,7 +97,7 @@ impl Native {
     }
 }
 
-fn subject(labels: &Value) -> Option<Subject> {
+pub fn subject(labels: &Value) -> Option<Subject> {
     if labels["datname"] != "trading" {
         return None;
     }

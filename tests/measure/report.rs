@@ -14,7 +14,7 @@ use super::truth::{Key, Truth, quantile};
 /// among the largest two.
 pub const FEWEST: usize = 20;
 /// Upper bounds of the classes of call rates, per second.
-const CLASSES: [u32; 4] = [1, 10, 100, 1_000];
+pub const CLASSES: [u32; 4] = [1, 10, 100, 1_000];
 
 /// One estimate.
 struct Record {

@@ -116,6 +116,16 @@ impl Truth {
 }
 
 impl Truth {
+    /// Durations in seconds, ascending, of calls of a statement by their number in the order of the log.
+    pub fn slice(&self, key: &Key, range: std::ops::Range<usize>) -> Vec<f64> {
+        let calls = self.statements.get(key).map_or(&[][..], |calls| &calls.calls);
+        let end = range.end.min(calls.len());
+        let taken = &calls[range.start.min(end)..end];
+        let mut found: Vec<f64> = taken.iter().map(|(_, ms)| f64::from(*ms) / 1e3).collect();
+        found.sort_by(f64::total_cmp);
+        found
+    }
+
     /// Writes every call of every statement: role, queryid, milliseconds since the start,
     /// milliseconds taken.
     #[allow(dead_code, reason = "the short form does without")]

@@ -14,7 +14,9 @@ use crate::cmd::trading::drive::QUERIES;
 use crate::collectors::cache::HitRatio;
 use crate::collectors::partitions::RunwayLeft;
 use crate::collectors::published::Published;
-use crate::collectors::statements::published::{Quantiles, StatementLatency};
+use crate::collectors::statements::published::{
+    End, Quantiles, StatementHigh, StatementLatency, StatementLow,
+};
 use crate::pg::{Admin, Query};
 use crate::snapshot::UP;
 
@@ -80,6 +82,7 @@ pub async fn read(addr: SocketAddr, ids: &QueryIds) -> anyhow::Result<ScreenFigu
 
 fn pick(exposition: &str, ids: &QueryIds) -> ScreenFigures {
     let mut figures = ScreenFigures::default();
+    let ends = [(StatementLow::METRIC.name, End::Low), (StatementHigh::METRIC.name, End::High)];
     for (name, labels, value) in exposition.lines().filter_map(parse_line) {
         let label = |name: &str| {
             labels.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str()).unwrap_or_default()
@@ -92,6 +95,12 @@ fn pick(exposition: &str, ids: &QueryIds) -> ScreenFigures {
             let id = Some(label("queryid"));
             if let Some(i) = ids.iter().position(|known| known.as_deref() == id) {
                 figures.latencies[i].take(label("window"), label("quantile"), value);
+            }
+        } else if let Some(end) = ends.iter().find(|(of, _)| *of == name).map(|(_, end)| *end) {
+            let id = Some(label("queryid"));
+            if let Some(i) = ids.iter().position(|known| known.as_deref() == id) {
+                let labels = [label("window"), label("quantile"), label("level")];
+                figures.latencies[i].take_end(end, labels, value);
             }
         } else if name == RunwayLeft::METRIC.name {
             figures.runways.push((label("relname").to_owned(), value));
@@ -155,13 +164,23 @@ mod tests {
         let text = "# HELP pg_up Whether.\n# TYPE pg_up gauge\npg_up 1\n\
             pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.95\"} 0.0012\n\
             pg_statement_latency_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.5\"} 5e-4\n\
+            pg_statement_latency_low_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.95\",level=\"likely\"} 0.0011\n\
+            pg_statement_latency_low_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.95\",level=\"certain\"} 0.0001\n\
+            pg_statement_latency_high_seconds{datname=\"trading\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.95\",level=\"likely\"} 0.0015\n\
             pg_statement_latency_seconds{datname=\"other\",usename=\"app\",queryid=\"-42\",window=\"5m\",quantile=\"0.5\"} 9\n\
             pg_partition_runway_seconds{datname=\"trading\",schemaname=\"a\\\"}\\\\b,\",relname=\"orders\"} -1.9e+06\n\
             pg_partition_runway_seconds{datname=\"trading\",schemaname=\"public\",relname=\"t\"} +Inf\n\
             pg_cache_hit_ratio{datname=\"trading\"} 0.99 1700000000000\n";
         let figures = pick(text, &ids);
         assert_eq!(figures.up, Some(true));
-        let expected = Quantiles { p50: Some(5e-4), p95: Some(0.0012), p99: None };
+        let expected = Quantiles {
+            p50: Some(5e-4),
+            p95: Some(0.0012),
+            p99: None,
+            p95_low: Some(0.0011),
+            p95_high: Some(0.0015),
+        };
+        assert!((figures.latencies[1].p95_off().unwrap() - 0.0003).abs() < 1e-12);
         assert_eq!(figures.latencies[1], expected);
         assert_eq!(figures.latencies[0], Quantiles::default());
         assert_eq!(

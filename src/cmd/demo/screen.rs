@@ -188,11 +188,15 @@ impl Report<'_> {
         if figures.up == Some(false) {
             lines.push((Tone::Alarm, "pg_up 0: the exporter cannot reach PostgreSQL".to_owned()));
         }
-        let head = format!("{:<30}{:>10}{:>12}{:>12}", "latency", "p50", "p95", "p99");
+        let head = format!("{:<30}{:>10}{:>20}{:>12}", "latency", "p50", "p95", "p99");
         lines.push((Tone::Bold, head));
-        for (query, Quantiles { p50, p95, p99 }) in QUERIES.iter().zip(&figures.latencies) {
-            let [p50, p95, p99] = [p50, p95, p99].map(|seconds| milliseconds(*seconds));
-            lines.push((Tone::Plain, format!("{:<30}{p50:>10}{p95:>12}{p99:>12}", query.title())));
+        for (query, quantiles) in QUERIES.iter().zip(&figures.latencies) {
+            let Quantiles { p50, p95, p99, .. } = quantiles;
+            let [p50, mut p95, p99] = [p50, p95, p99].map(|seconds| milliseconds(*seconds));
+            if let Some(off) = quantiles.p95_off() {
+                p95.push_str(&format!(" ±{}", milliseconds(Some(off)).trim_end_matches(" ms")));
+            }
+            lines.push((Tone::Plain, format!("{:<30}{p50:>10}{p95:>20}{p99:>12}", query.title())));
         }
         lines.push((Tone::Bold, "partition runway".to_owned()));
         if figures.runways.is_empty() {
@@ -260,8 +264,13 @@ mod tests {
     fn figures() -> ScreenFigures {
         let mut figures =
             ScreenFigures { cache_hit_ratio: Some(0.998_76), ..ScreenFigures::default() };
-        figures.latencies[0] =
-            Quantiles { p50: Some(0.000_41), p95: Some(0.012_34), p99: Some(1.5) };
+        figures.latencies[0] = Quantiles {
+            p50: Some(0.000_41),
+            p95: Some(0.012_34),
+            p99: Some(1.5),
+            p95_low: Some(0.011),
+            p95_high: Some(0.012_7),
+        };
         figures.runways =
             vec![("orders".to_owned(), -22.0 * 86_400.0), ("trades".to_owned(), 29.4 * 86_400.0)];
         figures
@@ -287,12 +296,12 @@ mod tests {
     fn plain_output_is_lines_without_escapes() {
         let text = show(Terminal::PLAIN, 1);
         let expected = "
-latency                              p50         p95         p99
-1 active orders by symbol        0.41 ms     12.3 ms   1500.0 ms
-2 recent trades by symbol              -           -           -
-3 trade volume, 24 h                   -           -           -
-4 statistics, 24 h                     -           -           -
-5 order book depth                     -           -           -
+latency                              p50                 p95         p99
+1 active orders by symbol        0.41 ms       12.3 ms ±1.34   1500.0 ms
+2 recent trades by symbol              -                   -           -
+3 trade volume, 24 h                   -                   -           -
+4 statistics, 24 h                     -                   -           -
+5 order book depth                     -                   -           -
 partition runway
 orders                           -22.0 d  coverage has ended: inserts fail
 trades                            29.4 d

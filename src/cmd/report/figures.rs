@@ -113,6 +113,14 @@ impl<'a> ReportFigures<'a> {
     }
 }
 
+/// A value with what it may be off by, where this is known.
+pub fn within(value: String, off: Option<String>) -> String {
+    match off {
+        Some(off) => format!("{value} ± {off}"),
+        None => value,
+    }
+}
+
 fn key(row: &StatementRow) -> [&str; 3] {
     [&row.datname, &row.usename, &row.queryid]
 }

@@ -3,7 +3,7 @@
 //! Must not: show an estimate without saying so.
 
 use super::document::{Block, Line, Table, figure, name, words};
-use super::figures::ReportFigures;
+use super::figures::{ReportFigures, within};
 use super::gather::{Gathered, StatementRow};
 use super::plot::{LatencySpread, Plot};
 use crate::collectors::statements::published::Quantiles;
@@ -73,7 +73,7 @@ pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<B
             name(short(&s.text, &s.queryid)),
             words(s.datname.as_str()),
             figure(figures.latency(s).p50.map(seconds)),
-            figure(Some(seconds(*p95))),
+            figure(Some(within(seconds(*p95), figures.latency(s).p95_off().map(seconds)))),
             figure(figures.latency(s).p99.map(seconds)),
             figure(Some(format!("{:.0}", s.did.calls))),
         ]
@@ -93,14 +93,14 @@ pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<B
         }));
     }
     out.push(Block::Source(
-        "pg_statement_latency_seconds: estimated from increments of pg_stat_statements, see \
-         docs/latency.md for how near to the truth"
+        "pg_statement_latency_seconds: estimated from increments of pg_stat_statements; ± holds in about nine \
+         of ten cases, see docs/latency.md"
             .to_owned(),
     ));
 }
 
 fn spread(figures: &ReportFigures<'_>, row: &StatementRow, target: f64) -> Option<LatencySpread> {
-    let Quantiles { p50, p95, p99 } = figures.latency(row);
+    let Quantiles { p50, p95, p99, .. } = figures.latency(row);
     Some(LatencySpread {
         label: short(&row.text, &row.queryid),
         bins: figures.durations(row)?.native.as_ref().map(bins)?,

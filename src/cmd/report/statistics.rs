@@ -3,7 +3,7 @@
 //! Must not: judge.
 
 use super::document::{Block, Line, Table, figure, name, words};
-use super::figures::{ReportFigures, TableFigures};
+use super::figures::{ReportFigures, TableFigures, within};
 use super::gather::Gathered;
 use super::plot::{Plot, PlotUnit};
 use crate::derive::units::{bytes, seconds};
@@ -19,7 +19,12 @@ pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<B
             figure(Some(bytes(d.size?))),
             share(d.hit_ratio),
             time(d.latency.p50),
-            time(d.latency.p95),
+            figure(d.latency.p95.map(|p95| {
+                within(
+                    PlotUnit::Seconds.show(p95),
+                    d.latency.p95_off().map(|x| PlotUnit::Seconds.show(x)),
+                )
+            })),
             time(d.latency.p99),
             share(d.exact),
         ])
@@ -30,7 +35,8 @@ pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<B
     }));
     out.push(Block::Source(
         "pg_database_size(); pg_stat_database.blks_hit and blks_read over the ratio window; percentiles \
-         of execution time over 5 minutes at most, estimated from pg_stat_statements"
+         of execution time over 5 minutes at most, estimated from pg_stat_statements; ± holds in about nine of \
+         ten cases"
             .to_owned(),
     ));
     out.push(Block::Plot(Plot::Lines {

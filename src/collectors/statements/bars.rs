@@ -11,6 +11,9 @@ use crate::metric::{Metric, Sink};
 pub(super) const WINDOWS: [(&str, f64, f64); 2] = [("1m", 60.0, 1.0), ("5m", 300.0, 5.0)];
 pub(super) const LONGEST: usize = 1;
 pub(super) const QUANTILES: [(&str, f64); 3] = [("0.5", 0.5), ("0.95", 0.95), ("0.99", 0.99)];
+/// Labels of the two kinds of error bars.
+pub(super) const LIKELY: &str = "likely";
+const CERTAIN: &str = "certain";
 
 /// Which error bars are published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +152,7 @@ pub(super) fn emit(
         for (i, (quantile, q)) in QUANTILES.iter().enumerate() {
             let certain = window.certain[i];
             if let Some(range) = certain.filter(|_| levels.certain) {
-                let labels = labels.and(&[name, quantile, "certain"]);
+                let labels = labels.and(&[name, quantile, CERTAIN]);
                 sink.number(metrics.low, labels, range.low);
                 sink.number(metrics.high, labels, range.high);
             }
@@ -158,8 +161,8 @@ pub(super) fn emit(
             let Some(range) = distribution.likely(*q, deviation, certain) else { continue };
             // The estimate is among what is likely.
             let range = Range { low: range.low.min(point), high: range.high.max(point) };
-            sink.number(metrics.low, labels.and(&[name, quantile, "likely"]), range.low);
-            sink.number(metrics.high, labels.and(&[name, quantile, "likely"]), range.high);
+            sink.number(metrics.low, labels.and(&[name, quantile, LIKELY]), range.low);
+            sink.number(metrics.high, labels.and(&[name, quantile, LIKELY]), range.high);
             let ill_defined = f64::from(u8::from(range.is_ill_defined()));
             sink.number(metrics.ill_defined, labels.and(&[name, quantile]), ill_defined);
         }

@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::bars::{LONGEST, QUANTILES, WINDOWS};
-use super::catalogue::{DURATION, LATENCY, QUERY_EXACT_RATIO, QUERY_LATENCY};
+use super::bars::{LIKELY, LONGEST, QUANTILES, WINDOWS};
+use super::catalogue::{
+    DURATION, HIGH, LATENCY, LOW, QUERY_EXACT_RATIO, QUERY_HIGH, QUERY_LATENCY, QUERY_LOW,
+};
 use crate::collectors::published::{all, published};
 use crate::metric::{Family, Histogram};
 
@@ -21,6 +23,26 @@ published! {
 published! {
     /// `pg_statement_latency_seconds`.
     pub struct StatementLatency of LATENCY { datname, usename, queryid, window, quantile => seconds: f64 }
+}
+published! {
+    /// `pg_query_latency_low_seconds`.
+    pub struct QueryLow of QUERY_LOW { datname, window, quantile, level => seconds: f64 }
+}
+published! {
+    /// `pg_query_latency_high_seconds`.
+    pub struct QueryHigh of QUERY_HIGH { datname, window, quantile, level => seconds: f64 }
+}
+published! {
+    /// `pg_statement_latency_low_seconds`.
+    pub struct StatementLow of LOW {
+        datname, usename, queryid, window, quantile, level => seconds: f64
+    }
+}
+published! {
+    /// `pg_statement_latency_high_seconds`.
+    pub struct StatementHigh of HIGH {
+        datname, usename, queryid, window, quantile, level => seconds: f64
+    }
 }
 published! {
     /// `pg_statement_duration_seconds`.
@@ -38,9 +60,38 @@ pub struct Quantiles {
     pub p95: Option<f64>,
     /// Of 0.99.
     pub p99: Option<f64>,
+    /// Where that of 0.95 begins and ends in about nine of ten cases.
+    pub p95_low: Option<f64>,
+    /// See [`Self::p95_low`].
+    pub p95_high: Option<f64>,
+}
+
+/// An end of an error bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The lower.
+    Low,
+    /// The upper.
+    High,
 }
 
 impl Quantiles {
+    /// By how much that of 0.95 may be off in about nine of ten cases, in seconds.
+    pub fn p95_off(&self) -> Option<f64> {
+        let (p95, (low, high)) = self.p95.zip(self.p95_low.zip(self.p95_high))?;
+        Some((p95 - low).max(high - p95).max(0.0))
+    }
+
+    /// Takes an end of an error bar that was published with these labels.
+    pub fn take_end(&mut self, end: End, [window, quantile, level]: [&str; 3], seconds: f64) {
+        if window == WINDOWS[LONGEST].0 && quantile == QUANTILES[1].0 && level == LIKELY {
+            match end {
+                End::Low => self.p95_low = Some(seconds),
+                End::High => self.p95_high = Some(seconds),
+            }
+        }
+    }
+
     /// Takes what was published with these labels.
     pub fn take(&mut self, window: &str, quantile: &str, seconds: f64) {
         if window != WINDOWS[LONGEST].0 {
@@ -61,6 +112,14 @@ pub fn query_latencies(families: &[Arc<Family>]) -> BTreeMap<&str, Quantiles> {
     for QueryLatency { datname, window, quantile, seconds, .. } in all(families) {
         latencies.entry(datname).or_default().take(window, quantile, seconds);
     }
+    for QueryLow { datname, window, quantile, level, seconds, .. } in all(families) {
+        let of = latencies.entry(datname).or_default();
+        of.take_end(End::Low, [window, quantile, level], seconds);
+    }
+    for QueryHigh { datname, window, quantile, level, seconds, .. } in all(families) {
+        let of = latencies.entry(datname).or_default();
+        of.take_end(End::High, [window, quantile, level], seconds);
+    }
     latencies
 }
 
@@ -73,6 +132,14 @@ pub fn statement_latencies(families: &[Arc<Family>]) -> HashMap<StatementLabels<
     for s in all::<StatementLatency<'_>>(families) {
         let of = latencies.entry([s.datname, s.usename, s.queryid]).or_default();
         of.take(s.window, s.quantile, s.seconds);
+    }
+    for s in all::<StatementLow<'_>>(families) {
+        let of = latencies.entry([s.datname, s.usename, s.queryid]).or_default();
+        of.take_end(End::Low, [s.window, s.quantile, s.level], s.seconds);
+    }
+    for s in all::<StatementHigh<'_>>(families) {
+        let of = latencies.entry([s.datname, s.usename, s.queryid]).or_default();
+        of.take_end(End::High, [s.window, s.quantile, s.level], s.seconds);
     }
     latencies
 }

@@ -19,7 +19,7 @@ const BETWEEN: f64 = 0.3;
 /// little is known.
 const ILL_DEFINED: f64 = 4.0;
 /// Deviations below and above, by quantile, that hold nine of ten. Fitted to measurements, and lopsided as these were.
-const MULTIPLES: [(f64, f64, f64); 3] = [(0.5, 1.2, 1.3), (0.95, 2.0, 0.8), (0.99, 1.7, 0.8)];
+const MULTIPLES: [(f64, f64, f64); 3] = [(0.5, 1.6, 1.7), (0.95, 2.0, 0.8), (0.99, 1.4, 0.7)];
 
 /// Two times in seconds, the lower first.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -90,10 +90,18 @@ pub fn calls_up_to(edges: &[f64], cum: &[f64], x: f64) -> f64 {
     cum[k - 1] + part * (cum[k] - cum[k - 1])
 }
 
-/// About nine of ten `q`-quantiles lie in it. `deviation` is that of [`deviation`] at the estimate; of several
+/// How many deviations below and above the `q`-quantile hold nine of ten.
+pub fn multiples(q: f64) -> (f64, f64) {
+    let far = |of: &(f64, f64, f64)| (of.0 - q).abs();
+    let nearest = MULTIPLES.iter().min_by(|a, b| far(a).total_cmp(&far(b)));
+    nearest.map_or((2.0, 2.0), |(_, below, above)| (*below, *above))
+}
+
+/// The `q`-quantile with so many deviations `below` and `above` it. `deviation` is that of [`deviation`] at the estimate; of several
 /// statements together the sum of theirs, since their shapes err alike. `calls` are all of the window.
 pub fn interval(
     q: f64,
+    (below, above): (f64, f64),
     edges: &[f64],
     cum: &[f64],
     calls: f64,
@@ -102,9 +110,6 @@ pub fn interval(
 ) -> Range {
     let rank = q * calls;
     let most = cum.last().copied().unwrap_or_default();
-    let by_distance =
-        |a: &&(f64, f64, f64), b: &&(f64, f64, f64)| (a.0 - q).abs().total_cmp(&(b.0 - q).abs());
-    let (_, below, above) = MULTIPLES.iter().min_by(by_distance).copied().unwrap_or((q, 2.0, 2.0));
     let (below, above) = (below * deviation + BETWEEN, above * deviation + BETWEEN);
     let point = log_quantile(edges, cum, rank);
     let low = log_quantile(edges, cum, rank - below);

@@ -308,8 +308,10 @@ impl Distribution {
     /// Where the `q`-quantile lies in about nine of ten cases. `deviation`: see [`likely::interval`].
     pub fn likely(&self, q: f64, deviation: f64, certain: Option<Range>) -> Option<Range> {
         let total = self.cum[SLOTS];
-        (self.calls > 0 && total > 0.0)
-            .then(|| likely::interval(q, &SLOT_EDGES, &self.cum, total, deviation, certain))
+        let multiples = likely::multiples(q);
+        (self.calls > 0 && total > 0.0).then(|| {
+            likely::interval(q, multiples, &SLOT_EDGES, &self.cum, total, deviation, certain)
+        })
     }
 
     /// The part of the calls that took longer than `x` seconds. `None` without calls.
