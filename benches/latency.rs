@@ -11,7 +11,7 @@ use pgrunway::collector::Collector;
 use pgrunway::collectors::statements::{
     Entry, EntryKey, Facts, Levels, Options, Rows, Scan, State, Statements,
 };
-use pgrunway::derive::latency::{Cumulative, Estimator, Interval, Placed, Scratch, Step};
+use pgrunway::derive::latency::{Cumulative, Estimator, Interval, PlacedCalls, Scratch, Step};
 use pgrunway::metric::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -69,7 +69,7 @@ fn one_interval() {
             }
             let each = start.elapsed().as_secs_f64() / intervals.len() as f64;
             print!("{:>12.2}", each * 1e6);
-            let mut placed = Placed::default();
+            let mut placed = PlacedCalls::default();
             let start = Instant::now();
             for interval in &intervals {
                 placed.place(black_box(interval), 0.05);

@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 
-use pgrunway::derive::latency::bounds::{Group, Groups, rank};
+use pgrunway::derive::latency::bounds::{CallGroup, CallGroups, rank};
 use pgrunway::derive::latency::grid::{SLOT_EDGES, SLOTS, slot};
 use pgrunway::derive::latency::likely::{self, Learnt};
 use pgrunway::derive::latency::{
-    Cumulative, Estimator, Found, Interval, Placed, Range, Recent, Scratch, Step,
+    Cumulative, ErrorBar, Estimator, FoundCalls, Interval, PlacedCalls, Recent, Scratch, Step,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -79,12 +79,12 @@ struct Quantile {
     out: (f64, f64, f64),
 }
 
-fn group((n, mean, sum_error, m2, m2_error, low, high): Recorded) -> Group {
-    Group { n, mean, sum_error, m2, m2_error, low, high }
+fn group((n, mean, sum_error, m2, m2_error, low, high): Recorded) -> CallGroup {
+    CallGroup { n, mean, sum_error, m2, m2_error, low, high }
 }
 
 /// The groups of a window as they are, without a grid: what the grid is held to.
-struct Oracle(Vec<Group>);
+struct Oracle(Vec<CallGroup>);
 
 impl Oracle {
     fn counts(&self, t: f64) -> (u64, u64) {
@@ -97,7 +97,7 @@ impl Oracle {
 
     /// By bisection, to a thousandth. `edge` calls at either end of the window may be others: those by which a
     /// clock's minute differs from the polls'.
-    fn quantile(&self, q: f64, edge: u64) -> Range {
+    fn quantile(&self, q: f64, edge: u64) -> ErrorBar {
         let (calls, r) = (self.calls(), rank(q, self.calls()));
         let (first, last) = (r.saturating_sub(edge).max(1), (r + edge).min(calls));
         let least = self.0.iter().map(|g| g.low).fold(f64::INFINITY, f64::min);
@@ -116,13 +116,13 @@ impl Oracle {
         } else {
             least
         };
-        Range { low, high: bisect(&|t| self.counts(t).0 < last).1 }
+        ErrorBar { low, high: bisect(&|t| self.counts(t).0 < last).1 }
     }
 
-    fn share(&self, objective: f64) -> Range {
+    fn share(&self, objective: f64) -> ErrorBar {
         let (least, most) = self.counts(objective);
         let calls = self.calls() as f64;
-        Range { low: 1.0 - most as f64 / calls, high: 1.0 - least as f64 / calls }
+        ErrorBar { low: 1.0 - most as f64 / calls, high: 1.0 - least as f64 / calls }
     }
 }
 
@@ -152,10 +152,10 @@ fn the_bounds_are_those_of_the_reference() {
             new_min: f.new_min,
             new_max: f.new_max,
         };
-        let groups = Groups::of(&interval).unwrap();
+        let groups = CallGroups::of(&interval).unwrap();
         assert_eq!(groups.iter().count(), out.len(), "{interval:?}");
         for (got, want) in groups.iter().zip(out.into_iter().map(group)) {
-            let all = |g: &Group| match g.n {
+            let all = |g: &CallGroup| match g.n {
                 1 => vec![g.low, g.high],
                 n => vec![n as f64, g.mean, g.sum_error, g.m2, g.m2_error, g.low, g.high],
             };
@@ -180,7 +180,7 @@ fn the_bounds_are_those_of_the_reference() {
         for w in window.quantiles {
             let learnt = Learnt { exact: window.exact_weight, share: Some(w.learnt_share) };
             let sd = likely::deviation(w.share, window.estimated, learnt);
-            let certain = Range { low: w.certain.0, high: w.certain.1 };
+            let certain = ErrorBar { low: w.certain.0, high: w.certain.1 };
             let point = likely::log_quantile(&edges, &window.cum, w.q * window.calls).exp();
             let point = point.clamp(certain.low, certain.high);
             // The reference's; ours were fitted to more.
@@ -201,8 +201,8 @@ fn moments(x: &[f64]) -> (f64, f64) {
 
 /// Latencies of which `k` are up to `t`, with the moments and within the bounds of the group; `None` if there are none.
 /// Between a sample with the least second moment and one with the most there is one with any other.
-fn witness(group: &Group, k: u64, t: f64) -> Option<Vec<f64>> {
-    let Group { n, mean, m2, low, high, .. } = *group;
+fn witness(group: &CallGroup, k: u64, t: f64) -> Option<Vec<f64>> {
+    let CallGroup { n, mean, m2, low, high, .. } = *group;
     let (up_to, over) = (usize::try_from(k).unwrap(), usize::try_from(n - k).unwrap());
     let (k, others) = (k as f64, (n - k) as f64);
     let d = n as f64 * (mean - t);
@@ -258,7 +258,7 @@ fn the_bounds_hold_and_are_attained_by_constructed_samples() {
         let t = x[rng.random_range(0..x.len())] * [0.7, 0.999, 1.001, 1.3][rng.random_range(0..4)];
         let n = x.len() as u64;
         let (sum_error, m2_error) = (1e-12 * mean, 1e-11 * m2);
-        let group = Group { n, mean, sum_error, m2, m2_error, low, high };
+        let group = CallGroup { n, mean, sum_error, m2, m2_error, low, high };
         let (least, most) = group.counts(t);
         let true_count = x.iter().filter(|x| **x <= t).count() as u64;
         assert!(least <= true_count && true_count <= most, "{x:?} at {t}: {least} to {most}");
@@ -359,8 +359,8 @@ fn watch(
     let mut rng = StdRng::seed_from_u64(seed);
     let mut recent = Recent::with_bounds(60.0, 1.0);
     let (mut estimator, mut scratch, mut placed) =
-        (Estimator::default(), Scratch::default(), Placed::default());
-    let mut truth: VecDeque<(f64, Vec<f64>, Groups)> = VecDeque::new();
+        (Estimator::default(), Scratch::default(), PlacedCalls::default());
+    let mut truth: VecDeque<(f64, Vec<f64>, CallGroups)> = VecDeque::new();
     let (mut before, mut contradicted) = (row.read(), 0);
     for second in 1..=150u32 {
         for (at, part) in [(f64::from(second), 1.0), (f64::from(second) + 0.01, 0.01)] {
@@ -391,14 +391,14 @@ fn watch(
                 contradicted = second;
             }
             assert_eq!(placed.is_sure(), sound);
-            let found = Found {
+            let found = FoundCalls {
                 calls: interval.calls,
                 exact: observed.exact,
                 mass: scratch.mass(),
                 placed: &placed,
             };
             recent.add(at, &found);
-            truth.push_back((at, calls, Groups::of(&interval).unwrap()));
+            truth.push_back((at, calls, CallGroups::of(&interval).unwrap()));
         }
         let end = f64::from(second) + 0.01;
         while truth.front().is_some_and(|(at, ..)| *at <= end - 60.0 + 0.5) {
@@ -494,17 +494,17 @@ fn what_is_lost_or_no_figure_leaves_nothing_certain_until_it_has_left_the_window
         new_max: None,
     };
     let mut recent = Recent::with_bounds(60.0, 1.0);
-    let mut placed = Placed::default();
+    let mut placed = PlacedCalls::default();
     let mut add = |recent: &mut Recent, at: f64, total: f64| {
         placed.place(&interval(total), 0.05);
         let mut mass = [0.0; SLOTS];
         mass[slot(total / 3.0)] = 3.0;
-        recent.add(at, &Found { calls: 3, exact: 0, mass: &mass, placed: &placed });
+        recent.add(at, &FoundCalls { calls: 3, exact: 0, mass: &mass, placed: &placed });
     };
     add(&mut recent, 1.0, 0.03);
     let certain = recent.certain(1.0, 0.5).unwrap();
     assert!(certain.low <= 0.01 && certain.high >= 0.01, "{certain:?}");
-    assert_eq!(recent.certain_share(1.0), Some(Range { low: 0.0, high: 0.0 }));
+    assert_eq!(recent.certain_share(1.0), Some(ErrorBar { low: 0.0, high: 0.0 }));
     add(&mut recent, 2.0, f64::NAN);
     assert_eq!((recent.certain(2.0, 0.5), recent.certain_share(2.0)), (None, None));
     add(&mut recent, 50.0, 0.03);
@@ -535,7 +535,7 @@ proptest! {
         objective in any_figure(),
     ) {
         let mut recent = Recent::with_bounds(60.0, 1.0);
-        let mut placed = Placed::default();
+        let mut placed = PlacedCalls::default();
         for (at, (calls, f, (fell, rose))) in intervals.into_iter().enumerate() {
             let interval = Interval {
                 calls, total: f[0], m2: f[1], m2_error: f[2], total_error: f[3], low: f[4], high: f[5],
@@ -543,7 +543,7 @@ proptest! {
             };
             placed.place(&interval, objective);
             let mass = [0.0; SLOTS];
-            recent.add(at as f64, &Found { calls, exact: 0, mass: &mass, placed: &placed });
+            recent.add(at as f64, &FoundCalls { calls, exact: 0, mass: &mass, placed: &placed });
             for q in [0.0, 0.5, 0.99, 1.0] {
                 if let Some(range) = recent.certain(at as f64, q) {
                     prop_assert!(range.low <= range.high && range.low >= 0.0, "{range:?}");
@@ -567,7 +567,7 @@ proptest! {
         for k in 1..=SLOTS {
             cum[k] += cum[k - 1];
         }
-        let certain = known.then_some(Range { low, high: low * wide });
+        let certain = known.then_some(ErrorBar { low, high: low * wide });
         let got = likely::interval(q, likely::multiples(q), &SLOT_EDGES, &cum, cum[SLOTS], deviation, certain);
         prop_assert!(got.low <= got.high, "{got:?}");
         if let Some(certain) = certain {

@@ -2,8 +2,8 @@
 //!
 //! Must not: know which statement it is about, or publish a point that is certainly wrong.
 
-use crate::derive::latency::likely::{self, Learnt, Range};
-use crate::derive::latency::{Distribution, Found, Recent};
+use crate::derive::latency::likely::{self, ErrorBar, Learnt};
+use crate::derive::latency::{Distribution, FoundCalls, Recent};
 use crate::metric::{Metric, Sink};
 
 /// Windows of the quantile gauges, and the seconds to which their beginning is exact. A minute in which a
@@ -42,14 +42,14 @@ pub(super) struct Metrics {
 /// The windows of one series. 5 KiB beside what [`Recent`] says.
 pub(super) struct Latest {
     recent: [Recent; WINDOWS.len()],
-    now: [Window; WINDOWS.len()],
+    now: [LatestWindow; WINDOWS.len()],
 }
 
 /// One window at the last poll.
-struct Window {
+struct LatestWindow {
     distribution: Distribution,
-    certain: [Option<Range>; QUANTILES.len()],
-    share: Option<Range>,
+    certain: [Option<ErrorBar>; QUANTILES.len()],
+    share: Option<ErrorBar>,
 }
 
 impl Latest {
@@ -64,7 +64,7 @@ impl Latest {
     }
 
     fn of(recent: [Recent; WINDOWS.len()]) -> Self {
-        let empty = || Window {
+        let empty = || LatestWindow {
             distribution: Distribution::default(),
             certain: [None; QUANTILES.len()],
             share: None,
@@ -72,7 +72,7 @@ impl Latest {
         Self { recent, now: std::array::from_fn(|_| empty()) }
     }
 
-    pub(super) fn add(&mut self, at: f64, found: &Found<'_>) {
+    pub(super) fn add(&mut self, at: f64, found: &FoundCalls<'_>) {
         for recent in &mut self.recent {
             recent.add(at, found);
         }
@@ -113,7 +113,7 @@ impl Latest {
     }
 }
 
-impl Window {
+impl LatestWindow {
     fn point(&self, index: usize, q: f64) -> Option<f64> {
         let point = self.distribution.quantile(q)?;
         Some(self.certain[index].map_or(point, |range| point.clamp(range.low, range.high)))
@@ -127,7 +127,7 @@ pub(super) fn quantiles(
     latest: &Latest,
     sink: &mut Sink,
 ) {
-    let mut labels = Labels::of(labels);
+    let mut labels = SeriesLabels::of(labels);
     for ((name, ..), window) in WINDOWS.iter().zip(&latest.now) {
         for (index, (quantile, q)) in QUANTILES.iter().enumerate() {
             sink.number(metric, labels.and(&[name, quantile]), window.point(index, *q));
@@ -146,7 +146,7 @@ pub(super) fn emit(
     sink: &mut Sink,
 ) {
     quantiles(metrics.latency, labels, latest, sink);
-    let mut labels = Labels::of(labels);
+    let mut labels = SeriesLabels::of(labels);
     for (index, ((name, ..), window)) in WINDOWS.iter().zip(&latest.now).enumerate() {
         let distribution = &window.distribution;
         for (i, (quantile, q)) in QUANTILES.iter().enumerate() {
@@ -160,7 +160,7 @@ pub(super) fn emit(
             let deviation = deviation(index, *q, distribution.estimated(), point);
             let Some(range) = distribution.likely(*q, deviation, certain) else { continue };
             // The estimate is among what is likely.
-            let range = Range { low: range.low.min(point), high: range.high.max(point) };
+            let range = ErrorBar { low: range.low.min(point), high: range.high.max(point) };
             sink.number(metrics.low, labels.and(&[name, quantile, LIKELY]), range.low);
             sink.number(metrics.high, labels.and(&[name, quantile, LIKELY]), range.high);
             let ill_defined = f64::from(u8::from(range.is_ill_defined()));
@@ -182,12 +182,12 @@ pub(super) fn emit(
 }
 
 /// Labels of a series with others behind them.
-struct Labels<'a> {
+struct SeriesLabels<'a> {
     all: Vec<&'a str>,
     own: usize,
 }
 
-impl<'a> Labels<'a> {
+impl<'a> SeriesLabels<'a> {
     fn of(own: &[&'a str]) -> Self {
         Self { all: own.to_vec(), own: own.len() }
     }

@@ -7,7 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::scan::{Counters, Entry, EntryKey, Scan};
 use crate::derive::delta::increment;
-use crate::derive::latency::{Cumulative, Estimator, Found, Learnt, Placed, Scratch, Step};
+use crate::derive::latency::{
+    Cumulative, Estimator, FoundCalls, Learnt, PlacedCalls, Scratch, Step,
+};
 
 /// Time constant in seconds over which a statement's total time ranks it.
 const RANKING: f64 = 300.0;
@@ -27,7 +29,7 @@ pub(super) enum Activity {
 pub(super) struct New<'a> {
     pub key: EntryKey,
     pub seconds: f64,
-    pub found: Found<'a>,
+    pub found: FoundCalls<'a>,
     pub counters: Counters,
 }
 
@@ -96,7 +98,7 @@ pub(super) struct Tracker {
     /// Seconds of the scan before, and of this one.
     at: (f64, f64),
     scratch: Scratch,
-    placed: Placed,
+    placed: PlacedCalls,
     /// Rows that may have lost calls, or counted some that are none, since somebody asked.
     pub doubted: Vec<EntryKey>,
     ranked: Vec<(f64, EntryKey)>,
@@ -162,7 +164,7 @@ impl Tracker {
             let new = New {
                 key: entry.key,
                 seconds: finite(interval.total),
-                found: Found {
+                found: FoundCalls {
                     calls: interval.calls,
                     exact: observed.exact,
                     mass: self.scratch.mass(),
@@ -242,7 +244,7 @@ impl Tracker {
         Some(New {
             key: entry.key,
             seconds: finite(interval.total),
-            found: Found {
+            found: FoundCalls {
                 calls: interval.calls,
                 exact: observed.exact,
                 mass: self.scratch.mass(),

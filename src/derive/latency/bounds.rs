@@ -19,7 +19,7 @@ pub(super) const MOST: u64 = u32::MAX as u64;
 /// What is known of some calls of one interval. Times in seconds. One call alone is known: it lies within `low`
 /// and `high`, and the rest says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Group {
+pub struct CallGroup {
     /// Number of calls.
     pub n: u64,
     /// Their mean.
@@ -38,12 +38,12 @@ pub struct Group {
 
 /// The groups of an interval: its new extremes, and the others together or, where they are one or two, each alone.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Groups {
-    all: [Option<Group>; 4],
+pub struct CallGroups {
+    all: [Option<CallGroup>; 4],
     len: usize,
 }
 
-impl Groups {
+impl CallGroups {
     /// What the interval says. `None` where its figures are no figures.
     pub fn of(interval: &Interval) -> Option<Self> {
         let Interval { calls, total, m2, m2_error, total_error, low, high, .. } = *interval;
@@ -53,7 +53,7 @@ impl Groups {
             return None;
         }
         let mut groups = Self::default();
-        let mut rest = Group {
+        let mut rest = CallGroup {
             n: calls,
             mean: total / calls as f64,
             sum_error: HARD * total_error,
@@ -68,26 +68,26 @@ impl Groups {
                     return None;
                 }
                 rest = rest.without(x);
-                groups.push(Group::known(x, x, 0.0));
+                groups.push(CallGroup::known(x, x, 0.0));
             }
         }
-        let Group { n, mean, sum_error, m2, m2_error, .. } = rest;
+        let CallGroup { n, mean, sum_error, m2, m2_error, .. } = rest;
         match n {
-            1 => groups.push(Group::known(mean, mean, sum_error)),
+            1 => groups.push(CallGroup::known(mean, mean, sum_error)),
             2 => {
                 // Both lie √(M2/2) from the mean.
                 let [least, most] =
                     [m2 - m2_error, m2 + m2_error].map(|m2| (0.5 * m2.max(0.0)).sqrt());
                 let error = 0.5 * sum_error;
-                groups.push(Group::known(mean - most, mean - least, error));
-                groups.push(Group::known(mean + least, mean + most, error));
+                groups.push(CallGroup::known(mean - most, mean - least, error));
+                groups.push(CallGroup::known(mean + least, mean + most, error));
             }
             _ => groups.push(rest.within_reach()),
         }
         Some(groups)
     }
 
-    fn push(&mut self, group: Group) {
+    fn push(&mut self, group: CallGroup) {
         if let Some(place) = self.all.get_mut(self.len) {
             *place = Some(group);
             self.len += 1;
@@ -95,12 +95,12 @@ impl Groups {
     }
 
     /// The groups.
-    pub fn iter(&self) -> impl Iterator<Item = &Group> {
+    pub fn iter(&self) -> impl Iterator<Item = &CallGroup> {
         self.all.iter().flatten()
     }
 }
 
-impl Group {
+impl CallGroup {
     /// One call between two times, which rounding may have moved.
     fn known(from: f64, to: f64, error: f64) -> Self {
         let error = error + STORED * to;

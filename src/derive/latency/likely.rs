@@ -23,14 +23,14 @@ const MULTIPLES: [(f64, f64, f64); 3] = [(0.5, 1.6, 1.7), (0.95, 2.0, 0.8), (0.9
 
 /// Two times in seconds, the lower first.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Range {
+pub struct ErrorBar {
     /// From here
     pub low: f64,
     /// to here.
     pub high: f64,
 }
 
-impl Range {
+impl ErrorBar {
     /// Whether a percentile that lies between them has no well-defined value.
     pub fn is_ill_defined(self) -> bool {
         self.high > ILL_DEFINED * self.low
@@ -106,8 +106,8 @@ pub fn interval(
     cum: &[f64],
     calls: f64,
     deviation: f64,
-    certain: Option<Range>,
-) -> Range {
+    certain: Option<ErrorBar>,
+) -> ErrorBar {
     let rank = q * calls;
     let most = cum.last().copied().unwrap_or_default();
     let (below, above) = (below * deviation + BETWEEN, above * deviation + BETWEEN);
@@ -118,7 +118,7 @@ pub fn interval(
         beyond.map_or_else(|| log_quantile(edges, cum, rank + above), |range| range.high.ln());
     let low = if low < point { point - (point - low).hypot(VALUE) } else { low };
     let high = point + (high - point).max(0.0).hypot(VALUE);
-    let Some(certain) = certain else { return Range { low: low.exp(), high: high.exp() } };
+    let Some(certain) = certain else { return ErrorBar { low: low.exp(), high: high.exp() } };
     let (low, high) = (low.exp().max(certain.low), high.exp().min(certain.high));
-    if low > high { certain } else { Range { low, high } }
+    if low > high { certain } else { ErrorBar { low, high } }
 }

@@ -2,7 +2,7 @@
 //! an interval's calls, mean and variance (`moments`); an [`Estimator`] per statement places what
 //! is exact and spreads the rest by a learnt shape ([`shapes`], [`tilt`]) over a log grid ([`grid`]);
 //! [`Latencies`] accumulates for exposition and [`Recent`] keeps windows for quantiles. What is certain
-//! whatever the shape is said by [`bounds`], kept by [`Recent`] as [`Placed`] puts it on the grid; what is
+//! whatever the shape is said by [`bounds`], kept by [`Recent`] as [`PlacedCalls`] puts it on the grid; what is
 //! likely by [`likely`].
 //!
 //! Must not: know PostgreSQL's units (everything is in seconds), a clock, or a label.
@@ -25,7 +25,7 @@ mod window;
 
 pub use estimator::{Estimator, Observed, Scratch};
 pub use histogram::Latencies;
-pub use likely::{Learnt, Range};
+pub use likely::{ErrorBar, Learnt};
 pub use moments::{Cumulative, Interval, Step};
-pub use placed::Placed;
-pub use window::{Distribution, Found, Recent};
+pub use placed::PlacedCalls;
+pub use window::{Distribution, FoundCalls, Recent};

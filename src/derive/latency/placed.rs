@@ -2,7 +2,7 @@
 //!
 //! Must not: allocate, or place a call anywhere but at its bounds.
 
-use super::bounds::{Group, Groups};
+use super::bounds::{CallGroup, CallGroups};
 use super::grid::{self, SLOT_EDGES, SLOTS};
 use super::moments::Interval;
 
@@ -13,7 +13,7 @@ const ROUNDING: f64 = 1e-6;
 
 /// Calls at their bounds within one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
+pub(super) struct SlotEnds {
     /// Calls whose shortest possible time lies here,
     pub fastest: u32,
     /// and whose longest does.
@@ -24,7 +24,7 @@ pub(super) struct Ends {
     pub to: u8,
 }
 
-impl Ends {
+impl SlotEnds {
     pub(super) const NONE: Self = Self { fastest: 0, slowest: 0, from: u8::MAX, to: 0 };
 
     /// Both together. The numbers wrap around, and back where they are taken away again.
@@ -60,8 +60,8 @@ impl UpTo {
 
 /// The calls of one interval at their bounds. 4 KiB, to be used again and again.
 #[derive(Debug, Clone)]
-pub struct Placed {
-    slots: [Ends; SLOTS],
+pub struct PlacedCalls {
+    slots: [SlotEnds; SLOTS],
     /// The slots in use.
     first: usize,
     end: usize,
@@ -71,10 +71,10 @@ pub struct Placed {
     most: [u32; SLOTS],
 }
 
-impl Default for Placed {
+impl Default for PlacedCalls {
     fn default() -> Self {
         Self {
-            slots: [Ends::NONE; SLOTS],
+            slots: [SlotEnds::NONE; SLOTS],
             first: 0,
             end: 0,
             objective: UpTo::default(),
@@ -84,11 +84,11 @@ impl Default for Placed {
     }
 }
 
-impl Placed {
+impl PlacedCalls {
     /// Places the calls of an interval. `objective` is the time in seconds for which the share of longer calls is wanted.
     pub fn place(&mut self, interval: &Interval, objective: f64) {
         self.clear();
-        let Some(groups) = Groups::of(interval) else { return };
+        let Some(groups) = CallGroups::of(interval) else { return };
         self.sure = true;
         for group in groups.iter() {
             let (least, most) = group.counts(objective);
@@ -99,7 +99,7 @@ impl Placed {
 
     /// Nothing is known of the calls.
     pub fn clear(&mut self) {
-        self.slots[self.first..self.end].fill(Ends::NONE);
+        self.slots[self.first..self.end].fill(SlotEnds::NONE);
         (self.first, self.end, self.sure) = (0, 0, false);
         self.objective = UpTo::default();
     }
@@ -109,7 +109,7 @@ impl Placed {
         self.sure
     }
 
-    pub(super) fn slots(&self) -> (usize, &[Ends]) {
+    pub(super) fn slots(&self) -> (usize, &[SlotEnds]) {
         (self.first, &self.slots[self.first..self.end])
     }
 
@@ -117,7 +117,7 @@ impl Placed {
         self.objective
     }
 
-    fn add(&mut self, group: &Group) {
+    fn add(&mut self, group: &CallGroup) {
         let (low, high) = group.bounds();
         let (first, last) = (grid::slot(low), grid::slot(high));
         if self.first == self.end {
@@ -140,7 +140,7 @@ impl Placed {
             self.most[slot] = m;
             if l > least {
                 let to = if slot == last { part_to(slot, high) } else { u8::MAX };
-                let ends = Ends { slowest: l - least, to, ..Ends::NONE };
+                let ends = SlotEnds { slowest: l - least, to, ..SlotEnds::NONE };
                 self.slots[slot] = self.slots[slot].and(ends);
             }
             least = l;
@@ -153,7 +153,7 @@ impl Placed {
             let most = self.most[slot];
             if most > before {
                 let from = if slot == first { part_from(slot, low) } else { 0 };
-                let ends = Ends { fastest: most - before, from, ..Ends::NONE };
+                let ends = SlotEnds { fastest: most - before, from, ..SlotEnds::NONE };
                 self.slots[slot] = self.slots[slot].and(ends);
             }
             before = most;

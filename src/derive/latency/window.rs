@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use super::bounds::{MOST, rank};
 use super::grid::{SLOT_EDGES, SLOTS};
-use super::likely::{self, Range};
-use super::placed::{self, Ends, Placed, UpTo};
+use super::likely::{self, ErrorBar};
+use super::placed::{self, PlacedCalls, SlotEnds, UpTo};
 
 /// Half of the least time between two polls, in seconds. What lies closer together is one poll, and
 /// a poll that comes so much early or late belongs where it was due.
@@ -17,7 +17,7 @@ const JITTER: f64 = 0.5;
 
 /// Calls to be added.
 #[derive(Debug, Clone, Copy)]
-pub struct Found<'a> {
+pub struct FoundCalls<'a> {
     /// Their number.
     pub calls: u64,
     /// How many of them were observed, not estimated.
@@ -25,7 +25,7 @@ pub struct Found<'a> {
     /// How many lie in each slot, by estimate.
     pub mass: &'a [f64; SLOTS],
     /// Where they can lie for certain.
-    pub placed: &'a Placed,
+    pub placed: &'a PlacedCalls,
 }
 
 /// The calls of one step.
@@ -37,18 +37,18 @@ struct Step {
     calls: u64,
     exact: u64,
     objective: UpTo,
-    slots: Slots<f32>,
-    ends: Slots<Ends>,
+    slots: SlotSpan<f32>,
+    ends: SlotSpan<SlotEnds>,
 }
 
 /// What a step has in the slots from `first` on. Most statements use a few of them.
 #[derive(Debug, Clone)]
-struct Slots<T> {
+struct SlotSpan<T> {
     first: usize,
     slots: Vec<T>,
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for SlotSpan<T> {
     fn default() -> Self {
         Self { first: 0, slots: Vec::new() }
     }
@@ -100,7 +100,7 @@ impl Recent {
 
     /// Adds calls that ended shortly before `at` seconds. Times should not go back; if they do, the
     /// calls count as of the newest time seen.
-    pub fn add(&mut self, at: f64, found: &Found<'_>) {
+    pub fn add(&mut self, at: f64, found: &FoundCalls<'_>) {
         let at = at.max(self.steps.back().map_or(f64::NEG_INFINITY, |step| step.to));
         if self.steps.back().is_none_or(|step| at >= step.from + self.step - JITTER) {
             let (mut slots, mut ends) = self.expire(at).unwrap_or_default();
@@ -122,7 +122,7 @@ impl Recent {
         step.objective.add(found.placed.objective());
         bars.objective.add(found.placed.objective());
         let (first, ends) = found.placed.slots();
-        step.ends.grow(first, first + ends.len(), Ends::NONE);
+        step.ends.grow(first, first + ends.len(), SlotEnds::NONE);
         let to = &mut step.ends.slots[first - step.ends.first.min(first)..];
         for (to, ends) in to.iter_mut().zip(ends) {
             *to = to.and(*ends);
@@ -132,7 +132,7 @@ impl Recent {
 
     /// Lets go of what is older than the span, for statements that fell silent. Gives memory that
     /// can be used again.
-    fn expire(&mut self, at: f64) -> Option<(Slots<f32>, Slots<Ends>)> {
+    fn expire(&mut self, at: f64) -> Option<(SlotSpan<f32>, SlotSpan<SlotEnds>)> {
         let mut free = None;
         while self.steps.front().is_some_and(|step| !self.covers(at, step)) {
             let Some(step) = self.steps.pop_front() else { break };
@@ -194,7 +194,7 @@ impl Recent {
 
     /// The times between which the `q`-quantile of the last `span` seconds before `at` lies for certain: that is the
     /// call that ⌈q·N⌉ of the N calls do not exceed.
-    pub fn certain(&mut self, at: f64, q: f64) -> Option<Range> {
+    pub fn certain(&mut self, at: f64, q: f64) -> Option<ErrorBar> {
         let (bars, calls) = self.sure(at)?;
         let rank = rank(q, calls).min(calls);
         let [fastest, slowest] = [&bars.fastest, &bars.slowest].map(|calls| {
@@ -208,18 +208,18 @@ impl Recent {
         // No call is faster or slower within these slots than the ends of any step.
         let ends = |slot: usize| {
             let all = self.steps.iter().filter_map(move |step| step.ends.get(slot));
-            all.copied().fold(Ends::NONE, Ends::and)
+            all.copied().fold(SlotEnds::NONE, SlotEnds::and)
         };
         let (low, high) =
             (placed::time(first, ends(first).from), placed::time(last, ends(last).to));
-        (low <= high).then_some(Range { low, high })
+        (low <= high).then_some(ErrorBar { low, high })
     }
 
     /// The bounds of the share of calls that were longer than the objective, for certain.
-    pub fn certain_share(&mut self, at: f64) -> Option<Range> {
+    pub fn certain_share(&mut self, at: f64) -> Option<ErrorBar> {
         let (bars, calls) = self.sure(at)?;
         let over = |up_to: u32| (1.0 - f64::from(up_to) / calls as f64).max(0.0);
-        Some(Range { low: over(bars.objective.most), high: over(bars.objective.least) })
+        Some(ErrorBar { low: over(bars.objective.most), high: over(bars.objective.least) })
     }
 }
 
@@ -241,7 +241,7 @@ impl Default for Bars {
 }
 
 impl Bars {
-    fn add(&mut self, first: usize, ends: &[Ends], with: impl Fn(u32, u32) -> u32) {
+    fn add(&mut self, first: usize, ends: &[SlotEnds], with: impl Fn(u32, u32) -> u32) {
         let sums = self.fastest[first..].iter_mut().zip(&mut self.slowest[first..]);
         for ((fastest, slowest), ends) in sums.zip(ends) {
             *fastest = with(*fastest, ends.fastest);
@@ -250,7 +250,7 @@ impl Bars {
     }
 }
 
-impl<T: Copy> Slots<T> {
+impl<T: Copy> SlotSpan<T> {
     /// Makes room for the slots up to `end`.
     fn grow(&mut self, first: usize, end: usize, empty: T) {
         if first >= end {
@@ -273,7 +273,7 @@ impl<T: Copy> Slots<T> {
     }
 }
 
-impl Slots<f32> {
+impl SlotSpan<f32> {
     fn add(&mut self, mass: &[f64; SLOTS]) {
         let Some(first) = mass.iter().position(|m| *m > 0.0) else { return };
         let end = mass.iter().rposition(|m| *m > 0.0).map_or(SLOTS, |last| last + 1);
@@ -306,7 +306,7 @@ impl Distribution {
     }
 
     /// Where the `q`-quantile lies in about nine of ten cases. `deviation`: see [`likely::interval`].
-    pub fn likely(&self, q: f64, deviation: f64, certain: Option<Range>) -> Option<Range> {
+    pub fn likely(&self, q: f64, deviation: f64, certain: Option<ErrorBar>) -> Option<ErrorBar> {
         let total = self.cum[SLOTS];
         let multiples = likely::multiples(q);
         (self.calls > 0 && total > 0.0).then(|| {
@@ -339,7 +339,7 @@ mod tests {
 
     /// Of which nothing is certain.
     fn add(recent: &mut Recent, at: f64, mass: &[f64; SLOTS], calls: u64, exact: u64) {
-        recent.add(at, &Found { calls, exact, mass, placed: &Placed::default() });
+        recent.add(at, &FoundCalls { calls, exact, mass, placed: &PlacedCalls::default() });
     }
 
     fn over(recent: &mut Recent, at: f64) -> Distribution {
