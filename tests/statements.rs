@@ -41,7 +41,7 @@ impl Probe {
 
     async fn poll(&mut self) -> Vec<Family> {
         let rows = Statements.fetch(&self.session, &self.state).await.unwrap();
-        let mut sink = Sink::new(Statements::METRICS, 10_000);
+        let mut sink = Sink::new(Statements::METRICS, self.settings.series_limit);
         Statements.derive(&mut self.state, rows, &mut sink);
         let (families, refused) = sink.finish();
         assert_eq!(refused, Refused::default());

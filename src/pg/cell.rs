@@ -141,7 +141,8 @@ fn read(raw: &[u8], kind: &Type) -> Option<WrittenCell> {
             i32::MAX => WrittenCell::Time(f64::INFINITY),
             i32::MIN => WrittenCell::Time(f64::NEG_INFINITY),
             days => WrittenCell::Time(
-                (i64::from(days) * DAY).saturating_add(EPOCH).div_euclid(1_000_000) as f64,
+                i64::from(days).saturating_mul(DAY).saturating_add(EPOCH).div_euclid(1_000_000)
+                    as f64,
             ),
         },
         Type::INTERVAL => {
