@@ -91,6 +91,7 @@ pub fn theirs() -> String {
             Becomes::Setting(path) => format!("`{path}`"),
             Becomes::Metrics(names) => format!("switches {} on or off", code(names)),
             Becomes::Hides(names) => format!("leaves out {}", code(names)),
+            Becomes::Lowers(path) => format!("lowers `{path}`, where that is more"),
             Becomes::Queries => "the queries of this file; see [queries.md](queries.md)".to_owned(),
             Becomes::Lists => "lists the metrics that may be exported".to_owned(),
             Becomes::Nothing(why, fine) => {

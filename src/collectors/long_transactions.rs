@@ -7,13 +7,13 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Row, Session, columns};
+use crate::pg::{Query, Row, Session, columns};
 
 static COUNT: Metric = Metric::gauge(
     "pg_long_running_transactions",
     &[],
-    "Transactions of sessions that are not idle, autovacuum's left out, that have been open for a minute or longer, \
-     from pg_stat_activity.xact_start.",
+    "Transactions of sessions that are not idle, autovacuum's left out, that have been open for \
+     collectors.longtransactions.threshold (a minute) or longer, from pg_stat_activity.xact_start.",
 );
 static OLDEST: Metric = Metric::gauge(
     "pg_long_running_transactions_oldest_timestamp_seconds",
@@ -29,7 +29,7 @@ SELECT pg_catalog.count(*)::float8 AS count,
   FROM pg_catalog.pg_stat_activity a
  WHERE a.state IS DISTINCT FROM 'idle' AND a.query NOT LIKE 'autovacuum:%'
    AND a.pid <> pg_catalog.pg_backend_pid()
-   AND a.xact_start <= pg_catalog.clock_timestamp() - interval '1 minute'";
+   AND a.xact_start <= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $1::float8 / 1000)";
 
 pub struct LongTransactions;
 
@@ -48,14 +48,17 @@ impl Collector for LongTransactions {
     type Rows = Rows;
     type State = ();
     const NAME: &'static str = "longtransactions";
-    const HELP: &'static str = "Transactions open for a minute or longer.";
+    const HELP: &'static str =
+        "Transactions open for a minute, or for another threshold, or longer.";
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = &[&COUNT, &OLDEST];
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Rows, CollectError> {
-        Row::one(&session.read(TRANSACTIONS).await?)
+        let threshold = session.settings().long_transaction.as_millis();
+        let threshold = i64::try_from(threshold).unwrap_or(i64::MAX);
+        Row::one(&session.read(Query::new(TRANSACTIONS).int8(&threshold)).await?)
     }
 
     fn derive(&self, (): &mut (), rows: Rows, sink: &mut Sink) {

@@ -19,6 +19,7 @@ use super::{Compatibility, ErrorBars, KnownCollector, LogFormat, TargetKind};
 
 /// The settings that other code names, for the place of a fault.
 pub(super) const CONNECT: &str = "timeouts.connect";
+pub(super) const STATEMENT: &str = "timeouts.statement";
 pub(super) const LOCK: &str = "timeouts.lock";
 pub(super) const WEB_CONFIG: &str = "web.config.file";
 pub(super) const SCAN_SPACING: &str = "collectors.statements.scan_spacing";
@@ -114,7 +115,7 @@ settings! {
         /// Limit for the TLS handshake, and again for the authentication.
         pub handshake: Duration = seconds(3), "timeouts.handshake" => TIMEOUT;
         /// `statement_timeout` of our queries; a second later the connection is given up.
-        pub statement: Duration = seconds(5), "timeouts.statement" => TIMEOUT;
+        pub statement: Duration = seconds(5), STATEMENT => TIMEOUT;
         /// `lock_timeout` of our queries; below `timeouts.statement`.
         pub lock: Duration = 100 * MS, LOCK => TIMEOUT;
     }
@@ -177,6 +178,12 @@ settings! {
         /// Error bars of the percentiles of each exposed statement: those that hold nine of ten, with those over the
         /// objective, or those that hold all too. Databases have both.
         pub error_bars: ErrorBars = ErrorBars::Likely, "collectors.statements.error_bars" => ERROR_BARS;
+        /// Databases whose statements get no series of their own; they count in `other`.
+        pub exclude_databases: Vec<String> = Vec::new(),
+            "collectors.statements.exclude_databases" => Kind::List;
+        /// Roles whose statements get no series of their own; they count in `other`.
+        pub exclude_users: Vec<String> = Vec::new(),
+            "collectors.statements.exclude_users" => Kind::List;
         /// Pause between the two scans of one poll; below `timeouts.statement`.
         pub scan_spacing: Duration = 10 * MS,
             SCAN_SPACING => Kind::Duration { min: MS, max: seconds(10) };
@@ -201,6 +208,9 @@ settings! {
         /// Window over which the cache hit and index scan ratios are taken.
         pub ratio_window: Duration = seconds(300),
             "ratio_window" => Kind::Duration { min: SECOND, max: seconds(7 * 86_400) };
+        /// For how long a transaction has been open that `longtransactions` counts.
+        pub long_transaction: Duration = seconds(60),
+            "collectors.longtransactions.threshold" => Kind::Duration { min: Duration::ZERO, max: DAY };
         /// Most series that one collector may publish for one database; a histogram counts one for
         /// each bucket, `_sum` and `_count`.
         pub series_limit: usize = 20_000,

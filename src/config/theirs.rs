@@ -25,6 +25,8 @@ pub enum Becomes {
     Metrics(&'static [&'static str]),
     /// On, the series of these metrics are left out.
     Hides(&'static [&'static str]),
+    /// This setting of ours, where that is more: a duration.
+    Lowers(&'static str),
     /// The list of metrics is printed, and nothing runs.
     Lists,
     /// The file of queries that it names is run.
@@ -71,10 +73,10 @@ pub const ALL: &[Theirs] = &[
     metrics("collector.database_wraparound", &["pg_database_wraparound_*"]),
     metrics("collector.locks", &["pg_locks_count"]),
     metrics("collector.long_running_transactions", &["pg_long_running_transactions*"]),
-    text(
+    setting(
         "collector.long_running_transactions.threshold",
         "",
-        Becomes::Nothing("transactions are counted from one minute on", &["1m", "1m0s", "60s"]),
+        "collectors.longtransactions.threshold",
     ),
     metrics("collector.postmaster", &["pg_postmaster_start_time_seconds"]),
     metrics("collector.process_idle", &["pg_process_idle_seconds"]),
@@ -109,16 +111,12 @@ pub const ALL: &[Theirs] = &[
     ),
     setting("collector.stat_statements.query_length", "", "collectors.statements.text_length"),
     setting("collector.stat_statements.limit", "", "collectors.statements.top"),
-    text(
+    setting(
         "collector.stat_statements.exclude_databases",
         "",
-        Becomes::Nothing("the top statements are chosen from the whole server", &[]),
+        "collectors.statements.exclude_databases",
     ),
-    text(
-        "collector.stat_statements.exclude_users",
-        "",
-        Becomes::Nothing("the top statements are chosen from the whole server", &[]),
-    ),
+    setting("collector.stat_statements.exclude_users", "", "collectors.statements.exclude_users"),
     metrics("collector.stat_user_tables", &["pg_stat_user_tables_*"]),
     metrics("collector.stat_wal_receiver", &["pg_stat_wal_receiver_*"]),
     metrics("collector.statio_user_indexes", &["pg_statio_user_indexes_*"]),
@@ -171,15 +169,15 @@ pub const ALL: &[Theirs] = &[
     text(
         "collection-timeout",
         "PG_EXPORTER_COLLECTION_TIMEOUT",
-        Becomes::Nothing(
-            "a scrape is answered from memory, and each query ends after timeouts.statement",
-            &["1m", "60s", "1m0s"],
-        ),
+        Becomes::Lowers("timeouts.statement"),
     ),
     switch(
         "wrap-large-counters",
         "",
-        Becomes::Nothing("counters are exported as they are", &["false"]),
+        Becomes::Nothing(
+            "counters are exported as the server has them, beyond 2^53 rounded",
+            &["false"],
+        ),
     ),
     text("log.level", "", Becomes::Same),
     text("log.format", "", Becomes::Same),

@@ -140,10 +140,7 @@ fn read(raw: &[u8], kind: &Type) -> Option<WrittenCell> {
         Type::DATE => match i32::from_be_bytes(raw.try_into().ok()?) {
             i32::MAX => WrittenCell::Time(f64::INFINITY),
             i32::MIN => WrittenCell::Time(f64::NEG_INFINITY),
-            days => WrittenCell::Time(
-                i64::from(days).saturating_mul(DAY).saturating_add(EPOCH).div_euclid(1_000_000)
-                    as f64,
-            ),
+            days => WrittenCell::Time((i64::from(days) * 86_400 + EPOCH / 1_000_000) as f64),
         },
         Type::INTERVAL => {
             let (micros, rest) = raw.split_first_chunk()?;

@@ -8,6 +8,7 @@
 
 mod bars;
 mod catalogue;
+mod excluded;
 mod own;
 pub mod published;
 mod scan;
@@ -133,7 +134,9 @@ impl State {
         self.choose_interval();
 
         let [_, last] = &rows.scans;
-        let heaviest = self.tracker.heaviest(last.at, rows.options.top, |key| self.own.is_own(key));
+        let excluded = &rows.options.excluded;
+        let left_out = |key: &EntryKey| self.own.is_own(key) || excluded.has(facts, key);
+        let heaviest = self.tracker.heaviest(last.at, rows.options.top, left_out);
         self.exposition.choose(last.at, facts, rows.options.top, heaviest);
         if let Some(texts) = &rows.texts {
             self.exposition.take_texts(facts, texts);

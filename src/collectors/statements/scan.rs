@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::bars::Levels;
 use super::catalogue as m;
+use super::excluded::Excluded;
 use super::own::{Answer, Id, Own};
 use crate::collectors::figures::figures;
 use crate::derive::latency::Cumulative;
@@ -270,6 +271,8 @@ pub struct Options {
     pub slo: f64,
     /// Which error bars each exposed statement has.
     pub bars: Levels,
+    /// Whose statements get no series of their own.
+    pub excluded: Excluded,
 }
 
 /// The text of a statement.
@@ -313,6 +316,10 @@ pub(super) async fn read(
         bars: Levels {
             likely: settings.error_bars.likely(),
             certain: settings.error_bars.certain(),
+        },
+        excluded: Excluded {
+            databases: settings.exclude_databases.clone(),
+            users: settings.exclude_users.clone(),
         },
     };
     let plan = |trusted: &Trusted| {

@@ -298,11 +298,14 @@ impl Exposition {
     }
 
     /// The counters of the rows that postgres_exporter shows: the hundred that took longest, the shortest tenth left out.
-    fn emit_like_postgres_exporter(&mut self, facts: &Facts, entries: &[Entry], sink: &mut Sink) {
+    fn emit_like_postgres_exporter(&mut self, rows: &Rows, sink: &mut Sink) {
+        let (facts, entries) = (&rows.facts, &rows.scans[1].entries);
+        let excluded = &rows.options.excluded;
         let mut times: Vec<f64> = entries.iter().map(|entry| entry.time.total).collect();
         times.sort_by(f64::total_cmp);
         let Some(least) = tenth(&times) else { return };
-        let mut longest: Vec<&Entry> = entries.iter().filter(|e| e.time.total > least).collect();
+        let shown = |e: &&Entry| e.time.total > least && !excluded.has(facts, &e.key);
+        let mut longest: Vec<&Entry> = entries.iter().filter(shown).collect();
         longest.sort_by(|a, b| b.time.total.total_cmp(&a.time.total));
         let mut sums: BTreeMap<Statement, Own> = BTreeMap::new();
         for Entry { key, time, counters, .. } in longest.into_iter().take(PEERS_LIMIT) {
@@ -339,7 +342,7 @@ impl Exposition {
         let mut own = self.own(entries);
         let theirs = sink.is_compatible();
         if theirs {
-            self.emit_like_postgres_exporter(facts, entries, sink);
+            self.emit_like_postgres_exporter(rows, sink);
         }
         let (epoch, track_planning) = (facts.epoch, facts.track_planning);
         let bounds = self.bounds.get_or_insert_with(|| CLASSIC_BOUNDS.as_slice().into()).clone();

@@ -7,6 +7,7 @@ mod bars;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::excluded::Excluded;
 use super::*;
 use crate::collectors::golden::{check, poll, value};
 use crate::derive::latency::Cumulative;
@@ -129,6 +130,7 @@ impl View {
                 objective: 0.05,
                 slo: 0.99,
                 bars: Levels::ALL,
+                excluded: Excluded::default(),
             },
         }
     }
@@ -428,6 +430,26 @@ fn rows_that_come_out_of_hiding_are_history() {
     view.call(key(APP, BOB, 1), &[0.1; 7]);
     let shown = run(&mut state, view.rows(1.0));
     assert_eq!(calls(&shown, "app"), 7, "bob's had not been hidden");
+}
+
+#[test]
+fn whoever_is_excluded_is_in_the_sums_only() {
+    for (databases, users) in [(vec!["app".to_owned()], vec![]), (vec![], vec!["alice".to_owned()])]
+    {
+        let excluded = Excluded { databases, users };
+        let with = |mut rows: Rows| {
+            rows.options.excluded = excluded.clone();
+            rows
+        };
+        let mut state = State::default();
+        let mut view = View::new(2);
+        run(&mut state, with(view.rows(0.0)));
+        view.call(key(APP, ALICE, 1), &[5.0]);
+        let now = run(&mut state, with(view.rows(1.0)));
+        let labels = ["alice", "app", "1"];
+        assert_eq!(value(&now, "pg_stat_statements_calls_total", &labels), None);
+        assert_eq!(calls(&now, "app"), 1);
+    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 //! Must not: have a table of its own, or repeat a value in a message.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::super::schema::Key;
 use super::super::theirs::{self, Becomes, Takes, Theirs, VARIABLES};
-use super::super::{Exposed, Surroundings, suggest};
+use super::super::{Exposed, Surroundings, duration, suggest};
 use super::Flags;
 use crate::error::ConfigError;
 
@@ -71,6 +72,23 @@ pub(super) fn given_for(
         Some(theirs) => given(theirs, flags, world),
         None => Ok(None),
     }
+}
+
+/// A duration of theirs that is less than this one of ours, which it stands for.
+pub(super) fn lowered(
+    path: &str,
+    now: Duration,
+    flags: &Flags,
+    world: &dyn Surroundings,
+) -> Result<Option<Duration>, ConfigError> {
+    let lowers = |theirs: &&Theirs| matches!(theirs.becomes, Becomes::Lowers(of) if of == path);
+    let Some(theirs) = theirs::ALL.iter().find(lowers) else { return Ok(None) };
+    let given = given(theirs, flags, world)?.filter(|(_, text)| !text.is_empty());
+    let Some((place, text)) = given else { return Ok(None) };
+    let wanted = duration::parse(&text).map_err(|problem| {
+        ConfigError::new(&place, format!("the value {problem}"), "write a duration such as 30s")
+    })?;
+    Ok((Duration::ZERO < wanted && wanted < now).then_some(wanted))
 }
 
 /// Which metrics their switches leave out, and which they ask for.

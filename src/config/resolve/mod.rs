@@ -347,6 +347,10 @@ impl<'a> Sources<'a> {
         s.partitions.rules = self.items(table::PARTITIONS, rule)?;
         s.queries = self.items(table::QUERIES, query)?;
         s.indexes.expected = self.items(table::INDEXES, expected_index)?;
+        let now = s.timeouts.statement;
+        if let Some(lower) = compat::lowered(settings::STATEMENT, now, self.flags, self.world)? {
+            s.timeouts.statement = lower;
+        }
         s.custom.clone_from(&self.custom);
         compat::expose(self.flags, self.world, &mut s.exposed)?;
         compat::override_by(&self.overridden, &mut s.exposed);

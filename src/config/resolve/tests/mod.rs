@@ -314,7 +314,7 @@ fn file_faults_name_line_column_and_remedy() {
         ("collectors:\n  cach: {}", "pgrunway.yml:2:3: unknown key `cach`; did you mean `cache`?"),
         (
             "collectors: {sizes: {}}",
-            "pgrunway.yml:1:14: unknown key `sizes`; keys here: statements, activity, partitions, indexes, indexhealth, cache",
+            "pgrunway.yml:1:14: unknown key `sizes`; keys here: longtransactions, statements, activity, partitions, indexes, indexhealth, cache",
         ),
         (
             "listen_address: ':1'",
@@ -510,6 +510,10 @@ fn flags_of_postgres_exporter_have_their_effect() {
         ("constantLabels", "a=b"),
         ("metric-prefix", ""),
         ("collection-timeout", "3s"),
+        ("collector.long_running_transactions.threshold", "30s"),
+        ("collector.stat_statements.exclude_databases", "x,y"),
+        ("collector.stat_statements.exclude_users", "u"),
+        ("wrap-large-counters", "true"),
         ("auto-discover-databases", "true"),
     ]);
     let config = resolve(&flags, &Fixed::new());
@@ -520,7 +524,19 @@ fn flags_of_postgres_exporter_have_their_effect() {
     assert_eq!(s.exposed.constant_labels, [("a".to_owned(), "b".to_owned())]);
     assert_eq!(s.exposed.prefix, "pg");
     assert_eq!(config.notes().len(), 1, "{:?}", config.notes());
-    assert!(config.notes()[0].starts_with("--collection-timeout has no effect: a scrape is"));
+    assert!(config.notes()[0].starts_with("--wrap-large-counters has no effect: counters are"));
+    assert_eq!(s.timeouts.statement, Duration::from_secs(3));
+    assert_eq!(s.long_transaction, Duration::from_secs(30));
+    assert_eq!(s.statements.exclude_databases, ["x", "y"]);
+    assert_eq!(s.statements.exclude_users, ["u"]);
+    let longer = resolve(&given(&[("collection-timeout", "1m")]), &Fixed::new());
+    assert_eq!(
+        (longer.settings().timeouts.statement, longer.notes().len()),
+        (Duration::from_secs(5), 0)
+    );
+    let wrong = given(&[("collection-timeout", "soon")]);
+    let e = Config::resolve(&wrong, &Fixed::new(), &KNOWN).unwrap_err().to_string();
+    assert!(e.starts_with("--collection-timeout: the value "), "{e}");
 
     let mut both = given(&[("exclude-databases", "theirs")]);
     let world = Fixed::new().env("PG_EXPORTER_EXCLUDE_DATABASES", "variable");
@@ -552,10 +568,11 @@ fn every_row_of_the_table_is_read() {
                 let s = config.settings();
                 let (web, password) = (config.web_config(), &config.connect().password);
                 format!(
-                    "{:?} {:?} {:?} {web:?} {password:?}",
+                    "{:?} {:?} {:?} {:?} {web:?} {password:?}",
                     config.databases(),
                     s.trust_owners,
-                    s.exposed.hide
+                    s.exposed.hide,
+                    s.statements
                 )
             }
             Err(e) => e.place,
