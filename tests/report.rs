@@ -98,8 +98,26 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
+    let sleeper = common::client(&cluster, "postgres", setup::DATABASE).await;
+    let sleep = tokio::spawn(async move { sleeper.batch_execute("SELECT pg_sleep(600)").await });
     let report = Report::write(&dsn(&cluster), &["--host.memory=16GB"]).await;
+    sleep.abort();
     work.abort();
+
+    // It slept in every sample.
+    let slept = report.row("`Timeout:PgSleep`");
+    assert_eq!((slept[1], slept[2]), (setup::DATABASE, "1.00"), "{}", report.markdown);
+    let share: f64 = slept[3].trim_end_matches(" %").parse().unwrap();
+    let (low, high) = slept[4].trim_end_matches(" %").split_once(" to ").unwrap();
+    let (low, high): (f64, f64) = (low.parse().unwrap(), high.parse().unwrap());
+    assert!(low < share && share <= high && low > 0.0, "{slept:?}");
+    // It has not ended, so pg_stat_statements does not have its text; 13 does not tell statements.
+    let version = "SELECT current_setting('server_version_num')::int4";
+    if admin.query_one(version, &[]).await.unwrap().get::<_, i32>(0) >= 140_000 {
+        let mut lines = report.markdown.lines();
+        let sleeps = lines.any(|l| l.starts_with("| `queryid ") && l.ends_with("Timeout 100 % |"));
+        assert!(sleeps, "{}", report.markdown);
+    }
 
     let first = report.first_verdict();
     assert!(

@@ -8,6 +8,7 @@ pub mod growth;
 pub mod index;
 pub mod latency;
 pub mod partition;
+pub mod proportion;
 pub mod rollup;
 pub mod sample;
 pub mod schedule;

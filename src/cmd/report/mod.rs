@@ -15,6 +15,7 @@ pub mod pools;
 pub mod queries;
 pub mod statements;
 pub mod statistics;
+pub mod waits;
 mod watch;
 
 use std::path::PathBuf;
@@ -73,6 +74,7 @@ pub fn document(gathered: &Gathered) -> Document {
     indexes::section(gathered, &mut blocks);
     queries::section(gathered.benched.as_ref(), &mut blocks);
     statements::section(gathered, &figures, &mut blocks);
+    waits::section(gathered, &mut blocks);
     statistics::section(gathered, &figures, &mut blocks);
     pools::section(gathered, &mut blocks);
     advice::configuration(gathered, &mut blocks);

@@ -130,7 +130,7 @@ fn bins(native: &Native) -> Vec<(f64, f64)> {
 }
 
 /// A statement in one line.
-fn short(text: &str, queryid: &str) -> String {
+pub(super) fn short(text: &str, queryid: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() {
         return format!("queryid {queryid}");

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::cmd::serve;
-use crate::collector::Scope;
+use crate::collector::{Collector, Scope};
+use crate::collectors::activity::Activity;
 use crate::collectors::cache::HitRatio;
 use crate::collectors::connections::Sessions;
 use crate::collectors::published;
@@ -23,6 +24,9 @@ use crate::snapshot::{Of, Snapshot};
 
 /// Interval of collectors that are watched over a short time.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Samples of active sessions that are worth having, and the interval that is taken for them at the least.
+const SAMPLES: u32 = 600;
+const DENSEST: Duration = Duration::from_millis(200);
 /// How much longer than asked for it may take until every collector has run once.
 const LONGER: Duration = Duration::from_secs(60);
 
@@ -115,6 +119,9 @@ pub async fn watch(
         if let Some(collector) = settings.collectors.get_mut(name) {
             collector.interval.get_or_insert((over / 20).max(SHORTEST));
         }
+    }
+    if let Some(activity) = settings.collectors.get_mut(Activity::NAME) {
+        activity.interval.get_or_insert((over / SAMPLES).clamp(DENSEST, SHORTEST));
     }
     target.settings = Arc::new(settings);
     let expected = ExpectedRuns::of(&target, databases);

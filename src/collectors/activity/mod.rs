@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Pacing, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -32,6 +33,29 @@ const MOST_DATABASES: usize = 1_000;
 const SILENCE: f64 = 3600.0;
 /// What an active backend that waits for nothing is on, as far as PostgreSQL tells.
 const CPU: &str = "CPU";
+
+published! {
+    /// `pg_active_session_seconds_total`.
+    pub struct WaitSeconds of m::SESSIONS { datname, wait_event_type, wait_event => seconds: f64 }
+}
+published! {
+    /// `pg_statement_active_session_seconds_total`.
+    pub struct StatementWaitSeconds of m::STATEMENTS {
+        datname, usename, queryid, wait_event_type => seconds: f64
+    }
+}
+published! {
+    /// `pgrunway_activity_samples_total`.
+    pub struct ActivitySamples of m::SAMPLES { => count: f64 }
+}
+published! {
+    /// `pgrunway_activity_sampled_seconds_total`.
+    pub struct SampledSeconds of m::SAMPLED { => seconds: f64 }
+}
+published! {
+    /// `pgrunway_activity_unsampled_seconds_total`.
+    pub struct UnsampledSeconds of m::UNSAMPLED { => seconds: f64 }
+}
 
 /// The collector of active sessions.
 pub struct Activity;
