@@ -69,6 +69,11 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
             cmd::serve::run(&config, flags, cmd::serve::stop_signal()?).await
         }
         CliCommand::CheckConfig(args) => check_config(args, flags, &known),
+        CliCommand::Settings => anyhow::bail!("the command line prints the settings itself"),
+        CliCommand::Completions(args) => {
+            Ok(cli::completions(args.shell, &known, &mut output::stdout())?)
+        }
+        CliCommand::Man(args) => cmd::man::run(&cli::man_pages(&known)?, &args.output),
         CliCommand::Dumpmaps => cmd::metrics::list(&mut output::stdout()),
         CliCommand::Metrics(args) => {
             let config = Config::resolve(&flags, &Process, &known)?.of_one_server()?;

@@ -77,6 +77,23 @@ async fn help_and_version_go_to_stdout() {
 }
 
 #[tokio::test]
+async fn man_pages_and_completions_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let (code, out, err) = run(&["man", "--output", folder], &[]).await;
+    assert_eq!((code, out.as_str()), (0, ""), "{err}");
+    assert!(err.contains("pgrunway-plan.1"), "{err}");
+    let page = std::fs::read_to_string(dir.path().join("pgrunway.1")).unwrap();
+    assert!(page.contains(".TH PGRUNWAY 1"), "{page}");
+    let (code, out, err) = run(&["man", "--output", "/nowhere"], &[]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("writing /nowhere/pgrunway.1"), "{err}");
+    let (code, out, _) = run(&["completions", "bash"], &[]).await;
+    assert!(code == 0 && out.contains("complete -F _pgrunway"), "{out}");
+    assert_eq!(run(&["completions", "tcsh"], &[]).await.0, 2);
+}
+
+#[tokio::test]
 async fn metrics_prints_the_exposition_once() {
     let cluster = common::server().await;
     let dsn = cluster.uri("mon", "postgres");

@@ -18,8 +18,10 @@ use crate::config::table;
 use crate::config::theirs::{self, Becomes, Takes, Theirs};
 use crate::config::{Flags, KnownCollector, duration};
 
+mod help;
 mod verify;
 
+pub use help::{completions, man_pages};
 pub use verify::VerifyArgs;
 
 /// What was asked for.
@@ -41,7 +43,7 @@ pub struct Invocation {
                   The server is named by --dsn, DATA_SOURCE_NAME, or DATA_SOURCE_URI with \
                   DATA_SOURCE_USER and DATA_SOURCE_PASS (each also as ..._FILE); what is left out \
                   comes from PGHOST, PGUSER and the other PG* variables, as in psql.\n\n\
-                  `pgrunway --help` lists all flags, `pgrunway -h` those most used."
+                  `pgrunway help settings` lists all settings, `pgrunway help COMMAND` the options of a command."
 )]
 struct Cli {
     /// YAML file with settings; one that is named must exist [env: PGRUNWAY_CONFIG_FILE]
@@ -98,9 +100,31 @@ pub enum CliCommand {
     Healthcheck(HealthcheckArgs),
     /// Read the configuration as `serve` would, and say what is wrong with it; exit code 0 if nothing is
     CheckConfig(CheckConfigArgs),
+    /// List all settings: flags, environment variables and defaults
+    Settings,
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages into a folder
+    Man(ManArgs),
     /// List the metrics that may be exported, one a line; what postgres_exporter's --dumpmaps is for
     #[command(hide = true)]
     Dumpmaps,
+}
+
+/// Options of `completions`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Options of `man`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct ManArgs {
+    /// Folder that takes the pages
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
 }
 
 /// Options of `metrics`.
@@ -473,10 +497,13 @@ fn args_of_theirs(theirs: &Theirs) -> Vec<Arg> {
     ]
 }
 
-/// Settings that `-h` shows too.
+/// Headings of the settings in the help.
+const SETTINGS: &str = "Settings";
+const COLLECTORS: &str = "Collectors";
+
+/// Settings that `-h` shows too: without the first nothing is polled.
 fn is_common(key: &Key) -> bool {
-    let common = ["dsn", "web.", "log.", "databases."];
-    common.iter().any(|c| key.path.starts_with(c)) || key.path.ends_with(".enabled")
+    ["dsn", "web.listen_address", "log.level"].contains(&key.path.as_str())
 }
 
 /// The flag of a setting; for those that are on or off a second one that says off.
@@ -486,7 +513,7 @@ fn args(key: &Key) -> Vec<Arg> {
         Arg::new(id)
             .long(long)
             .global(true)
-            .help_heading(if of_collector { "Collectors" } else { "Settings" })
+            .help_heading(if of_collector { COLLECTORS } else { SETTINGS })
             .hide_short_help(!is_common(key))
     };
     let mut env = vec![key.env()];
@@ -530,7 +557,7 @@ where
     T: Into<OsString>,
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let mut command = command(known);
+    let mut command = help::for_line(command(known), &args);
     let matches =
         command.try_get_matches_from_mut(&args).map_err(|e| redacted(e, &args, &mut command))?;
     let cli = Cli::from_arg_matches(&matches)?;
@@ -541,6 +568,8 @@ where
     };
     let command = match cli.command {
         _ if theirs::ALL.iter().any(lists) => CliCommand::Dumpmaps,
+        // What `help settings` prints.
+        Some(CliCommand::Settings) => return parse(["pgrunway", "help", "settings"], known),
         command => command.unwrap_or(CliCommand::Serve),
     };
     if let CliCommand::Demo(DemoArgs { port: Some(port), .. }) = &command {

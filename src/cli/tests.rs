@@ -180,5 +180,46 @@ fn help_is_short_with_h_and_complete_with_help() {
         assert!(long.contains(&key.env()), "{}", key.path);
     }
     assert!(short.contains("--web.listen-address") && !short.contains("--timeouts.lock"));
-    assert!(short.contains("off by --no-collector.cache"));
+    assert!(run("-h").unwrap_err().to_string().lines().count() <= 60);
+    for line in ["settings", "settings --help", "help settings"] {
+        assert_eq!(run(line).unwrap_err().exit_code(), 0, "{line}");
+        for key in table::keys(&KNOWN) {
+            assert!(text(line).contains(&format!("--{} ", key.flag())), "{line}: {}", key.path);
+        }
+    }
+    for line in ["plan --help", "help plan", "plan -h", "bench --help"] {
+        let said = run(line).unwrap_err().to_string();
+        assert!(said.lines().count() <= 120, "{line}: {said}");
+        assert!(!said.contains("--timeouts.lock") && said.contains("help settings"), "{line}");
+    }
+    // Nothing is hidden from who asks for a flag that is nearly right.
+    assert!(run("plan --timeouts.lok=1s t").unwrap_err().to_string().contains("--timeouts.lock"));
+}
+
+#[test]
+fn completions_and_man_pages_hold_each_command_and_setting() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let CliCommand::Completions(args) = run(&format!("completions {shell}")).unwrap().command
+        else {
+            panic!("{shell}")
+        };
+        let mut script = Vec::new();
+        completions(args.shell, &KNOWN, &mut script).unwrap();
+        let script = String::from_utf8(script).unwrap();
+        for word in ["check-config", "web.listen-address", "no-collector.cache", "retire"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let pages = man_pages(&KNOWN).unwrap();
+    let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"pgrunway.1") && names.contains(&"pgrunway-check-config.1"));
+    let text = |name: &str| {
+        let page = pages.iter().find(|(n, _)| n == name).unwrap();
+        String::from_utf8(page.1.clone()).unwrap().replace('\\', "")
+    };
+    for key in table::keys(&KNOWN) {
+        assert!(text("pgrunway.1").contains(&format!("--{}", key.flag())), "{}", key.path);
+    }
+    let plan = text("pgrunway-plan.1");
+    assert!(plan.contains("--retire") && !plan.contains("--timeouts.lock"), "{plan}");
 }

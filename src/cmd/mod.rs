@@ -12,6 +12,7 @@ pub mod fetch;
 mod file;
 pub mod healthcheck;
 pub mod load;
+pub mod man;
 pub mod metrics;
 pub mod output;
 pub mod plan;
