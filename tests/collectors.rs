@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "collectors/counted.rs"]
+mod counted;
 #[path = "collectors/recommendations.rs"]
 mod recommendations;
 #[path = "collectors/replication.rs"]

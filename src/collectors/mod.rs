@@ -21,7 +21,9 @@ mod golden;
 pub mod index_health;
 pub mod indexes;
 pub mod io;
+pub mod lock_waits;
 pub mod locks;
+pub mod logical_slots;
 pub mod long_transactions;
 pub mod maintenance;
 pub mod partitions;
@@ -33,9 +35,11 @@ pub(crate) mod relations;
 pub mod replication;
 pub mod roles;
 pub mod scans;
+pub mod sequences;
 pub mod settings;
 pub mod sizes;
 pub mod slots;
+pub mod slru;
 pub mod statements;
 pub mod tables;
 pub mod vacuum;
@@ -55,6 +59,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &cache::Cache,
     &buffercache::Buffercache,
     &locks::Locks,
+    &lock_waits::LockWaits,
     &blocking::Blocking,
     &long_transactions::LongTransactions,
     &autovacuum::Autovacuum,
@@ -62,15 +67,18 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &replication::Replication,
     &wal_receiver::WalReceiver,
     &slots::Slots,
+    &logical_slots::LogicalSlots,
     &wal::Wal,
     &checkpoints::Checkpoints,
     &io::Io,
+    &slru::Slru,
     &tables::Tables,
     &scans::Scans,
     &indexes::Indexes,
     &compatible_indexes::CompatibleIndexes,
     &index_health::IndexHealth,
     &partitions::Partitions,
+    &sequences::Sequences,
     &vacuum::Vacuum,
     &wraparound::Wraparound,
     &settings::ServerSettings,
