@@ -17,6 +17,7 @@ pub mod error;
 pub mod findings;
 #[doc(hidden)]
 pub mod fuzzing;
+pub(crate) mod handshake;
 pub mod http;
 pub mod logging;
 pub mod metric;

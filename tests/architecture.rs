@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Read by both sides of TLS: the server's certificate there, the clients' here.
     ("certificate", &[]),
+    // Signatures of TLS handshakes, on both sides of it.
+    ("handshake", &[]),
     ("error", &[]),
     ("metric", &[]),
     ("derive", &[]),
@@ -20,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["error"]),
     ("cli", &["config"]),
     ("clock", &[]),
-    ("pg", &["certificate", "clock", "config", "error", "remedy", "text"]),
+    ("pg", &["certificate", "clock", "config", "error", "handshake", "remedy", "text"]),
     // A collector may ask rules; what they found goes with its samples.
     ("collector", &["error", "findings", "metric", "pg"]),
     // A query of the user's own is a collector that the configuration made.
@@ -46,7 +48,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("render", &["clock", "metric", "snapshot"]),
     // What the port demands of clients comes from a file of its own; findings are shown as they are.
-    ("http", &["certificate", "config", "error", "findings", "remedy", "render", "snapshot"]),
+    (
+        "http",
+        &[
+            "certificate",
+            "config",
+            "error",
+            "findings",
+            "handshake",
+            "remedy",
+            "render",
+            "snapshot",
+        ],
+    ),
     ("logging", &["config", "text"]),
 ];
 

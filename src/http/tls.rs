@@ -7,16 +7,15 @@ use std::sync::Arc;
 use crate::certificate::{alternative_names, not_after};
 use crate::config::web_file::{ClientAuth, Pem, Placed, TlsServer, TlsVersion};
 use crate::error::ConfigError;
-use rustls::client::danger::HandshakeSignatureValid;
+use crate::handshake::signatures;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion, version,
+    CertificateError, DistinguishedName, RootCertStore, ServerConfig, SupportedCipherSuite,
+    SupportedProtocolVersion, version,
 };
 
 /// HTTP/2 and HTTP/1.1, as ALPN has them.
@@ -246,7 +245,11 @@ fn verifier(
     };
     Ok(match &tls.allowed_sans {
         None => inner,
-        Some(allowed) => Arc::new(DemandsName { inner, allowed: allowed.clone() }),
+        Some(allowed) => Arc::new(DemandsName {
+            inner,
+            allowed: allowed.clone(),
+            algorithms: provider.signature_verification_algorithms,
+        }),
     })
 }
 
@@ -302,25 +305,8 @@ impl ClientCertVerifier for Unverified {
     ) -> Result<ClientCertVerified, rustls::Error> {
         Ok(ClientCertVerified::assertion())
     }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+
+    signatures!(self, self.algorithms);
 }
 
 /// Demands one of these among the alternative names.
@@ -328,6 +314,7 @@ impl ClientCertVerifier for Unverified {
 struct DemandsName {
     inner: Arc<dyn ClientCertVerifier>,
     allowed: Vec<String>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for DemandsName {
@@ -349,23 +336,6 @@ impl ClientCertVerifier for DemandsName {
         }
         Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
     }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
-    }
+
+    signatures!(self, self.algorithms);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::SimpleQueryMessage;
 
+use super::columns::{OrZero, columns};
 use super::row::Row;
 use crate::error::CollectError;
 
@@ -79,6 +80,27 @@ SELECT pg_catalog.current_setting('server_version_num')::int4 AS version_num,
   FROM (VALUES (1)) one(x)
   LEFT JOIN pg_catalog.pg_extension e ON true";
 
+columns! {
+    /// One row of [`FACTS`].
+    struct FactsOfServer {
+        version_num: i32,
+        version: String,
+        datname: String,
+        role: String,
+        role_oid: i64,
+        pid: i32,
+        backend_start: f64 as OrZero,
+        in_recovery: bool,
+        started: f64,
+        reads_all_stats: bool,
+        timezone: Option<String>,
+        imposed: Option<String>,
+        other_role: bool,
+        extname: Option<String>,
+        extversion: Option<String>,
+    }
+}
+
 /// Who answers: what must be the same for the facts to hold, and for counters to go on. Columns of the
 /// statement that opens a transaction, as text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -109,37 +131,34 @@ impl Server {
     /// Whether the role of the session is one that the database, and not the role itself or the
     /// connection, chose.
     pub(super) fn role_is_imposed(rows: &[Row]) -> Result<bool, CollectError> {
-        let Some(row) = rows.first() else { return Ok(false) };
-        Ok(row.get("other_role")? && row.get::<Option<String>>("imposed")?.is_some())
+        let row: Option<FactsOfServer> = Row::first(rows)?;
+        Ok(row.is_some_and(|row| row.other_role && row.imposed.is_some()))
     }
 
     pub(super) fn from_rows(rows: &[Row]) -> Result<Self, CollectError> {
-        let first = rows.first().ok_or_else(|| CollectError::Missing {
+        let mut extensions = BTreeMap::new();
+        let rows: Vec<FactsOfServer> = Row::all(rows)?;
+        for row in &rows {
+            if let (Some(name), Some(version)) = (&row.extname, &row.extversion) {
+                extensions.insert(name.clone(), Extension { version: parse_version(version) });
+            }
+        }
+        let first = rows.into_iter().next().ok_or_else(|| CollectError::Missing {
             what: "the server answered the first query with no row".to_owned(),
             remedy: "check that this is a PostgreSQL server".to_owned(),
         })?;
-        let mut extensions = BTreeMap::new();
-        for row in rows {
-            if let Some(name) = row.get::<Option<String>>("extname")? {
-                let version: String = row.get("extversion")?;
-                extensions.insert(name, Extension { version: parse_version(&version) });
-            }
-        }
         Ok(Self {
-            version_num: first.get("version_num")?,
-            version: first.get("version")?,
-            datname: first.get("datname")?,
-            role: first.get("role")?,
-            role_oid: first.get("role_oid")?,
-            imposed_role: first.get::<Option<String>>("imposed")?.filter(|role| role != "none"),
-            backend: (
-                first.get("pid")?,
-                first.get::<Option<f64>>("backend_start")?.unwrap_or_default(),
-            ),
-            in_recovery: first.get("in_recovery")?,
-            started: first.get("started")?,
-            reads_all_stats: first.get("reads_all_stats")?,
-            timezone: first.get::<Option<String>>("timezone")?.unwrap_or_else(|| "UTC".to_owned()),
+            version_num: first.version_num,
+            version: first.version,
+            datname: first.datname,
+            role: first.role,
+            role_oid: first.role_oid,
+            imposed_role: first.imposed.filter(|role| role != "none"),
+            backend: (first.pid, first.backend_start),
+            in_recovery: first.in_recovery,
+            started: first.started,
+            reads_all_stats: first.reads_all_stats,
+            timezone: first.timezone.unwrap_or_else(|| "UTC".to_owned()),
             extensions,
         })
     }

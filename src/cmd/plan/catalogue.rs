@@ -13,7 +13,7 @@ use crate::derive::partition::{
     Bound, Child, KeyUnit, Level, PartitionKey, Strategy, fixed_zone, settle,
 };
 use crate::error::CollectError;
-use crate::pg::{Query, Row, Session};
+use crate::pg::{OrZero, Query, Row, Session, columns};
 use crate::remedy::{Relation as Table, quote};
 
 const PARTITIONED: &str = "\
@@ -105,14 +105,70 @@ SELECT u.id AS oid, \
           FROM pg_catalog.pg_partition_tree(u.id::pg_catalog.oid::pg_catalog.regclass) t) AS size \
   FROM pg_catalog.unnest($1::int8[]) u(id)";
 
-/// A partitioned table of the database.
-#[derive(Debug, Clone)]
-pub(super) struct KnownTable {
-    pub(super) oid: i64,
-    pub(super) schema: String,
-    pub(super) table: String,
-    /// The table that it is a partition of, at the top.
-    pub(super) root: Option<String>,
+columns! {
+    /// A partitioned table of the database.
+    #[derive(Debug, Clone)]
+    pub(super) struct KnownTable {
+        pub(super) oid: i64,
+        pub(super) schema: String,
+        pub(super) table: String = "name",
+        /// The table that it is a partition of, at the top.
+        pub(super) root: Option<String>,
+    }
+}
+
+columns! {
+    struct NameRow {
+        name: String,
+    }
+}
+
+columns! {
+    struct ExistingRow {
+        schema: String,
+        name: String,
+    }
+}
+
+columns! {
+    struct SizeOfRow {
+        oid: i64,
+        size: Option<String>,
+    }
+}
+
+columns! {
+    struct FactsRow {
+        now: i64,
+        referenced: bool,
+    }
+}
+
+columns! {
+    /// One row of the tree.
+    struct RelationRow {
+        oid: i64,
+        parent: i64,
+        pending: bool,
+        schema: String,
+        name: String,
+        kind: String,
+        unlogged: bool,
+        bound: Option<String>,
+        tablespace: Option<String>,
+        options: Vec<String>,
+        toast: Vec<String>,
+        method: Option<String>,
+        owner: String,
+        forced: bool,
+        rows: f64 as OrZero,
+        strategy: Option<String>,
+        key_column: Option<String>,
+        keys: Vec<String>,
+        exprs: Option<String>,
+        key: Option<String>,
+        leading: Option<String>,
+    }
 }
 
 impl KnownTable {
@@ -166,15 +222,7 @@ pub(super) struct Catalogue {
 
 /// All partitioned tables of the session's database.
 pub(super) async fn partitioned(session: &Session) -> Result<Vec<KnownTable>, CollectError> {
-    let known = |row: &Row| {
-        Ok(KnownTable {
-            oid: row.get("oid")?,
-            schema: row.get("schema")?,
-            table: row.get("name")?,
-            root: row.get("root")?,
-        })
-    };
-    session.read(PARTITIONED).await?.iter().map(known).collect()
+    Row::all(&session.read(PARTITIONED).await?)
 }
 
 /// A table or view that is called so, and is not partitioned.
@@ -185,8 +233,8 @@ pub(super) async fn relation(
     for (schema, table) in spellings {
         let schema = schema.clone().unwrap_or_default();
         let rows = session.read(Query::new(RELATION).text(table).text(&schema)).await?;
-        if let Some(row) = rows.first() {
-            return row.get("name").map(Some);
+        if let Some(NameRow { name }) = Row::first(&rows)? {
+            return Ok(Some(name));
         }
     }
     Ok(None)
@@ -200,8 +248,9 @@ pub(super) async fn existing(
     let tables: Vec<&str> = names.iter().map(|n| n.table.as_str()).collect();
     let json = serde_json::to_string(&tables)?;
     let mut found = HashSet::new();
-    for row in session.read(Query::new(EXISTING).text(&json)).await? {
-        let name = Name { schema: row.get("schema")?, table: row.get("name")? };
+    let rows = session.read(Query::new(EXISTING).text(&json)).await?;
+    for row in Row::all::<ExistingRow>(&rows)? {
+        let name = Name { schema: row.schema, table: row.name };
         if names.contains(&name) {
             found.insert(name);
         }
@@ -215,26 +264,24 @@ impl TreeTable {
         Table::new(&self.name.schema, &self.name.table)
     }
 
-    fn read(row: &Row) -> Result<Self, CollectError> {
-        let name = Name { schema: row.get("schema")?, table: row.get("name")? };
-        let mut options: Vec<String> = row.get("options")?;
-        let toast: Vec<String> = row.get("toast")?;
-        options.extend(toast.into_iter().map(|option| format!("toast.{option}")));
-        Ok(Self {
-            oid: row.get("oid")?,
+    fn of(row: &RelationRow) -> Self {
+        let name = Name { schema: row.schema.clone(), table: row.name.clone() };
+        let toast = row.toast.iter().map(|option| format!("toast.{option}"));
+        Self {
+            oid: row.oid,
             sql: quote::relation(&name.schema, &name.table),
             name,
-            kind: row.get("kind")?,
-            unlogged: row.get("unlogged")?,
-            tablespace: row.get("tablespace")?,
-            options,
-            method: row.get("method")?,
-            owner: row.get("owner")?,
-            forced: row.get("forced")?,
-            rows: row.get::<Option<f64>>("rows")?.unwrap_or(0.0),
-            key: row.get("key")?,
-            leading: row.get("leading")?,
-        })
+            kind: row.kind.clone(),
+            unlogged: row.unlogged,
+            tablespace: row.tablespace.clone(),
+            options: row.options.iter().cloned().chain(toast).collect(),
+            method: row.method.clone(),
+            owner: row.owner.clone(),
+            forced: row.forced,
+            rows: row.rows,
+            key: row.key.clone(),
+            leading: row.leading.clone(),
+        }
     }
 }
 
@@ -253,10 +300,11 @@ impl Catalogue {
         let queries = [Query::new(FACTS).int8(&oid), Query::new(sql).int8(&oid)];
         let answers = session.read_all(&queries).await?;
         let [facts, rows] = answers.as_slice() else { anyhow::bail!("the server gave no answer") };
-        let facts = facts.first().context("the server gave no answer")?;
+        let facts: FactsRow = Row::one(facts)?;
+        let rows: Vec<RelationRow> = Row::all(rows)?;
         let mut new = Self {
-            now: facts.get::<i64>("now")?.into(),
-            referenced: facts.get("referenced")?,
+            now: facts.now.into(),
+            referenced: facts.referenced,
             root: 0,
             tables: Vec::new(),
             partitions: Vec::new(),
@@ -266,20 +314,19 @@ impl Catalogue {
             labels: Vec::new(),
         };
         let mut index: HashMap<i64, usize> = HashMap::new();
-        for row in rows {
-            let relation = TreeTable::read(row)?;
-            let Some(strategy) = row.get::<Option<&str>>("strategy")? else { continue };
+        for row in &rows {
+            let relation = TreeTable::of(row);
+            let Some(strategy) = row.strategy.as_deref() else { continue };
             let strategy =
                 Strategy::from_code(strategy).context("an unknown kind of partitioning")?;
-            let keys: Vec<&str> = row.get("keys")?;
-            let zone = row.get::<Option<&str>>("exprs")?.and_then(fixed_zone);
+            let zone = row.exprs.as_deref().and_then(fixed_zone);
             let zone = match zone.map(|zone| Zone::find([zone.as_str()])) {
                 Some(Zone::Known(zone)) => Some(zone),
                 Some(Zone::Unknown) | None => None,
             };
             index.insert(relation.oid, new.levels.len());
-            let keys = keys.into_iter().map(PartitionKey::of).collect();
-            let column = row.get::<Option<&str>>("key_column")?.map(Into::into);
+            let keys = row.keys.iter().map(|key| PartitionKey::of(key)).collect();
+            let column = row.key_column.as_deref().map(Into::into);
             new.levels.push(Level { strategy, keys, column, zone, children: Vec::new() });
             new.table_names.push(relation.name.clone());
             new.tables.push(relation);
@@ -287,19 +334,18 @@ impl Catalogue {
         new.root = *index.get(&oid).context("the table has just been dropped")?;
         new.partitions = vec![Vec::new(); new.levels.len()];
         new.labels = vec![Vec::new(); new.levels.len()];
-        for row in rows {
-            let Some(&parent) = index.get(&row.get::<i64>("parent")?) else { continue };
-            let relation = TreeTable::read(row)?;
-            if row.get("pending")? {
+        for row in &rows {
+            let Some(&parent) = index.get(&row.parent) else { continue };
+            let relation = TreeTable::of(row);
+            if row.pending {
                 if let Some(table) = new.tables.get(parent) {
                     new.pending.push((table.sql.clone(), relation));
                 }
                 continue;
             }
-            let bound: Option<&str> = row.get("bound")?;
             let child = Child {
                 id: relation.oid,
-                bound: bound.and_then(Bound::parse),
+                bound: row.bound.as_deref().and_then(Bound::parse),
                 level: index.get(&relation.oid).copied(),
                 pages: 0,
                 rows: None,
@@ -364,11 +410,9 @@ impl Catalogue {
             return sizes;
         }
         // A size that is not known is no reason to have no plan.
-        for row in session.read(Query::new(SIZES).int8_array(&oids)).await.unwrap_or_default() {
-            if let (Ok(oid), Ok(Some(size))) = (row.get("oid"), row.get("size")) {
-                sizes.insert(oid, size);
-            }
-        }
+        let rows = session.read(Query::new(SIZES).int8_array(&oids)).await.unwrap_or_default();
+        let known = Row::each::<SizeOfRow>(&rows).filter_map(Result::ok);
+        sizes.extend(known.filter_map(|row| Some((row.oid, row.size?))));
         sizes
     }
 }

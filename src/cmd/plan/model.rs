@@ -7,22 +7,25 @@ use std::collections::HashMap;
 use super::catalogue::TreeTable;
 use crate::derive::partition::plan::Creation;
 use crate::error::CollectError;
-use crate::pg::{Query, Session};
+use crate::pg::{Query, Row, Session, columns};
 use crate::remedy::{
     Deparsed, Ident, Literal, Regclass, Relation as Table, Sql, SqlPart, Step, block, note, quote,
 };
 
 const PROPERTIES: &str = include_str!("model.sql");
 
-/// One property of a table, as `model.sql` has it.
-#[derive(Debug, Clone)]
-struct Property {
+columns! {
+    /// One property of a table, as `model.sql` has it.
+    #[derive(Debug, Clone)]
+    struct Property {
+    oid: i64,
     kind: String,
     name: Option<String>,
     def: Option<String>,
     extra: Option<String>,
     flag: bool,
     other: bool,
+    }
 }
 
 /// The properties of all tables that new ones are made like, by OID.
@@ -45,16 +48,9 @@ impl Models {
             ("NULL", "NULL")
         };
         let sql = PROPERTIES.replace("{filter}", filter).replace("{columns}", columns);
-        for row in session.read(Query::new(&sql).int8_array(oids)).await? {
-            let property = Property {
-                kind: row.get("kind")?,
-                name: row.get("name")?,
-                def: row.get("def")?,
-                extra: row.get("extra")?,
-                flag: row.get("flag")?,
-                other: row.get("other")?,
-            };
-            found.entry(row.get("oid")?).or_default().push(property);
+        let rows = session.read(Query::new(&sql).int8_array(oids)).await?;
+        for property in Row::all::<Property>(&rows)? {
+            found.entry(property.oid).or_default().push(property);
         }
         Ok(Self(found))
     }

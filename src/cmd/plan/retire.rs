@@ -12,7 +12,7 @@ use super::print::instant;
 use crate::collectors::partitions::Zone;
 use crate::config::duration;
 use crate::derive::partition::plan::{Grain, KeyForm, NamedTree, retire};
-use crate::pg::{Query, Session};
+use crate::pg::{Query, Row, Session, columns};
 use crate::remedy::Relation;
 use crate::remedy::retire::{Old, Retire};
 
@@ -55,6 +55,28 @@ SELECT c.oid::int8 AS oid, pg_catalog.pg_get_expr(c.relpartbound, 0) AS bound, \
   FROM pg_catalog.pg_class c \
  WHERE c.oid IN (SELECT t.top FROM tree t) AND c.relispartition";
 
+columns! {
+    struct ZoneRow {
+        zone: String,
+    }
+}
+
+columns! {
+    struct ExpressionRow {
+        oid: i64,
+        expression: Option<String>,
+    }
+}
+
+columns! {
+    struct AttachedRow {
+        oid: i64,
+        bound: String,
+        key: Option<String>,
+        view: Option<String>,
+    }
+}
+
 /// In which zones local times may have been written: the configured one alone, or all that the server
 /// knows of. One that is not known here may be the last on earth.
 async fn zones(session: &Session, configured: Option<&TimeZone>) -> anyhow::Result<Vec<TimeZone>> {
@@ -62,9 +84,8 @@ async fn zones(session: &Session, configured: Option<&TimeZone>) -> anyhow::Resu
         return Ok(vec![zone.clone()]);
     }
     let mut names = vec![session.server().timezone.clone()];
-    for row in session.read(ZONES).await? {
-        names.push(row.get("zone")?);
-    }
+    let rows: Vec<ZoneRow> = Row::all(&session.read(ZONES).await?)?;
+    names.extend(rows.into_iter().map(|row| row.zone));
     let mut zones = vec![TimeZone::UTC];
     for name in names {
         zones.push(match Zone::find([name.as_str()]) {
@@ -169,11 +190,10 @@ pub(super) async fn plan(
     let zones = zones(session, configured).await?;
     let micros = i128::try_from(age.as_micros()).unwrap_or(i128::MAX / 2);
     let oids: Vec<i64> = catalogue.tables.iter().map(|t| t.oid).collect();
-    let mut expressions: HashMap<i64, String> = HashMap::new();
-    for row in session.read(Query::new(EXPRESSIONS).int8_array(&oids)).await? {
-        expressions
-            .insert(row.get("oid")?, row.get::<Option<String>>("expression")?.unwrap_or_default());
-    }
+    let rows = session.read(Query::new(EXPRESSIONS).int8_array(&oids)).await?;
+    let rows: Vec<ExpressionRow> = Row::all(&rows)?;
+    let expressions = rows.into_iter().map(|row| (row.oid, row.expression.unwrap_or_default()));
+    let expressions: HashMap<i64, String> = expressions.collect();
     let mut notes = Vec::new();
     let forms: Vec<KeyForm> = tree
         .levels
@@ -202,12 +222,10 @@ pub(super) async fn plan(
     let found: Vec<_> =
         old.iter().filter_map(|r| Some((r, catalogue.partition(r.level, r.child)?))).collect();
     let ids: Vec<i64> = found.iter().map(|(_, partition)| partition.oid).collect();
-    let mut facts = HashMap::new();
-    for row in session.read(Query::new(FACTS).int8_array(&ids)).await? {
-        let needed: Option<String> = row.get("key")?;
-        let needed = needed.or(row.get("view")?);
-        facts.insert(row.get::<i64>("oid")?, (row.get::<String>("bound")?, needed));
-    }
+    let rows: Vec<AttachedRow> =
+        Row::all(&session.read(Query::new(FACTS).int8_array(&ids)).await?)?;
+    let facts = rows.into_iter().map(|row| (row.oid, (row.bound, row.key.or(row.view))));
+    let mut facts: HashMap<i64, _> = facts.collect();
     let root = catalogue.tables.get(catalogue.root);
     let named =
         |name: &crate::derive::partition::plan::Name| Relation::new(&*name.schema, &*name.table);

@@ -6,6 +6,7 @@ use super::{
     ExtensionTable, Monitor, Need, Owner, PathStep, Trusted, distrust, judge, missing, remedy,
 };
 use crate::error::CollectError;
+use crate::pg::columns::columns;
 use crate::pg::row::{Lossy, Row};
 use crate::pg::server::parse_version;
 use crate::remedy::quote::ident as shown;
@@ -214,6 +215,28 @@ SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
     }
 }
 
+columns! {
+    /// What stands in one row: a step of a path with its owner, and who asks.
+    struct FactRow {
+        datname: String as Lossy,
+        monitor: String as Lossy,
+        superuser: bool,
+        reaches_out: bool,
+        kind: String,
+        name: String as Lossy,
+        sig: Option<String>,
+        sql: Option<String>,
+        sound: Option<bool>,
+        owner: String as Lossy,
+        owner_superuser: bool,
+        owner_has: Option<Vec<Option<bool>>>,
+        columns: Option<Vec<String>>,
+        granted: Option<bool>,
+        active: Option<bool>,
+        opened: Option<bool>,
+    }
+}
+
 /// What the facts say of it.
 ///
 /// # Errors
@@ -224,41 +247,41 @@ pub(in crate::pg) fn read(
     rows: &[Row],
     named: &[String],
 ) -> Result<Trusted, CollectError> {
+    let rows: Vec<FactRow> = Row::all(rows)?;
     let first = rows.first().ok_or_else(|| {
         missing("the server did not answer with a row".to_owned(), "check that this is PostgreSQL")
     })?;
-    let datname = first.get::<Lossy>("datname")?.0;
+    let datname = first.datname.clone();
     let monitor = Monitor {
-        name: first.get::<Lossy>("monitor")?.0,
-        superuser: first.get("superuser")?,
-        reaches_out: first.get("reaches_out")?,
+        name: first.monitor.clone(),
+        superuser: first.superuser,
+        reaches_out: first.reaches_out,
     };
     let mut trusted = Trusted { datname: datname.clone(), ..Trusted::default() };
     let mut installed = false;
     let mut steps = Vec::with_capacity(rows.len());
     for row in rows {
-        let (kind, name): (&str, String) = (row.get("kind")?, row.get::<Lossy>("name")?.0);
-        let sig: Option<&str> = row.get("sig")?;
-        match (kind, sig, row.get::<Option<String>>("sql")?) {
+        match (row.kind.as_str(), &row.sig, &row.sql) {
             ("extension", Some(version), _) => {
                 installed = true;
                 trusted.version = parse_version(version);
             }
             ("function", Some(sig), Some(sql)) => {
-                if !row.get::<bool>("sound")? {
-                    return Err(unlike(&datname, &sql, "a function in C"));
+                if row.sound != Some(true) {
+                    return Err(unlike(&datname, sql, "a function in C"));
                 }
-                trusted.functions.insert(sig.to_owned(), sql);
+                trusted.functions.insert(sig.clone(), sql.clone());
             }
             ("table", _, Some(sql)) => {
-                if !row.get::<bool>("sound")? {
-                    return Err(unlike(&datname, &sql, "a plain table"));
+                if row.sound != Some(true) {
+                    return Err(unlike(&datname, sql, "a plain table"));
                 }
-                trusted.tables.insert(name.clone(), table(row, sql)?);
+                trusted.tables.insert(row.name.clone(), table(&row, sql.clone()));
             }
             _ => {}
         }
-        steps.push(PathStep { kind: kind.to_owned(), name, owner: owner(row)? });
+        let owner = owner(&row);
+        steps.push(PathStep { kind: row.kind, name: row.name, owner });
     }
     let need = match request {
         Request::Extension(need) => Some(need),
@@ -296,14 +319,12 @@ fn check_version(need: &Need, installed: bool, found: &Trusted) -> Result<(), Co
     Ok(())
 }
 
-fn owner(row: &Row) -> Result<Owner, CollectError> {
-    let name = row.get::<Lossy>("owner")?.0;
-    let superuser = row.get("owner_superuser")?;
-    let has: Option<Vec<Option<bool>>> = row.get("owner_has")?;
-    let Some(has) = has else { return Ok(Owner { name, superuser, ..none() }) };
+fn owner(row: &FactRow) -> Owner {
+    let (name, superuser) = (row.owner.clone(), row.owner_superuser);
+    let Some(has) = &row.owner_has else { return Owner { name, superuser, ..none() } };
     // What the server does not know counts against the owner.
     let at = |i: usize, unknown: bool| has.get(i).copied().flatten().unwrap_or(unknown);
-    Ok(Owner {
+    Owner {
         name,
         superuser,
         is_monitor: at(0, false),
@@ -313,7 +334,7 @@ fn owner(row: &Row) -> Result<Owner, CollectError> {
         lacks_grant: at(4, true),
         administers: at(5, false),
         sole: at(6, false),
-    })
+    }
 }
 
 /// An owner of whom nothing is known.
@@ -321,14 +342,13 @@ fn none() -> Owner {
     Owner { lacks_role: true, lacks_attribute: true, lacks_grant: true, ..Owner::default() }
 }
 
-fn table(row: &Row, sql: String) -> Result<ExtensionTable, CollectError> {
-    let active: bool = row.get::<Option<bool>>("active")?.unwrap_or(true);
-    let opened: bool = row.get::<Option<bool>>("opened")?.unwrap_or(false);
-    Ok(ExtensionTable {
+fn table(row: &FactRow, sql: String) -> ExtensionTable {
+    let (active, opened) = (row.active.unwrap_or(true), row.opened.unwrap_or(false));
+    ExtensionTable {
         sql,
-        columns: row.get::<Option<Vec<String>>>("columns")?.unwrap_or_default(),
-        granted: row.get::<Option<bool>>("granted")?.unwrap_or(false),
+        columns: row.columns.clone().unwrap_or_default(),
+        granted: row.granted.unwrap_or(false),
         whole: !active || opened,
         by_policy: active && opened,
-    })
+    }
 }
