@@ -11,7 +11,9 @@ use pgrunway::collector::Collector;
 use pgrunway::collectors::statements::{
     Entry, EntryKey, Facts, Levels, Options, Rows, Scan, State, Statements,
 };
-use pgrunway::derive::latency::{Cumulative, Estimator, Interval, PlacedCalls, Scratch, Step};
+use pgrunway::derive::latency::{
+    Cumulative, Estimator, Interval, MomentStep, PlacedCalls, Scratch,
+};
 use pgrunway::metric::Sink;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -46,7 +48,7 @@ fn intervals(calls: usize, sigma: f64, count: usize) -> Vec<Interval> {
         for _ in 0..calls {
             call(&mut row, latency(&mut rng, sigma));
         }
-        if let Step::Progress(interval) = row.since(&before) {
+        if let MomentStep::Progress(interval) = row.since(&before) {
             all.push(interval);
         }
     }

@@ -11,7 +11,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 
 /// Unix times at which the certificates of a connection end; none where there is none, or it cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Ends {
+pub struct CertificateEnds {
     /// The server's.
     pub server: Option<u64>,
     /// The client's.

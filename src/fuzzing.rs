@@ -75,7 +75,7 @@ fn web(data: &[u8]) {
 
 /// The file of `--extend.query-path`.
 fn queries(data: &[u8]) {
-    let (queries, file) = crate::config::queries::parse("/etc/queries.yaml", text(data));
+    let (queries, file) = crate::config::table::queries_of("/etc/queries.yaml", text(data));
     assert!(queries.iter().filter(|query| query.fault.is_some()).count() <= file.faults.len());
     assert!(file.faults.iter().all(|fault| fault.starts_with("/etc/queries.yaml")), "{file:?}");
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::certificate::Ends;
+use crate::certificate::CertificateEnds;
 use crate::findings::Reported;
 use crate::metric::{Dress, Family, Metric, Refused, Sink};
 
@@ -116,7 +116,7 @@ pub struct Snapshot {
     /// Who reads it, once known; of a server only.
     pub role: Option<Role>,
     /// When the certificates of the last connect end.
-    pub certificates: Ends,
+    pub certificates: CertificateEnds,
     /// Where it is, without secrets, for the status page.
     pub target: Arc<str>,
     /// Version of the server, once known.
@@ -457,7 +457,7 @@ impl Snapshot {
         if let Some(role) = &self.role {
             sink.number(&READS_ALL_STATS, &[], f64::from(u8::from(role.reads_all_stats)));
         }
-        let Ends { server, client } = self.certificates;
+        let CertificateEnds { server, client } = self.certificates;
         sink.number(&SERVER_CERTIFICATE, &[], server.map(|at| at as f64));
         sink.number(&CLIENT_CERTIFICATE, &[], client.map(|at| at as f64));
         for database in &self.databases {

@@ -330,13 +330,135 @@ fn the_scanner_sees_what_it_must_see() {
     assert!(!names("x.our_prometheus::proto", "prometheus"));
 }
 
+/// The paths that a `use` names, its groups taken apart: `a::{b, c::d}` is `a::b` and `a::c::d`.
+fn leaves(tree: &str, before: &[String], found: &mut Vec<Vec<String>>) {
+    let mut depth = 0;
+    let mut start = 0;
+    let ends = tree.char_indices().filter_map(|(at, c)| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        (c == ',' && depth == 0).then_some(at)
+    });
+    let ends: Vec<usize> = ends.chain([tree.len()]).collect();
+    for end in ends {
+        let item = tree[start..end].trim();
+        start = end + 1;
+        let segments = |path: &str| -> Vec<String> {
+            let parts = path.split("::").map(|part| part.split(" as ").next().unwrap().trim());
+            parts.filter(|part| !part.is_empty() && *part != "*").map(str::to_owned).collect()
+        };
+        match item.split_once('{') {
+            _ if item.is_empty() => {}
+            None => found.push([before, &segments(item)].concat()),
+            Some((head, rest)) => {
+                let inside = rest.strip_suffix('}').unwrap_or(rest);
+                leaves(inside, &[before, &segments(head)].concat(), found);
+            }
+        }
+    }
+}
+
+/// All paths from `crate`, `self` and `super`, and those of `use`.
+fn paths(code: &str) -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("use ") {
+        let line = code[..at].rsplit('\n').next().unwrap().trim();
+        if line.is_empty() || line.starts_with("pub") {
+            let tree = code[at + 4..].split(';').next().unwrap();
+            leaves(tree, &[], &mut found);
+        }
+    }
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(root) {
+            let path: String = code[at..]
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':')
+                .collect();
+            found.push(path.split("::").filter(|s| !s.is_empty()).map(str::to_owned).collect());
+        }
+    }
+    found
+}
+
+/// The module that a file is, from the crate down.
+fn module_of(path: &Path) -> Vec<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let relative = path.strip_prefix(&src).unwrap().with_extension("");
+    let mut module: Vec<String> =
+        relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod" || last == "lib") {
+        module.pop();
+    }
+    module
+}
+
+/// A path as from the crate down, in a file of this module.
+fn absolute(module: &[String], path: &[String]) -> Vec<String> {
+    let mut base = module.to_vec();
+    let mut rest = path;
+    match rest.first().map(String::as_str) {
+        Some("crate") => (base, rest) = (Vec::new(), &rest[1..]),
+        Some("self") => rest = &rest[1..],
+        _ => {
+            while rest.first().is_some_and(|first| first == "super") {
+                base.pop();
+                rest = &rest[1..];
+            }
+        }
+    }
+    [base, rest.to_vec()].concat()
+}
+
+/// A folder's files may use what its `mod.rs` holds, and it uses them: that is one thing in several files. Anything
+/// else that leads back to where it began is a circle.
+#[test]
+fn files_use_each_other_in_no_circle() {
+    let files: BTreeMap<Vec<String>, String> = modules()
+        .into_values()
+        .flatten()
+        .map(|(path, code)| (module_of(&path), code))
+        .filter(|(module, _)| !module.is_empty() && *module != ["main"])
+        .collect();
+    let mut uses: BTreeMap<&[String], BTreeSet<&[String]>> = BTreeMap::new();
+    for (module, code) in &files {
+        for path in paths(code) {
+            let path = absolute(module, &path);
+            let known = (1..=path.len()).rev().find_map(|n| files.get_key_value(&path[..n]));
+            let Some((used, _)) = known else { continue };
+            if used != module && !module.starts_with(used) {
+                uses.entry(module).or_default().insert(used);
+            }
+        }
+    }
+    let count: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(count > 900, "the uses were not found: {count}");
+    // What uses nothing that is left is in no circle.
+    loop {
+        let left: BTreeSet<&[String]> = uses.keys().copied().collect();
+        uses.values_mut().for_each(|used| used.retain(|used| left.contains(used)));
+        uses.retain(|_, used| !used.is_empty());
+        if uses.len() == left.len() {
+            break;
+        }
+    }
+    assert!(uses.is_empty(), "circles, and what leads into them: {uses:#?}");
+    let code = "use super::{a::{self, B}, c as d};\npub(crate) use e;\nlet x = crate::f::g();";
+    let found: BTreeSet<String> = paths(code).iter().map(|path| path.join("::")).collect();
+    for path in ["super::a::self", "super::a::B", "super::c", "e", "crate::f::g"] {
+        assert!(found.contains(path), "{path}: {found:?}");
+    }
+}
+
 /// Names that mean one thing in each module, always named by it: the associated types of collectors.
 const ONE_EACH: &[&str] = &["Rows", "State"];
-/// Still with two, in what other work goes on in.
+/// Still with two meanings: one in the configuration, the sampler, the statements or the latency, which other work goes on
+/// in, and one elsewhere.
 const TWO_YET: &[&str] = &[
-    "Database", "Entry", "Facts", "Given", "Host", "Kind", "Limits", "Line", "List", "Node",
-    "Options", "Origin", "Place", "Reader", "Relation", "Slot", "Step", "Table", "Target", "Value",
-    "Work",
+    "Activity", "Entry", "Facts", "Kind", "Line", "Name", "Options", "Origin", "Step", "Table",
+    "Value",
 ];
 
 /// Names of the types that a file declares.

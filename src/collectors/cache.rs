@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::figures::{figures, listed};
 use super::published::published;
 use crate::collector::{Collector, Scope};
-use crate::derive::delta::{Window, ratio};
+use crate::derive::delta::{DeltaWindow, ratio};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -179,7 +179,7 @@ pub struct Rows {
 #[derive(Debug, Default)]
 pub struct State {
     totals: Rollup<{ DatabaseCounters::N }>,
-    windows: HashMap<i64, Window<2>>,
+    windows: HashMap<i64, DeltaWindow<2>>,
 }
 
 fn sql(version_num: i32) -> String {
@@ -255,7 +255,7 @@ impl Collector for Cache {
             }
             let total = DatabaseCounters::from(total.map(Some));
             let window = state.windows.entry(database.datid);
-            let window = window.or_insert_with(|| Window::new(rows.window));
+            let window = window.or_insert_with(|| DeltaWindow::new(rows.window));
             let blocks = [total.blks_hit, total.blks_read].map(Option::unwrap_or_default);
             window.push(rows.at, blocks);
             let [hit, read] = window.sums();

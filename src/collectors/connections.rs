@@ -200,7 +200,7 @@ pub struct Connections;
 columns! {
     /// Client backends of one database in one state.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Group {
+    pub struct BackendGroup {
         /// `None` while a backend starts.
         pub datname: Option<String> as IfFound<Lossy>,
         /// `pg_stat_activity.state`, or `unknown` where the role may not see it.
@@ -223,7 +223,7 @@ columns! {
 columns! {
     /// One database.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Database {
+    pub struct DatabaseConnections {
         /// OID.
         pub datid: i64,
         /// Database.
@@ -238,7 +238,7 @@ columns! {
 columns! {
     /// Settings that bound the number of connections.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Limits {
+    pub struct ConnectionLimits {
         /// `max_connections`.
         pub max: i32,
         /// `superuser_reserved_connections`.
@@ -252,11 +252,11 @@ columns! {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Client backends; `None` where it is unknown what they are.
-    pub groups: Option<Vec<Group>>,
+    pub groups: Option<Vec<BackendGroup>>,
     /// How many there may be.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
     /// All databases.
-    pub databases: Vec<Database>,
+    pub databases: Vec<DatabaseConnections>,
     /// Whether the role sees other roles' sessions. If not, the oldest of those it sees is not the
     /// oldest, and that none waits says nothing.
     pub sees_all: bool,
@@ -363,7 +363,7 @@ impl Collector for Connections {
 
 fn limits(rows: &Rows, sink: &mut Sink) {
     let used = rows.groups.as_ref().map(|groups| number(groups.iter().map(|g| g.count).sum()));
-    let Limits { max, superuser_reserved, reserved } = rows.limits;
+    let ConnectionLimits { max, superuser_reserved, reserved } = rows.limits;
     let open =
         f64::from(max) - f64::from(superuser_reserved) - f64::from(reserved.unwrap_or_default());
     sink.number(&USED, &[], used);
@@ -400,9 +400,15 @@ mod tests {
     use super::super::golden::{check, poll, value};
     use super::*;
 
-    fn group(datname: &str, state: &str, wait: Option<&str>, count: i64, ages: [f64; 3]) -> Group {
+    fn group(
+        datname: &str,
+        state: &str,
+        wait: Option<&str>,
+        count: i64,
+        ages: [f64; 3],
+    ) -> BackendGroup {
         let [xact, query, change] = ages.map(|a| (a != 0.0).then_some(a));
-        Group {
+        BackendGroup {
             datname: Some(datname.to_owned()),
             state: state.to_owned(),
             wait_event_type: wait.map(str::to_owned),
@@ -414,8 +420,8 @@ mod tests {
         }
     }
 
-    fn rows(groups: Vec<Group>) -> Rows {
-        let database = |datid, datname: &str, limit| Database {
+    fn rows(groups: Vec<BackendGroup>) -> Rows {
+        let database = |datid, datname: &str, limit| DatabaseConnections {
             datid,
             datname: datname.to_owned(),
             numbackends: Some(4),
@@ -423,7 +429,7 @@ mod tests {
         };
         Rows {
             groups: Some(groups),
-            limits: Limits { max: 100, superuser_reserved: 3, reserved: Some(5) },
+            limits: ConnectionLimits { max: 100, superuser_reserved: 3, reserved: Some(5) },
             longest_query: 300.0,
             oldest_transaction: 3600.0,
             idle_in_transaction: 600.0,
@@ -434,8 +440,9 @@ mod tests {
 
     #[test]
     fn golden() {
-        let ours = Group { ours: true, ..group("app", "active", None, 2, [99.0, 99.0, 99.0]) };
-        let starting = Group { datname: None, ..group("", "unknown", None, 1, [0.0; 3]) };
+        let ours =
+            BackendGroup { ours: true, ..group("app", "active", None, 2, [99.0, 99.0, 99.0]) };
+        let starting = BackendGroup { datname: None, ..group("", "unknown", None, 1, [0.0; 3]) };
         let families = poll(
             &Connections,
             &mut (),

@@ -11,7 +11,7 @@ use super::figures::figures;
 use super::published::published;
 use super::relations::{Roots, TableRow, USERS};
 use crate::collector::{Collector, Scope};
-use crate::derive::delta::{Window, ratio};
+use crate::derive::delta::{DeltaWindow, ratio};
 use crate::derive::rollup::{Forest, Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -279,7 +279,7 @@ pub struct State {
     indexes: Rollup<{ IndexCounts::N }>,
     /// [`TableScans`] of each root table, and their window.
     scans: Rollup<{ TableScans::N }>,
-    windows: HashMap<i64, Window<{ TableScans::N }>>,
+    windows: HashMap<i64, DeltaWindow<{ TableScans::N }>>,
     /// Scans of the index of one partition.
     partitions: Rollup<1>,
 }
@@ -443,7 +443,7 @@ fn scan_ratios(state: &mut State, rows: &Rows, roots: &Roots<'_>, sink: &mut Sin
     let mut all = TableScans::default();
     for (schema, name, id) in roots.iter() {
         let Some(total) = state.scans.total(id) else { continue };
-        let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
+        let window = state.windows.entry(id).or_insert_with(|| DeltaWindow::new(rows.window));
         window.push(rows.at, total);
         let scans = TableScans::from(window.sums());
         let Some(share) = scans.by_index() else { continue };

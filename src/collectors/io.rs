@@ -93,7 +93,7 @@ columns! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct IoRow {
         /// Of whom.
-        pub labels: Labels,
+        pub labels: IoLabels,
         /// What.
         pub counters: IoCounters,
     }
@@ -102,7 +102,7 @@ columns! {
 columns! {
     /// Labels of a line.
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-    pub struct Labels {
+    pub struct IoLabels {
         /// `client`, `autovacuum`, `checkpointer`, `bgwriter` or `other`.
         pub backend: String,
         /// `pg_stat_io.object`.
@@ -125,7 +125,7 @@ pub struct Rows {
 #[derive(Debug, Default)]
 pub struct State {
     totals: Rollup<{ IoCounters::N }>,
-    ids: BTreeMap<Labels, i64>,
+    ids: BTreeMap<IoLabels, i64>,
 }
 
 impl Collector for Io {
@@ -160,7 +160,7 @@ impl Collector for Io {
         for (line, reading) in rows.lines.iter().zip(&readings) {
             // What never happened since the last reset has no series.
             let Some(totals) = state.totals.published(reading.id) else { continue };
-            let Labels { backend, object, context } = &line.labels;
+            let IoLabels { backend, object, context } = &line.labels;
             let counters = <[_; IoCounters::N]>::from(line.counters);
             for ((metric, raw), total) in IoCounters::METRICS.iter().zip(counters).zip(totals) {
                 if raw.is_some_and(|raw| raw > 0.0) || total > 0.0 {
@@ -178,7 +178,7 @@ mod tests {
 
     fn rows(n: f64) -> Rows {
         let line = |backend: &str, context: &str, counters| IoRow {
-            labels: Labels {
+            labels: IoLabels {
                 backend: backend.to_owned(),
                 object: "relation".to_owned(),
                 context: context.to_owned(),

@@ -66,7 +66,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &process_idle::ProcessIdle,
     &replication::Replication,
     &wal_receiver::WalReceiver,
-    &slots::Slots,
+    &slots::ReplicationSlots,
     &logical_slots::LogicalSlots,
     &wal::Wal,
     &checkpoints::Checkpoints,

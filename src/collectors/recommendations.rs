@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::collectors::statements;
-use crate::derive::delta::Window;
+use crate::derive::delta::DeltaWindow;
 use crate::error::CollectError;
 use crate::findings::{
     self, CheckpointCounts, Counted, Judgement, Origin, Reported, Setting, Temporary,
@@ -219,9 +219,9 @@ pub struct State {
     since: Option<f64>,
     /// Start of the server that counted last.
     started: Option<f64>,
-    checkpoints: Window<{ Checkpointed::N }>,
-    temporary: Window<{ Spilled::N }>,
-    evictions: Window<1>,
+    checkpoints: DeltaWindow<{ Checkpointed::N }>,
+    temporary: DeltaWindow<{ Spilled::N }>,
+    evictions: DeltaWindow<1>,
     backends: VecDeque<(f64, Backends)>,
     reported: Arc<[Reported]>,
 }
@@ -231,9 +231,9 @@ impl Default for State {
         Self {
             since: None,
             started: None,
-            checkpoints: Window::new(SPAN),
-            temporary: Window::new(SPAN),
-            evictions: Window::new(SPAN),
+            checkpoints: DeltaWindow::new(SPAN),
+            temporary: DeltaWindow::new(SPAN),
+            evictions: DeltaWindow::new(SPAN),
             backends: VecDeque::new(),
             reported: Arc::default(),
         }

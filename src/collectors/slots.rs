@@ -118,7 +118,7 @@ fn sql(version_num: i32) -> String {
     )
 }
 
-pub struct Slots;
+pub struct ReplicationSlots;
 
 columns! {
     /// One slot.
@@ -158,7 +158,7 @@ pub struct Rows {
     pub slots: Vec<ReplicationSlot>,
 }
 
-impl Collector for Slots {
+impl Collector for ReplicationSlots {
     type Rows = Rows;
     type State = ();
     const NAME: &'static str = "slots";
@@ -261,6 +261,6 @@ mod tests {
             ..logical.clone()
         };
         let slots = vec![logical, lost, physical];
-        check("slots", &poll(&Slots, &mut (), Rows { objective: 1e10, slots }));
+        check("slots", &poll(&ReplicationSlots, &mut (), Rows { objective: 1e10, slots }));
     }
 }

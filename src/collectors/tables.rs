@@ -10,7 +10,7 @@ use super::figures::figures;
 use super::published::published;
 use super::relations::{Roots, TableRow, USERS, tree};
 use crate::collector::{Collector, Scope};
-use crate::derive::delta::{Window, ratio};
+use crate::derive::delta::{DeltaWindow, ratio};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -165,7 +165,7 @@ pub struct State {
     /// [`Blocks`].
     totals: Rollup<{ Blocks::N }>,
     /// Blocks asked for, and those found in shared buffers.
-    windows: HashMap<i64, Window<2>>,
+    windows: HashMap<i64, DeltaWindow<2>>,
 }
 
 impl Collector for Tables {
@@ -231,7 +231,7 @@ impl Collector for Tables {
         };
         // Ratios before counters: where the series limit cuts, alerts are the last to go.
         for (labels, id, total) in totals() {
-            let window = state.windows.entry(id).or_insert_with(|| Window::new(rows.window));
+            let window = state.windows.entry(id).or_insert_with(|| DeltaWindow::new(rows.window));
             window.push(rows.at, [total.heap + total.idx, total.heap_hit + total.idx_hit]);
             let [fetched, hit] = window.sums();
             sink.number(&RATIO, &labels, ratio(hit, fetched));

@@ -4,20 +4,20 @@
 
 use std::net::IpAddr;
 
-use super::{Fault, rules};
+use super::{Fault, wildcard};
 
 const LOCALHOST: &str = "localhost";
 
 /// One line of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    host: Host,
+struct AllowedHost {
+    host: HostPattern,
     /// Any port if not given.
     ports: Option<(u16, u16)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Host {
+enum HostPattern {
     /// A name, `*` and `?` being wildcards.
     Name(String),
     /// Addresses whose first bits are these.
@@ -26,7 +26,7 @@ enum Host {
 
 /// The list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allow(Vec<Entry>);
+pub struct Allow(Vec<AllowedHost>);
 
 impl Allow {
     /// Reads the list's lines.
@@ -41,7 +41,7 @@ impl Allow {
             Some(ip) => self.contains(ip, port),
             None => {
                 self.names(host, port)
-                    || self.of(port).any(|entry| matches!(entry.host, Host::Net(..)))
+                    || self.of(port).any(|entry| matches!(entry.host, HostPattern::Net(..)))
             }
         }
     }
@@ -54,12 +54,12 @@ impl Allow {
         // `localhost` is this machine by its name; another name that leads here has been turned around.
         let meant = host.eq_ignore_ascii_case(LOCALHOST)
             && ip.is_loopback()
-            && self.of(port).any(|entry| entry.host == Host::Name(LOCALHOST.to_owned()));
+            && self.of(port).any(|entry| entry.host == HostPattern::Name(LOCALHOST.to_owned()));
         self.contains(ip, port) || meant || (named && !is_near(ip))
     }
 
-    fn of(&self, port: u16) -> impl Iterator<Item = &Entry> {
-        let of = move |entry: &&Entry| {
+    fn of(&self, port: u16) -> impl Iterator<Item = &AllowedHost> {
+        let of = move |entry: &&AllowedHost| {
             entry.ports.is_none_or(|(first, last)| (first..=last).contains(&port))
         };
         self.0.iter().filter(of)
@@ -68,15 +68,15 @@ impl Allow {
     fn names(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         self.of(port).any(|entry| match &entry.host {
-            Host::Name(pattern) => rules::matches(pattern, &host),
-            Host::Net(..) => false,
+            HostPattern::Name(pattern) => wildcard::matches(pattern, &host),
+            HostPattern::Net(..) => false,
         })
     }
 
     fn contains(&self, ip: IpAddr, port: u16) -> bool {
         self.of(port).any(|entry| match entry.host {
-            Host::Net(net, bits) => within(ip, net, bits),
-            Host::Name(_) => false,
+            HostPattern::Net(net, bits) => within(ip, net, bits),
+            HostPattern::Name(_) => false,
         })
     }
 }
@@ -119,7 +119,7 @@ fn within(ip: IpAddr, net: IpAddr, bits: u8) -> bool {
     ip.checked_shr(rest).unwrap_or(0) == net.checked_shr(rest).unwrap_or(0)
 }
 
-fn entry(text: &str) -> Result<Entry, Fault> {
+fn entry(text: &str) -> Result<AllowedHost, Fault> {
     let bad = |problem: &str| {
         Fault::new(
             problem,
@@ -157,21 +157,24 @@ fn entry(text: &str) -> Result<Entry, Fault> {
             let ip: IpAddr = net.parse().map_err(|_| bad("has no address before its `/`"))?;
             let most = if ip.is_ipv4() { 32 } else { 128 };
             let bits = bits.parse::<u8>().ok().filter(|bits| *bits <= most);
-            Host::Net(ip, bits.ok_or_else(|| bad("has too many bits after its `/`, or none"))?)
+            HostPattern::Net(
+                ip,
+                bits.ok_or_else(|| bad("has too many bits after its `/`, or none"))?,
+            )
         }
         None => match address(&host) {
-            Some(ip) => Host::Net(ip, if ip.is_ipv4() { 32 } else { 128 }),
+            Some(ip) => HostPattern::Net(ip, if ip.is_ipv4() { 32 } else { 128 }),
             None => {
                 let name = |b: u8| b.is_ascii_alphanumeric() || b"-_.*?".contains(&b);
                 let says = |b: u8| b.is_ascii_alphanumeric() || b == b'*';
                 if !host.bytes().any(says) || !host.bytes().all(name) {
                     return Err(bad("is neither a name nor an address"));
                 }
-                Host::Name(host.trim_end_matches('.').to_ascii_lowercase())
+                HostPattern::Name(host.trim_end_matches('.').to_ascii_lowercase())
             }
         },
     };
-    Ok(Entry { host, ports })
+    Ok(AllowedHost { host, ports })
 }
 
 #[cfg(test)]

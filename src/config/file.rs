@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{Key, Kind, List, Nested};
+use super::schema::{Key, Kind, ListKey, Nested};
 use super::suggest;
 use crate::error::ConfigError;
 
@@ -55,10 +55,10 @@ pub(super) fn parse(
     name: &str,
     text: &str,
     keys: &[Key],
-    lists: &[List],
+    lists: &[ListKey],
 ) -> Result<Parsed, ConfigError> {
     let root = nodes(name, text)?;
-    let mut reader = Reader { name, keys, lists, nested: None, found: Parsed::default() };
+    let mut reader = YamlReader { name, keys, lists, nested: None, found: Parsed::default() };
     reader.node("", &root)?;
     Ok(reader.found)
 }
@@ -73,12 +73,12 @@ type NamedItem = (String, Result<FileItem, ConfigError>);
 pub(super) fn parse_items(
     name: &str,
     text: &str,
-    list: &List,
+    list: &ListKey,
 ) -> Result<Vec<NamedItem>, ConfigError> {
     let root = nodes(name, text)?;
     match &root.value {
-        Node::Null => Ok(Vec::new()),
-        Node::Map(entries) => Ok(entries
+        YamlNode::Null => Ok(Vec::new()),
+        YamlNode::Map(entries) => Ok(entries
             .iter()
             .map(|(key, item)| (key.value.clone(), named(name, list, key, item)))
             .collect()),
@@ -93,12 +93,12 @@ pub(super) fn parse_items(
 /// One item of a list, which may have a name.
 fn item(
     file: &str,
-    list: &List,
+    list: &ListKey,
     place: String,
     name: Option<String>,
-    node: &Spanned<Node>,
+    node: &Spanned<YamlNode>,
 ) -> Result<FileItem, ConfigError> {
-    let mut reader = Reader {
+    let mut reader = YamlReader {
         name: file,
         keys: &list.keys,
         lists: &[],
@@ -117,9 +117,9 @@ fn item(
 /// One item of a section whose keys are names.
 fn named(
     file: &str,
-    list: &List,
+    list: &ListKey,
     key: &Spanned<String>,
-    node: &Spanned<Node>,
+    node: &Spanned<YamlNode>,
 ) -> Result<FileItem, ConfigError> {
     item(file, list, place(file, &key.referenced), Some(key.value.clone()), node)
 }
@@ -128,7 +128,7 @@ fn named(
 ///
 /// # Errors
 /// It is none; the place is file, line and column.
-pub(super) fn nodes(name: &str, text: &str) -> Result<Spanned<Node>, ConfigError> {
+pub(super) fn nodes(name: &str, text: &str) -> Result<Spanned<YamlNode>, ConfigError> {
     // A snippet would show what stands around the fault, and that may be a password.
     // Each level takes a piece of the stack, and no setting lies deeper than a few.
     let budget = serde_saphyr::budget! { max_depth: DEEPEST };
@@ -157,22 +157,22 @@ pub(super) fn place(name: &str, at: &Location) -> String {
     format!("{name}:{}:{}", at.line(), at.column())
 }
 
-struct Reader<'a> {
+struct YamlReader<'a> {
     name: &'a str,
     keys: &'a [Key],
     /// Empty inside an item of a list, which holds no lists.
-    lists: &'a [List],
+    lists: &'a [ListKey],
     /// Inside an item that holds items of its own.
     nested: Option<&'a Nested>,
     found: Parsed,
 }
 
-impl Reader<'_> {
-    fn node(&mut self, path: &str, node: &Spanned<Node>) -> Result<(), ConfigError> {
+impl YamlReader<'_> {
+    fn node(&mut self, path: &str, node: &Spanned<YamlNode>) -> Result<(), ConfigError> {
         let entries = match &node.value {
             // A section whose every line is commented out.
-            Node::Null => return Ok(()),
-            Node::Map(entries) => entries,
+            YamlNode::Null => return Ok(()),
+            YamlNode::Map(entries) => entries,
             other => {
                 let what = match path {
                     "" if self.lists.is_empty() => "an item of the list".to_owned(),
@@ -209,17 +209,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn list(&mut self, list: &List, node: &Spanned<Node>) -> Result<(), ConfigError> {
+    fn list(&mut self, list: &ListKey, node: &Spanned<YamlNode>) -> Result<(), ConfigError> {
         let mut push = |item: FileItem| self.found.lists.entry(list.name).or_default().push(item);
         let items = match &node.value {
-            Node::Null => return Ok(()),
-            Node::Map(entries) if list.named => {
+            YamlNode::Null => return Ok(()),
+            YamlNode::Map(entries) if list.named => {
                 for (key, node) in entries {
                     push(named(self.name, list, key, node)?);
                 }
                 return Ok(());
             }
-            Node::Seq(items) if !list.named => items,
+            YamlNode::Seq(items) if !list.named => items,
             other => {
                 return Err(ConfigError::new(
                     place(self.name, &node.referenced),
@@ -242,15 +242,15 @@ impl Reader<'_> {
     }
 
     /// The items that an item has of its own: a list of sections, each key of which is the name of one.
-    fn columns(&mut self, nested: &Nested, node: &Spanned<Node>) -> Result<(), ConfigError> {
-        let list = List {
+    fn columns(&mut self, nested: &Nested, node: &Spanned<YamlNode>) -> Result<(), ConfigError> {
+        let list = ListKey {
             name: nested.name,
             begins: nested.begins,
             named: true,
             keys: nested.keys.clone(),
             nested: None,
         };
-        let refuse = |node: &Spanned<Node>| {
+        let refuse = |node: &Spanned<YamlNode>| {
             ConfigError::new(
                 place(self.name, &node.referenced),
                 format!("`{}` must hold names, not {}", list.name, node.value.describe()),
@@ -258,13 +258,13 @@ impl Reader<'_> {
             )
         };
         let maps = match &node.value {
-            Node::Null => return Ok(()),
-            Node::Map(_) => vec![node],
-            Node::Seq(items) => items.iter().collect(),
+            YamlNode::Null => return Ok(()),
+            YamlNode::Map(_) => vec![node],
+            YamlNode::Seq(items) => items.iter().collect(),
             _ => return Err(refuse(node)),
         };
         for map in maps {
-            let Node::Map(entries) = &map.value else { return Err(refuse(map)) };
+            let YamlNode::Map(entries) = &map.value else { return Err(refuse(map)) };
             for (key, node) in entries {
                 self.found.columns.push(named(self.name, &list, key, node)?);
             }
@@ -306,9 +306,9 @@ impl Reader<'_> {
         ConfigError::new(place(self.name, &key.referenced), problem, remedy)
     }
 
-    fn leaf(&mut self, key: &Key, node: &Spanned<Node>) -> Result<(), ConfigError> {
+    fn leaf(&mut self, key: &Key, node: &Spanned<YamlNode>) -> Result<(), ConfigError> {
         let at = place(self.name, &node.referenced);
-        let refuse = |node: &Node| {
+        let refuse = |node: &YamlNode| {
             ConfigError::new(
                 at.clone(),
                 format!("`{}` cannot be {}", key.path, node.describe()),
@@ -317,15 +317,15 @@ impl Reader<'_> {
         };
         let texts = match (&key.kind, &node.value) {
             // As if the key were not there.
-            (_, Node::Null) => return Ok(()),
-            (Kind::Options, Node::Map(entries)) => {
+            (_, YamlNode::Null) => return Ok(()),
+            (Kind::Options, YamlNode::Map(entries)) => {
                 let mut texts = Vec::new();
                 for (name, value) in entries {
                     let text = match &value.value {
-                        Node::Text(text) => text.clone(),
-                        Node::Boolean(value) => value.to_string(),
-                        Node::Integer(value) => value.to_string(),
-                        Node::Float(value) => value.to_string(),
+                        YamlNode::Text(text) => text.clone(),
+                        YamlNode::Boolean(value) => value.to_string(),
+                        YamlNode::Integer(value) => value.to_string(),
+                        YamlNode::Float(value) => value.to_string(),
                         other => {
                             return Err(ConfigError::new(
                                 place(self.name, &value.referenced),
@@ -340,12 +340,12 @@ impl Reader<'_> {
             }
             (
                 Kind::List | Kind::Addresses | Kind::Labels | Kind::Allow | Kind::Options,
-                Node::Seq(items),
+                YamlNode::Seq(items),
             ) => {
                 let mut texts = Vec::new();
                 for item in items {
                     match &item.value {
-                        Node::Text(text) => texts.push(text.clone()),
+                        YamlNode::Text(text) => texts.push(text.clone()),
                         other => {
                             return Err(ConfigError::new(
                                 place(self.name, &item.referenced),
@@ -357,16 +357,16 @@ impl Reader<'_> {
                 }
                 texts
             }
-            (Kind::Boolean, Node::Boolean(value)) => vec![value.to_string()],
-            (Kind::Integer { .. }, Node::Integer(value)) => vec![value.to_string()],
-            (Kind::Ratio | Kind::Bytes, Node::Integer(value)) => vec![value.to_string()],
-            (Kind::Ratio, Node::Float(value)) => vec![value.to_string()],
+            (Kind::Boolean, YamlNode::Boolean(value)) => vec![value.to_string()],
+            (Kind::Integer { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
+            (Kind::Ratio | Kind::Bytes, YamlNode::Integer(value)) => vec![value.to_string()],
+            (Kind::Ratio, YamlNode::Float(value)) => vec![value.to_string()],
             // `0` is a duration; the other numbers get told that they lack a unit.
-            (Kind::Duration { .. }, Node::Integer(value)) => vec![value.to_string()],
+            (Kind::Duration { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
             (Kind::Boolean | Kind::Integer { .. } | Kind::Ratio, other) => {
                 return Err(refuse(other));
             }
-            (_, Node::Text(text)) => vec![text.clone()],
+            (_, YamlNode::Text(text)) => vec![text.clone()],
             (_, other) => return Err(refuse(other)),
         };
         self.found.settings.insert(key.path.clone(), FileValue { place: at, texts });
@@ -400,17 +400,17 @@ fn children<'a>(all: impl Iterator<Item = &'a str>, path: &str) -> Vec<&'a str> 
 }
 
 /// YAML as it stands, with a location at every node.
-pub(super) enum Node {
+pub(super) enum YamlNode {
     Null,
     Boolean(bool),
     Integer(i128),
     Float(f64),
     Text(String),
-    Seq(Vec<Spanned<Node>>),
-    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+    Seq(Vec<Spanned<YamlNode>>),
+    Map(Vec<(Spanned<String>, Spanned<YamlNode>)>),
 }
 
-impl Node {
+impl YamlNode {
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Null => "empty",
@@ -423,7 +423,7 @@ impl Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
+impl<'de> Deserialize<'de> for YamlNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
@@ -432,50 +432,50 @@ impl<'de> Deserialize<'de> for Node {
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node;
+    type Value = YamlNode;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value, a list or a section")
     }
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_unit<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Null)
     }
-    fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
+    fn visit_none<E>(self) -> Result<YamlNode, E> {
+        Ok(YamlNode::Null)
     }
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        Node::deserialize(deserializer)
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<YamlNode, D::Error> {
+        YamlNode::deserialize(deserializer)
     }
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Boolean(value))
+    fn visit_bool<E>(self, value: bool) -> Result<YamlNode, E> {
+        Ok(YamlNode::Boolean(value))
     }
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Integer(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Integer(value.into()))
     }
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Integer(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Integer(value.into()))
     }
-    fn visit_i128<E>(self, value: i128) -> Result<Node, E> {
-        Ok(Node::Integer(value))
+    fn visit_i128<E>(self, value: i128) -> Result<YamlNode, E> {
+        Ok(YamlNode::Integer(value))
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Float(value))
+    fn visit_f64<E>(self, value: f64) -> Result<YamlNode, E> {
+        Ok(YamlNode::Float(value))
     }
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(value.to_owned()))
+    fn visit_str<E>(self, value: &str) -> Result<YamlNode, E> {
+        Ok(YamlNode::Text(value.to_owned()))
     }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<YamlNode, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element()? {
             list.push(item);
         }
-        Ok(Node::Seq(list))
+        Ok(YamlNode::Seq(list))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<YamlNode, A::Error> {
         let mut map = Vec::new();
         while let Some(entry) = entries.next_entry()? {
             map.push(entry);
         }
-        Ok(Node::Map(map))
+        Ok(YamlNode::Map(map))
     }
 }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::columns::IndexColumn;
-use super::rules::{is_wild, matches};
 use super::schema::{Kind, SECOND, settings};
+use super::wildcard::{is_wild, matches};
 
 settings! {
     /// One rule: an index that every table of a pattern must have.

@@ -13,6 +13,8 @@ pub mod duration;
 mod exposed;
 mod file;
 mod index_rules;
+mod item;
+mod names;
 pub mod params;
 pub mod passfile;
 mod probe;
@@ -28,6 +30,7 @@ pub mod table;
 mod target;
 pub mod theirs;
 pub mod web_file;
+mod wildcard;
 
 pub use allow::Allow;
 pub use columns::IndexColumn;

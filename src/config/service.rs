@@ -7,7 +7,7 @@ use super::dsn::Pair;
 use super::params;
 
 /// A parameter and its line, counted from 1.
-pub(super) struct Line {
+pub(super) struct ServiceParameter {
     pub(super) number: usize,
     pub(super) pair: Pair,
 }
@@ -17,8 +17,11 @@ pub(super) struct Line {
 ///
 /// # Errors
 /// The line and what is wrong with it.
-pub(super) fn find(text: &str, service: &str) -> Result<Option<Vec<Line>>, (usize, Fault)> {
-    let mut found: Option<Vec<Line>> = None;
+pub(super) fn find(
+    text: &str,
+    service: &str,
+) -> Result<Option<Vec<ServiceParameter>>, (usize, Fault)> {
+    let mut found: Option<Vec<ServiceParameter>> = None;
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
         let line = line.trim();
@@ -46,7 +49,7 @@ pub(super) fn find(text: &str, service: &str) -> Result<Option<Vec<Line>>, (usiz
         let parameter = params::find(name).ok_or_else(|| (number, params::unknown(name, false)))?;
         if !lines.iter().any(|line| line.pair.name == parameter.name) {
             let pair = Pair { name: parameter.name, value: value.to_owned() };
-            lines.push(Line { number, pair });
+            lines.push(ServiceParameter { number, pair });
         }
     }
     Ok(found)

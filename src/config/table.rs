@@ -2,12 +2,14 @@
 //!
 //! Must not: hold a setting of its own, or know where a value came from.
 
+use std::sync::Arc;
+
 use super::KnownCollector;
 use super::index_rules::IndexRule;
 use super::probe::AuthItem;
-use super::queries::{ColumnItem, QueryItem};
+use super::queries::{ColumnItem, CustomQuery, QueryFile, QueryItem, TheirFile, of_file};
 use super::rules::{PartitionRule, QueryRule};
-use super::schema::{Key, Keyed, Kind, List, Nested, Setting};
+use super::schema::{Key, Keyed, Kind, ListKey, Nested, Setting};
 use super::settings::{General, PerTarget, TargetItem};
 
 /// The connection string, which becomes a target rather than a setting.
@@ -46,36 +48,36 @@ pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
 }
 
 /// All lists of the file.
-pub fn lists(known: &[KnownCollector]) -> Vec<List> {
+pub fn lists(known: &[KnownCollector]) -> Vec<ListKey> {
     let begins = "- table: schema.table";
     let target = bare(TargetItem::keys()).chain(bare(PerTarget::keys_with(known))).collect();
     // Its name is the key that it stands under.
     let module = bare(AuthItem::keys()).filter(|key| key.path != "name").collect();
     vec![
-        List { name: TARGETS, begins: "- name: shop", named: false, keys: target, nested: None },
+        ListKey { name: TARGETS, begins: "- name: shop", named: false, keys: target, nested: None },
         custom(),
-        List {
+        ListKey {
             name: MODULES,
             begins: "name: {type: userpass, userpass: {...}}",
             named: true,
             keys: module,
             nested: None,
         },
-        List {
+        ListKey {
             name: PARTITIONS,
             begins,
             named: false,
             keys: bare(PartitionRule::keys()).collect(),
             nested: None,
         },
-        List {
+        ListKey {
             name: INDEXES,
             begins,
             named: false,
             keys: bare(IndexRule::keys()).collect(),
             nested: None,
         },
-        List {
+        ListKey {
             name: QUERIES,
             begins: "- name: NAME",
             named: false,
@@ -85,9 +87,18 @@ pub fn lists(known: &[KnownCollector]) -> Vec<List> {
     ]
 }
 
+/// The queries of postgres_exporter's file, from its text alone.
+pub fn queries_of(name: &str, text: &str) -> (Vec<Arc<CustomQuery>>, QueryFile) {
+    let file =
+        TheirFile { name, text: Ok(text.to_owned()), hash: String::new(), everywhere: false };
+    let statement_timeout = super::Timeouts::default().statement;
+    let (queries, file, _) = of_file(file, &custom(), &[], statement_timeout);
+    (queries, file)
+}
+
 /// Queries of the user's own; also all that postgres_exporter's file may hold.
-pub fn custom() -> List {
-    List {
+pub fn custom() -> ListKey {
+    ListKey {
         name: CUSTOM,
         begins: "shop_orders: {query: ..., metrics: [...]}",
         named: true,

@@ -24,13 +24,13 @@ pub fn increment(prev: f64, cur: f64) -> Increment {
 
 /// Sums of increments over a sliding window, for ratios that must be absent where nothing happened.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Window<const N: usize> {
+pub struct DeltaWindow<const N: usize> {
     span: f64,
     last: Option<[f64; N]>,
     steps: std::collections::VecDeque<(f64, [f64; N])>,
 }
 
-impl<const N: usize> Window<N> {
+impl<const N: usize> DeltaWindow<N> {
     /// A window of `span` seconds over `N` counters.
     pub fn new(span: f64) -> Self {
         Self { span, last: None, steps: std::collections::VecDeque::new() }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_window_forgets_what_is_older_than_its_span() {
-        let mut w = Window::<2>::new(60.0);
+        let mut w = DeltaWindow::<2>::new(60.0);
         w.push(0.0, [100.0, 10.0]);
         assert_eq!(w.sums(), [0.0, 0.0]);
         w.push(30.0, [150.0, 11.0]);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn another_server_adds_nothing_however_much_it_counted() {
-        let mut w = Window::<1>::new(60.0);
+        let mut w = DeltaWindow::<1>::new(60.0);
         w.push(0.0, [100.0]);
         w.push(10.0, [103.0]);
         w.rebase();
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn one_counter_that_falls_resets_all_of_its_row() {
-        let mut w = Window::<2>::new(60.0);
+        let mut w = DeltaWindow::<2>::new(60.0);
         w.push(0.0, [100.0, 10.0]);
         w.push(1.0, [5.0, 20.0]);
         assert_eq!(w.sums(), [5.0, 20.0]);
@@ -127,7 +127,7 @@ mod tests {
         fn a_ratio_of_increments_lies_between_0_and_1(
             readings in prop::collection::vec((0u32..1_000_000, 0u32..1_000_000), 1..50)
         ) {
-            let mut w = Window::<2>::new(20.0);
+            let mut w = DeltaWindow::<2>::new(20.0);
             for (i, (hit, read)) in readings.iter().enumerate() {
                 w.push(i as f64, [f64::from(*hit), f64::from(*read)]);
                 let [hits, reads] = w.sums();

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::certificate::{alternative_names, not_after};
-use crate::config::web_file::{ClientAuth, Pem, Placed, TlsServer, TlsVersion};
+use crate::config::web_file::{ClientAuth, Pem, PlacedValue, TlsServer, TlsVersion};
 use crate::error::ConfigError;
 use crate::handshake::signatures;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, WebPkiSupportedAlgorithms, ring};
@@ -117,7 +117,7 @@ fn curve(name: &str) -> Option<&'static dyn SupportedKxGroup> {
 
 /// What rustls has under a name; a note where it has nothing.
 fn found<T>(
-    name: &Placed<String>,
+    name: &PlacedValue<String>,
     notes: &mut Vec<String>,
     what: &str,
     find: impl Fn(&str) -> Option<T>,
@@ -134,7 +134,7 @@ fn found<T>(
 
 /// As [`found`] for a list, of which one must be there.
 fn wanted<T>(
-    names: &[Placed<String>],
+    names: &[PlacedValue<String>],
     notes: &mut Vec<String>,
     what: &str,
     remedy: &str,
@@ -181,7 +181,7 @@ fn versions(
 }
 
 /// Bytes of a PEM, from wherever it is.
-fn bytes(pem: &Placed<Pem>) -> Result<Vec<u8>, ConfigError> {
+fn bytes(pem: &PlacedValue<Pem>) -> Result<Vec<u8>, ConfigError> {
     use std::io::Read as _;
     let path = match &pem.value {
         Pem::Inline(text) => return Ok(text.expose().as_bytes().to_vec()),
@@ -200,7 +200,7 @@ fn bytes(pem: &Placed<Pem>) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-fn certificates(pem: &Placed<Pem>) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn certificates(pem: &PlacedValue<Pem>) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let all = CertificateDer::pem_slice_iter(&bytes(pem)?).collect::<Result<Vec<_>, _>>();
     match all {
         Ok(all) if !all.is_empty() => Ok(all),
@@ -212,7 +212,7 @@ fn certificates(pem: &Placed<Pem>) -> Result<Vec<CertificateDer<'static>>, Confi
     }
 }
 
-fn key(pem: &Placed<Pem>) -> Result<PrivateKeyDer<'static>, ConfigError> {
+fn key(pem: &PlacedValue<Pem>) -> Result<PrivateKeyDer<'static>, ConfigError> {
     // What is wrong with it may repeat a piece of it.
     PrivateKeyDer::from_pem_slice(&bytes(pem)?).map_err(|_| {
         let remedy = "name an unencrypted private key";

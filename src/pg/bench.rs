@@ -16,8 +16,9 @@ use tokio_postgres::{CancelToken, SimpleQueryMessage};
 use super::connect::{Connection, open};
 use super::redact::Veil;
 use super::row::{Budget, Row, RowsOf};
-use super::session::{GRACE, OWN_LIMITS, OWN_MARK, Query, cancel, chain};
+use super::session::{GRACE, OWN_LIMITS, OWN_MARK, Query, cancel};
 use super::tls::Tls;
+use super::words::chain;
 use crate::config::{Connect, Endpoint, Timeouts};
 use crate::error::{ConnectError, StatementError};
 

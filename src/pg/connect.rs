@@ -21,10 +21,10 @@ use super::password::{password, refused as password_refused};
 use super::quota::Quota;
 use super::redact::Veil;
 use super::row::too_large;
-use super::session::{chain, explained};
 use super::socket::{Forbidden, Socket, full};
 use super::tls::{HandshakeError, Plain, Tls};
-use crate::certificate::Ends;
+use super::words::{chain, explained};
+use crate::certificate::CertificateEnds;
 use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
 use crate::error::{CONNECTING, CollectError, ConnectError, Source, is_not_ready};
 
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     /// What the other side calls itself in `server_version`.
     pub(super) kind: TargetKind,
     /// When the certificates of the handshake end.
-    pub(super) certificates: Ends,
+    pub(super) certificates: CertificateEnds,
     refused: GivenUp,
     veil: Veil,
 }

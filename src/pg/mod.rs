@@ -9,6 +9,7 @@ mod columns;
 mod command;
 mod connect;
 mod degrade;
+mod elsewhere;
 pub mod framing;
 mod guard;
 mod password;
@@ -20,6 +21,7 @@ mod session;
 mod socket;
 mod tls;
 mod trust;
+mod words;
 
 pub use crate::clock::Clock;
 pub use admin::{Admin, Copy, Prepared, ToSql};
@@ -29,10 +31,11 @@ pub(crate) use columns::columns;
 pub use columns::{
     Cells, Count, FromRow, IfColumn, IfFound, Milliseconds, OrFalse, OrZero, Uncut, Unfit, Whole,
 };
+pub use elsewhere::settle;
 pub use quota::Quota;
 pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};
 pub use server::{Extension, Server};
 pub use session::{ConsoleTable, OWN_MARK, Query, Remarks, Session, WrittenManner};
 pub use tokio_postgres::types::Type;
-pub use trust::{ExtensionTable, Need, Trusted, settle};
+pub use trust::{ExtensionTable, Need, Trusted};

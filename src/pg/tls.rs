@@ -22,7 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::guard::Guarded;
 use super::password::private;
 use super::socket::Socket;
-use crate::certificate::{Ends, not_after};
+use crate::certificate::{CertificateEnds, not_after};
 use crate::config::{Connect, RootCert, SslMode};
 use crate::error::{ConnectError, Source};
 use crate::handshake::signatures;
@@ -67,10 +67,10 @@ impl Tls {
     }
 
     /// When the certificates of the handshake end; nothing before it, and without one.
-    pub(super) fn certificates(&self) -> Ends {
+    pub(super) fn certificates(&self) -> CertificateEnds {
         match self.seen.get() {
-            Some(server) => Ends { server: *server, client: self.client },
-            None => Ends::default(),
+            Some(server) => CertificateEnds { server: *server, client: self.client },
+            None => CertificateEnds::default(),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 
-use crate::certificate::Ends;
+use crate::certificate::CertificateEnds;
 use crate::clock::Time;
 use crate::config::TargetKind;
 use crate::error::CollectError;
@@ -24,7 +24,7 @@ const LEAST_LIFE: Duration = Duration::from_secs(60);
 const LIFE_IN_INTERVALS: u32 = 3;
 
 /// A collector's place: its name, and the database where it runs once per database.
-pub(super) type Place = (Arc<str>, Option<Arc<str>>);
+pub(super) type CollectorPlace = (Arc<str>, Option<Arc<str>>);
 
 /// What a run gave.
 #[derive(Default)]
@@ -37,14 +37,14 @@ pub(super) struct Results {
     pub(super) guest: bool,
 }
 
-struct Slot {
+struct BoardSlot {
     outcome: Outcome,
     results: Results,
     taken: Time,
 }
 
 #[derive(Default)]
-struct State {
+struct BoardState {
     of: Of,
     up: bool,
     tried: bool,
@@ -52,11 +52,11 @@ struct State {
     version: Option<Arc<str>>,
     major: Option<i32>,
     role: Option<Role>,
-    certificates: Ends,
+    certificates: CertificateEnds,
     /// Why each cannot be entered; `None` for one that can.
     databases: BTreeMap<Arc<str>, Option<Arc<str>>>,
     left_out: usize,
-    slots: BTreeMap<Place, Slot>,
+    slots: BTreeMap<CollectorPlace, BoardSlot>,
 }
 
 /// The results of one target.
@@ -64,7 +64,7 @@ pub(super) struct Board {
     target: Arc<str>,
     dress: Arc<Dress>,
     server_label: Option<Arc<str>>,
-    state: Mutex<State>,
+    state: Mutex<BoardState>,
     changed: Notify,
     /// As in the state, for whoever waits for it.
     up: watch::Sender<bool>,
@@ -72,7 +72,7 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn new(target: String, of: Of, server_label: Option<Arc<str>>) -> Self {
-        let state = State { of, ..State::default() };
+        let state = BoardState { of, ..BoardState::default() };
         let up = watch::Sender::new(false);
         let (target, dress, state) = (target.into(), Arc::default(), Mutex::new(state));
         Self { target, dress, server_label, state, changed: Notify::new(), up }
@@ -84,7 +84,7 @@ impl Board {
     }
 
     /// A panic while the lock is held leaves plain data behind: nothing to repair.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BoardState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ impl Board {
     pub(super) fn set_kind(&self, of: Of) {
         let mut state = self.lock();
         if state.of != of {
-            *state = State { of, tried: state.tried, ..State::default() };
+            *state = BoardState { of, tried: state.tried, ..BoardState::default() };
         }
     }
 
@@ -197,7 +197,7 @@ impl Board {
     /// are too old). Quietly: it is on the next snapshot, and brings none about, but for the first time.
     pub(super) fn record(
         &self,
-        place: Place,
+        place: CollectorPlace,
         outcome: Outcome,
         results: Option<Results>,
         mut quiet: bool,
@@ -213,7 +213,7 @@ impl Board {
             }
             None => {
                 let results = results.unwrap_or_default();
-                state.slots.insert(place, Slot { outcome, results, taken: now });
+                state.slots.insert(place, BoardSlot { outcome, results, taken: now });
                 quiet = false;
             }
         }
@@ -226,7 +226,7 @@ impl Board {
     /// What of a guest's families cannot go beside what others have, if anything.
     pub(super) fn collision(
         &self,
-        place: &Place,
+        place: &CollectorPlace,
         families: &[Arc<Family>],
         repeats: bool,
     ) -> Option<CollectError> {
@@ -263,8 +263,9 @@ impl Board {
     }
 
     /// Those of the slots; of guests only what goes beside the others.
-    fn families<'a>(&self, slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Family>> {
-        let (guests, own): (Vec<&Slot>, Vec<&Slot>) = slots.partition(|slot| slot.results.guest);
+    fn families<'a>(&self, slots: impl Iterator<Item = &'a BoardSlot>) -> Vec<Arc<Family>> {
+        let (guests, own): (Vec<&BoardSlot>, Vec<&BoardSlot>) =
+            slots.partition(|slot| slot.results.guest);
         let mut families: Vec<Arc<Family>> =
             own.iter().flat_map(|slot| slot.results.families.iter().cloned()).collect();
         if !guests.is_empty() {
@@ -282,7 +283,7 @@ impl Board {
     /// that cannot be entered, is not known to be true any more, whatever its last run said.
     pub(super) fn snapshot(&self, now: Time) -> Snapshot {
         let state = self.lock();
-        let fresh = |slot: &Slot| {
+        let fresh = |slot: &BoardSlot| {
             let life = (slot.outcome.interval * LIFE_IN_INTERVALS).max(LEAST_LIFE);
             now.since(&slot.taken) < life
         };
@@ -291,7 +292,7 @@ impl Board {
             datname: datname.clone(),
             trouble: down.clone().or_else(|| why.clone()),
         };
-        let outcome = |slot: &Slot| {
+        let outcome = |slot: &BoardSlot| {
             let mut outcome = slot.outcome.clone();
             if outcome.error.is_none() {
                 let datname = outcome.datname.as_ref();

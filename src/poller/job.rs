@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::board::{Board, Place, Results};
+use super::board::{Board, CollectorPlace, Results};
 use super::told::Told;
 use crate::collector::{AnyState, Handle};
 use crate::config::Settings;
@@ -300,7 +300,7 @@ impl Job {
         self.seen = true;
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> CollectorPlace {
         (self.outcome.collector.clone(), self.outcome.datname.clone())
     }
 

@@ -9,7 +9,7 @@ use pgrunway::derive::latency::bounds::{CallGroup, CallGroups, rank};
 use pgrunway::derive::latency::grid::{SLOT_EDGES, SLOTS, slot};
 use pgrunway::derive::latency::likely::{self, Learnt};
 use pgrunway::derive::latency::{
-    Cumulative, ErrorBar, Estimator, FoundCalls, Interval, PlacedCalls, Recent, Scratch, Step,
+    Cumulative, ErrorBar, Estimator, FoundCalls, Interval, MomentStep, PlacedCalls, Recent, Scratch,
 };
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -377,10 +377,10 @@ fn watch(
             let step = now.since(&before);
             before = now;
             let (interval, sound) = match step {
-                Step::Idle => continue,
-                Step::Progress(interval) => (interval, true),
+                MomentStep::Idle => continue,
+                MomentStep::Progress(interval) => (interval, true),
                 // After 10⁹ calls a mean is no better than this.
-                Step::Inconsistent(interval) => (interval, false),
+                MomentStep::Inconsistent(interval) => (interval, false),
                 other => panic!("{other:?} of {calls:?}"),
             };
             let observed = estimator.observe(1.0, &interval, &mut scratch);

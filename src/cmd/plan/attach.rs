@@ -3,7 +3,7 @@
 //! Must not: say what is done to a row in two places; the block itself decides, when it is run.
 
 use super::catalogue::{Catalogue, TreeTable};
-use super::layouts::EXPRESSION;
+use super::layouts::{COVERS, EXPRESSION, REFUSAL};
 use super::model::Models;
 use crate::derive::partition::plan::{Creation, Shortfall};
 use crate::derive::partition::{Bound, Datum};
@@ -11,8 +11,6 @@ use crate::pg::Server;
 use crate::remedy::{Deparsed, Literal, Regclass, Relation as Table, Sql, SqlPart, quote};
 
 const ATTACH: &str = include_str!("attach.sql");
-pub(super) const COVERS: &str = include_str!("covers.sql");
-pub(super) const REFUSAL: &str = include_str!("refusal.sql");
 
 /// Why rows of `source`, a partition of `parent`, are not moved: a query with one text, NULL where they are.
 /// `open` is whether the source has no end, and is cut by detaching it.

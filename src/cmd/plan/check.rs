@@ -3,8 +3,8 @@
 //! Must not: leave anything behind, or depend on the settings of the session that runs it.
 
 use super::attach::bare;
-use super::print::PlanPage;
-use crate::derive::partition::plan::Creation;
+use super::catalogue::Catalogue;
+use crate::derive::partition::plan::{Creation, Shortfall};
 use crate::remedy::{Deparsed, Literal, Regclass, Relation as Table, Sql, Step, block};
 
 /// Parent, partition and bound of everything that is created, for VALUES.
@@ -21,17 +21,21 @@ fn rows(parent: &Table, creations: &[Creation], found: &mut Vec<Sql>) {
 }
 
 /// Fails unless each partition is attached with its bound, and none is left standing alone.
-pub(super) fn step(page: &PlanPage<'_>) -> Option<Step> {
+pub(super) fn step(
+    version_num: i32,
+    catalogue: &Catalogue,
+    extensions: &[Shortfall],
+) -> Option<Step> {
     let mut found = Vec::new();
-    for extension in page.extensions {
-        if let Some(parent) = page.catalogue.tables.get(extension.level) {
+    for extension in extensions {
+        if let Some(parent) = catalogue.tables.get(extension.level) {
             rows(&parent.table(), &extension.creations, &mut found);
         }
     }
     if found.is_empty() {
         return None;
     }
-    let pending = page.server.version_num >= 140_000;
+    let pending = version_num >= 140_000;
     let attached = if pending { " AND NOT i.inhdetachpending" } else { "" };
     Some(block(Sql::new(
         "DECLARE\n  v_wrong text;\n\

@@ -270,6 +270,10 @@ pub static ALL: &[Layout] = &[
     ),
 ];
 
+/// Templates of what the server is asked: whether rows may be moved, and what covers them.
+pub(super) const REFUSAL: &str = include_str!("refusal.sql");
+pub(super) const COVERS: &str = include_str!("covers.sql");
+
 /// Why nothing moves where the key cannot be told.
 pub(super) const EXPRESSION: &str = "the key has several columns and begins with an expression";
 
@@ -303,7 +307,7 @@ pub(super) fn ways(why: &str) -> String {
 
 /// Each reason that the server is asked for, as the templates of its texts.
 pub fn reasons() -> Vec<&'static str> {
-    let texts = [super::attach::REFUSAL, super::attach::COVERS];
+    let texts = [REFUSAL, COVERS];
     let begin = "pg_catalog.format('";
     let of = |text: &'static str| {
         text.match_indices(begin).map(move |(at, _)| {

@@ -73,7 +73,7 @@ impl PlanPage<'_> {
             let refusals = self.refusals.get(n).cloned().unwrap_or_default();
             self.extension(&mut steps, extension, &refusals);
         }
-        steps.extend(check::step(self));
+        steps.extend(check::step(self.server.version_num, self.catalogue, self.extensions));
         if self.extensions.is_empty() {
             steps.push(note("Nothing to create: the partitions last until then."));
         }

@@ -76,7 +76,7 @@ pub fn document(gathered: &Gathered) -> Document {
     statements::section(gathered, &figures, &mut blocks);
     waits::section(gathered, &mut blocks);
     statistics::section(gathered, &figures, &mut blocks);
-    pools::section(gathered, &mut blocks);
+    pools::section(&gathered.poolers, &mut blocks);
     advice::configuration(gathered, &mut blocks);
     advice::section(&advice, &mut blocks);
     advice::monitoring(gathered, &mut blocks);

@@ -9,7 +9,6 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
 use super::document::{Block, Cell, Line, Table, figure, name, words};
-use super::gather::Gathered;
 use crate::collector::Collector;
 use crate::collectors::pgbouncer::{PgBouncer, State};
 use crate::config::{Config, TargetConfig, TargetKind};
@@ -85,12 +84,12 @@ async fn one(
 }
 
 /// The section, where the file lists poolers.
-pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
-    if gathered.poolers.is_empty() {
+pub fn section(poolers: &[WatchedPooler], out: &mut Vec<Block>) {
+    if poolers.is_empty() {
         return;
     }
     out.push(Block::Section("pools", "Pools"));
-    for pooler in &gathered.poolers {
+    for pooler in poolers {
         out.push(Block::Heading(pooler.name.clone()));
         let facts = &pooler.facts;
         let clients = match (facts.clients, facts.settings.get("max_client_conn")) {

@@ -2,17 +2,12 @@
 //!
 //! Must not: know a single rule by name, or send a query.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
-use super::parts::Looked;
 use crate::config::suggest;
 use crate::error::ConfigError;
 pub use crate::findings::Severity;
-use crate::findings::{self, Figure, Part, Rule, Subject, When};
-use crate::pg::Session;
+use crate::findings::{self, Figure, Rule, Subject, When};
 use crate::remedy::text::tame;
 use crate::remedy::{Remedy, Script};
 
@@ -104,7 +99,7 @@ impl CheckFinding {
 
 /// What one check brought to light.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Found {
+pub struct CheckFound {
     /// What was looked at, with figures: `19 indexes expected, 19 present`.
     pub summary: String,
     /// What is wrong.
@@ -115,7 +110,7 @@ pub struct Found {
     pub skipped: Option<String>,
 }
 
-impl Found {
+impl CheckFound {
     /// What was looked at.
     pub fn new(summary: impl Into<String>, findings: Vec<CheckFinding>) -> Self {
         Self { summary: summary.into(), findings, ..Self::default() }
@@ -163,7 +158,7 @@ pub struct CheckOutcome {
     /// The database; `None` for the server.
     pub database: Option<String>,
     /// What it found.
-    pub found: Found,
+    pub found: CheckFound,
     /// How long it took.
     pub took: Duration,
 }
@@ -183,28 +178,6 @@ impl CheckOutcome {
         } else {
             Status::Remarked
         }
-    }
-}
-
-/// What rules are asked with: a session, and what was read of one database.
-pub struct Context<'a> {
-    /// In the database, or in the one that is configured for rules about the server.
-    pub session: &'a Session,
-    /// Whether to measure where an estimate would do.
-    pub exact: bool,
-    /// By part, read once for all of its rules.
-    pub(super) looked: RefCell<BTreeMap<Part, Rc<Looked>>>,
-}
-
-impl<'a> Context<'a> {
-    /// With nothing read yet.
-    pub fn new(session: &'a Session, exact: bool) -> Self {
-        Self { session, exact, looked: RefCell::default() }
-    }
-
-    /// The database.
-    pub fn datname(&self) -> &str {
-        &self.session.server().datname
     }
 }
 
@@ -324,6 +297,7 @@ pub(super) mod fixtures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Part;
 
     const fn rule(id: &'static str, when: When) -> Rule {
         Rule {
@@ -420,7 +394,7 @@ mod tests {
 
     #[test]
     fn the_status_depends_on_what_fails() {
-        let outcome = |found: Found| CheckOutcome {
+        let outcome = |found: CheckFound| CheckOutcome {
             rule: &MISSING,
             database: None,
             found,
@@ -428,15 +402,16 @@ mod tests {
         };
         let one = |severity| CheckFinding { severity, ..fixtures::finding("x", "y") };
         let warning = || one(Severity::Warning);
-        let warned = outcome(Found::new("", vec![warning()]));
+        let warned = outcome(CheckFound::new("", vec![warning()]));
         assert_eq!(warned.status(Severity::Critical), Status::Remarked);
         assert_eq!(warned.status(Severity::Warning), Status::Failed);
-        let info = outcome(Found::new("", vec![one(Severity::Info)]));
+        let info = outcome(CheckFound::new("", vec![one(Severity::Info)]));
         assert_eq!(info.status(Severity::Warning), Status::Remarked);
-        let half = Found { unchecked: Some("half".into()), ..Found::new("", vec![warning()]) };
+        let half =
+            CheckFound { unchecked: Some("half".into()), ..CheckFound::new("", vec![warning()]) };
         assert_eq!(outcome(half.clone()).status(Severity::Critical), Status::Unchecked);
         assert_eq!(outcome(half).status(Severity::Warning), Status::Failed);
-        assert_eq!(outcome(Found::skipped("no")).status(Severity::Warning), Status::Skipped);
-        assert_eq!(outcome(Found::new("2", vec![])).status(Severity::Warning), Status::Passed);
+        assert_eq!(outcome(CheckFound::skipped("no")).status(Severity::Warning), Status::Skipped);
+        assert_eq!(outcome(CheckFound::new("2", vec![])).status(Severity::Warning), Status::Passed);
     }
 }

@@ -25,8 +25,8 @@ use crate::error::CollectError;
 use crate::findings::{self, Part, Rule, When, partition};
 use crate::pg::{Clock, Server, Session, settle};
 use crate::remedy::Remedy;
-use check::{CheckFinding, CheckOutcome, Context, Found, Selection, Severity, Status};
-use parts::Looked;
+use check::{CheckFinding, CheckFound, CheckOutcome, Selection, Severity, Status};
+use parts::{Context, Looked};
 
 /// The form of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -316,9 +316,9 @@ impl Visitor<'_> {
                     && let Some(rule) = pending.next()
                 {
                     let start = Instant::now();
-                    let found = ask(&context, rule).await.unwrap_or_else(|e| Found {
+                    let found = ask(&context, rule).await.unwrap_or_else(|e| CheckFound {
                         unchecked: Some(e.to_string()),
-                        ..Found::default()
+                        ..CheckFound::default()
                     });
                     let database = datname.map(str::to_owned);
                     self.outcomes.push(CheckOutcome {
@@ -343,7 +343,7 @@ impl Visitor<'_> {
         self.outcomes.push(CheckOutcome {
             rule,
             database: datname.map(str::to_owned),
-            found: Found { unchecked: Some(why), ..Found::default() },
+            found: CheckFound { unchecked: Some(why), ..CheckFound::default() },
             took: Duration::ZERO,
         });
     }
@@ -373,7 +373,7 @@ async fn at_home(
 }
 
 /// Asks a rule what it says of its part, which is read once for all of its rules.
-async fn ask(cx: &Context<'_>, rule: &'static Rule) -> Result<Found, CollectError> {
+async fn ask(cx: &Context<'_>, rule: &'static Rule) -> Result<CheckFound, CollectError> {
     let known = cx.looked.borrow().get(&rule.part).cloned();
     let looked = match known {
         Some(looked) => looked,
@@ -401,19 +401,24 @@ async fn ask(cx: &Context<'_>, rule: &'static Rule) -> Result<Found, CollectErro
 }
 
 /// What a rule says of what was looked at, as reports show it and as it said it; or why it says nothing.
-fn judged(rule: &Rule, looked: &Looked) -> Result<(Found, Vec<findings::Finding>), Found> {
+fn judged(
+    rule: &Rule,
+    looked: &Looked,
+) -> Result<(CheckFound, Vec<findings::Finding>), CheckFound> {
     if let Some(why) = looked.skips.get(rule.id).or(looked.skipped.as_ref()) {
-        return Err(Found::skipped(why.as_str()));
+        return Err(CheckFound::skipped(why.as_str()));
     }
     if let Some(why) = looked.unknown.get(rule.id) {
-        return Err(Found { unchecked: Some(why.clone()), ..Found::default() });
+        return Err(CheckFound { unchecked: Some(why.clone()), ..CheckFound::default() });
     }
     let summary = looked.summaries.get(rule.id).unwrap_or(&looked.summary).clone();
     let verdict = looked.facts(&rule.check).and_then(|facts| rule.judge(facts)).flatten();
     let Some(mut verdict) = verdict else {
         return Err(match &looked.unchecked {
-            Some(why) => Found { unchecked: Some(why.clone()), ..Found::default() },
-            None => Found::skipped(format!("too little is known yet to judge: {}", rule.source)),
+            Some(why) => CheckFound { unchecked: Some(why.clone()), ..CheckFound::default() },
+            None => {
+                CheckFound::skipped(format!("too little is known yet to judge: {}", rule.source))
+            }
         });
     };
     // The heaviest first, then by name.
@@ -423,7 +428,8 @@ fn judged(rule: &Rule, looked: &Looked) -> Result<(Found, Vec<findings::Finding>
         _ => &looked.database.datname,
     };
     let findings = verdict.iter().map(|found| CheckFinding::new(found.clone(), place)).collect();
-    let found = Found { unchecked: looked.unchecked.clone(), ..Found::new(summary, findings) };
+    let found =
+        CheckFound { unchecked: looked.unchecked.clone(), ..CheckFound::new(summary, findings) };
     Ok((found, verdict))
 }
 
@@ -522,8 +528,10 @@ mod tests {
 
     fn run_of(findings: Vec<check::CheckFinding>, unchecked: Option<&str>) -> VerifyRun {
         let rule = all().next().unwrap();
-        let found =
-            Found { unchecked: unchecked.map(str::to_owned), ..Found::new("1 thing", findings) };
+        let found = CheckFound {
+            unchecked: unchecked.map(str::to_owned),
+            ..CheckFound::new("1 thing", findings)
+        };
         VerifyRun {
             server: Server::default(),
             target: "u@h/d".to_owned(),

@@ -19,7 +19,7 @@ use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
-pub use read::{Line, Rows};
+pub use read::{BlockingRow, Rows};
 use tree::WaitTree;
 
 /// Blockers with series of their own.
@@ -57,7 +57,7 @@ impl Collector for Blocking {
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
-        let clock = |line: &&Line| line.kind == "clock";
+        let clock = |line: &&BlockingRow| line.kind == "clock";
         let clocks = rows.lines.iter().filter(clock).filter_map(|line| line.seconds);
         let (first, last) = clocks.fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), clock| {
             (min.min(clock), max.max(clock))

@@ -8,7 +8,7 @@ use crate::pg::{IfFound, Lossy, Query, Row, Session, columns};
 columns! {
     /// A line of the answer; `kind` says which of the others it has.
     #[derive(Debug, Clone, PartialEq)]
-    pub struct Line {
+    pub struct BlockingRow {
         /// `clock`, `database`, `wait`, `asked`, `prepared` or `session`.
         pub kind: String,
         /// Process.
@@ -47,7 +47,7 @@ pub struct Rows {
     /// How many may be held up for longer than that.
     pub most: usize,
     /// The answer.
-    pub lines: Vec<Line>,
+    pub lines: Vec<BlockingRow>,
 }
 
 /// Who waits is known without the lock table, which is read only when somebody does; of it, who waits for the same lock

@@ -3,8 +3,8 @@
 use super::super::golden::{check, poll, value};
 use super::*;
 
-fn line(kind: &str) -> Line {
-    Line {
+fn line(kind: &str) -> BlockingRow {
+    BlockingRow {
         kind: kind.to_owned(),
         pid: None,
         datname: None,
@@ -20,16 +20,16 @@ fn line(kind: &str) -> Line {
     }
 }
 
-fn clock(at: f64) -> Line {
-    Line { seconds: Some(at), ..line("clock") }
+fn clock(at: f64) -> BlockingRow {
+    BlockingRow { seconds: Some(at), ..line("clock") }
 }
 
-fn database(datname: &str) -> Line {
-    Line { datname: Some(datname.to_owned()), ..line("database") }
+fn database(datname: &str) -> BlockingRow {
+    BlockingRow { datname: Some(datname.to_owned()), ..line("database") }
 }
 
-fn waits(pid: i32, what: &str, seconds: f64) -> Line {
-    Line {
+fn waits(pid: i32, what: &str, seconds: f64) -> BlockingRow {
+    BlockingRow {
         pid: Some(pid),
         what: Some(what.to_owned()),
         lock: Some("relation AccessShareLock".to_owned()),
@@ -38,12 +38,12 @@ fn waits(pid: i32, what: &str, seconds: f64) -> Line {
     }
 }
 
-fn asked(pid: i32, pids: &[i32]) -> Line {
-    Line { pid: Some(pid), pids: Some(pids.to_vec()), ..line("asked") }
+fn asked(pid: i32, pids: &[i32]) -> BlockingRow {
+    BlockingRow { pid: Some(pid), pids: Some(pids.to_vec()), ..line("asked") }
 }
 
-fn session(pid: i32, state: &str) -> Line {
-    Line {
+fn session(pid: i32, state: &str) -> BlockingRow {
+    BlockingRow {
         pid: Some(pid),
         datname: Some("app".to_owned()),
         usename: Some("web".to_owned()),
@@ -56,8 +56,8 @@ fn session(pid: i32, state: &str) -> Line {
     }
 }
 
-fn prepared(pid: i32, gid: &str) -> Line {
-    Line {
+fn prepared(pid: i32, gid: &str) -> BlockingRow {
+    BlockingRow {
         pid: Some(pid),
         datname: Some("app".to_owned()),
         usename: Some("mgr".to_owned()),
@@ -68,7 +68,7 @@ fn prepared(pid: i32, gid: &str) -> Line {
     }
 }
 
-fn rows(lines: Vec<Line>) -> Rows {
+fn rows(lines: Vec<BlockingRow>) -> Rows {
     let lines = [vec![clock(9.0)], lines, vec![clock(9.25)]].concat();
     Rows { sees_all: true, objective: 60.0, most: 3, lines }
 }
@@ -160,7 +160,7 @@ fn the_tree_says_who_holds_up_whom_and_keeps_to_its_lines() {
 
 #[test]
 fn a_long_queue_is_cut_and_a_role_that_sees_little_shows_nothing() {
-    let mut lines: Vec<Line> = (2..5_000).map(|pid| waits(pid, "a", 1.0)).collect();
+    let mut lines: Vec<BlockingRow> = (2..5_000).map(|pid| waits(pid, "a", 1.0)).collect();
     lines.push(asked(2, &[1]));
     let text = shown(rows(lines.clone())).unwrap();
     assert_eq!(text.lines().count(), 200);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::Line;
+use super::BlockingRow;
 use crate::derive::blocking::{Graph, Id, RootBlocker, Waiter, graph, lines};
 use crate::derive::statement::published;
 
@@ -18,15 +18,15 @@ const LONGEST_NAME: usize = 64;
 pub(super) struct WaitTree<'a> {
     pub(super) graph: Graph,
     /// Sessions by process; prepared transactions by negative numbers.
-    who: HashMap<Id, &'a Line>,
-    waits: HashMap<Id, &'a Line>,
+    who: HashMap<Id, &'a BlockingRow>,
+    waits: HashMap<Id, &'a BlockingRow>,
 }
 
 impl<'a> WaitTree<'a> {
-    pub(super) fn new(all: &'a [Line]) -> Self {
+    pub(super) fn new(all: &'a [BlockingRow]) -> Self {
         let of = |kind: &'static str| all.iter().filter(move |line| line.kind == kind);
-        let pid = |line: &Line| line.pid.map(Id::from);
-        let mut who: HashMap<Id, &Line> =
+        let pid = |line: &BlockingRow| line.pid.map(Id::from);
+        let mut who: HashMap<Id, &BlockingRow> =
             of("session").filter_map(|l| pid(l).zip(Some(l))).collect();
         // By name: one that is in the way of several locks has a line for each.
         let mut prepared: BTreeMap<&str, Id> = BTreeMap::new();
@@ -49,7 +49,7 @@ impl<'a> WaitTree<'a> {
                 Some((id, blockers.collect()))
             })
             .collect();
-        let mut waits: HashMap<Id, &Line> = HashMap::new();
+        let mut waits: HashMap<Id, &BlockingRow> = HashMap::new();
         let mut waiters: BTreeMap<Id, Waiter> = BTreeMap::new();
         for line in of("wait") {
             let Some(id) = pid(line) else { continue };
@@ -82,7 +82,8 @@ impl<'a> WaitTree<'a> {
     /// `datname`, `usename`, `application_name`, `state`, `queryid` and `pid`.
     pub(super) fn labels(&self, id: Id) -> [String; 6] {
         let line = self.who.get(&id);
-        let text = |of: fn(&Line) -> Option<&str>| line.and_then(|l| of(l)).unwrap_or_default();
+        let text =
+            |of: fn(&BlockingRow) -> Option<&str>| line.and_then(|l| of(l)).unwrap_or_default();
         let application = text(|l| l.application.as_deref());
         [
             self.datname(id).to_owned(),

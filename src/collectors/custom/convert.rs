@@ -168,7 +168,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-type Fault = (String, &'static str);
+type ConvertFault = (String, &'static str);
 
 struct RowReader<'a, F> {
     answer: &'a WrittenAnswer,
@@ -181,7 +181,7 @@ impl<F: Fn(&str) -> Option<usize>> RowReader<'_, F> {
         &self,
         column: &QueryColumn,
         cells: &[WrittenCell],
-    ) -> Result<Option<FoundValue>, Fault> {
+    ) -> Result<Option<FoundValue>, ConvertFault> {
         let Some(cell) = (self.at)(&column.name).and_then(|i| cells.get(i)) else {
             return Ok(None);
         };
@@ -215,9 +215,9 @@ impl<F: Fn(&str) -> Option<usize>> RowReader<'_, F> {
         name: &str,
         bounds: &WrittenCell,
         cells: &[WrittenCell],
-    ) -> Result<Option<FoundValue>, Fault> {
+    ) -> Result<Option<FoundValue>, ConvertFault> {
         let loose = self.answer.as_text;
-        let part = |end: &str| -> Result<(&WrittenCell, String), Fault> {
+        let part = |end: &str| -> Result<(&WrittenCell, String), ConvertFault> {
             let name = format!("{name}{end}");
             match (self.at)(&name).and_then(|i| cells.get(i)) {
                 Some(cell) => Ok((cell, name)),

@@ -3,7 +3,7 @@
 //!
 //! Must not: leave a call out of a sum.
 
-use super::scan::{EntryKey, Facts};
+use super::entry::{EntryKey, Facts};
 
 /// Databases and roles, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod bars;
 mod catalogue;
+mod entry;
 mod excluded;
 mod own;
 pub mod published;
@@ -24,13 +25,12 @@ use crate::metric::{Metric, Sink};
 use crate::pg::{Need, Session};
 pub use bars::Levels;
 use catalogue as m;
+pub use entry::{Entry, EntryKey, Facts, Scan};
 pub use own::Answer;
 use own::Own;
-pub use scan::{
-    Entry, EntryKey, Evictions, Facts, NEED, Options, Rows, Scan, Text, evictions, view,
-};
+pub use scan::{Evictions, NEED, Options, Rows, Text, evictions, view};
 use series::Exposition;
-use track::{Activity, Relation, Tracker};
+use track::{Activity, Continuity, Tracker};
 
 /// Both scans of a poll together may take this part of the interval on the server.
 const SHARE: f64 = 0.02;
@@ -107,10 +107,10 @@ impl State {
     fn take(&mut self, rows: &Rows) {
         let facts = &rows.facts;
         let mut relation = self.relation(facts);
-        let reset = relation == Relation::Reset;
+        let reset = relation == Continuity::Reset;
         let evictions = self.may_have_evicted(rows);
-        if relation != Relation::Continues || evictions {
-            self.exposition.doubt_all(rows.scans[0].at, relation == Relation::Continues);
+        if relation != Continuity::Continues || evictions {
+            self.exposition.doubt_all(rows.scans[0].at, relation == Continuity::Continues);
         }
         let suspicions = (rows.options.objective, evictions);
         self.own.take(&rows.scans[1], &rows.own);
@@ -123,7 +123,7 @@ impl State {
                 Activity::Planning => exposition.add_plans(scan.at, facts, &new),
             });
             self.exposition.read_until(scan.at);
-            relation = Relation::Continues;
+            relation = Continuity::Continues;
             self.measure(scan);
         }
         let gone = self.tracker.forget_gone();
@@ -154,9 +154,9 @@ impl State {
     }
 
     /// How the first scan of this poll relates to the last one of the poll before.
-    fn relation(&mut self, facts: &Facts) -> Relation {
+    fn relation(&mut self, facts: &Facts) -> Continuity {
         let Some(last) = self.last.as_ref().filter(|last| last.started == facts.started) else {
-            return Relation::Baseline;
+            return Continuity::Baseline;
         };
         let evictions = match (last.dealloc, facts.dealloc) {
             (Some(before), Some(now)) => increment(before, now).by,
@@ -175,7 +175,7 @@ impl State {
             self.evicted += self.gone;
         }
         self.evicting = evictions > 0.0;
-        if reset.is_some() && !met { Relation::Reset } else { Relation::Continues }
+        if reset.is_some() && !met { Continuity::Reset } else { Continuity::Continues }
     }
 
     /// Whether rows may have been evicted since the last poll. Where the server does not tell (before PostgreSQL 14),

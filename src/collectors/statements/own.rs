@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use super::scan::{EntryKey, Scan};
+use super::entry::{EntryKey, Scan};
 use super::track::New;
 
 /// For so long after the first poll, texts are read whenever there is something new: each collector

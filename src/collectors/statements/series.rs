@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::bars::{self, Latest, Levels};
 use super::catalogue as m;
-use super::scan::{Counters, Entry, EntryKey, Facts, Rows, TEXTS, Text};
+use super::entry::{Counters, Entry, EntryKey, Facts};
+use super::scan::{Rows, TEXTS, Text};
 use super::track::New;
 use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
 use crate::derive::latency::{Latencies, Learnt, likely};

@@ -58,7 +58,7 @@ impl View {
             key,
             since: 0.0,
             time: Cumulative { min: f64::INFINITY, ..Cumulative::default() },
-            counters: scan::Counters::default(),
+            counters: entry::Counters::default(),
             planning: None,
         });
         let m2 = self.m2.entry(key).or_default();
@@ -72,7 +72,7 @@ impl View {
             t.mean += (x - before) / t.calls as f64;
             *m2 += (x - before) * (x - t.mean);
             t.stddev = (*m2 / t.calls as f64).sqrt();
-            let numbers: [f64; scan::Counters::N] = std::array::from_fn(|i| (i + 1) as f64);
+            let numbers: [f64; entry::Counters::N] = std::array::from_fn(|i| (i + 1) as f64);
             row.counters = row.counters.combined(numbers.into(), |sum, by| sum + by);
         }
     }

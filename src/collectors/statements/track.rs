@@ -5,10 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::scan::{Counters, Entry, EntryKey, Scan};
+use super::entry::{Counters, Entry, EntryKey, Scan};
 use crate::derive::delta::increment;
 use crate::derive::latency::{
-    Cumulative, Estimator, FoundCalls, Learnt, PlacedCalls, Scratch, Step,
+    Cumulative, Estimator, FoundCalls, Learnt, MomentStep, PlacedCalls, Scratch,
 };
 
 /// Time constant in seconds over which a statement's total time ranks it.
@@ -46,7 +46,7 @@ pub(super) struct Faults {
 
 /// How a scan relates to the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(super) enum Continuity {
     /// None before, or another server: whatever is there is history.
     Baseline,
     /// All rows were reset in between: whatever is there is new.
@@ -111,7 +111,7 @@ impl Tracker {
     pub(super) fn read(
         &mut self,
         scan: &Scan,
-        relation: Relation,
+        relation: Continuity,
         (objective, evictions): (f64, bool),
         mut found: impl FnMut(Activity, New<'_>),
     ) {
@@ -119,30 +119,31 @@ impl Tracker {
         self.at = (self.at.1, scan.at);
         for entry in &scan.entries {
             let (past, step) = self.step(entry, relation);
-            let past = if matches!(step, Step::Restarted(_)) { Past::Nothing } else { past };
+            let past = if matches!(step, MomentStep::Restarted(_)) { Past::Nothing } else { past };
             if let Some(new) = self.plan(entry, past, scan.at) {
                 found(Activity::Planning, new);
             }
-            let known = matches!(step, Step::Progress(_) | Step::Idle) && past == Past::Known;
+            let known =
+                matches!(step, MomentStep::Progress(_) | MomentStep::Idle) && past == Past::Known;
             let replaced = evictions && known && self.may_be_another(entry, &step);
             let Some(row) = self.rows.get_mut(&entry.key) else { continue };
-            if matches!(step, Step::Restarted(_)) {
+            if matches!(step, MomentStep::Restarted(_)) {
                 self.faults.restarted += 1;
             }
             // What was hidden counted nothing while it was.
-            let came_back = past == Past::History && relation == Relation::Continues;
-            if replaced || came_back || matches!(step, Step::Restarted(_)) {
+            let came_back = past == Past::History && relation == Continuity::Continues;
+            if replaced || came_back || matches!(step, MomentStep::Restarted(_)) {
                 self.doubted.push(entry.key);
             }
-            let (Step::Progress(interval)
-            | Step::Inconsistent(interval)
-            | Step::Restarted(Some(interval))) = step
+            let (MomentStep::Progress(interval)
+            | MomentStep::Inconsistent(interval)
+            | MomentStep::Restarted(Some(interval))) = step
             else {
                 continue;
             };
             let estimator = row.estimator.get_or_insert_default();
             let observed = estimator.observe(scan.at - row.observed, &interval, &mut self.scratch);
-            let inconsistent = matches!(step, Step::Inconsistent(_));
+            let inconsistent = matches!(step, MomentStep::Inconsistent(_));
             if inconsistent {
                 self.placed.clear();
             } else {
@@ -152,7 +153,7 @@ impl Tracker {
             self.faults.imprecise += u64::from(observed.imprecise);
             row.heat = row.heat_at(scan.at) + finite(interval.total);
             row.observed = scan.at;
-            let anew = matches!(step, Step::Restarted(_));
+            let anew = matches!(step, MomentStep::Restarted(_));
             let before = if anew { Counters::default() } else { row.counters };
             let counters = before.combined(entry.counters, |before, now| {
                 // A part of the row never falls alone: a fall would be an overtaken restart, whose
@@ -180,7 +181,7 @@ impl Tracker {
 
     /// Replaces what is known of a row, and says what happened to it since. The counters stay until
     /// calls are found, so that an increment of theirs without a call is not lost.
-    fn step(&mut self, entry: &Entry, relation: Relation) -> (Past, Step) {
+    fn step(&mut self, entry: &Entry, relation: Continuity) -> (Past, MomentStep) {
         let fresh = Tracked {
             time: entry.time,
             since: entry.since,
@@ -193,25 +194,25 @@ impl Tracker {
         };
         let Some(row) = self.rows.get_mut(&entry.key) else {
             // Rows come out of hiding when the role is granted more: that is history too.
-            let history = relation == Relation::Baseline
+            let history = relation == Continuity::Baseline
                 || self.hidden.contains(&(entry.key.dbid, entry.key.userid));
             let counters = if history { entry.counters } else { Counters::default() };
             self.rows.insert(entry.key, Tracked { counters, ..fresh });
             let new = entry.time.from_zero().filter(|_| !history);
             let past = if history { Past::History } else { Past::Nothing };
-            return (past, new.map_or(Step::Idle, Step::Progress));
+            return (past, new.map_or(MomentStep::Idle, MomentStep::Progress));
         };
         let missed = row.scan + 1 < self.scan;
-        let made_anew = missed || entry.since != row.since || relation == Relation::Reset;
+        let made_anew = missed || entry.since != row.since || relation == Continuity::Reset;
         let before = std::mem::replace(&mut row.time, entry.time);
         row.since = entry.since;
         row.scan = self.scan;
         match relation {
-            Relation::Baseline => {
+            Continuity::Baseline => {
                 row.counters = entry.counters;
-                (Past::History, Step::Idle)
+                (Past::History, MomentStep::Idle)
             }
-            _ if made_anew => (Past::Nothing, Step::Restarted(entry.time.from_zero())),
+            _ if made_anew => (Past::Nothing, MomentStep::Restarted(entry.time.from_zero())),
             _ => (Past::Known, entry.time.since(&before)),
         }
     }
@@ -231,9 +232,11 @@ impl Tracker {
         let interval = match (past, before) {
             (Past::Nothing, _) => now.from_zero(),
             (Past::Known, Some(before)) => match now.since(&before) {
-                Step::Progress(interval) | Step::Inconsistent(interval) => Some(interval),
-                Step::Restarted(interval) => interval,
-                Step::Idle => None,
+                MomentStep::Progress(interval) | MomentStep::Inconsistent(interval) => {
+                    Some(interval)
+                }
+                MomentStep::Restarted(interval) => interval,
+                MomentStep::Idle => None,
             },
             (Past::History, _) | (Past::Known, None) => None,
         }?;
@@ -255,8 +258,8 @@ impl Tracker {
     }
 
     /// Whether a row that went on may have been made anew since the last scan, and have overtaken its old count.
-    fn may_be_another(&self, entry: &Entry, step: &Step) -> bool {
-        let Step::Progress(_) = step else { return false };
+    fn may_be_another(&self, entry: &Entry, step: &MomentStep) -> bool {
+        let MomentStep::Progress(_) = step else { return false };
         let seconds = (self.at.1 - self.at.0).max(0.0);
         entry.since == 0.0 && entry.time.calls as f64 <= FASTEST * seconds
     }

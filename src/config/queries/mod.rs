@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Fault;
-use super::rules::matches;
 use super::schema::{DAY, Kind, MS, SECOND, settings};
+use super::wildcard::matches;
 
 mod read;
 mod versions;
@@ -205,15 +205,6 @@ impl CustomQuery {
 /// Those of one target, by the names that it has.
 pub fn for_target(queries: &[Arc<CustomQuery>], names: &[String]) -> Vec<Arc<CustomQuery>> {
     queries.iter().filter(|query| query.is_for_target(names)).cloned().collect()
-}
-
-/// The queries of postgres_exporter's file, from its text alone.
-pub fn parse(name: &str, text: &str) -> (Vec<Arc<CustomQuery>>, QueryFile) {
-    let file =
-        TheirFile { name, text: Ok(text.to_owned()), hash: String::new(), everywhere: false };
-    let statement_timeout = super::Timeouts::default().statement;
-    let (queries, file, _) = of_file(file, &super::table::custom(), &[], statement_timeout);
-    (queries, file)
 }
 
 /// How postgres_exporter's file was read.

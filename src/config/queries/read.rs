@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::super::Fault;
 use super::super::file::{self, FileItem, FileValue};
-use super::super::resolve::read;
-use super::super::schema::{Keyed, List};
+use super::super::item::read;
+use super::super::schema::{Keyed, ListKey};
 use super::{
     ColumnItem, ColumnUsage, CustomQuery, INTERVAL, QueryColumn, QueryFile, QueryItem, ServerRole,
     Versions, statement,
@@ -56,7 +56,7 @@ pub(in crate::config) fn items(
 /// are taken by others are wrong too.
 pub(in crate::config) fn of_file(
     file: TheirFile<'_>,
-    list: &List,
+    list: &ListKey,
     others: &[CustomQuery],
     statement_timeout: Duration,
 ) -> (Vec<Arc<CustomQuery>>, QueryFile, Vec<String>) {

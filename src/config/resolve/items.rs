@@ -8,34 +8,19 @@ use std::sync::Arc;
 
 use super::super::file::FileItem;
 use super::super::index_rules::IndexRule;
+use super::super::item::read;
 use super::super::probe::{self, AuthItem, AuthModule};
-use super::super::rules::{self, PartitionRule, QueryRule};
+use super::super::rules::{PartitionRule, QueryRule};
 use super::super::schema::{Keyed, Setting};
 use super::super::settings::{General, Login, TargetItem};
 use super::super::target::{self, Dsn};
+use super::super::wildcard;
 use super::super::{
     CONSOLE, Endpoint, KnownCollector, Password, PasswordCommand, Settings, TargetConfig,
     TargetKind, table,
 };
-use super::{Sources, put};
+use super::Sources;
 use crate::error::ConfigError;
-
-/// An item of one of the file's lists. Keys that are not among the settings are left to others.
-pub(in crate::config) fn read<T: Keyed>(
-    item: &FileItem,
-    settings: &[Setting<T>],
-) -> Result<T, ConfigError> {
-    let mut whole = T::default();
-    for setting in settings {
-        let path = &setting.key.path;
-        let Some(given) = item.values.get(path) else { continue };
-        let value = setting.key.kind.parse(&given.texts, false).map_err(|fault| {
-            ConfigError::new(&given.place, format!("`{path}` {}", fault.problem), fault.remedy)
-        })?;
-        put(setting, &mut whole, value)?;
-    }
-    Ok(whole)
-}
 
 /// Where a key stands in an item; where the item stands if the key is not there.
 fn place<'a>(item: &'a FileItem, key: &str) -> &'a str {
@@ -61,7 +46,7 @@ fn names_tables(item: &FileItem, table: &str) -> Result<(), ConfigError> {
 /// A rule for partitioned tables.
 pub(super) fn rule(item: &FileItem, rule: &PartitionRule) -> Result<(), ConfigError> {
     names_tables(item, &rule.table)?;
-    let wild = |name: Option<&String>| name.is_none_or(|name| rules::is_wild(name));
+    let wild = |name: Option<&String>| name.is_none_or(|name| wildcard::is_wild(name));
     if rule.must_exist && (wild(Some(&rule.table)) || wild(rule.database.as_ref())) {
         let remedy = "write `table` and `database` without `*` and `?`";
         let problem = "`must_exist` is for one table of one database";

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use super::dsn;
 use super::file::{self, FileItem, Parsed};
+use super::item::{put, read};
 use super::queries::{self, CustomQuery, QueryFile};
-use super::schema::{Key, Keyed, List, Setting, Value};
+use super::schema::{Key, Keyed, ListKey, Setting, Value};
 use super::settings::{self, General, PerTarget, Web};
 use super::target::{self, Dsn};
 use super::{
@@ -23,7 +24,6 @@ use crate::error::ConfigError;
 mod compat;
 mod items;
 
-pub(in crate::config) use items::read;
 use items::{expected_index, query, rule};
 
 /// The settings given as flags, by path.
@@ -112,7 +112,7 @@ const ONCE: usize = 64 << 20;
 /// All that may be set.
 struct Table {
     keys: Vec<Key>,
-    lists: Vec<List>,
+    lists: Vec<ListKey>,
     general: Vec<Setting<General>>,
     each: Vec<Setting<PerTarget>>,
 }
@@ -221,7 +221,7 @@ impl<'a> Sources<'a> {
         let items = self.file.lists.get(name).into_iter().flatten();
         items
             .map(|item| {
-                let read = items::read(item, &settings)?;
+                let read = read(item, &settings)?;
                 check(item, &read)?;
                 Ok(read)
             })
@@ -375,15 +375,6 @@ impl<'a> Sources<'a> {
             settings.timeouts.connect = timeout;
         }
     }
-}
-
-/// Sets a setting. Where its kind and its field do not fit, which a test rules out, that is said.
-fn put<T: 'static>(setting: &Setting<T>, whole: &mut T, value: Value) -> Result<(), ConfigError> {
-    if setting.put(whole, value) {
-        return Ok(());
-    }
-    let report = "this is a defect of pgrunway: please report it";
-    Err(ConfigError::new(&setting.key.path, "holds another type than its kind", report))
 }
 
 /// In hexadecimal.

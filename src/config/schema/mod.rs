@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::allow::Allow;
 use super::columns::{self, IndexColumn};
-use super::{Fault, duration, exposed, suggest};
+use super::{Fault, duration, names, suggest};
 
 mod setting;
 
@@ -92,7 +92,7 @@ impl Value {
 
 /// A list in the file whose items hold keys of their own; no flag and no variable has it.
 #[derive(Debug, Clone)]
-pub struct List {
+pub struct ListKey {
     /// Its key in the file.
     pub name: &'static str,
     /// How an item begins, for who wrote something else.
@@ -227,7 +227,7 @@ impl Kind {
             Self::Options => Ok(Value::List(texts.to_vec())),
             Self::Allow => Allow::parse(&items()).map(Value::Allow),
             Self::Labels => {
-                let labels = items().iter().map(|t| exposed::label(t)).collect::<Result<_, _>>()?;
+                let labels = items().iter().map(|t| names::label(t)).collect::<Result<_, _>>()?;
                 Ok(Value::Labels(labels))
             }
             _ => match texts {
@@ -349,7 +349,7 @@ impl Kind {
                 Err(Fault::new("is empty", "write it, or leave it out"))
             }
             Self::Dsn | Self::Pattern | Self::Text | Self::File => Ok(Value::Text(text.to_owned())),
-            Self::Prefix => exposed::prefix(text).map(Value::Text),
+            Self::Prefix => names::prefix(text).map(Value::Text),
             Self::List | Self::Addresses | Self::Labels | Self::Allow | Self::Options => {
                 self.parse(&[text.to_owned()], true)
             }

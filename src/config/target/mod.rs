@@ -24,7 +24,7 @@ pub(super) struct Dsn {
 }
 
 /// What the parameters come to.
-pub(super) struct Target {
+pub(super) struct ParsedTarget {
     pub(super) connect: Connect,
     /// `connect_timeout`, where one was given.
     pub(super) connect_timeout: Option<Duration>,
@@ -32,7 +32,7 @@ pub(super) struct Target {
     pub(super) notes: Vec<String>,
 }
 
-struct Given {
+struct GivenParameter {
     value: String,
     place: String,
 }
@@ -40,7 +40,7 @@ struct Given {
 struct Params<'a> {
     /// One of several: a password that the environment holds is for the one that has no name.
     listed: bool,
-    given: BTreeMap<&'static str, Given>,
+    given: BTreeMap<&'static str, GivenParameter>,
     /// Where the password comes from if not from a parameter.
     source: Option<Password>,
     notes: Vec<String>,
@@ -53,7 +53,7 @@ pub(super) fn resolve(
     dsn: Option<&Dsn>,
     command: Option<Password>,
     world: &dyn Surroundings,
-) -> Result<Target, ConfigError> {
+) -> Result<ParsedTarget, ConfigError> {
     let mut params =
         Params { listed: false, given: BTreeMap::new(), source: command, notes: Vec::new(), world };
     if let Some(dsn) = dsn {
@@ -75,7 +75,7 @@ pub(super) fn resolve_named(
     console: bool,
     source: Option<Password>,
     world: &dyn Surroundings,
-) -> Result<Target, ConfigError> {
+) -> Result<ParsedTarget, ConfigError> {
     let mut params =
         Params { listed: true, given: BTreeMap::new(), source, notes: Vec::new(), world };
     params.take(dsn)?;
@@ -95,13 +95,13 @@ pub(super) fn resolve_given(
     given: Vec<(&'static str, String)>,
     password_file: Option<PathBuf>,
     world: &dyn Surroundings,
-) -> Result<Target, ConfigError> {
+) -> Result<ParsedTarget, ConfigError> {
     let source = password_file.map(Password::File);
     let mut params =
         Params { listed: true, given: BTreeMap::new(), source, notes: Vec::new(), world };
     for (name, value) in given {
         let place = "target".to_owned();
-        params.given.insert(name, Given { value, place });
+        params.given.insert(name, GivenParameter { value, place });
     }
     params.environment();
     params.treat()?;
@@ -145,18 +145,18 @@ fn variable_or_file(
 impl Params<'_> {
     fn take(&mut self, dsn: &Dsn) -> Result<(), ConfigError> {
         for pair in dsn::parse(&dsn.text).map_err(|fault| fault.at(&dsn.place))? {
-            let given = Given { value: pair.value, place: dsn.place.clone() };
+            let given = GivenParameter { value: pair.value, place: dsn.place.clone() };
             self.given.insert(pair.name, given);
         }
         Ok(())
     }
 
     fn offer(&mut self, name: &'static str, value: String, place: impl Into<String>) {
-        self.given.entry(name).or_insert_with(|| Given { value, place: place.into() });
+        self.given.entry(name).or_insert_with(|| GivenParameter { value, place: place.into() });
     }
 
     /// What was given and is not empty.
-    fn get(&self, name: &str) -> Option<&Given> {
+    fn get(&self, name: &str) -> Option<&GivenParameter> {
         self.given.get(name).filter(|given| !given.value.is_empty())
     }
 
@@ -272,7 +272,7 @@ impl Params<'_> {
         Ok(())
     }
 
-    fn build(mut self) -> Result<Target, ConfigError> {
+    fn build(mut self) -> Result<ParsedTarget, ConfigError> {
         let endpoints = self.endpoints()?;
         let user = match self.value("user") {
             Some(user) => user.to_owned(),
@@ -316,7 +316,7 @@ impl Params<'_> {
             application_name,
             only: None,
         };
-        Ok(Target { connect, connect_timeout, notes: self.notes })
+        Ok(ParsedTarget { connect, connect_timeout, notes: self.notes })
     }
 
     fn password(&self) -> Password {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 const HOME: &str = "/home/ops";
 
-fn from(text: &str, world: &Fixed) -> Result<Target, ConfigError> {
+fn from(text: &str, world: &Fixed) -> Result<ParsedTarget, ConfigError> {
     let place = "DATA_SOURCE_NAME".to_owned();
     resolve(Some(&Dsn { text: text.to_owned(), place }), None, world)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::file::{Node, nodes, place};
+use super::file::{YamlNode, nodes, place};
 use super::{Secret, duration, suggest};
 use crate::error::ConfigError;
 
@@ -65,7 +65,7 @@ const HASH_LENGTH: usize = 60;
 
 /// A value, and where it stands: `web.yml:3:5`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed<T> {
+pub struct PlacedValue<T> {
     /// The value.
     pub value: T,
     /// File, line and column.
@@ -113,25 +113,25 @@ pub enum TlsVersion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsServer {
     /// The server's chain, its own certificate first.
-    pub cert: Placed<Pem>,
+    pub cert: PlacedValue<Pem>,
     /// The key of the first.
-    pub key: Placed<Pem>,
+    pub key: PlacedValue<Pem>,
     /// What is asked of clients.
     pub client_auth: ClientAuth,
     /// Who signs clients' certificates.
-    pub client_ca: Option<Placed<Pem>>,
+    pub client_ca: Option<PlacedValue<Pem>>,
     /// One of them must be among the client certificate's alternative names.
     pub allowed_sans: Option<Vec<String>>,
     /// The least version.
-    pub min: Placed<TlsVersion>,
+    pub min: PlacedValue<TlsVersion>,
     /// The highest version.
-    pub max: Placed<TlsVersion>,
+    pub max: PlacedValue<TlsVersion>,
     /// Cipher suites by Go's names, in the server's order; the library's choice if empty.
-    pub suites: Vec<Placed<String>>,
+    pub suites: Vec<PlacedValue<String>>,
     /// Whether the order of the suites is the server's.
     pub server_order: bool,
     /// Curves by Go's names, in their order; the library's choice if empty.
-    pub curves: Vec<Placed<String>>,
+    pub curves: Vec<PlacedValue<String>>,
 }
 
 /// `rate_limit`.
@@ -153,14 +153,14 @@ pub struct WebFile {
     /// Headers of every answer.
     pub headers: Vec<(String, String)>,
     /// bcrypt hashes by user; no password is asked for if there are none.
-    pub users: BTreeMap<String, Placed<Secret>>,
+    pub users: BTreeMap<String, PlacedValue<Secret>>,
     /// Limit of requests, of all clients together.
     pub rate: Option<RateLimit>,
     /// What was accepted without its usual effect.
     pub notes: Vec<String>,
 }
 
-type Values<'a> = BTreeMap<&'static str, &'a Spanned<Node>>;
+type Values<'a> = BTreeMap<&'static str, &'a Spanned<YamlNode>>;
 
 /// Reads the file's text. `path` is its name, from whose folder the others are named.
 ///
@@ -169,7 +169,7 @@ type Values<'a> = BTreeMap<&'static str, &'a Spanned<Node>>;
 pub fn parse(path: &Path, text: &str) -> Result<WebFile, ConfigError> {
     let name = path.display().to_string();
     let root = nodes(&name, text)?;
-    let mut reader = Reader { file: &name, folder: path.parent(), notes: Vec::new() };
+    let mut reader = WebFileReader { file: &name, folder: path.parent(), notes: Vec::new() };
     let keys = ["tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"];
     let mut whole = WebFile { http2: true, ..WebFile::default() };
     let sections = reader.section("", &root, &keys)?;
@@ -189,13 +189,13 @@ pub fn parse(path: &Path, text: &str) -> Result<WebFile, ConfigError> {
     Ok(whole)
 }
 
-struct Reader<'a> {
+struct WebFileReader<'a> {
     file: &'a str,
     folder: Option<&'a Path>,
     notes: Vec<String>,
 }
 
-impl Reader<'_> {
+impl WebFileReader<'_> {
     fn at<T>(&self, node: &Spanned<T>) -> String {
         place(self.file, &node.referenced)
     }
@@ -217,12 +217,12 @@ impl Reader<'_> {
     fn section<'n>(
         &self,
         path: &str,
-        node: &'n Spanned<Node>,
+        node: &'n Spanned<YamlNode>,
         keys: &[&'static str],
     ) -> Result<Values<'n>, ConfigError> {
         let entries = match &node.value {
-            Node::Null => return Ok(Values::new()),
-            Node::Map(entries) => entries,
+            YamlNode::Null => return Ok(Values::new()),
+            YamlNode::Map(entries) => entries,
             other => {
                 let what = if path.is_empty() { "the file" } else { path };
                 let problem = format!("`{what}` must hold keys, not {}", other.describe());
@@ -245,19 +245,19 @@ impl Reader<'_> {
                     remedy,
                 );
             };
-            if !matches!(value.value, Node::Null) {
+            if !matches!(value.value, YamlNode::Null) {
                 values.insert(known, value);
             }
         }
         Ok(values)
     }
 
-    fn text(&self, key: &str, node: &Spanned<Node>) -> Result<String, ConfigError> {
+    fn text(&self, key: &str, node: &Spanned<YamlNode>) -> Result<String, ConfigError> {
         match &node.value {
-            Node::Text(text) => Ok(text.clone()),
+            YamlNode::Text(text) => Ok(text.clone()),
             // `X-XSS-Protection: 0`.
-            Node::Integer(number) => Ok(number.to_string()),
-            Node::Boolean(word) => Ok(word.to_string()),
+            YamlNode::Integer(number) => Ok(number.to_string()),
+            YamlNode::Boolean(word) => Ok(word.to_string()),
             other => {
                 let problem = format!("`{key}` cannot be {}", other.describe());
                 self.fault(node, problem, "write it as text, in quotes where need be")
@@ -266,17 +266,21 @@ impl Reader<'_> {
     }
 
     /// The text of a key; none if it is not there or empty.
-    fn given(&self, values: &Values<'_>, key: &str) -> Result<Option<Placed<String>>, ConfigError> {
+    fn given(
+        &self,
+        values: &Values<'_>,
+        key: &str,
+    ) -> Result<Option<PlacedValue<String>>, ConfigError> {
         let Some(node) = values.get(key) else { return Ok(None) };
         let value = self.text(key, node)?;
-        Ok((!value.is_empty()).then(|| Placed { value, place: self.at(node) }))
+        Ok((!value.is_empty()).then(|| PlacedValue { value, place: self.at(node) }))
     }
 
     fn flag(&self, values: &Values<'_>, key: &str, default: bool) -> Result<bool, ConfigError> {
         let Some(node) = values.get(key) else { return Ok(default) };
         match &node.value {
-            Node::Boolean(value) => Ok(*value),
-            Node::Text(text) => match text.to_ascii_lowercase().as_str() {
+            YamlNode::Boolean(value) => Ok(*value),
+            YamlNode::Text(text) => match text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "on" => Ok(true),
                 "false" | "no" | "off" => Ok(false),
                 _ => self.fault(
@@ -297,14 +301,14 @@ impl Reader<'_> {
         &self,
         values: &Values<'_>,
         key: &str,
-    ) -> Result<Option<Vec<Placed<String>>>, ConfigError> {
+    ) -> Result<Option<Vec<PlacedValue<String>>>, ConfigError> {
         let Some(node) = values.get(key) else { return Ok(None) };
-        let Node::Seq(items) = &node.value else {
+        let YamlNode::Seq(items) = &node.value else {
             let problem = format!("`{key}` must be a list, not {}", node.value.describe());
             return self.fault(node, problem, "begin each item with `- `");
         };
-        let item = |item: &Spanned<Node>| {
-            Ok(Placed { value: self.text(key, item)?, place: self.at(item) })
+        let item = |item: &Spanned<YamlNode>| {
+            Ok(PlacedValue { value: self.text(key, item)?, place: self.at(item) })
         };
         items.iter().map(item).collect::<Result<_, _>>().map(Some)
     }
@@ -315,7 +319,7 @@ impl Reader<'_> {
         values: &Values<'_>,
         key: &str,
         known: &[&str],
-    ) -> Result<Vec<Placed<String>>, ConfigError> {
+    ) -> Result<Vec<PlacedValue<String>>, ConfigError> {
         let items = self.list(values, key)?.unwrap_or_default();
         for item in &items {
             if !known.contains(&item.value.as_str()) {
@@ -331,18 +335,18 @@ impl Reader<'_> {
         values: &Values<'_>,
         inline: &'static str,
         file: &'static str,
-    ) -> Result<Option<Placed<Pem>>, ConfigError> {
+    ) -> Result<Option<PlacedValue<Pem>>, ConfigError> {
         let (text, path) = (self.given(values, inline)?, self.given(values, file)?);
         if let (Some(_), Some(_), Some(node)) = (&text, &path, values.get(inline)) {
             self.note(node, &format!("`{inline}` has no effect beside `{file}`"));
         }
         let folder = self.folder.unwrap_or(Path::new(""));
         Ok(match (path, text) {
-            (Some(Placed { value, place }), _) => {
-                Some(Placed { value: Pem::File(folder.join(value)), place })
+            (Some(PlacedValue { value, place }), _) => {
+                Some(PlacedValue { value: Pem::File(folder.join(value)), place })
             }
-            (None, Some(Placed { value, place })) => {
-                Some(Placed { value: Pem::Inline(Secret::new(value)), place })
+            (None, Some(PlacedValue { value, place })) => {
+                Some(PlacedValue { value: Pem::Inline(Secret::new(value)), place })
             }
             (None, None) => None,
         })
@@ -353,10 +357,10 @@ impl Reader<'_> {
         values: &Values<'_>,
         key: &str,
         default: TlsVersion,
-        node: &Spanned<Node>,
-    ) -> Result<Placed<TlsVersion>, ConfigError> {
+        node: &Spanned<YamlNode>,
+    ) -> Result<PlacedValue<TlsVersion>, ConfigError> {
         let Some(given) = self.given(values, key)? else {
-            return Ok(Placed { value: default, place: self.at(node) });
+            return Ok(PlacedValue { value: default, place: self.at(node) });
         };
         let value = match given.value.as_str() {
             "TLS10" => TlsVersion::Tls10,
@@ -365,10 +369,10 @@ impl Reader<'_> {
             "TLS13" => TlsVersion::Tls13,
             _ => return Err(unknown(&given, key, &VERSIONS)),
         };
-        Ok(Placed { value, place: given.place })
+        Ok(PlacedValue { value, place: given.place })
     }
 
-    fn tls(&mut self, node: &Spanned<Node>) -> Result<Option<TlsServer>, ConfigError> {
+    fn tls(&mut self, node: &Spanned<YamlNode>) -> Result<Option<TlsServer>, ConfigError> {
         let keys = [
             "cert",
             "key",
@@ -462,7 +466,7 @@ impl Reader<'_> {
         }))
     }
 
-    fn http(&mut self, node: &Spanned<Node>, whole: &mut WebFile) -> Result<(), ConfigError> {
+    fn http(&mut self, node: &Spanned<YamlNode>, whole: &mut WebFile) -> Result<(), ConfigError> {
         let values = self.section("http_server_config", node, &["http2", "headers"])?;
         whole.http2 = self.flag(&values, "http2", true)?;
         let Some(headers) = values.get("headers") else { return Ok(()) };
@@ -486,10 +490,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn users(&self, node: &Spanned<Node>) -> Result<BTreeMap<String, Placed<Secret>>, ConfigError> {
+    fn users(
+        &self,
+        node: &Spanned<YamlNode>,
+    ) -> Result<BTreeMap<String, PlacedValue<Secret>>, ConfigError> {
         let entries = match &node.value {
-            Node::Null => return Ok(BTreeMap::new()),
-            Node::Map(entries) => entries,
+            YamlNode::Null => return Ok(BTreeMap::new()),
+            YamlNode::Map(entries) => entries,
             other => {
                 let problem =
                     format!("`basic_auth_users` must hold users, not {}", other.describe());
@@ -502,25 +509,25 @@ impl Reader<'_> {
                 let problem = "the name of a user holds a colon, which HTTP cannot send";
                 return self.fault(user, problem, "leave it out");
             }
-            let Node::Text(text) = &hash.value else {
+            let YamlNode::Text(text) = &hash.value else {
                 let problem = format!("a password's hash cannot be {}", hash.value.describe());
                 return self.fault(hash, problem, MAKE_HASH);
             };
             if let Err(problem) = bcrypt(text) {
                 return self.fault(hash, problem, MAKE_HASH);
             }
-            let placed = Placed { value: Secret::new(text), place: self.at(hash) };
+            let placed = PlacedValue { value: Secret::new(text), place: self.at(hash) };
             users.insert(user.value.clone(), placed);
         }
         Ok(users)
     }
 
-    fn rate(&self, node: &Spanned<Node>) -> Result<Option<RateLimit>, ConfigError> {
+    fn rate(&self, node: &Spanned<YamlNode>) -> Result<Option<RateLimit>, ConfigError> {
         let values = self.section("rate_limit", node, &["interval", "burst"])?;
         let burst = match values.get("burst") {
             None => 0,
             Some(node) => match &node.value {
-                Node::Integer(burst) if u32::try_from(*burst).is_ok() => {
+                YamlNode::Integer(burst) if u32::try_from(*burst).is_ok() => {
                     u32::try_from(*burst).unwrap_or(0)
                 }
                 _ => {
@@ -544,7 +551,7 @@ impl Reader<'_> {
 
 const MAKE_HASH: &str = "make it with `htpasswd -nBC 10 \"\" | tr -d ':\\n'`";
 
-fn unknown(given: &Placed<String>, key: &str, known: &[&str]) -> ConfigError {
+fn unknown(given: &PlacedValue<String>, key: &str, known: &[&str]) -> ConfigError {
     let remedy = suggest::nearest(&given.value, known.iter().copied()).map_or_else(
         || format!("choose one of {}", known.join(", ")),
         |near| format!("did you mean `{near}`?"),

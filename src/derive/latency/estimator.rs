@@ -9,7 +9,7 @@ use super::grid::{self, CELLS, EDGES, LN_MIDDLES, MIDDLES, SLOT_EDGES, SLOTS};
 use super::likely::Learnt;
 use super::moments::Interval;
 use super::shapes::{self, Kernel, normal_cdf};
-use super::tilt::{Fit, Work, tilt};
+use super::tilt::{Fit, TiltArrays, tilt};
 
 /// Time constant of a statement's long-run moments, in seconds.
 const LONG_RUN: f64 = 600.0;
@@ -539,7 +539,7 @@ fn widen(
 
 /// Tilts the reference on these cells; the weights are in `scratch.p`.
 fn fit(rest: Rest, s: f64, cells: RangeInclusive<usize>, scratch: &mut Scratch) -> Fit {
-    let mut work = Work {
+    let mut work = TiltArrays {
         y: &mut scratch.y[cells.clone()],
         q: &mut scratch.q[cells.clone()],
         p: &mut scratch.p[cells.clone()],

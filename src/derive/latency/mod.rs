@@ -26,6 +26,6 @@ mod window;
 pub use estimator::{Estimator, Observed, Scratch};
 pub use histogram::Latencies;
 pub use likely::{ErrorBar, Learnt};
-pub use moments::{Cumulative, Interval, Step};
+pub use moments::{Cumulative, Interval, MomentStep};
 pub use placed::PlacedCalls;
 pub use window::{Distribution, FoundCalls, Recent};

@@ -47,7 +47,7 @@ pub struct Interval {
 
 /// What two readings say about the time in between.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Step {
+pub enum MomentStep {
     /// No call ended.
     Idle,
     /// The counters went on.
@@ -104,26 +104,26 @@ impl Cumulative {
     ///
     /// A row began anew where calls or total fell, where min rose or max fell, or where the total
     /// moved without a call: none of these is ever a matter of rounding.
-    pub fn since(&self, prev: &Cumulative) -> Step {
+    pub fn since(&self, prev: &Cumulative) -> MomentStep {
         let same_extremes = self.extremes_since == prev.extremes_since;
         let extremes_fell_back = same_extremes
             && prev.has_extremes()
             && (self.min > prev.min || self.max < prev.max || !self.has_extremes());
         if self.calls < prev.calls || self.total < prev.total || extremes_fell_back {
-            return Step::Restarted(self.from_zero());
+            return MomentStep::Restarted(self.from_zero());
         }
         if self.calls == prev.calls {
             // Not `!=`: a total that is not a number is no sign of life.
             let moved = self.total > prev.total || (same_extremes && self.max > prev.max);
-            return if moved { Step::Restarted(self.from_zero()) } else { Step::Idle };
+            return if moved { MomentStep::Restarted(self.from_zero()) } else { MomentStep::Idle };
         }
         if prev.calls == 0 {
-            return self.from_zero().map_or(Step::Idle, Step::Progress);
+            return self.from_zero().map_or(MomentStep::Idle, MomentStep::Progress);
         }
         self.progress(prev, same_extremes)
     }
 
-    fn progress(&self, prev: &Cumulative, same_extremes: bool) -> Step {
+    fn progress(&self, prev: &Cumulative, same_extremes: bool) -> MomentStep {
         let calls = self.calls - prev.calls;
         let (n, n_a) = (calls as f64, prev.calls as f64);
         let total = self.total - prev.total;
@@ -164,9 +164,9 @@ impl Cumulative {
         let slack = m2_error + 1e-9 * n * mean * mean;
         let m2_fits = m2 >= -slack && (m2 <= most + slack || high.is_infinite());
         if mean_fits && m2_fits {
-            Step::Progress(interval)
+            MomentStep::Progress(interval)
         } else {
-            Step::Inconsistent(self.like_row(calls))
+            MomentStep::Inconsistent(self.like_row(calls))
         }
     }
 
@@ -225,7 +225,7 @@ mod tests {
         let mut all: Vec<f64> = (1..1000).map(|i| 0.001 * f64::from(i % 7 + 1)).collect();
         let before = row(&all);
         all.extend([0.020, 0.004]);
-        let Step::Progress(got) = row(&all).since(&before) else { panic!("no progress") };
+        let MomentStep::Progress(got) = row(&all).since(&before) else { panic!("no progress") };
         assert_eq!(got.calls, 2);
         assert!((got.total - 0.024).abs() < 1e-12);
         assert!((got.m2 - 2.0 * 0.008f64.powi(2)).abs() < 1e-12, "{}", got.m2);
@@ -241,12 +241,14 @@ mod tests {
         let lower_max = row(&[0.1, 0.2, 0.2, 0.2, 0.2]);
         let same_count = row(&[0.1, 0.3, 0.3]);
         for after in [fewer, higher_min, lower_max, same_count] {
-            let Step::Restarted(Some(got)) = after.since(&before) else { panic!("{after:?}") };
+            let MomentStep::Restarted(Some(got)) = after.since(&before) else {
+                panic!("{after:?}")
+            };
             assert_eq!((got.calls, got.total), (after.calls, after.total));
             assert_eq!((got.new_min, got.new_max), (Some(after.min), Some(after.max)));
         }
-        assert_eq!(Cumulative::default().since(&before), Step::Restarted(None));
-        assert_eq!(before.since(&before), Step::Idle);
+        assert_eq!(Cumulative::default().since(&before), MomentStep::Restarted(None));
+        assert_eq!(before.since(&before), MomentStep::Idle);
     }
 
     #[test]
@@ -258,7 +260,7 @@ mod tests {
         anew.extend(std::iter::repeat_n(0.9, 3));
         let after = row(&anew);
         assert!(after.total > before.total);
-        let Step::Inconsistent(got) = after.since(&before) else {
+        let MomentStep::Inconsistent(got) = after.since(&before) else {
             panic!("{:?}", after.since(&before))
         };
         assert_eq!(got.calls, 1);
@@ -270,12 +272,12 @@ mod tests {
         let before = row(&[0.1, 0.2, 0.3]);
         let mut after = row(&[0.1, 0.2, 0.3, 0.15, 0.25]);
         (after.min, after.max, after.extremes_since) = (0.25, 0.25, 1.0);
-        let Step::Progress(got) = after.since(&before) else { panic!("no progress") };
+        let MomentStep::Progress(got) = after.since(&before) else { panic!("no progress") };
         assert_eq!(got.calls, 2);
         assert_eq!((got.new_min, got.new_max), (Some(0.25), Some(0.25)));
         assert_eq!((got.low, got.high), (0.0, f64::INFINITY));
         (after.min, after.max) = (0.0, 0.0);
-        let Step::Progress(got) = after.since(&before) else { panic!("no progress") };
+        let MomentStep::Progress(got) = after.since(&before) else { panic!("no progress") };
         assert_eq!((got.new_min, got.new_max), (None, None));
     }
 
@@ -288,7 +290,7 @@ mod tests {
             let before = row(&a);
             let mut all = a.clone();
             all.extend(&b);
-            let Step::Progress(got) = row(&all).since(&before) else {
+            let MomentStep::Progress(got) = row(&all).since(&before) else {
                 return Err(TestCaseError::fail("no progress"));
             };
             let (total, m2) = moments(&b);
@@ -310,7 +312,7 @@ mod tests {
                 extremes_since: f64::from_bits(b[6]),
             };
             let step = read(&bits[7..]).since(&read(&bits[..7]));
-            if let Step::Progress(i) | Step::Inconsistent(i) | Step::Restarted(Some(i)) = step {
+            if let MomentStep::Progress(i) | MomentStep::Inconsistent(i) | MomentStep::Restarted(Some(i)) = step {
                 prop_assert!(i.calls > 0 && !(i.m2 < 0.0));
             }
         }

@@ -25,7 +25,7 @@ pub enum Fit {
 }
 
 /// Working arrays, as long as the support.
-pub struct Work<'a> {
+pub struct TiltArrays<'a> {
     /// `(x - m)/s`.
     pub y: &'a mut [f64],
     /// `y² - 1`.
@@ -44,7 +44,7 @@ struct Sums {
 /// Finds `p ∝ reference·exp(l1·y + l2·(y² - 1))` with mean `m` and standard deviation `s` at the
 /// points `x`: the minimum of a convex function of two multipliers, by Newton's method with a
 /// backtracking line search. The result is in `work.p`.
-pub fn tilt(reference: &[f64], x: &[f64], m: f64, s: f64, work: &mut Work<'_>) -> Fit {
+pub fn tilt(reference: &[f64], x: &[f64], m: f64, s: f64, work: &mut TiltArrays<'_>) -> Fit {
     for ((y, q), x) in work.y.iter_mut().zip(work.q.iter_mut()).zip(x) {
         *y = (x - m) / s;
         *q = *y * *y - 1.0;
@@ -89,7 +89,7 @@ pub fn tilt(reference: &[f64], x: &[f64], m: f64, s: f64, work: &mut Work<'_>) -
     if near && normalise(work.p) { Fit::Near } else { Fit::Failed }
 }
 
-fn evaluate(reference: &[f64], l1: f64, l2: f64, work: &mut Work<'_>) -> Sums {
+fn evaluate(reference: &[f64], l1: f64, l2: f64, work: &mut TiltArrays<'_>) -> Sums {
     let mut top = f64::NEG_INFINITY;
     for ((p, y), q) in work.p.iter_mut().zip(work.y.iter()).zip(work.q.iter()) {
         *p = l1 * y + l2 * q;
@@ -104,7 +104,7 @@ fn evaluate(reference: &[f64], l1: f64, l2: f64, work: &mut Work<'_>) -> Sums {
 }
 
 /// Gradient and Hessian of the objective.
-fn derivatives(total: f64, work: &Work<'_>) -> (f64, f64, f64, f64, f64) {
+fn derivatives(total: f64, work: &TiltArrays<'_>) -> (f64, f64, f64, f64, f64) {
     let (mut g1, mut g2, mut h11, mut h12, mut h22) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for ((p, y), q) in work.p.iter().zip(work.y.iter()).zip(work.q.iter()) {
         let (py, pq) = (p * y, p * q);
@@ -146,7 +146,7 @@ mod tests {
         let x = &MIDDLES[cells.clone()];
         let (mut r, mut y, mut q, mut p) = (vec![0.0; n], vec![0.0; n], vec![0.0; n], vec![0.0; n]);
         lognormal(from.0, from.1 * from.1, &LN_MIDDLES[cells], &mut r);
-        let fit = tilt(&r, x, m, s, &mut Work { y: &mut y, q: &mut q, p: &mut p });
+        let fit = tilt(&r, x, m, s, &mut TiltArrays { y: &mut y, q: &mut q, p: &mut p });
         let mean: f64 = p.iter().zip(x).map(|(p, x)| p * x).sum();
         let var: f64 = p.iter().zip(x).map(|(p, x)| p * (x - mean) * (x - mean)).sum();
         (fit, p.iter().sum(), mean, var)

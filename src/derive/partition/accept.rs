@@ -23,7 +23,7 @@ pub enum Accept {
     /// A RANGE level over something that is no time.
     Ranged {
         /// From, to, and what is taken below.
-        ranges: Vec<Range>,
+        ranges: Vec<AcceptedRange>,
         /// The same for everything outside, where there is a DEFAULT.
         default: Option<Box<Accept>>,
     },
@@ -33,7 +33,7 @@ pub enum Accept {
 
 /// One range of a [`Accept::Ranged`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
+pub struct AcceptedRange {
     /// Inclusive.
     pub from: Box<[Datum]>,
     /// Exclusive.
@@ -52,7 +52,7 @@ impl Accept {
     }
 
     /// A RANGE level, adjacent ranges joined.
-    pub fn ranged(ranges: Vec<Range>, default: Option<Accept>) -> Self {
+    pub fn ranged(ranges: Vec<AcceptedRange>, default: Option<Accept>) -> Self {
         if default == Some(Self::All) && ranges.iter().all(|r| r.below == Self::All) {
             return Self::All;
         }
@@ -117,7 +117,7 @@ fn contains_rest<'a>(
     })
 }
 
-impl Range {
+impl AcceptedRange {
     fn surrounds(&self, other: &Self) -> bool {
         let from = compare(&self.from, &other.from);
         let to = compare(&self.to, &other.to);
@@ -126,8 +126,8 @@ impl Range {
 }
 
 /// Joins ranges of which one ends where the other begins. By equality, which needs no sort order.
-fn join(ranges: Vec<Range>) -> Vec<Range> {
-    let mut starts: BTreeMap<Box<[Datum]>, Range> =
+fn join(ranges: Vec<AcceptedRange>) -> Vec<AcceptedRange> {
+    let mut starts: BTreeMap<Box<[Datum]>, AcceptedRange> =
         ranges.into_iter().map(|r| (r.from.clone(), r)).collect();
     let mut joined = Vec::new();
     let ends: std::collections::BTreeSet<Box<[Datum]>> =
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn ranges(ranges: &[(&str, &str)]) -> Accept {
-        let range = |(from, to): &(&str, &str)| Range {
+        let range = |(from, to): &(&str, &str)| AcceptedRange {
             from: [value(from)].into(),
             to: [value(to)].into(),
             below: Accept::All,
@@ -217,8 +217,11 @@ mod tests {
         assert!(!narrower.contains(&slice(&["a"])) && slice(&["a"]).contains(&narrower));
 
         let ranged = |to: &str, inside: &[&str]| {
-            let range =
-                Range { from: [value("0")].into(), to: [value(to)].into(), below: below(inside) };
+            let range = AcceptedRange {
+                from: [value("0")].into(),
+                to: [value(to)].into(),
+                below: below(inside),
+            };
             Accept::ranged(vec![range], Some(Accept::All))
         };
         assert!(ranged("9", &["a"]).contains(&ranged("9", &["a"])));

@@ -13,13 +13,15 @@ pub mod bound;
 pub mod expression;
 pub mod moment;
 pub mod plan;
+mod settle;
 pub mod tree;
 pub mod unit;
 
 pub use bound::{Bound, Datum};
 pub use expression::fixed_zone;
-pub use moment::{Moment, Span, TimeKey};
+pub use moment::{Moment, Span};
+pub use settle::{keys_remaining, settle};
 pub use tree::{
     Child, Level, OpenEnd, Outlook, PartitionKey, Reason, Strategy, assess, coverage, slices,
 };
-pub use unit::{KeyUnit, keys_remaining, settle};
+pub use unit::{KeyUnit, TimeKey};

@@ -5,8 +5,6 @@
 use jiff::Timestamp;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
-use super::unit::{self, KeyUnit};
-
 /// Microseconds in a second.
 pub const SECOND: i128 = 1_000_000;
 const DAY: i128 = 86_400 * SECOND;
@@ -97,65 +95,8 @@ pub fn intersection(a: &[Span], b: &[Span]) -> Vec<Span> {
     both
 }
 
-/// The types in which a partition key can hold a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeKey {
-    /// An instant.
-    Timestamptz,
-    /// Local time of whoever writes the row.
-    Timestamp,
-    /// Local day of whoever writes the row.
-    Date,
-    /// An integer.
-    Number(KeyUnit),
-    /// A UUID of version 7: milliseconds since 1970 in front.
-    Uuid,
-}
-
-impl TimeKey {
-    /// Whether its values are local time, so that the instant depends on the zone.
-    pub fn is_local(self) -> bool {
-        matches!(self, Self::Timestamp | Self::Date | Self::Number(KeyUnit::Day))
-    }
-
-    /// The instant at which a key value begins, from its ISO text (rendered in UTC); naive values
-    /// are local time in `zone`. `None` if the text is no such value.
-    ///
-    /// A local time that a clock change skips is the instant of the change, and one that happens
-    /// twice is the first: rows beyond an upper bound are refused from then on.
-    pub fn begin(self, text: &str, zone: &TimeZone) -> Option<Moment> {
-        self.resolve(text, zone, 0)
-    }
-
-    /// The instant at which a key value has passed: a microsecond later, a day after a date, at the
-    /// next number after an integer.
-    pub fn end(self, text: &str, zone: &TimeZone) -> Option<Moment> {
-        self.resolve(text, zone, if self == Self::Date { DAY } else { 1 })
-    }
-
-    fn resolve(self, text: &str, zone: &TimeZone, later: i128) -> Option<Moment> {
-        Some(match (self, text) {
-            (Self::Number(unit), _) => {
-                unit.instant(i128::from(text.parse::<i64>().ok()?) + later, zone)
-            }
-            (Self::Uuid, _) => Moment::At((unit::uuid_millis(text)? + later) * 1_000),
-            (_, "infinity") => Moment::Future,
-            (_, "-infinity") => Moment::Past,
-            _ => {
-                let (local, offset) = civil(text)?;
-                let local = local + later;
-                Moment::At(match (self, offset) {
-                    (Self::Timestamptz, Some(offset)) => local - offset,
-                    (Self::Timestamp | Self::Date, None) => instant(local, zone),
-                    _ => return None,
-                })
-            }
-        })
-    }
-}
-
 /// `2026-11-22 10:00:00.5+00 BC`: microseconds since 1970 as if in UTC, and the offset if it has one.
-fn civil(text: &str) -> Option<(i128, Option<i128>)> {
+pub(super) fn civil(text: &str) -> Option<(i128, Option<i128>)> {
     let (text, bc) = match text.strip_suffix(" BC") {
         Some(text) => (text, true),
         None => (text, false),
@@ -255,6 +196,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::derive::partition::unit::TimeKey;
 
     fn zone(name: &str) -> TimeZone {
         TimeZone::get(name).unwrap()

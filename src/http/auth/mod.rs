@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::slots::of_one;
 use crate::config::Secret;
-use crate::config::web_file::Placed;
+use crate::config::web_file::PlacedValue;
 use crate::error::ConfigError;
 
 /// Passwords that one address may get wrong at once, and how long each counts.
@@ -74,7 +74,7 @@ impl Users {
     /// # Errors
     /// A hash that is none.
     pub(super) fn new(
-        users: &BTreeMap<String, Placed<Secret>>,
+        users: &BTreeMap<String, PlacedValue<Secret>>,
         before: Option<&Self>,
     ) -> Result<Self, ConfigError> {
         for hash in users.values() {

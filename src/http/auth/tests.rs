@@ -4,11 +4,11 @@ use super::*;
 
 const COST: u32 = 4;
 
-fn users(given: &[(&str, &str, u32)]) -> BTreeMap<String, Placed<Secret>> {
+fn users(given: &[(&str, &str, u32)]) -> BTreeMap<String, PlacedValue<Secret>> {
     let hash = |password: &str, cost| Secret::new(bcrypt::hash(password, cost).unwrap());
     let placed = |(user, password, cost): &(&str, &str, u32)| {
         let value = hash(password, *cost);
-        ((*user).to_owned(), Placed { value, place: "web.yml:1:1".to_owned() })
+        ((*user).to_owned(), PlacedValue { value, place: "web.yml:1:1".to_owned() })
     };
     given.iter().map(placed).collect()
 }
@@ -153,8 +153,10 @@ async fn a_new_file_forgets_whose_password_it_changes() {
         assert_eq!(guard.judge(&after, &header(user, "right"), &peer(1)).await, want, "{user}");
     }
     let mut broken = given;
-    broken
-        .insert("eve".to_owned(), Placed { value: Secret::new("x"), place: "web.yml:7:3".into() });
+    broken.insert(
+        "eve".to_owned(),
+        PlacedValue { value: Secret::new("x"), place: "web.yml:7:3".into() },
+    );
     assert_eq!(Users::new(&broken, None).err().unwrap().place, "web.yml:7:3");
 }
 

@@ -109,16 +109,3 @@ impl Session {
         Ok(Server { version, ..Server::default() })
     }
 }
-
-/// What PgBouncer refuses a login with, where that alone tells nobody what to do.
-pub(in crate::pg) fn explained(message: &str) -> String {
-    let remedy = match message {
-        "not allowed" => "PgBouncer's console is for members of stats_users and admin_users",
-        text if text.starts_with("no such database") => {
-            "PgBouncer does not know this database: add it to its [databases], or name it in \
-             databases.exclude"
-        }
-        _ => return message.to_owned(),
-    };
-    format!("{message} ({remedy})")
-}

@@ -25,7 +25,6 @@ use tokio_postgres::types::{Oid, Type};
 use self::checked::Ledger;
 pub use self::checked::Remarks;
 pub use self::console::ConsoleTable;
-pub(super) use self::console::explained;
 pub use self::query::Query;
 pub use self::written::WrittenManner;
 use super::connect::{Connection, host_of, open};
@@ -37,7 +36,7 @@ use super::row::{Budget, Row, RowsOf, TooLong};
 use super::server::{FACTS, Identity, Server};
 use super::socket::Socket;
 use super::tls::{Plain, Tls};
-use crate::certificate::Ends;
+use crate::certificate::CertificateEnds;
 use crate::clock::Clock;
 use crate::config::{Allow, Compatibility, Connect, Endpoint, Settings, TargetKind};
 use crate::error::{CollectError, ConnectError};
@@ -165,7 +164,7 @@ impl Session {
     }
 
     /// When the certificates of its handshake end.
-    pub fn certificates(&self) -> Ends {
+    pub fn certificates(&self) -> CertificateEnds {
         self.connection.certificates
     }
 
@@ -562,19 +561,4 @@ fn begin(settings: &Settings, as_logged_in: bool) -> String {
         },
         columns = Identity::COLUMNS,
     )
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(e: &dyn std::error::Error) -> String {
-    let mut text = e.to_string();
-    let mut next = e.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

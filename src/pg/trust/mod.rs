@@ -9,7 +9,6 @@
 //!
 //! Must not: send anything, or judge by what was true in another transaction.
 
-mod elsewhere;
 mod facts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +17,6 @@ use std::fmt;
 use crate::error::CollectError;
 use crate::remedy::quote::ident as shown;
 
-pub use elsewhere::settle;
 pub(super) use facts::{Request, read};
 
 /// What is about to be used of one extension.

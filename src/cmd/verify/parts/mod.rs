@@ -8,9 +8,10 @@ mod orphans;
 pub(super) mod partitions;
 mod plans;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use super::check::Context;
 use crate::cmd::advice;
 use crate::collector::Collector as _;
 use crate::collectors::database_recommendations::{
@@ -65,6 +66,28 @@ impl Looked {
             findings::Check::Database(_) => Some((&self.database).into()),
             findings::Check::Pooler(_) => None,
         }
+    }
+}
+
+/// What rules are asked with: a session, and what was read of one database.
+pub struct Context<'a> {
+    /// In the database, or in the one that is configured for rules about the server.
+    pub session: &'a Session,
+    /// Whether to measure where an estimate would do.
+    pub exact: bool,
+    /// By part, read once for all of its rules.
+    pub(super) looked: RefCell<BTreeMap<Part, Rc<Looked>>>,
+}
+
+impl<'a> Context<'a> {
+    /// With nothing read yet.
+    pub fn new(session: &'a Session, exact: bool) -> Self {
+        Self { session, exact, looked: RefCell::default() }
+    }
+
+    /// The database.
+    pub fn datname(&self) -> &str {
+        &self.session.server().datname
     }
 }
 

@@ -6,9 +6,9 @@ use jiff::tz::TimeZone;
 
 use super::rhythm::{instant, local, offset};
 use crate::derive::partition::bound::{Bound, Datum};
-use crate::derive::partition::moment::{Moment, Span, TimeKey, union};
+use crate::derive::partition::moment::{Moment, Span, union};
 use crate::derive::partition::tree::{Child, Level, Strategy};
-use crate::derive::partition::unit::KeyUnit;
+use crate::derive::partition::unit::{KeyUnit, TimeKey};
 
 /// The time line of a level's keys: instants, or local times as if they were UTC.
 pub(super) struct Axis {

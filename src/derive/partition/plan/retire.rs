@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 use super::rhythm::local;
 use super::{NamedTree, Retirement};
 use crate::derive::partition::bound::{Bound, Datum};
-use crate::derive::partition::moment::{Moment, TimeKey};
+use crate::derive::partition::moment::Moment;
 use crate::derive::partition::tree::Level;
+use crate::derive::partition::unit::TimeKey;
 
 const DAY: i128 = 86_400_000_000;
 

@@ -2,8 +2,8 @@ use jiff::tz::TimeZone;
 use proptest::prelude::*;
 
 use super::*;
-use crate::derive::partition::moment::TimeKey;
 use crate::derive::partition::tree::{PartitionKey, Strategy as By};
+use crate::derive::partition::unit::TimeKey;
 
 const UTC: &TimeZone = &TimeZone::UTC;
 

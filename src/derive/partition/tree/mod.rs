@@ -11,10 +11,10 @@ use std::rc::Rc;
 
 use jiff::tz::TimeZone;
 
-use super::accept::{Accept, Range};
+use super::accept::{Accept, AcceptedRange};
 use super::bound::{Bound, Datum};
-use super::moment::{self, Moment, Span, TimeKey};
-use super::unit::KeyUnit;
+use super::moment::{self, Moment, Span};
+use super::unit::{KeyUnit, TimeKey};
 
 /// Levels deeper than this are not followed; nobody builds them, but the stack must not end.
 const DEEPEST: usize = 64;
@@ -428,7 +428,7 @@ impl<'a> Walk<'a> {
                     values.extend(listed.iter().map(|v| (v.clone(), below.clone())));
                 }
                 Some(Bound::Range { from, to }) => {
-                    ranges.push(Range { from: from.clone(), to: to.clone(), below });
+                    ranges.push(AcceptedRange { from: from.clone(), to: to.clone(), below });
                 }
                 Some(Bound::Hash { .. }) => branches.push(below),
                 None => {}

@@ -2,12 +2,12 @@
 //!
 //! Must not: hold two sessions, visit a database that a user owns, or leave the server.
 
-use super::Need;
+use super::quota::Quota;
+use super::row::Lossy;
+use super::session::{Query, Session};
+use super::trust::Need;
 use crate::config::{Connect, DatabaseFilter, TargetKind};
 use crate::error::ConnectError;
-use crate::pg::quota::Quota;
-use crate::pg::row::Lossy;
-use crate::pg::session::{Query, Session};
 
 /// Databases that are tried in a search.
 const CANDIDATES: i64 = 4;
