@@ -112,7 +112,14 @@ fn one_poll(entries: usize, active: usize) {
         hidden: Vec::new(),
     };
     let bars = Levels { likely: true, certain: false };
-    let options = Options { top: 100, include_text: false, objective: 0.05, slo: 0.99, bars };
+    let options = Options {
+        top: 100,
+        include_text: false,
+        objective: 0.05,
+        slo: 0.99,
+        bars,
+        excluded: Default::default(),
+    };
     let mut state = State::default();
     let (mut took, mut polls) = (0.0, 0u32);
     for second in 0..60u32 {

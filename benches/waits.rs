@@ -196,7 +196,7 @@ async fn measure(cluster: &Cluster, on: bool) -> (f64, f64, Option<f64>) {
         false => &["--no-collector.activity", "--no-collector.blocking"],
     };
     let exporter = Process::serve(&cluster.uri("mon", "postgres"), flags).await;
-    exporter.wait("statements", |t| t.contains("pg_query_duration_seconds_count")).await;
+    exporter.wait("it is up", |t| t.contains("pg_up 1")).await;
     sleep(Duration::from_secs(5)).await;
     let admin = common::admin(cluster, "postgres").await;
     let kept =
@@ -256,7 +256,7 @@ async fn throughput(cluster: &Cluster) {
         let off = ["--no-collector.activity", "--no-collector.blocking"];
         for (rate, flags) in rates.iter_mut().zip([off.as_slice(), &[]]) {
             let exporter = Process::serve(&cluster.uri("mon", "postgres"), flags).await;
-            exporter.wait("statements", |t| t.contains("pg_query_duration_seconds_count")).await;
+            exporter.wait("it is up", |t| t.contains("pg_up 1")).await;
             let end = Instant::now() + OVER;
             let mut clients = JoinSet::new();
             for n in 1..=4 {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgrunway::cmd::cluster::Cluster;
+use pgrunway::collector::Handle;
 use pgrunway::collectors::by_name;
 use pgrunway::config::{CollectorSetting, DatabaseFilter, Settings};
 use pgrunway::metric::Value;
@@ -27,7 +28,7 @@ fn poller(cluster: &Cluster, name: &'static str, mut settings: Settings, interva
         connect: common::connect(cluster, "mon"),
         databases: DatabaseFilter::default(),
         settings: Arc::new(settings),
-        collectors: vec![by_name(name).unwrap()],
+        collectors: vec![Handle::Listed(by_name(name).unwrap())],
     })
 }
 
@@ -182,14 +183,14 @@ async fn seconds_by_wait_are_what_sessions_really_waited() {
         let labels = ["app", "postgres", &queryid.to_string(), "Lock"];
         exactly(&labels, 3.0, "pg_statement_active_session_seconds_total");
     }
-    let outcome = last.outcomes.iter().find(|o| o.collector == "activity").unwrap();
+    let outcome = last.outcomes.iter().find(|o| &*o.collector == "activity").unwrap();
     assert!(outcome.errors.is_empty() && outcome.refused.defects() == 0, "{outcome:?}");
     poller.stop().await;
 }
 
 /// What the status page shows of it.
 fn shown(snapshot: &Snapshot) -> String {
-    let outcome = snapshot.outcomes.iter().find(|o| o.collector == "blocking").unwrap();
+    let outcome = snapshot.outcomes.iter().find(|o| &*o.collector == "blocking").unwrap();
     assert!(outcome.errors.is_empty() && outcome.refused.defects() == 0, "{outcome:?}");
     outcome.shown.as_deref().unwrap_or_default().to_owned()
 }
