@@ -27,13 +27,13 @@ pub enum Scope {
 }
 
 /// How often a collector runs that is paced by what it costs the server. The interval is the one wanted
-/// (the user's, else [`Collector::interval`]), made longer until a run's cost is within its share, and kept within
-/// the bounds.
+/// (the user's, else [`Collector::interval`]), made longer until a run's cost is within its share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pacing {
-    /// Least interval; the user may ask for no less.
+    /// Least interval; a wish for less means this.
     pub shortest: Duration,
-    /// Longest interval; beyond it the collector runs on, whatever it costs.
+    /// Longest interval that its cost brings about; beyond it the collector runs on, whatever it costs. The user may
+    /// want a longer one.
     pub longest: Duration,
     /// Most of one core of the server that the runs may take.
     pub share: f64,
@@ -49,7 +49,7 @@ impl Pacing {
     /// The interval that suits a wish and the seconds of the server that a run costs.
     pub fn interval(&self, wanted: Duration, cost: Option<Duration>) -> Duration {
         let least = cost.map(|cost| cost.div_f64(self.share.max(f64::EPSILON)));
-        wanted.max(least.unwrap_or_default()).clamp(self.shortest, self.longest)
+        wanted.max(least.unwrap_or_default().min(self.longest)).max(self.shortest)
     }
 }
 
@@ -289,5 +289,6 @@ mod tests {
         assert_eq!(pace.interval(second, Some(ms(20))), ms(2_000));
         assert_eq!(pace.interval(second, Some(ms(400))), longest);
         assert_eq!(pace.interval(ms(100), None), shortest);
+        assert_eq!(pace.interval(ms(60_000), Some(ms(400))), ms(60_000), "longer, as wanted");
     }
 }

@@ -26,6 +26,7 @@ use tokio_postgres::Client;
 const KEYS: &[(&str, &[&str])] = &[
     // Whether a role may be trusted: what is not known of it is not taken for granted.
     ("statements", &["rolsuper", "rolcreaterole", "rolreplication"]),
+    ("buffercache", &["rolsuper", "rolcreaterole", "rolreplication"]),
 ];
 
 /// Statements of which nothing is left without a view that every server has.
@@ -138,6 +139,8 @@ async fn a_column_that_is_gone_costs_what_is_made_of_it() {
              CREATE INDEX unused ON plain (t); SELECT count(*) FROM plain WHERE id = 7;
              CREATE TABLE parts (at timestamptz NOT NULL) PARTITION BY RANGE (at);
              CREATE TABLE parts_now PARTITION OF parts FOR VALUES FROM ('2020-01-01') TO ('2100-01-01');
+             DO $$ BEGIN IF current_setting('server_version_num')::int >= 160000 THEN
+               CREATE EXTENSION pg_buffercache; END IF; END $$;
              SELECT pg_create_physical_replication_slot('standby', true); CHECKPOINT",
         )
         .await

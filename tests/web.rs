@@ -613,9 +613,10 @@ async fn under_wrong_passwords(
     let right = basic("alice", PASSWORD);
     let sent = [("Authorization", right.as_str())];
     let start = Instant::now();
-    let end = start + over;
     let mut took = Vec::new();
-    while Instant::now() < end {
+    // On a busy machine it takes longer until they are many.
+    let few = || counts.iter().map(|c| c.load(Relaxed)).sum::<usize>() <= 100;
+    while start.elapsed() < over || few() && start.elapsed() < Duration::from_secs(120) {
         let answer = http::request(process.address, "GET", "/metrics", &sent).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         took.push(answer.took);

@@ -10,14 +10,12 @@ const KNOWN: [KnownCollector; 2] = [
         help: "Cache hit ratios.",
         default_on: true,
         interval: Duration::from_secs(15),
-        intervals: KnownCollector::ANY_INTERVAL,
     },
     KnownCollector {
         name: "statements",
         help: "Latency of statements.",
         default_on: true,
         interval: Duration::from_secs(1),
-        intervals: KnownCollector::ANY_INTERVAL,
     },
 ];
 

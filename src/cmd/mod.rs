@@ -33,9 +33,6 @@ pub fn known() -> Vec<KnownCollector> {
             help: c.help(),
             default_on: c.default_on(),
             interval: c.default_interval(),
-            intervals: c
-                .pace()
-                .map_or(KnownCollector::ANY_INTERVAL, |pace| (pace.shortest, pace.longest)),
         })
         .collect()
 }

@@ -250,13 +250,11 @@ pub struct KnownCollector {
     pub default_on: bool,
     /// Interval unless the user sets one.
     pub interval: Duration,
-    /// Least and longest interval that the user may set.
-    pub intervals: (Duration, Duration),
 }
 
 impl KnownCollector {
-    /// Least and longest interval of a collector that names no bounds of its own.
-    pub const ANY_INTERVAL: (Duration, Duration) =
+    /// Least and longest interval that the user may set.
+    pub const INTERVALS: (Duration, Duration) =
         (Duration::from_millis(100), Duration::from_secs(86_400));
 }
 

@@ -356,7 +356,7 @@ impl PerTarget {
                 let of = each.settings.collectors.get_mut(name);
                 of.is_some_and(|setting| value.put(&mut setting.enabled))
             }));
-            let (min, max) = collector.intervals;
+            let (min, max) = KnownCollector::INTERVALS;
             let range = Kind::Duration { min, max };
             let default = super::duration::format(collector.interval);
             let interval =

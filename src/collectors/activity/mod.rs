@@ -22,7 +22,8 @@ use catalogue as m;
 pub use read::{ActiveSessions, Rows};
 use tally::{ActiveStatement, Alike, OTHER, SecondsByName, SecondsByStatement};
 
-/// A sample stands for no more than so many seconds: the longest pause between two looks is 7.5.
+/// A sample stands for no more than so many seconds, unless the user wants longer pauses: the longest that its cost
+/// brings about is 7.5.
 const LONGEST: f64 = 10.0;
 /// Most combinations of database and event of a wait; an event beyond goes to the database's `other`.
 const MOST_WAITS: usize = 2_000;
@@ -146,7 +147,7 @@ impl State {
         let failed = std::mem::take(&mut self.failed);
         let Some((at, started)) = self.last.replace((rows.at, rows.started)) else { return 0.0 };
         let since = (rows.at - at).max(0.0);
-        if failed || since > LONGEST || started != rows.started {
+        if failed || since > rows.longest || started != rows.started {
             self.unsampled += since;
             return 0.0;
         }

@@ -2,6 +2,7 @@
 //!
 //! Must not: fetch a statement's text, or a row for each session that is idle.
 
+use super::LONGEST;
 use crate::collectors::connections::maintenance_pids;
 use crate::error::CollectError;
 use crate::pg::{IfFound, Lossy, Query, Row, Session, columns};
@@ -58,6 +59,8 @@ pub struct Rows {
     pub groups: Vec<ActiveSessions>,
     /// Processors of the server's machine, where they are configured.
     pub cpus: Option<u64>,
+    /// Most seconds that a sample stands for.
+    pub longest: f64,
     /// Statements with series of their own.
     pub top: usize,
     /// Most names of applications, and of clients.
@@ -138,6 +141,12 @@ pub(super) async fn read(session: &Session) -> Result<Rows, CollectError> {
         tells_statements: server.version_num >= 140_000,
         groups: Row::all(&groups)?,
         cpus: settings.host.cpus,
+        // A pause is drawn up to one and a half of the interval.
+        longest: settings
+            .collectors
+            .get("activity")
+            .and_then(|own| own.interval)
+            .map_or(LONGEST, |own| LONGEST.max(2.0 * own.as_secs_f64())),
         top: settings.statements.top,
         most_names: settings.activity.most_names,
         by,

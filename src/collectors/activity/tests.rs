@@ -41,6 +41,7 @@ fn rows(at: f64, mut groups: Vec<ActiveSessions>) -> Rows {
         tells_statements: true,
         groups,
         cpus: Some(8),
+        longest: LONGEST,
         top: 1,
         most_names: 1,
         by: (true, true),

@@ -14,21 +14,18 @@ const KNOWN: [KnownCollector; 3] = [
         help: "Cache hit ratios.",
         default_on: true,
         interval: Duration::from_secs(15),
-        intervals: KnownCollector::ANY_INTERVAL,
     },
     KnownCollector {
         name: "partitions",
         help: "Runway.",
         default_on: true,
         interval: Duration::from_secs(30),
-        intervals: KnownCollector::ANY_INTERVAL,
     },
     KnownCollector {
         name: "statements",
         help: "Latency.",
         default_on: false,
         interval: Duration::from_secs(1),
-        intervals: KnownCollector::ANY_INTERVAL,
     },
 ];
 
