@@ -27,7 +27,7 @@ pub use verify::VerifyArgs;
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invocation {
-    /// The subcommand; [`Command::Serve`] if none was given.
+    /// The subcommand; [`CliCommand::Serve`] if none was given.
     pub command: CliCommand,
     /// Settings given as flags, for [`Config::resolve`](crate::config::Config::resolve).
     pub flags: Flags,

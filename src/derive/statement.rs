@@ -62,7 +62,7 @@ const SHOWN: [&str; 49] = [
     "DROP VIEW",
 ];
 
-/// What of a text may be published: without constants and comments, and of a statement that is not of [`SHOWN`] its
+/// What of a text may be published: without constants and comments, and of a statement that is not of `SHOWN` its
 /// first word only.
 pub fn published(text: &str) -> String {
     let text = without_constants(text);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cmd::file;
 
-/// Value of [`Document::format`].
+/// Value of [`BenchDocument::format`].
 pub const FORMAT: &str = "pgrunway-bench";
 /// Raised when an older program could misread the document.
 pub const VERSION: u64 = 1;

@@ -139,7 +139,7 @@ pub async fn foresee(
     Ok(said)
 }
 
-/// The SQL, made in a session with the table's database; [`Wanted::database`] is not looked at.
+/// The SQL, made in a session with the table's database; [`PlanRequest::database`] is not looked at.
 ///
 /// # Errors
 /// As [`run`], but for the session.

@@ -1,6 +1,6 @@
 //! What a report says, before it is written as Markdown or HTML.
 //!
-//! Must not: know a format; a name from the database is a [`Span::Code`] or plain text, never markup.
+//! Must not: know a format; a name from the database is a [`TextPiece::Code`] or plain text, never markup.
 
 use super::plot::Plot;
 

@@ -57,7 +57,7 @@ impl FillCounters {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was stopped, by an error or by [`Counters::stop`].
+    /// Whether it was stopped, by an error or by [`FillCounters::stop`].
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }

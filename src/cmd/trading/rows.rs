@@ -21,7 +21,7 @@ pub enum TradeTable {
 }
 
 impl TradeTable {
-    /// `COPY ... FROM STDIN` for what [`Span::block`] returns.
+    /// `COPY ... FROM STDIN` for what [`FilledSpan::block`] returns.
     pub fn copy(self) -> &'static str {
         match self {
             Self::Orders => COPY_ORDERS,

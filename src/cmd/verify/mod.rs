@@ -48,7 +48,7 @@ impl VerifyFormat {
     /// All of them by the words of `--format`.
     pub const WORDS: [&'static str; 5] = ["text", "json", "junit", "markdown", "sql"];
 
-    /// From a word of [`Format::WORDS`].
+    /// From a word of [`VerifyFormat::WORDS`].
     pub fn from_word(word: &str) -> Option<Self> {
         match word {
             "text" => Some(Self::Text),

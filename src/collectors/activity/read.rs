@@ -39,7 +39,7 @@ columns! {
         pub client: Option<String>,
         /// How many.
         pub count: i64,
-        /// How many of them run a statement for longer than each of [`AGES`], and than the latency objective.
+        /// How many of them run a statement for longer than each of `AGES`, and than the latency objective.
         pub older: Vec<i64>,
     }
 }

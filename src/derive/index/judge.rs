@@ -106,7 +106,7 @@ pub struct Judged {
 /// A foreign key whose referencing rows no index finds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unindexed {
-    /// Which, by its place in [`Facts::foreign_keys`].
+    /// Which, by its place in [`IndexFacts::foreign_keys`].
     pub foreign_key: usize,
     /// Rows of the referencing table, and of the one that it references.
     pub rows: [f64; 2],
@@ -132,7 +132,7 @@ pub struct SeqScanned {
 pub struct Verdicts {
     /// Every index that is attached to no other, by oid.
     pub indexes: Vec<Judged>,
-    /// In the order of [`Facts::foreign_keys`].
+    /// In the order of [`IndexFacts::foreign_keys`].
     pub unindexed: Vec<Unindexed>,
     /// By oid of the table.
     pub seq_scanned: Vec<SeqScanned>,

@@ -153,7 +153,7 @@ impl ServerFacts {
     }
 }
 
-/// What a statement did over [`Database::span`].
+/// What a statement did over [`DatabaseFacts::span`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StatementFacts {
     /// `queryid`, or the name under which it was benchmarked.

@@ -74,7 +74,7 @@ pub struct Creation {
     pub check: Bound,
     /// Level and child that it is made like.
     pub like: (usize, usize),
-    /// Whether it is cut off the beginning of [`Extension::open`].
+    /// Whether it is cut off the beginning of [`Shortfall::open`].
     pub carved: bool,
     /// First key value and the one after the last, as SQL takes them; none of lists.
     pub ends: Option<(String, String)>,
