@@ -101,11 +101,8 @@ impl Collector for Buffercache {
     }
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
-        let Some(summary) = rows else { return };
-        for (metric, value) in
-            BufferUse::METRICS.into_iter().zip(<[_; BufferUse::N]>::from(summary))
-        {
-            sink.number(metric, &[], value);
+        if let Some(summary) = rows {
+            summary.emit(&[], sink);
         }
     }
 }

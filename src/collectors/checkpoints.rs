@@ -183,9 +183,7 @@ impl Collector for Checkpoints {
         for (metric, count) in names.chain(OLD.into_iter().zip(counters)) {
             sink.number(metric, &[], count);
         }
-        for (metric, count) in Writer::METRICS.into_iter().zip(<[_; Writer::N]>::from(writer)) {
-            sink.number(metric, &[], count);
-        }
+        writer.emit(&[], sink);
         sink.number(&RESET, &[], reset);
         sink.number(&CHECKPOINTER_RESET, &[], checkpointer_reset);
     }

@@ -22,6 +22,14 @@ macro_rules! figures {
         impl $name {
             /// The metrics of the figures.
             pub(crate) const METRICS: [&'static $crate::metric::Metric; Self::N] = [$(&$metric),*];
+
+            /// Emits each under its metric; what is unknown has no sample.
+            #[allow(dead_code, reason = "some go out as sums, or under conditions")]
+            pub(crate) fn emit(self, labels: &[&str], sink: &mut $crate::metric::Sink) {
+                for (metric, figure) in Self::METRICS.into_iter().zip(<[_; Self::N]>::from(self)) {
+                    sink.number(metric, labels, figure);
+                }
+            }
         }
     };
     (

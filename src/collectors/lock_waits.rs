@@ -73,10 +73,7 @@ impl Collector for LockWaits {
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for row in &rows {
-            let counters = <[_; LockWaitsCounters::N]>::from(row.counters);
-            for (metric, count) in LockWaitsCounters::METRICS.into_iter().zip(counters) {
-                sink.number(metric, &[&row.locktype], count);
-            }
+            row.counters.emit(&[&row.locktype], sink);
         }
     }
 }

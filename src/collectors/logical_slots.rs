@@ -108,10 +108,7 @@ impl Collector for LogicalSlots {
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for row in &rows {
-            let counters = <[_; LogicalSlotsCounters::N]>::from(row.counters);
-            for (metric, count) in LogicalSlotsCounters::METRICS.into_iter().zip(counters) {
-                sink.number(metric, &[&row.slot_name], count);
-            }
+            row.counters.emit(&[&row.slot_name], sink);
         }
     }
 }

@@ -99,10 +99,7 @@ impl Collector for Slru {
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for row in &rows {
-            let counters = <[_; SlruCounters::N]>::from(row.counters);
-            for (metric, count) in SlruCounters::METRICS.into_iter().zip(counters) {
-                sink.number(metric, &[&row.slru], count);
-            }
+            row.counters.emit(&[&row.slru], sink);
         }
     }
 }

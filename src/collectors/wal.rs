@@ -191,18 +191,12 @@ impl Collector for Wal {
             state.last = Some((rows.started, position));
             sink.number(&BYTES, &[], state.bytes);
         }
-        for (metric, count) in Archived::METRICS.into_iter().zip(<[_; Archived::N]>::from(archived))
-        {
-            sink.number(metric, &[], count);
-        }
+        archived.emit(&[], sink);
         sink.number(&ARCHIVE_AGE, &[], last_archived.map(|at| (now - at).max(0.0)));
         sink.number(&LAST_ARCHIVED, &[], last_archived);
         sink.number(&LAST_FAILED, &[], last_failed);
         if let Some(generated) = rows.generated {
-            let counters = <[_; Generated::N]>::from(generated);
-            for (metric, count) in Generated::METRICS.into_iter().zip(counters) {
-                sink.number(metric, &[], count);
-            }
+            generated.emit(&[], sink);
         }
     }
 }

@@ -111,10 +111,7 @@ impl Collector for WalReceiver {
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
         for receiver in &rows {
             let labels = [&*receiver.upstream_host, &*receiver.slot_name, &*receiver.status];
-            let figures = <[_; ReceiverPosition::N]>::from(receiver.figures);
-            for (metric, value) in ReceiverPosition::METRICS.into_iter().zip(figures) {
-                sink.number(metric, &labels, value);
-            }
+            receiver.figures.emit(&labels, sink);
         }
     }
 }

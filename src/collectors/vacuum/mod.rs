@@ -486,10 +486,7 @@ fn running(rows: &Rows, sink: &mut Sink) {
     }
     for (relname, progress) in by_name {
         sink.number(&PHASE, &[datname, relname, &progress.phase], 1.0);
-        let figures = <[_; ProgressFigures::N]>::from(progress.figures);
-        for (metric, figure) in ProgressFigures::METRICS.into_iter().zip(figures) {
-            sink.number(metric, &[datname, relname], figure);
-        }
+        progress.figures.emit(&[datname, relname], sink);
     }
 }
 
