@@ -83,7 +83,7 @@ pub fn theirs() -> String {
         let env = if theirs.env.is_empty() { String::new() } else { code(&[theirs.env]) };
         let same = theirs.becomes == Becomes::Same || ours.iter().any(|f| f == theirs.flag);
         let here = match theirs.becomes {
-            _ if same && theirs.takes == Takes::Switch => {
+            _ if same && theirs.flag.starts_with("collector.") && theirs.takes == Takes::Switch => {
                 "the collector of this name, all of it".to_owned()
             }
             _ if same => "the same".to_owned(),
@@ -183,9 +183,9 @@ pub fn collectors() -> String {
 fn partition_rules(out: &mut String) {
     let _ = write!(
         out,
-        "## Rules for partitioned tables\n\nThe list `{}` of the file. The first rule that matches a table \
-         is the only one for it; what that rule leaves out comes from `collectors.partitions.*`. \
-         Patterns stand for whole names, as they are in the labels; `*` also takes a dot. See \
+        "## Rules for partitioned tables\n\nThe list `{}` of the file. Only the first rule that matches a table \
+         applies to it; what that rule leaves out comes from `collectors.partitions.*`. Patterns match whole \
+         names, as they are in the labels; `*` also matches a dot. See \
          [partitions.md](partitions.md).\n\n```yaml\n{}:\n- {{table: public.trades, database: trading, \
          runway_required: 14d, max_age: 90d, must_exist: true}}\n- {{table: public.events, unit: \
          ms}}\n- {{table: 'scratch.*', ignore: true}}\n```\n\n\
@@ -201,9 +201,9 @@ fn expected_indexes(out: &mut String) {
     let _ = write!(
         out,
         "\n## Expected indexes\n\nThe list `{}` of the file: indexes that every table of a pattern must \
-         have, by name, by columns, or by both. All rules that match a table count; partitions are looked \
-         at through their root table. A rule for one table of one database, without wildcards, also \
-         demands the table. See [indexes.md](indexes.md).\n\n```yaml\n{}:\n- {{table: public.trades, \
+         have, by name, by columns, or by both. All rules that match a table apply; partitions are checked with \
+         their root table. A rule for one table of one database, without wildcards, also requires the table. See \
+         [indexes.md](indexes.md).\n\n```yaml\n{}:\n- {{table: public.trades, \
          database: trading, name: idx_trades_symbol}}\n- {{table: public.trades, columns: 'symbol, \
          executed_at DESC'}}\n- {{table: 'tenant_*.users', columns: email, unique: true}}\n```\n\n\
          | key | what it may hold | default | what it means |\n|---|---|---|---|\n",
@@ -369,8 +369,8 @@ fn targets(out: &mut String) {
     }
     let _ = write!(
         out,
-        "\nand, for this target alone, as above: {}. What a target says wins over flags, environment and \
-         the rest of the file. Rules for partitioned tables hold for all targets.\n\n",
+        "\nand, for this target alone, as above: {}. They win over flags, environment and the rest of the file. \
+         Rules for partitioned tables apply to all targets.\n\n",
         sections.join(", ")
     );
 }
@@ -402,7 +402,7 @@ pub fn configuration() -> String {
         let cells: Vec<String> = cells.iter().map(|c| c.replace('|', "\\|")).collect();
         let _ = writeln!(out, "| {} |", cells.join(" | "));
     }
-    out.push_str("\nA collector that is on is switched off by `--no-collector.NAME`.\n\n");
+    out.push_str("\n`--no-collector.NAME` switches a collector off.\n\n");
     targets(&mut out);
     auth_modules(&mut out);
     partition_rules(&mut out);
@@ -415,10 +415,10 @@ pub fn configuration() -> String {
          them. Or `DATA_SOURCE_URI`, `DATA_SOURCE_USER` and `DATA_SOURCE_PASS`, each also as \
          `..._FILE`; the password file is read again at every connect, so that a rotated password needs \
          no restart. What is left out comes from the variables below, the service file and `.pgpass`, \
-         as in psql.\n\n`sslmode` means what it means to libpq, `prefer` if not given, except that \
-         `allow` is taken for `prefer`, and that `verify-full` looks for the host name in the \
-         certificate's subjectAltName and never in its common name.\n\n\
-         | parameter | environment | what becomes of it |\n|---|---|---|\n",
+         as in psql.\n\n`sslmode` means what it means to libpq, `prefer` if not given, except that `allow` means \
+         `prefer`, and that `verify-full` compares the host name with the certificate's subjectAltName, never \
+         with its common name.\n\n\
+         | parameter | environment | treatment |\n|---|---|---|\n",
     );
     for parameter in params::PARAMETERS {
         let env = parameter.env.map(|e| format!("`{e}`")).unwrap_or_default();
@@ -440,11 +440,11 @@ pub fn configuration() -> String {
 pub fn findings() -> String {
     let mut out = String::from(
         "# Findings\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites it.\n\nA rule \
-         looks at what was read or measured, and says nothing where that is not there: no gain is promised \
-         that was not measured. `pgrunway verify`, `pgrunway report` and the exporter's metrics \
-         ([recommendations.md](recommendations.md)) show what the same rules find, under the same id, with the \
-         same severity and remedy.\n\n`critical`: data or service is at risk, or something fails. `warning`: it \
-         costs time or room, and will cost more. `info`: worth knowing.\n",
+         judges only what was read or measured; if a fact is missing, it says nothing. `pgrunway verify`, \
+         `pgrunway report`, the exporter's status page and its metrics ([recommendations.md](recommendations.md)) \
+         show the findings of the same rules, with the same id and severity; the first three also show the same \
+         evidence and remedy.\n\n`critical`: data or service is at risk, or something fails. `warning`: it costs \
+         time or space, and will cost more. `info`: worth knowing.\n",
     );
     for (title, place) in PLACES {
         let _ = writeln!(out, "\n## {title}");
@@ -490,14 +490,14 @@ const PLACES: [RulePlace; 3] = [
 pub fn recommendations() -> String {
     let mut out = String::from(
         "# Recommendations\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites \
-         it.\n\nThe exporter asks the rules of [findings.md](findings.md) and exports which hold: 1 where one does, \
-         0 where not, absent where what it looks at is not known or was watched for too short a time. Those \
-         about the server are asked every minute, over the last hour's evidence \
+         it.\n\nThe exporter evaluates the rules of [findings.md](findings.md) and exports the result: 1 if a \
+         rule holds, 0 if not, absent if its facts are not known or were not observed for long enough. Rules \
+         about the server are evaluated every minute, over the last hour's evidence \
          (`pg_recommendation_active{id}`); those about a database every quarter of an hour \
-         (`pg_database_recommendation_active{datname,id}`), but for those about statements and plans, which \
-         `pgrunway report` judges by what it watched and benchmarked; those about a PgBouncer whenever its \
-         console is read, over the last 55 to 60 minutes (`pgbouncer_recommendation_active{id}`). Memory and \
-         processors of the server's machine are not in SQL: `host.memory` and `host.cpus` give them.\n",
+         (`pg_database_recommendation_active{datname,id}`), except those about statements and plans, which \
+         `pgrunway report` evaluates by what it observed and benchmarked; those about a PgBouncer whenever its \
+         console is read, over the last 55 to 60 minutes (`pgbouncer_recommendation_active{id}`). SQL does not \
+         show memory and processors of the server's machine: set `host.memory` and `host.cpus`.\n",
     );
     for (title, place) in PLACES {
         let _ = writeln!(out, "\n## {title}\n\n| id | recommendation | severity |\n|---|---|---|");

@@ -50,7 +50,7 @@ pub enum ConnectError {
     #[error("{endpoint} refused the login (SQLSTATE {sqlstate}): {message}")]
     Refused { endpoint: String, sqlstate: String, message: String },
     /// A name that a request gave leads where none may lead.
-    #[error("{endpoint} leads where no probe may go")]
+    #[error("{endpoint} is not allowed by probe.allow")]
     Forbidden { endpoint: String },
     /// The other end closed the connection before the login was done.
     #[error("{endpoint} closed the connection during start-up: {source}")]
@@ -59,7 +59,7 @@ pub enum ConnectError {
     #[error("{endpoint}: {source}")]
     Protocol { endpoint: String, source: Source },
     /// The server still holds connections that were given up, so that no more may be opened.
-    #[error("nothing is opened to {endpoint} now: {source}")]
+    #[error("no new connection to {endpoint} now: {source}")]
     Held { endpoint: String, source: Source },
     /// It sent more than we take before the session was ready.
     #[error("{endpoint} sent too much: {what}")]

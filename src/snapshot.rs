@@ -212,12 +212,13 @@ static CLIENT_CERTIFICATE: Metric = Metric::gauge(
 static DATABASE_UP: Metric = Metric::gauge(
     "pgrunway_database_up",
     &["datname"],
-    "Whether the database could be entered and read in the last walk over the databases.",
+    "Whether the exporter could connect to the database and read it at the last visit.",
 );
 static LEFT_OUT: Metric = Metric::gauge(
     "pgrunway_databases_left_out",
     &[],
-    "Databases of pg_database that are not walked because there are more than 1,000; name those to walk.",
+    "Databases of pg_database that are not visited because there are more than 1,000; databases.include chooses \
+     which are.",
 );
 static SUCCESS: Metric = Metric::gauge(
     "pgrunway_collector_success",
@@ -267,8 +268,8 @@ static TOO_LONG: Metric = Metric::gauge(
 static MISSING: Metric = Metric::gauge(
     "pgrunway_collector_missing",
     &["collector", "datname", "name"],
-    "Constant 1 for each column, function or view that the collector reads and the server does not have: what is made \
-     of it is absent, everything else is not.",
+    "Constant 1 for each column, function or view that the collector reads and the server does not have: \
+     metrics that need it are absent, all others are exported.",
 );
 static UNTESTED: Metric = Metric::gauge(
     "pgrunway_server_version_untested",
@@ -302,18 +303,19 @@ static SCRAPES: Metric = Metric::counter(
 static PEER_SUCCESS: Metric = Metric::gauge(
     "pg_scrape_collector_success",
     &["collector"],
-    "Whether the last runs of those collectors succeeded that read what postgres_exporter's collector of this name reads.",
+    "Whether the last runs succeeded of the collectors that read what postgres_exporter's collector of this \
+     name reads.",
 );
 static PEER_DURATION: Metric = Metric::gauge(
     "pg_scrape_collector_duration_seconds",
     &["collector"],
-    "How long the last runs of those collectors took together that read what postgres_exporter's collector of this name \
-     reads.",
+    "How long the last runs took together of the collectors that read what postgres_exporter's collector of \
+     this name reads.",
 );
 static PEER_BUILD: Metric = Metric::gauge(
     "postgres_exporter_build_info",
     &["branch", "goarch", "goos", "goversion", "revision", "tags", "version"],
-    "Constant 1 with the version of pgrunway, for who looks for postgres_exporter's.",
+    "Constant 1 with the version of pgrunway, under postgres_exporter's name.",
 )
 .only_there();
 

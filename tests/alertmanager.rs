@@ -299,10 +299,10 @@ async fn blocked(stage: &Stage) -> Course {
         severity: "page",
         instance: None,
         labels: vec![("datname", "shop")],
-        summary: "A session in shop on @ holds up others",
+        summary: "A session in shop on @ blocks others",
         description: (
             &before,
-            "), which holds up 3 in all; the exporter's status page has the tree.",
+            "), which blocks 3 in total; the exporter's status page has the tree.",
         ),
         value: |v| v == "unknown" || v.parse::<i64>().is_ok(),
     };
@@ -476,9 +476,9 @@ async fn each_fault_is_told_to_whom_it_concerns_and_so_is_its_end() {
             labels: vec![("datname", "trading"), ("schemaname", "public"), ("relname", "trades")],
             summary: "public.trades in trading on @ runs out of partitions",
             description: (
-                "Runway left: ",
-                " (negative: time since coverage ended); that is less than \
-                 pg_partition_runway_required_seconds. At its end inserts fail, or fall into DEFAULT.",
+                "Remaining runway: ",
+                " (negative: time since coverage ended), less than pg_partition_runway_required_seconds. At \
+                 its end inserts fail, or go into the DEFAULT partition.",
             ),
             value: |v| v.starts_with("2d "),
         };

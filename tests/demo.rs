@@ -253,7 +253,7 @@ async fn functions_keep_the_partitions(db: &Client) {
         names(db, "SELECT to_char(now() + interval '30 days', '\"trades_\"YYYY_MM_DD')").await;
     assert_eq!(names(db, "SELECT create_trade_partition()").await, due);
     assert_eq!(names(db, "SELECT create_trade_partition()").await, [""; 0]);
-    // A hole is mended, also from a session in another zone.
+    // A hole is fixed, also from a session in another zone.
     let hole =
         names(db, "SELECT to_char(now() + interval '3 days', '\"trades_\"YYYY_MM_DD')").await;
     db.batch_execute(&format!("DROP TABLE {}; SET timezone = 'Asia/Tokyo'", hole[0]))

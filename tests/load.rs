@@ -101,7 +101,7 @@ async fn rows_and_partitions_are_those_asked_for_and_the_same_by_seed() {
     // Into what is there already: the same rows are refused, others added.
     let (code, out, err) = load(&cluster, "one", &args).await;
     assert_eq!((code, out.starts_with("failed: 0 of 6650 rows are in")), (1, true), "{out}{err}");
-    assert!(err.contains("another --seed makes others"), "{err}");
+    assert!(err.contains("use another --seed"), "{err}");
     loaded(&cluster, "one", "--trades 10 --history 1d --orders 0 --seed 9").await;
     assert_eq!(number(&db, "SELECT count(*) FROM trades").await, 6_510);
     assert_eq!(number(&db, "SELECT count(*) FROM orders").await, 150);
@@ -209,7 +209,7 @@ async fn an_interrupt_leaves_what_it_says() {
     let (out, err) =
         (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
     assert_eq!(ended.status.code(), Some(1), "{out}{err}");
-    assert!(err.contains("stopped before all rows were in"), "{err}");
+    assert!(err.contains("stopped before all rows were loaded"), "{err}");
     let db = common::admin(&cluster, "big").await;
     let (orders, trades) = (
         number(&db, "SELECT count(*) FROM orders").await,

@@ -177,7 +177,7 @@ async fn what_cannot_be_read_is_said_and_the_rest_is_there() {
     admin.batch_execute("DROP EXTENSION pg_stat_statements").await.unwrap();
     let report = Report::write(&dsn(&cluster), &["--no-collector.sizes"]).await;
     assert_eq!(report.row("`public.orders`")[1], "OK");
-    assert!(report.markdown.contains("Not measured: that takes"));
+    assert!(report.markdown.contains("Not measured: this needs"));
     assert!(report.markdown.contains("sizes of database trading: collector sizes is switched off"));
     assert!(report.markdown.contains("Not known: `pg_stat_statements` could not be read"));
     assert!(

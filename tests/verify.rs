@@ -38,7 +38,7 @@ verify:
     max_partitions: 2
 "#;
 
-/// Checks whose findings no SQL mends, or that have a test of their own below.
+/// Checks whose findings no SQL fixes, or that have a test of their own below.
 const ELSEWHERE: [&str; 8] = [
     "database.reachable",
     "index.sequential_scans",
@@ -151,7 +151,7 @@ async fn every_planted_fault_is_found_mended_and_gone() {
     let (_, estimated) = gate.json(&["--only", "index.bloat"]).await;
     assert_eq!(gate::found(&estimated).len(), 1, "{estimated:#}");
 
-    for (database, object, sql) in gate::mends(&report) {
+    for (database, object, sql) in gate::fixes(&report) {
         let (ok, said) = gate.psql(&database, &sql).await;
         assert!(ok, "{object}: {said}\n{sql}");
     }
@@ -303,7 +303,7 @@ async fn what_init_writes_is_met_whatever_the_names_are() {
     let (code, report) = again.json(&["--only", "index.missing"]).await;
     assert_eq!(code, 1, "{report:#}");
     assert_eq!(gate::found(&report).len(), 5, "{report:#}");
-    for (database, object, sql) in gate::mends(&report) {
+    for (database, object, sql) in gate::fixes(&report) {
         assert!(!sql.contains('\t'), "{sql:?}");
         let (ok, said) = again.psql(&database, &sql).await;
         assert!(ok, "{object}: {said}\n{sql}");
@@ -376,7 +376,7 @@ verify:
     let bare = Gate::of_role(&cluster, "", "bare");
     let (code, report) = bare.json(&["--only", "settings.role"]).await;
     assert_eq!(code, 0, "a warning: {report:#}");
-    for (database, _, sql) in gate::mends(&report) {
+    for (database, _, sql) in gate::fixes(&report) {
         gate.sql(&database, &sql).await;
     }
     let (_, report) = bare.json(&["--only", "settings.role"]).await;
@@ -410,7 +410,7 @@ async fn a_locked_table_holds_up_nothing_else() {
     let (code, report) = gate.json(&[]).await;
     assert_eq!(code, 0, "{report:#}");
     assert_eq!(report["counts"]["unchecked"], 0, "{report:#}");
-    assert_eq!(gate::summary(&report, "index.invalid", "postgres"), "3 indexes looked at");
+    assert_eq!(gate::summary(&report, "index.invalid", "postgres"), "3 indexes checked");
 
     // What is found of it is still found; that its SQL cannot be made is said, after lock_timeout.
     let expected = "
@@ -425,7 +425,7 @@ indexes:
     let check = &report["checks"].as_array().unwrap().last().unwrap()["findings"];
     assert!(check[0]["caution"].as_str().unwrap().starts_with("No SQL: the server gave up"));
     let sql = "'CREATE INDEX CONCURRENTLY u_b_idx ON public.u USING btree (b)'";
-    assert!(check[1]["mend"][0].as_str().unwrap().contains(sql), "{report:#}");
+    assert!(check[1]["fix"][0].as_str().unwrap().contains(sql), "{report:#}");
     // What reads all data waits no longer either, and the rest is read.
     gate.sql("postgres", "CREATE EXTENSION amcheck").await;
     let superuser = Gate::of_role(&cluster, "", "postgres");
@@ -526,7 +526,7 @@ async fn recommendations_are_given_on_request_with_their_sql() {
     assert_eq!(work_mem["status"], "skipped", "not judged after so short a time: {report:#}");
     let (code, report) = gate.json(&["--only", "settings.idle_in_transaction"]).await;
     assert_eq!(code, 0, "{report:#}");
-    for (database, _, sql) in gate::mends(&report) {
+    for (database, _, sql) in gate::fixes(&report) {
         gate.sql(&database, &sql).await;
     }
     let (_, report) = gate.json(&["--only", "settings.idle_in_transaction"]).await;

@@ -269,7 +269,7 @@ async fn blockers_are_found_through_chains_queues_prepared_transactions_and_dead
     let begins =
         |line: usize, with: &str| assert!(lines[line].starts_with(with), "{with}:\n{text}");
     begins(0, &format!("pid {root_pid} (postgres in app, idle in transaction for "));
-    assert!(lines[0].contains(" holds up 4 sessions, the first of them for "), "{text}");
+    assert!(lines[0].contains(" blocks 4 sessions, the first of them for "), "{text}");
     begins(1, &format!("    pid {} (postgres in app, active for ", waiting[0].0));
     assert!(lines[1].contains(" s for transactionid ShareLock"), "{text}");
     for line in 2..5 {

@@ -676,7 +676,7 @@ async fn sockets_of_systemd_are_served() {
 
 #[tokio::test]
 async fn a_port_that_is_open_to_all_is_said_once() {
-    let said = "everybody who reaches this port may read what it exports";
+    let said = "anyone who can reach this port can read the metrics";
     let env = [("DATA_SOURCE_NAME", NOWHERE)];
     let folder = Folder::new();
     folder.write("web.yml", &users());

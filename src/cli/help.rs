@@ -14,8 +14,8 @@ use crate::config::KnownCollector;
 /// The subcommand whose help is all settings.
 const ALL_SETTINGS: &str = "settings";
 /// Under the options of each other subcommand.
-const POINTER: &str = "The server and everything else is set as for `serve`: `pgrunway help settings` lists the flags, \
-                       variables and keys, which may stand here too.";
+const POINTER: &str = "Name the server as for `serve` (--dsn, DATA_SOURCE_NAME, PG*); `pgrunway help settings` \
+                       lists all settings, which work here too.";
 
 /// The command whose help a line asks for: of a subcommand only its own options.
 pub(super) fn for_line(command: Command, args: &[OsString]) -> Command {

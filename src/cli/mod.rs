@@ -59,24 +59,23 @@ struct Cli {
 pub enum CliCommand {
     /// Poll the server and serve its metrics over HTTP (the default)
     Serve,
-    /// Collect twice, print the metrics once and stop: a look without Prometheus
+    /// Collect twice, print the metrics and exit; needs no Prometheus
     Metrics(MetricsArgs),
     /// Print the SQL that extends a table's partitions to N days from now; nothing is executed
     ///
-    /// New partitions continue the rhythm and the names of those that are there and are made like
-    /// the newest. Look at the output, then run it with `psql -v ON_ERROR_STOP=1 -f`, as the table's
-    /// owner; it can be run again. See docs/maintenance.md.
+    /// New partitions continue the interval and the names of the existing ones, and copy the newest one's
+    /// properties. Read the output, then run it with `psql -X -v ON_ERROR_STOP=1 -f`, as the table's owner; it can
+    /// be run again. See docs/maintenance.md.
     Plan(PlanArgs),
-    /// Hold databases to expectations: indexes, partitions, constraints, vacuum, settings; a gate for
-    /// deployments
+    /// Check databases against your expectations and for known problems; a gate for deployments
     ///
-    /// Says what is wrong, why it matters, and prints the SQL that fixes it; nothing is executed. Exit
-    /// code 0: passed, 1: something fails, 2: nothing fails, but not everything could be looked at. See
+    /// Says what is wrong and why it matters, and prints the SQL that fixes it; nothing is executed. Exit code 0:
+    /// passed, 1: a finding fails, 2: nothing fails, but something could not be checked. See
     /// docs/verify.md.
     Verify(VerifyArgs),
     /// Watch the server for a while and write its performance baseline, as Markdown or HTML
     ///
-    /// What is wrong comes first. Every figure is read or measured in this run, with its source.
+    /// Problems come first. Every figure is read or measured in this run and names its source.
     Report(ReportArgs),
     /// Start a throwaway PostgreSQL with a trading schema, data and load, and serve its metrics
     ///
@@ -84,8 +83,8 @@ pub enum CliCommand {
     Demo(DemoArgs),
     /// Fill a database with the trading schema of the demo, drive it at a rate, or both
     ///
-    /// The database is that of the connection, or --database, and is made where there is none. One that
-    /// `pgrunway load` did not make is refused unless --into names it. See docs/load.md.
+    /// The database is that of the connection, or --database, and is created if it does not exist. One that
+    /// `pgrunway load` did not create is refused unless --into names it. See docs/load.md.
     #[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
         .args(["trades", "trades_per_day", "orders", "rate"]))]
     Load(LoadArgs),
@@ -130,7 +129,7 @@ pub struct ManArgs {
 /// Options of `metrics`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct MetricsArgs {
-    /// Time between the two collections, over which rates, ratios and percentiles are taken
+    /// Time between the two collections, which rates, ratios and percentiles cover
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = over)]
     pub over: Duration,
 }
@@ -151,7 +150,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
 
-    /// Print also what detaches and drops the partitions of which every row is this old: days, or a
+    /// Also print the SQL that detaches and drops partitions in which every row is at least this old: days, or a
     /// duration such as 47h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub retire: Option<Duration>,
@@ -160,7 +159,7 @@ pub struct PlanArgs {
 /// Options of `report`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct ReportArgs {
-    /// How long to watch, over which rates, ratios and percentiles are taken
+    /// How long to watch; rates, ratios and percentiles cover this time
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = over)]
     pub over: Duration,
 
@@ -219,7 +218,7 @@ pub struct DemoArgs {
 /// Options of `load`.
 #[derive(Debug, Clone, PartialEq, Args)]
 pub struct LoadArgs {
-    /// Trades in all, over the history
+    /// Trades in total, over the history
     #[arg(long, value_name = "N", conflicts_with = "trades_per_day",
           value_parser = clap::value_parser!(u64).range(1..=10_000_000_000))]
     pub trades: Option<u64>,
@@ -228,7 +227,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub trades_per_day: Option<u64>,
 
-    /// Orders in all, over the history [default: one for ten trades]
+    /// Orders in total, over the history [default: one for ten trades]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=10_000_000_000))]
     pub orders: Option<u64>,
 
@@ -268,7 +267,7 @@ pub struct LoadArgs {
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
 
-    /// Write into this database though `pgrunway load` did not make it; must be the one connected to
+    /// Write into this database although `pgrunway load` did not create it; it must be the one connected to
     #[arg(long, value_name = "NAME")]
     pub into: Option<String>,
 }
@@ -293,7 +292,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "20")]
     pub warmup: u32,
 
-    /// Parts of a run; in each, all queries get their turn
+    /// Rounds of a run; every query runs in each of them
     #[arg(long, value_name = "N", default_value = "20",
           value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub rounds: u16,
@@ -319,7 +318,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "P", default_value = "95", value_parser = percentile)]
     pub percentile: f64,
 
-    /// Let queries write; what they write outside of EXPLAIN is committed
+    /// Let queries write; their writes are committed, except those of EXPLAIN
     #[arg(long)]
     pub read_write: bool,
 
@@ -343,11 +342,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 
-    /// Smallest change in percent that counts as one
+    /// Smallest slowdown, in percent, that counts
     #[arg(long, value_name = "PERCENT", default_value = "10", value_parser = share)]
     pub min_change: f64,
 
-    /// How often a slowdown is measured again, and must be found again, before it counts
+    /// How many times a slowdown is measured again; it counts only if each confirms it
     #[arg(long, value_name = "N", default_value = "2",
           value_parser = clap::value_parser!(u16).range(0..=10))]
     pub confirm: u16,

@@ -20,11 +20,11 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
     pub skip: Vec<String>,
 
-    /// These as well, of the checks that read all data and so run on request only
+    /// Also run these checks, which run on request only
     #[arg(long, value_name = "CHECK,...", value_delimiter = ',')]
     pub with: Vec<String>,
 
-    /// The lightest finding that makes it fail (`error` is understood as `critical` for one release)
+    /// Fail if a finding has this severity or a higher one (`error` is understood as `critical` for one release)
     #[arg(long, value_name = "SEVERITY", default_value = "critical",
           value_parser = ["critical", "warning", "info", "error"])]
     pub fail_on: String,
@@ -34,8 +34,8 @@ pub struct VerifyArgs {
           value_parser = ["text", "json", "junit", "markdown", "sql"])]
     pub format: String,
 
-    /// Measure the bloat of indexes with pgstattuple in place of estimating it, and let amcheck look
-    /// for rows that an index lacks; reads all of them
+    /// Measure index bloat with pgstattuple instead of estimating it, and let amcheck look for rows missing from
+    /// an index; reads whole indexes and tables
     #[arg(long)]
     pub exact: bool,
 
@@ -51,12 +51,11 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Write the expectations that the databases meet now, for pgrunway.yml; an existing file is left
-    /// alone
+    /// Write the present state of the databases as expectations, for pgrunway.yml; does not overwrite a file
     #[arg(long, conflicts_with_all = ["only", "skip", "with", "format", "exact", "list"])]
     pub init: bool,
 
-    /// List the checks; no server is asked
+    /// List the checks, without connecting
     #[arg(long)]
     pub list: bool,
 }

@@ -12,8 +12,8 @@ use crate::pg::{Row, Session, columns};
 static STARTED: Metric = Metric::gauge(
     "pg_stat_activity_autovacuum_timestamp_seconds",
     &["relname"],
-    "Unix time at which the worker of autovacuum that is on a table began, from pg_stat_activity.xact_start; the \
-     earliest where several databases have a table of the name.",
+    "Unix time at which autovacuum's worker on the table began, from pg_stat_activity.xact_start; the earliest \
+     where several databases have a table of this name.",
 );
 
 /// The name is what its query says after the schema, as at postgres_exporter.
@@ -41,7 +41,7 @@ impl Collector for Autovacuum {
     type Rows = Vec<Worker>;
     type State = ();
     const NAME: &'static str = "autovacuum";
-    const HELP: &'static str = "Since when autovacuum works on which tables.";
+    const HELP: &'static str = "Tables that autovacuum works on, and since when.";
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);

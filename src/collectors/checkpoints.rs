@@ -24,7 +24,8 @@ counters! {
     TIMED "pg_stat_checkpointer_num_timed_total"
         "Checkpoints due to checkpoint_timeout, pg_stat_checkpointer.num_timed, before PostgreSQL 17 pg_stat_bgwriter.checkpoints_timed";
     REQUESTED "pg_stat_checkpointer_num_requested_total"
-        "Checkpoints that were asked for, by max_wal_size or a command, pg_stat_checkpointer.num_requested, before PostgreSQL 17 pg_stat_bgwriter.checkpoints_req";
+        "Requested checkpoints, by max_wal_size or a command, pg_stat_checkpointer.num_requested, before \
+         PostgreSQL 17 pg_stat_bgwriter.checkpoints_req";
     WRITE_TIME "pg_stat_checkpointer_write_time_total"
         "Milliseconds spent writing files in checkpoints and restartpoints, pg_stat_checkpointer.write_time, before PostgreSQL 17 pg_stat_bgwriter.checkpoint_write_time";
     SYNC_TIME "pg_stat_checkpointer_sync_time_total"
@@ -44,7 +45,7 @@ counters! {
     RESTART_TIMED "pg_stat_checkpointer_restartpoints_timed_total"
         "Restartpoints of a standby due to checkpoint_timeout, pg_stat_checkpointer.restartpoints_timed (PostgreSQL 17 and later)";
     RESTART_REQUESTED "pg_stat_checkpointer_restartpoints_req_total"
-        "Restartpoints of a standby that were asked for, pg_stat_checkpointer.restartpoints_req (PostgreSQL 17 and later)";
+        "Requested restartpoints of a standby, pg_stat_checkpointer.restartpoints_req (PostgreSQL 17 and later)";
     RESTART_DONE "pg_stat_checkpointer_restartpoints_done_total"
         "Restartpoints of a standby that were performed, pg_stat_checkpointer.restartpoints_done (PostgreSQL 17 and later)";
     DONE "pg_stat_checkpointer_num_done_total"

@@ -26,8 +26,7 @@ const SENDER: &[&str] = &["application_name", "client_addr", "state", "slot_name
 static COUNT: Metric = Metric::gauge(
     "pg_stat_activity_count",
     SESSION,
-    "Sessions by database, state and what else pg_stat_activity tells of them; 0 for each database and state that none \
-     is in.",
+    "Sessions by the columns of pg_stat_activity in the labels; 0 for each database and state without one.",
 )
 .only_there();
 static MAX_TX: Metric = Metric::gauge(
@@ -47,7 +46,7 @@ static CURRENT: Metric = Metric::gauge(
     "pg_stat_replication_pg_current_wal_lsn_bytes",
     SENDER,
     "Position of this server's WAL in bytes, pg_current_wal_lsn(), for each of its pg_stat_replication rows; \
-     slot_name is the process, as at postgres_exporter.",
+     slot_name is the process ID, as in postgres_exporter.",
 )
 .only_there();
 static DIFF: Metric = Metric::gauge(
@@ -59,7 +58,7 @@ static DIFF: Metric = Metric::gauge(
 static REPLY: Metric = Metric::untyped(
     "pg_stat_replication_reply_time",
     SENDER,
-    "Unix time of the last word from the standby, pg_stat_replication.reply_time.",
+    "Unix time of the standby's last reply, pg_stat_replication.reply_time.",
 )
 .only_there();
 

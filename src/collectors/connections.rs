@@ -16,9 +16,9 @@ use crate::pg::{IfFound, Lossy, Query, Row, Session, columns};
 static COUNT: Metric = Metric::untyped(
     "pg_stat_activity_count",
     &["datname", "state"],
-    "Client backends by pg_stat_activity.state, without this exporter's own; 0 for each state and \
-     database that none is in (unlike postgres_exporter: no labels for user, application, backend type and wait event, \
-     whose product has no bound).",
+    "Client backends by pg_stat_activity.state, without this exporter's own; 0 for each state and database \
+     without one; without postgres_exporter's labels for user, application, backend type and wait event, whose \
+     combinations have no limit.",
 )
 .elsewhere_there();
 static MAX_TX: Metric = Metric::gauge(

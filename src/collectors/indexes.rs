@@ -73,8 +73,8 @@ static INVALID: Metric = Metric::gauge(
     "pg_index_invalid",
     LABELS,
     "1 if the index or one that is attached to it is not valid, ready and live in pg_index, and no \
-     index is being built on its table (pg_stat_progress_create_index), else 0; the unattached index of \
-     a partition goes out under its own names, and only with 1.",
+     index is being built on its table (pg_stat_progress_create_index), else 0; an unattached index of a \
+     partition has a series of its own, and only with 1.",
 );
 static RATIO: Metric = Metric::gauge(
     "pg_index_scan_ratio",
@@ -100,8 +100,8 @@ static EXEMPT: Metric = Metric::gauge(
     "pg_index_scan_ratio_exempt",
     &["datname", "schemaname", "relname"],
     "1 if the table with its partitions has so few rows (pg_class.reltuples, or \
-     pg_stat_user_tables.n_live_tup where that is unknown) that the objective of the index scan ratio \
-     does not hold for it, else 0; absent where the ratio is.",
+     pg_stat_user_tables.n_live_tup where that is unknown) that the objective of the index scan ratio does not \
+     apply to it, else 0; absent where pg_index_scan_ratio is.",
 );
 
 fn tables() -> String {

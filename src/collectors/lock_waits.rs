@@ -23,7 +23,7 @@ static WAIT_TIME: Metric = Metric::counter(
 static FASTPATH: Metric = Metric::counter(
     "pg_stat_lock_fastpath_exceeded_total",
     &["locktype"],
-    "Locks that went to the shared table because the fast path had no place, pg_stat_lock.fastpath_exceeded.",
+    "Locks that went to the shared table because the fast path was full, pg_stat_lock.fastpath_exceeded.",
 );
 
 const SQL: &str = "\

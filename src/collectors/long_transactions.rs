@@ -48,8 +48,7 @@ impl Collector for LongTransactions {
     type Rows = Rows;
     type State = ();
     const NAME: &'static str = "longtransactions";
-    const HELP: &'static str =
-        "Transactions open for a minute, or for another threshold, or longer.";
+    const HELP: &'static str = "Transactions open for at least a threshold, a minute by default.";
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);

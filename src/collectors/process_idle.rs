@@ -14,8 +14,8 @@ use crate::pg::{Row, Session, columns};
 static IDLE: Metric = Metric::histogram(
     "pg_process_idle_seconds",
     &["state", "application_name"],
-    "For how long the sessions of an application that are now in this idle state have been so, from \
-     pg_stat_activity.state_change: what is now, not a count of what was.",
+    "How long the sessions of an application have been in their present idle state, from \
+     pg_stat_activity.state_change; a histogram of now, not of all time.",
 );
 const BOUNDS: [f64; 9] = [1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 90.0, 120.0, 300.0];
 

@@ -20,8 +20,8 @@ use crate::pg::{IfFound, Query, Row, Session, columns};
 static ACTIVE: Metric = Metric::gauge(
     "pg_recommendation_active",
     &["id"],
-    "Whether the recommendation holds, by its rule over what was measured in the last hour, see \
-     docs/recommendations.md; absent where there is too little evidence to tell.",
+    "Whether the recommendation holds, by its rule over the measurements of the last hour \
+     (docs/recommendations.md); absent with too little evidence.",
 );
 
 /// Seconds of evidence that are kept.

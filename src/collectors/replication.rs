@@ -81,8 +81,8 @@ static LAG_BYTES: Metric = Metric::gauge(
 static LAG_SECONDS: Metric = Metric::gauge(
     "pg_stat_replication_lag_seconds",
     STAGE,
-    "Time between the local flush of WAL and the word that the standby has written, flushed or \
-     replayed it, pg_stat_replication.write_lag, flush_lag and replay_lag; 0 where it has all of it.",
+    "Time between the local flush of WAL and the standby's report that it has written, flushed or replayed it, \
+     pg_stat_replication.write_lag, flush_lag and replay_lag; 0 where it has all of it.",
 );
 static STREAMING: Metric = Metric::gauge(
     "pg_stat_replication_streaming",

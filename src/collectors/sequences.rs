@@ -16,26 +16,25 @@ const SEQUENCE: &[&str] = &["datname", "schemaname", "sequencename"];
 static USED: Metric = Metric::gauge(
     "pg_sequence_used_ratio",
     SEQUENCE,
-    "Part of the sequence's values that is given out, pg_sequence_last_value() between pg_sequence.seqmin and seqmax or \
-     the end of the column's type, whichever comes first; sequences that cycle are left out, and so is all but the 1,000 \
-     that are used most.",
+    "Share of the sequence's values that are used: pg_sequence_last_value() between pg_sequence.seqmin and \
+     seqmax, or the end of the column's type if that comes first; only the 1,000 most used, and none that cycle.",
 );
 static REMAINING: Metric = Metric::gauge(
     "pg_sequence_values_remaining",
     SEQUENCE,
-    "Values that the sequence can still give out to its column, from pg_sequence_last_value() and \
+    "Values that the sequence can still give its column, from pg_sequence_last_value() and \
      pg_sequence.seqincrement.",
 );
 static EXHAUSTED_IN: Metric = Metric::gauge(
     "pg_sequence_exhausted_in_seconds",
     SEQUENCE,
-    "Time until the sequence has given out its last value at the pace of the last half to whole day, estimated from \
-     pg_sequence_last_value(); absent for the first ten minutes and where nothing was given out.",
+    "Time until the sequence has used its last value at the rate of the last 12 to 24 hours, estimated from \
+     pg_sequence_last_value(); absent for the first ten minutes, and where no value was used.",
 );
 static UNREADABLE: Metric = Metric::gauge(
     "pg_sequences_unreadable",
     &["datname"],
-    "Sequences of the database of which the role may not read the position, by has_sequence_privilege(); GRANT SELECT \
+    "Sequences of the database whose position the role may not read, by has_sequence_privilege(); GRANT SELECT \
      ON SEQUENCES, or pg_read_all_data (PostgreSQL 14 and later), shows them.",
 );
 
@@ -154,8 +153,7 @@ impl Collector for Sequences {
     type Rows = Rows;
     type State = State;
     const NAME: &'static str = "sequences";
-    const HELP: &'static str =
-        "How much of their values sequences have given out, and when they will have given out all.";
+    const HELP: &'static str = "How much of each sequence is used, and when it will run out.";
     const SCOPE: Scope = Scope::Database;
     const INTERVAL: Duration = Duration::from_secs(60);
     const METRICS: &'static [&'static Metric] = &[&USED, &REMAINING, &EXHAUSTED_IN, &UNREADABLE];

@@ -20,15 +20,15 @@ static TABLE: Metric = Metric::gauge(
     "pg_stat_user_tables_table_size_bytes",
     LABELS,
     "Bytes on disk of the table and all its partitions with TOAST, without indexes, by \
-     pg_table_size(); where ACCESS EXCLUSIVE is held or awaited the last that was measured, else \
-     estimated from pg_class.relpages, absent without either.",
+     pg_table_size(); where ACCESS EXCLUSIVE is held or awaited, the size measured last, else an estimate from \
+     pg_class.relpages, absent without either.",
 );
 static INDEX: Metric = Metric::gauge(
     "pg_stat_user_tables_index_size_bytes",
     LABELS,
     "Bytes on disk of all indexes of the table and its partitions, as pg_indexes_size() counts \
-     them; where ACCESS EXCLUSIVE is held or awaited the last that was measured, else estimated \
-     from pg_class.relpages, absent without either.",
+     them; where ACCESS EXCLUSIVE is held or awaited, the size measured last, else an estimate from \
+     pg_class.relpages, absent without either.",
 );
 published! {
     /// `pg_stat_user_tables_table_size_bytes`.
@@ -42,16 +42,15 @@ published! {
 static ONE_INDEX: Metric = Metric::gauge(
     "pg_index_size_bytes",
     &["datname", "schemaname", "relname", "indexrelname"],
-    "Bytes on disk of the index and of those attached to it, by pg_table_size(); where ACCESS \
-     EXCLUSIVE is held or awaited the last that was measured, else estimated from \
-     pg_class.relpages, absent without either.",
+    "Bytes on disk of the index and of those attached to it, by pg_table_size(); where ACCESS EXCLUSIVE is held \
+     or awaited, the size measured last, else an estimate from pg_class.relpages, absent without either.",
 );
 static ESTIMATED: Metric = Metric::gauge(
     "pg_size_estimated_relations",
     &["datname"],
     "Tables, indexes and partitions that the last poll did not measure, because they were locked or \
-     there were too many to measure in time: an earlier size or an estimate from pg_class.relpages \
-     stands for theirs.",
+     there were too many to measure in time: they count with an earlier size or an estimate from \
+     pg_class.relpages.",
 );
 
 /// A poll rests a hundred times as long as it took: at most 1 % of a backend.

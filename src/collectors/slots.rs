@@ -15,7 +15,7 @@ const BY_TYPE: &[&str] = &["slot_name", "slot_type"];
 static ACTIVE: Metric = Metric::gauge(
     "pg_replication_slots_active",
     BY_DATABASE,
-    "Whether somebody streams from the slot, pg_replication_slots.active.",
+    "Whether a consumer streams from the slot, pg_replication_slots.active.",
 )
 .with_server_there(Kind::Gauge);
 static RETAINED: Metric = Metric::gauge(
@@ -28,7 +28,7 @@ static RETAINED: Metric = Metric::gauge(
 static RETAINED_OBJECTIVE: Metric = Metric::gauge(
     "pg_replication_slots_retained_objective_bytes",
     &[],
-    "Most WAL that a slot may hold back before it alerts, from the configuration.",
+    "Most WAL that a slot may hold back before an alert fires, from the configuration.",
 );
 static CURRENT: Metric = Metric::gauge(
     "pg_replication_slots_slot_current_wal_lsn",
@@ -44,7 +44,7 @@ static CONFIRMED: Metric = Metric::gauge(
 static IS_ACTIVE: Metric = Metric::gauge(
     "pg_replication_slots_slot_is_active",
     BY_TYPE,
-    "Whether somebody streams from the slot, pg_replication_slots.active.",
+    "Whether a consumer streams from the slot, pg_replication_slots.active.",
 );
 static SAFE: Metric = Metric::gauge(
     "pg_replication_slots_safe_wal_size_bytes",
@@ -67,7 +67,7 @@ static INVALID: Metric = Metric::gauge(
 static INACTIVE_SINCE: Metric = Metric::gauge(
     "pg_replication_slots_inactive_since_timestamp_seconds",
     BY_TYPE,
-    "Unix time since when nobody has streamed from the slot, pg_replication_slots.inactive_since \
+    "Unix time since which no consumer has streamed from the slot, pg_replication_slots.inactive_since \
      (PostgreSQL 17 and later).",
 );
 

@@ -29,7 +29,7 @@ static WRITTEN: Metric = Metric::counter(
 static ZEROED: Metric = Metric::counter(
     "pg_stat_slru_blks_zeroed_total",
     &["slru"],
-    "Pages begun, pg_stat_slru.blks_zeroed.",
+    "Pages zeroed, pg_stat_slru.blks_zeroed.",
 );
 static EXISTS: Metric = Metric::counter(
     "pg_stat_slru_blks_exists_total",

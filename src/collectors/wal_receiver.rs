@@ -98,7 +98,7 @@ impl Collector for WalReceiver {
     type Rows = Vec<Receiver>;
     type State = ();
     const NAME: &'static str = "walreceiver";
-    const HELP: &'static str = "Where a standby gets its WAL and how far it is.";
+    const HELP: &'static str = "Where a standby gets its WAL from, and how far it is.";
     const DEFAULT_ON: bool = false;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);

@@ -9,15 +9,13 @@ settings! {
     /// What of the metrics goes out, and how.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Exposed {
-        /// Metrics that are left out; `*` stands for any characters. A collector of which all are left out does
-        /// not run.
+        /// Metrics to leave out; `*` matches any characters. A collector whose metrics are all left out does not run.
         pub hide: Vec<String> = Vec::new(), "metrics.hide" => Kind::List;
-        /// Labels that every series of a server or pooler gets besides its own: `name=value`.
+        /// Labels to add to every series of a server or pooler: `name=value`.
         env("PG_EXPORTER_CONSTANT_LABELS")
         pub constant_labels: Vec<(String, String)> = Vec::new(),
             "metrics.constant_labels" => Kind::Labels;
-        /// What stands in the place of `pg` at the beginning of names; alert rules and dashboards look for
-        /// `pg`.
+        /// Replaces `pg` at the beginning of metric names; our alert rules and dashboards expect `pg`.
         env("PG_EXPORTER_METRIC_PREFIX")
         pub prefix: String = "pg".to_owned(), "metrics.prefix" => Kind::Prefix;
         rest {

@@ -19,24 +19,22 @@ settings! {
         /// The index by its name.
         pub name: Option<String> = None, "name" => Kind::Text;
         /// The index by its key columns, all of them in this order, as `a, b DESC`; it has no
-        /// predicate, whatever it includes. In the reverse order it is as good.
+        /// predicate; INCLUDE does not matter. All directions reversed match too.
         pub columns: Vec<IndexColumn> = Vec::new(), "columns" => Kind::Columns;
         /// Whether it must be unique.
         pub unique: bool = false, "unique" => Kind::Boolean;
-        /// The statement that creates it, which `pgrunway verify` prints where it is missing; nothing
-        /// is compared with it.
+        /// The statement that creates it, which `pgrunway verify` prints where it is missing; it is never compared.
         pub create: Option<String> = None, "create" => Kind::Text;
     }
 
     /// Settings of the index collectors.
     #[derive(Debug, Clone, PartialEq)]
     pub struct IndexSettings {
-        /// Rows below which reading all of a table is the right plan: it is exempt from the objective
-        /// of the index scan ratio, from foreign keys without an index, and from the verdict on
-        /// sequential scans.
+        /// Rows below which a sequential scan is the right plan: smaller tables are exempt from the objective of
+        /// the index scan ratio, from foreign keys without an index, and from the verdict on sequential scans.
         pub minimum_rows: usize = 10_000,
             "collectors.indexes.minimum_rows" => Kind::Integer { min: 0, max: 1_000_000_000 };
-        /// Partitions' indexes with series of their own, the most scanned of each index.
+        /// How many partitions' indexes, the most scanned of each index, have series of their own.
         pub per_partition: usize = 0,
             "collectors.indexes.per_partition" => Kind::Integer { min: 0, max: 10_000 };
         /// How long the statistics must have counted before an index without scans is called unused.
@@ -44,10 +42,10 @@ settings! {
         /// In seconds.
         pub unused_after: f64 = 7.0 * 86_400.0, "collectors.indexhealth.unused_after"
             => Kind::Duration { min: SECOND, max: Duration::from_secs(3_650 * 86_400) };
-        /// Size of a table in bytes from which on it is looked at whether sequential scans dominate.
+        /// Size in bytes from which on a table gets a verdict on sequential scans.
         pub seq_scan_bytes: usize = 100_000_000,
             "collectors.indexhealth.seq_scan_bytes" => Kind::Integer { min: 0, max: 1 << 50 };
-        /// B-trees, the largest, whose bloat is estimated; 0 for none.
+        /// For how many B-trees, the largest, bloat is estimated; 0 for none.
         pub bloat_largest: usize = 500,
             "collectors.indexhealth.bloat_largest" => Kind::Integer { min: 0, max: 100_000 };
         rest {

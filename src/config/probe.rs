@@ -16,12 +16,12 @@ settings! {
     /// What may be probed.
     #[derive(Debug, Clone, PartialEq)]
     pub struct ProbeSettings {
-        /// Where `/probe?target=` may lead: names with `*`, addresses and networks, each with ports if need be;
-        /// nowhere if empty.
+        /// Targets that `/probe` may connect to: names (with `*`), addresses and networks, each with ports if
+        /// needed; none if empty.
         pub allow: Allow = Allow::default(), "probe.allow" => Kind::Allow;
-        /// Most targets that are polled because they were probed.
+        /// How many probed targets are polled at most.
         pub limit: usize = 100, "probe.limit" => Kind::Integer { min: 1, max: 10_000 };
-        /// For how long a target is polled after it was last asked for.
+        /// For how long a target is polled after its last probe.
         pub keep: Duration = Duration::from_secs(600), "probe.keep" => Kind::Duration { min: SECOND, max: Duration::from_secs(86_400) };
     }
 

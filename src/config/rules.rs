@@ -18,7 +18,7 @@ settings! {
         pub database: Option<String> = None, "database" => Kind::Pattern;
         /// Runway that they must have.
         pub required: Option<f64> = None, "runway_required" => AGE;
-        /// Time zone of those who write naive times and days.
+        /// Time zone of their key, if it has none (timestamp, date).
         pub zone: Option<String> = None, "zone" => Kind::Zone;
         /// What their topmost integer key holds: a time since 1970, or a day as 20261122.
         pub unit: Option<String> = None, "unit" => UNITS;
@@ -38,10 +38,10 @@ settings! {
         ///
         /// In seconds.
         pub required: f64 = 7.0 * 86_400.0, "collectors.partitions.runway_required" => AGE;
-        /// Time zone in which naive times and days are written, unless a rule says otherwise; else the
+        /// Time zone of keys without one (timestamp, date), unless a rule says otherwise; by default the
         /// database's own.
         pub zone: Option<String> = None, "collectors.partitions.zone" => Kind::Zone;
-        /// Partitions of each table, the largest, with series of their own.
+        /// How many of each table's largest partitions have series of their own.
         pub per_partition: usize = 0,
             "collectors.partitions.per_partition" => Kind::Integer { min: 0, max: 10_000 };
         rest {

@@ -86,9 +86,9 @@ settings! {
         /// Program that prints the password as the first line of its output, and its arguments, as a list; no shell
         /// runs it (docs/credentials.md).
         pub command: Vec<String> = Vec::new(), "password_command" => Kind::List;
-        /// For how long it may run before it is killed.
+        /// For how long `password_command` may run before it is killed.
         pub timeout: Duration = seconds(10), "password_command_timeout" => TIMEOUT;
-        /// For how long its password is used again for other connections to the server; 0 asks for each.
+        /// For how long a password of `password_command` is used again; 0 runs it for each connection.
         pub ttl: Duration = seconds(300),
             "password_command_ttl" => Kind::Duration { min: Duration::ZERO, max: DAY };
     }
@@ -124,44 +124,44 @@ settings! {
     /// threshold. Times are in seconds, ratios from 0 to 1.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Objectives {
-        /// 95th percentile of query latency that the alerts hold each database to.
+        /// Highest acceptable 95th percentile of a database's query latency.
         pub latency: f64 = 0.05, "objectives.latency" => SHORT;
-        /// For how long the longest-running statement of a database may run before it pages.
+        /// For how long a statement may run before an alert pages.
         pub longest_query: f64 = 300.0, "objectives.longest_query" => SHORT;
-        /// For how long a client of a PgBouncer may wait for a server connection before it pages.
+        /// For how long a client of a PgBouncer may wait for a server connection before an alert pages.
         pub pooler_wait: f64 = 1.0, "objectives.pooler_wait" => SHORT;
-        /// Cache hit ratio that the alerts hold each database to.
+        /// Lowest acceptable cache hit ratio of a database.
         pub cache_hit_ratio: f64 = 0.95, "objectives.cache_hit_ratio" => Kind::Ratio;
-        /// Share of scans by index that the alerts hold each table to.
+        /// Lowest acceptable share of a table's scans that use an index.
         pub index_scan_ratio: f64 = 0.9, "objectives.index_scan_ratio" => Kind::Ratio;
         /// Share of calls that must end within 50 ms, for the alerts on burn rates.
         pub latency_slo: f64 = 0.99, "objectives.latency_slo" => Kind::Ratio;
-        /// For how long a transaction, prepared or not, may stay open before it alerts.
+        /// For how long a transaction, prepared or not, may stay open before an alert fires.
         pub oldest_transaction: f64 = 3600.0, "objectives.oldest_transaction" => LONG;
-        /// For how long a session may idle in a transaction before it alerts.
+        /// For how long a session may be idle in a transaction before an alert fires.
         pub idle_in_transaction: f64 = 600.0, "objectives.idle_in_transaction" => LONG;
-        /// For how long a backend may wait for a lock before it alerts.
+        /// For how long a backend may wait for a lock before an alert fires.
         pub lock_wait: f64 = 60.0, "objectives.lock_wait" => LONG;
-        /// How many sessions one session may hold up for longer than `objectives.lock_wait` before it pages.
+        /// How many sessions, blocked by one for longer than `objectives.lock_wait`, make an alert page.
         pub blocked_sessions: usize = 3,
             "objectives.blocked_sessions" => Kind::Integer { min: 1, max: 1_000_000 };
-        /// By how much a standby may lag behind before it alerts.
+        /// By how much a standby may lag behind before an alert fires.
         pub replication_lag: f64 = 300.0, "objectives.replication_lag" => LONG;
-        /// Bytes of WAL that a replication slot may hold back before it alerts.
+        /// Bytes of WAL that a replication slot may hold back before an alert fires.
         pub slot_retained_bytes: f64 = 10.0 * GIGABYTE,
             "objectives.slot_retained_bytes" => Kind::Bytes;
-        /// Bytes a second that the queries of a database may write to temporary files before it alerts.
+        /// Bytes a second that the queries of a database may write to temporary files before an alert fires.
         pub temp_bytes_per_second: f64 = 10.0 * MEGABYTE,
             "objectives.temp_bytes_per_second" => Kind::Bytes;
     }
 
-    /// The machine that the server runs on, which SQL does not tell.
+    /// The machine that the server runs on, which SQL does not show.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Host {
-        /// Memory of the machine that the server runs on; SQL does not tell it, and recommendations
-        /// that need it are silent without.
+        /// Memory of the machine that the server runs on. SQL does not show it: without it, recommendations that
+        /// need it are not evaluated.
         pub memory: Option<f64> = None, "host.memory" => Kind::Bytes;
-        /// Processors of the machine that the server runs on, likewise.
+        /// Processors of the machine that the server runs on; as `host.memory`.
         pub cpus: Option<u64> = None, "host.cpus" => Kind::Integer { min: 1, max: 4_096 };
     }
 
@@ -175,8 +175,8 @@ settings! {
         /// Characters of text kept.
         pub text_length: usize = 120,
             "collectors.statements.text_length" => Kind::Integer { min: 1, max: 10_000 };
-        /// Error bars of the percentiles of each exposed statement: those that hold nine of ten, with those over the
-        /// objective, or those that hold all too. Databases have both.
+        /// Error bars of each exposed statement's percentiles and of its share of slow calls: none, those that
+        /// hold in about nine of ten cases, or the certain ones too. Databases always have both.
         pub error_bars: ErrorBars = ErrorBars::Likely, "collectors.statements.error_bars" => ERROR_BARS;
         /// Databases whose statements get no series of their own; they count in `other`.
         pub exclude_databases: Vec<String> = Vec::new(),
@@ -196,7 +196,7 @@ settings! {
         pub by_application: bool = false, "collectors.activity.by_application" => Kind::Boolean;
         /// Whether active sessions are also counted by the client's address.
         pub by_client: bool = false, "collectors.activity.by_client" => Kind::Boolean;
-        /// Most applications and most clients that are counted by name, over all databases; the others are
+        /// How many applications, and how many clients, are counted by name over all databases; the others are
         /// summed up as `other`.
         pub most_names: usize = 100,
             "collectors.activity.most_names" => Kind::Integer { min: 1, max: 10_000 };
@@ -208,21 +208,21 @@ settings! {
         /// Window over which the cache hit and index scan ratios are taken.
         pub ratio_window: Duration = seconds(300),
             "ratio_window" => Kind::Duration { min: SECOND, max: seconds(7 * 86_400) };
-        /// For how long a transaction has been open that `longtransactions` counts.
+        /// For how long a transaction must have been open for `longtransactions` to count it.
         pub long_transaction: Duration = seconds(60),
             "collectors.longtransactions.threshold" => Kind::Duration { min: Duration::ZERO, max: DAY };
         /// Most series that one collector may publish for one database; a histogram counts one for
         /// each bucket, `_sum` and `_count`.
         pub series_limit: usize = 20_000,
             "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
-        /// Whose exact labels, types and texts the metrics have that postgres_exporter has too: `none` keeps
-        /// bounded labels and sums over partitions (docs/migrating.md shows both).
+        /// With `postgres_exporter`, metrics that it has too get its exact labels, types and texts; with `none`,
+        /// labels are bounded and partitions summed up (docs/migrating.md shows both).
         pub compatibility: Compatibility = Compatibility::None, "compatibility" => PROFILES;
-        /// Roles that may do all that the monitoring role may, so that their databases, schemas,
-        /// extensions and tables are used as superusers' are; `*` means all roles (SECURITY.md).
+        /// Roles that may do all that the monitoring role may: their databases, schemas, extensions and tables are
+        /// used like those of superusers; `*` means all roles (SECURITY.md).
         pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => Kind::List;
-        /// Most bytes of rows that one reading of a collector may bring; a collector that needs more
-        /// fails with the kind `limit`. A relation or an index takes about 200; `verify`, `plan` and
+        /// Most bytes that one reading of a collector may return; a collector that needs more fails with the kind
+        /// `limit`. A relation or an index takes about 200; `verify`, `plan` and
         /// `report` take 64 MiB at least.
         pub answer_limit: usize = 6 << 20,
             "answer_limit" => Kind::Integer { min: 65_536, max: 1_000_000_000 };
@@ -293,8 +293,8 @@ settings! {
         pub dsn_file: Option<String> = None, "dsn_file" => Kind::File;
         /// File with the password, read again at every connect.
         pub password_file: Option<String> = None, "password_file" => Kind::File;
-        /// What it is; told from the server's own answer if left out, and until it has answered taken
-        /// for PgBouncer where the database is `pgbouncer`.
+        /// What it is. If left out, its answer shows it; before the first answer, a database `pgbouncer` means
+        /// PgBouncer.
         pub kind: Option<TargetKind> = None, "kind" => TARGET_KINDS;
         parts {
             /// Where its password comes from, if a program prints it.

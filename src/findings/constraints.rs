@@ -25,7 +25,7 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "constraint.foreign_key",
         formerly: &[],
-        title: "Bring back the rows that foreign keys point to",
+        title: "Fix rows whose foreign key points to no row",
         severity: Severity::Critical,
         finds: "rows whose foreign key points to no row, although the key is valid",
         why: "They come from disabled triggers or replication, and break joins, dumps and the next upgrade.",
@@ -42,7 +42,8 @@ fn not_valid(d: &DatabaseFacts) -> Verdict {
         let evidence = format!("{} {} is NOT VALID.", c.kind, c.name);
         Finding::new(Subject::Relation(c.of.clone()), evidence)
             .advice(
-                "It reads the whole table beside reads and writes, and fails while a row breaks the constraint.",
+                "It reads the whole table without blocking reads or writes, and fails if a row breaks the \
+                 constraint.",
             )
             .remedy(table::validate(&d.datname, &c.of, &c.name, c.domain))
     });
@@ -59,7 +60,7 @@ fn foreign_key(d: &DatabaseFacts) -> Verdict {
         Finding::new(Subject::Relation(lost.child.clone()), evidence)
             .figure("rows", rows, Unit::Count)
             .advice(format!(
-                "THIS DELETES DATA. Better to bring the missing rows back, or to set the key to NULL. To look at \
+                "THIS DELETES DATA. It is better to restore the missing rows, or to set the key to NULL. To see \
                  them: {};",
                 orphans.look()
             ))

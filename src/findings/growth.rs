@@ -15,10 +15,9 @@ pub(super) static RULES: &[&Rule] = &[&Rule {
     formerly: &[],
     title: "Plan for the database's growth",
     severity: Severity::Info,
-    finds: "it doubles within a year, by 1 GB or more, at the growth of its tables that are partitioned by time, as \
-            measured on complete partitions over a day or longer; what is retired counts where max_age says so, or \
-            the exporter has seen it",
-    why: "A disk that is full stops the server.",
+    finds: "the database doubles within a year, by 1 GB or more, at the growth of its complete partitions by \
+            time over a day or longer; retired data are subtracted if max_age is set or the exporter has seen them go",
+    why: "A full disk stops the server.",
     source: "pg_total_relation_size() of partitions, pg_class.relpartbound",
     alerts: &[],
     part: Part::Growth,
@@ -41,7 +40,7 @@ fn growth(d: &DatabaseFacts) -> Verdict {
     let how = if g.tables.iter().any(|t| t.estimated) { "estimated" } else { "measured" };
     let evidence = format!(
         "{} of tables and indexes now, and {} a day by the sizes ({how}) of partitions that were filled \
-         over {} or more: {} if that goes on and nothing is dropped but by max_age.",
+         over {} or more: {} if this goes on, and only max_age drops data.",
         bytes(g.bytes),
         bytes(per_day),
         seconds(span),
@@ -51,8 +50,8 @@ fn growth(d: &DatabaseFacts) -> Verdict {
         .figure("size", g.bytes, Unit::Bytes)
         .figure("in_a_year", year, Unit::Bytes)
         .advice(
-            "Make room, or retire old partitions (`pgrunway plan --retire`). Where a job does so already, say \
-             after how long: max_age of the partition rule.",
+            "Add disk space, or retire old partitions (`pgrunway plan --retire`). If a job does so already, set \
+             max_age of the partition rule to its retention.",
         );
     Some(vec![finding])
 }

@@ -23,7 +23,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Create the index that is expected",
         severity: Severity::Critical,
         finds: "an index that the list `indexes` expects is not there, or not valid",
-        why: "The queries that it was made for read the whole table, and constraints are not kept.",
+        why: "Queries that need it read the whole table; if it is unique, duplicates get in.",
         source: "pg_index, the configuration",
         alerts: &["PostgresIndexExpectedMissing"],
         part: Part::Indexes,
@@ -35,9 +35,9 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &["indexes.invalid"],
         title: "Rebuild or drop invalid indexes",
         severity: Severity::Critical,
-        finds: "an index is not valid, ready and live, and nobody is building it just now",
-        why: "A CONCURRENTLY failed: no query uses it, but every write keeps it up, and a unique one keeps nothing \
-              unique that was there before.",
+        finds: "an index is not valid, ready and live, and is not being built",
+        why: "CREATE INDEX or REINDEX CONCURRENTLY failed: no query uses it, but every write maintains it, and \
+              a unique one does not make sure that older rows are unique.",
         source: "pg_index.indisvalid, indisready, indislive",
         alerts: &["PostgresIndexInvalid"],
         part: Part::Indexes,
@@ -50,8 +50,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Complete indexes on the partitions that lack them",
         severity: Severity::Critical,
         finds: "some partitions do not have an index of their partitioned table",
-        why: "Queries read those partitions from end to end, and new partitions are the only ones that get it by \
-              themselves.",
+        why: "Queries read those partitions from end to end; only new partitions get the index automatically.",
         source: "pg_index, pg_inherits",
         alerts: &["PostgresIndexInvalid"],
         part: Part::Indexes,
@@ -63,9 +62,9 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &["indexes.unused"],
         title: "Drop indexes that nothing uses",
         severity: Severity::Info,
-        finds: "no scan since statistics began, if that is as long as collectors.indexhealth.unused_after; not one \
-                that keeps a constraint or serves a foreign key",
-        why: "Every write keeps it up, and it takes memory from those that are read.",
+        finds: "no scan since the statistics began, at least collectors.indexhealth.unused_after ago; without \
+                indexes that enforce a constraint or support a foreign key",
+        why: "Every write maintains it, and it takes memory from indexes that are used.",
         source: "pg_stat_user_indexes.idx_scan, pg_stat_database.stats_reset",
         alerts: &["PostgresIndexUnused"],
         part: Part::Indexes,
@@ -78,7 +77,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Drop indexes that are the same as another",
         severity: Severity::Warning,
         finds: "same table, columns, classes, order and predicate as another index",
-        why: "It costs as much as the other and gives nothing.",
+        why: "It costs as much as the other and adds nothing.",
         source: "pg_index, pg_constraint",
         alerts: &["PostgresIndexRedundant"],
         part: Part::Indexes,
@@ -91,8 +90,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Consider dropping indexes that another one begins with",
         severity: Severity::Info,
         finds: "its columns are the first ones of another index, with the same classes, order and predicate",
-        why: "Every write keeps it up; it is worth that only where the other is much larger and both are read a \
-              lot.",
+        why: "Every write maintains it; that pays only if the other one is much larger and both are scanned often.",
         source: "pg_index, pg_constraint",
         alerts: &["PostgresIndexRedundant"],
         part: Part::Indexes,
@@ -104,10 +102,9 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &[],
         title: "Index foreign keys",
         severity: Severity::Warning,
-        finds: "a foreign key has no index on the referencing side, of a table that is not small \
+        finds: "a foreign key has no index on the referencing table, and the table is not small \
                 (collectors.indexes.minimum_rows)",
-        why: "Each row that is deleted or gets another key on the referenced side reads that whole table, under a \
-              lock.",
+        why: "Each DELETE or key change of a referenced row reads the whole referencing table, under a lock.",
         source: "pg_constraint, pg_index, pg_class.reltuples",
         alerts: &["PostgresForeignKeyUnindexed"],
         part: Part::Indexes,
@@ -117,7 +114,7 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "index.sequential_scans",
         formerly: &[],
-        title: "Look for the index that large scans want",
+        title: "Find the index that large scans lack",
         severity: Severity::Info,
         finds: "a table over collectors.indexhealth.seq_scan_bytes is read from end to end more often than by its \
                 indexes",
@@ -133,8 +130,8 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &["indexes.bloat"],
         title: "Rebuild bloated indexes",
         severity: Severity::Warning,
-        finds: "more than half of a B-tree, and 10 MB, hold nothing, estimated (or, with --exact, measured by \
-                pgstattuple); not one that is unused",
+        finds: "more than half of a B-tree, and at least 10 MB, is empty, estimated (or, with --exact, measured \
+                by pgstattuple); without unused indexes",
         why: "It takes memory and disk, and scans read more pages than they need.",
         source: "pg_class.relpages, pg_stats.avg_width (an estimate; `pgrunway verify --exact` measures)",
         alerts: &[],
@@ -149,8 +146,8 @@ pub(super) static RULES: &[&Rule] = &[
         severity: Severity::Critical,
         finds: "the entries of a B-tree are out of order, by amcheck's bt_index_check(); with --exact also: it lacks \
                 rows of its table",
-        why: "Queries by it miss rows, and its uniqueness holds no more; a new version of the collation library does \
-              that.",
+        why: "Queries that use it miss rows, and a unique one lets duplicates in; a new version of the \
+              collation library can cause this.",
         source: "bt_index_check() (`pgrunway verify --with index.corrupt`)",
         alerts: &[],
         part: Part::Corruption,
@@ -198,19 +195,18 @@ fn missing(d: &DatabaseFacts) -> Verdict {
         let subject = subject(&w.table, &w.what);
         let kind = if w.unique { "unique index" } else { "index" };
         let finding = match lack {
-            Lack::Table => Finding::new(
-                subject,
-                format!("There is no table {} that could have it.", w.table.display()),
-            ),
+            Lack::Table => {
+                Finding::new(subject, format!("There is no table {}.", w.table.display()))
+            }
             Lack::Index => Finding::new(subject, format!("There is no such {kind}.")),
-            Lack::Valid(_) => Finding::new(subject, "It is there, but not valid."),
+            Lack::Valid(_) => Finding::new(subject, "It exists, but is not valid."),
         };
         Some(match (w.table_oid, lack) {
             (Some(table), Lack::Valid(oid)) => {
                 by_tree(d, table, finding, |tree| tree.validate(&d.datname, oid))
             }
             (Some(table), _) => by_tree(d, table, finding, |tree| tree.make(&d.datname, &w.make)),
-            (None, _) => finding.advice("Create the table, or take the index out of the list."),
+            (None, _) => finding.advice("Create the table, or remove the index from the list."),
         })
     });
     Some(found.collect())
@@ -240,7 +236,7 @@ fn coverage(d: &DatabaseFacts) -> Verdict {
             n => format!(" and {n} more"),
         };
         let evidence = format!(
-            "{} of {} partitions have it; not {}{more}.",
+            "{} of {} partitions have it; missing on {}{more}.",
             p.leaves.saturating_sub(p.missing),
             p.leaves,
             p.first.join(", ")
@@ -268,8 +264,8 @@ fn rebuild(
 fn drop(d: &DatabaseFacts, i: &FaultyIndex, finding: Finding) -> Finding {
     if i.constraint {
         return finding.also(
-            "No SQL: it keeps a constraint, which statements may name (ON CONFLICT) and foreign keys need. Where both \
-             constraints say the same, drop one of them by hand, at a quiet hour, with lock_timeout set.",
+            "No SQL: it enforces a constraint, which statements may name (ON CONFLICT) and foreign keys may \
+             need. If both constraints are the same, drop one by hand, at a quiet hour, with lock_timeout set.",
         );
     }
     let named = |name: &str| Relation::new(i.table.schema.as_str(), name);
@@ -288,7 +284,8 @@ fn unused(d: &DatabaseFacts) -> Verdict {
         let evidence =
             format!("No scan since {} ({}); {}.", instant(since), seconds(s), bytes(i.bytes));
         let finding = finding(i, evidence).figure("watched", s, Unit::Seconds).advice(
-            "Each server counts for itself: look at the primary and all standbys, and think of what runs once a month.",
+            "Each server counts its own scans: check the primary and all standbys, and think of what runs once \
+             a month.",
         );
         Some(drop(d, i, finding))
     })
@@ -301,7 +298,7 @@ fn covered(i: &FaultyIndex, how: &str) -> Finding {
         n if n < 0.5 => "never scanned".to_owned(),
         n => format!("scanned {} times", thousands(n)),
     };
-    finding(i, format!("{by} {how}; it has {} and was {scans}.", bytes(i.bytes))).figure(
+    finding(i, format!("{by} {how}; this one has {} and was {scans}.", bytes(i.bytes))).figure(
         "scans",
         i.scans,
         Unit::Count,
@@ -312,7 +309,7 @@ fn duplicate(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         matches!(i.fault, IndexFault::Duplicate).then(|| {
             let finding = covered(i, "is the same");
-            drop(d, i, finding.advice("The other one serves the same statements."))
+            drop(d, i, finding.advice("The other index serves the same statements."))
         })
     })
 }
@@ -321,8 +318,8 @@ fn redundant(d: &DatabaseFacts) -> Verdict {
     each(d, |i| {
         let IndexFault::Redundant { twin } = i.fault else { return None };
         let how = if twin { "has the same keys" } else { "begins with the same keys" };
-        let advice = "The other one can serve the same statements, and reads more pages for it where it is much \
-                      larger: compare their scans first.";
+        let advice = "The other index can serve the same statements, but reads more pages if it is much larger: \
+                      compare their scans first.";
         Some(drop(d, i, covered(i, how).advice(advice)))
     })
 }
@@ -376,17 +373,14 @@ fn bloat(d: &DatabaseFacts) -> Verdict {
     let bloated = |i: &&Bloated| i.is_worthwhile();
     let found = d.bloated.as_ref()?.iter().filter(bloated).map(|i| {
         let how = if i.measured { "measured" } else { "estimated" };
-        let evidence = format!(
-            "{:.0} % of {} hold nothing, {how}.",
-            (i.share * 100.0).floor(),
-            bytes(i.bytes)
-        );
+        let evidence =
+            format!("{:.0} % of {} is empty, {how}.", (i.share * 100.0).floor(), bytes(i.bytes));
         let own = (i.table.clone(), Relation::new(i.table.schema.as_str(), i.name.as_str()));
         let (table, index) = i.part.clone().unwrap_or(own);
         let mut finding = Finding::new(subject(&table, &index.name), evidence)
             .figure("size", i.bytes, Unit::Bytes)
             .figure("empty", i.share, Unit::Ratio)
-            .advice("It needs as much room again while it runs.");
+            .advice("It needs the same space again while it runs.");
         if !i.measured {
             finding = finding.also("`pgrunway verify --exact` measures first.");
         }
@@ -406,8 +400,8 @@ fn corrupt(d: &DatabaseFacts) -> Verdict {
     let found = d.corrupt.as_ref()?.iter().map(|i| {
         Finding::new(subject(&i.table, &i.index.name), i.message.clone())
             .advice(
-                "Find out why first: disk, memory, or another version of the collation library. A unique index may \
-                 have let duplicates in; REINDEX fails then, and names one.",
+                "Find out why first: disk, memory, or a new version of the collation library. A unique index \
+                 may have let duplicates in; then REINDEX fails and names one.",
             )
             .remedy(rebuild(d, i.oid, &i.table, &i.index, i.exclusion))
     });

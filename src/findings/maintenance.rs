@@ -11,9 +11,9 @@ pub(super) static RULES: &[&Rule] = &[&Rule {
     formerly: &[],
     title: "Send maintenance jobs to the primary",
     severity: Severity::Critical,
-    finds: "the last run of a job of pg_cron that looks after partitions failed because it was sent to a standby, or to \
-            a database that is read-only",
-    why: "A standby takes no DDL: partitions are neither created nor retired, although the job runs on time.",
+    finds: "the last run of a pg_cron job that maintains partitions failed because it ran on a standby, or in a \
+            read-only database",
+    why: "A standby accepts no DDL: partitions are neither created nor retired, although the job runs on time.",
     source: "cron.job, cron.job_run_details.return_message (in English)",
     alerts: &["PostgresPartitionJobFailed"],
     part: Part::Jobs,
@@ -26,12 +26,12 @@ fn standby(d: &DatabaseFacts) -> Verdict {
         job.refused.then(|| {
             let when = job.started.map_or_else(String::new, |at| format!(" ({})", instant(at)));
             let evidence = format!(
-                "Its last run{when} in database {} was refused: a standby, or a read-only database, takes no DDL.",
+                "Its last run{when} in database {} was refused: a standby, or a read-only database, accepts no DDL.",
                 job.database
             );
             let finding = Finding::new(Subject::Job(job.name.clone()), evidence).advice(
-                "Let cron.job.nodename and nodeport name the primary, by an address that follows a failover; and look \
-                 whether default_transaction_read_only is set for the database or the job's role.",
+                "Set cron.job.nodename and nodeport to an address of the primary that follows a failover, and \
+                 check whether default_transaction_read_only is set for the database or the job's role.",
             );
             match job.started {
                 Some(at) => finding.figure("started", at, Unit::UnixSeconds),

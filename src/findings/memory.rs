@@ -28,10 +28,10 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.effective_cache_size",
         formerly: &["settings.recommended"],
-        title: "Tell the planner how much is cached",
+        title: "Set effective_cache_size to what is cached",
         severity: Severity::Info,
         finds: "effective_cache_size under 50 % or over 90 % of the machine's memory",
-        why: "The planner trusts indexes by what it believes to be cached.",
+        why: "The more the planner believes to be cached, the more it prefers indexes.",
         source: "pg_settings, host.memory of the configuration",
         alerts: &[],
         part: Part::Settings,

@@ -21,7 +21,7 @@ pub static MISSING: Rule = Rule {
     title: "Create the table that must exist",
     severity: Severity::Critical,
     finds: "a partitioned table that a rule with must_exist names is not there, or has no runway",
-    why: "What is not there cannot run out, so that no other rule would notice.",
+    why: "A table that does not exist cannot run out, so no other rule would notice.",
     source: "pg_partitioned_table, the configuration",
     alerts: &["PostgresPartitionRequiredMissing"],
     part: Part::Partitions,
@@ -35,7 +35,7 @@ pub static RUNWAY: Rule = Rule {
     title: "Create partitions ahead",
     severity: Severity::Critical,
     finds: "the runway is shorter than pg_partition_runway_required_seconds",
-    why: "Inserts fail, or fall into the DEFAULT partition, from the end of the last partition on.",
+    why: "After the end of the last partition, inserts fail or go into the DEFAULT partition.",
     source: "pg_class.relpartbound",
     alerts: &["PostgresPartitionRunwayShort", "PostgresPartitionNotCovered"],
     part: Part::Partitions,
@@ -49,8 +49,7 @@ pub static GAP: Rule = Rule {
     title: "Close the gap ahead",
     severity: Severity::Critical,
     finds: "there are partitions beyond the end of the runway",
-    why: "Inserts fail in the gap between, or fall into the DEFAULT partition, however many partitions there are \
-          after it.",
+    why: "Inserts into the gap fail or go into the DEFAULT partition, however many partitions follow.",
     source: "pg_class.relpartbound",
     alerts: &["PostgresPartitionGap"],
     part: Part::Partitions,
@@ -63,9 +62,9 @@ pub static DEFAULT_ROWS: Rule = Rule {
     formerly: &["partitions.default_rows"],
     title: "Move rows out of the DEFAULT partition",
     severity: Severity::Warning,
-    finds: "the DEFAULT partition of a time level holds rows, estimated",
-    why: "A partition was missing when they came, and it cannot be created while they lie there; queries for \
-          other times read them too.",
+    finds: "the DEFAULT partition of a level by time contains rows (estimated)",
+    why: "Their partition was missing when they were inserted, and cannot be created while they are there; \
+          queries for other times read them too.",
     source: "pg_class.reltuples (estimated) of the DEFAULT partition",
     alerts: &["PostgresPartitionDefaultRows"],
     part: Part::Partitions,
@@ -78,10 +77,10 @@ pub static OPEN_ENDED: Rule = Rule {
     formerly: &[],
     title: "Create partitions before the open-ended one fills",
     severity: Severity::Warning,
-    finds: "a partition TO (MAXVALUE) behind others that have an end holds rows, estimated; or the others end \
-            sooner than pg_partition_runway_required_seconds",
-    why: "No insert fails, but all later rows pile up in it; a partition that would take one of them cannot be \
-          created, nor retired.",
+    finds: "a partition TO (MAXVALUE) after others that have an end contains rows (estimated), or the others \
+            end sooner than pg_partition_runway_required_seconds",
+    why: "No insert fails, but all later rows go into it: a partition for any of them cannot be created, and \
+          they are never retired.",
     source: "pg_class.relpartbound, reltuples (estimated)",
     alerts: &["PostgresPartitionOpenEnded"],
     part: Part::Partitions,
@@ -108,10 +107,10 @@ pub static SIBLINGS: Rule = Rule {
     formerly: &[],
     title: "Make partitions alike",
     severity: Severity::Warning,
-    finds: "a partition has another owner, replica identity or row security than most of its siblings, or other \
-            grants, the owner's own left out",
-    why: "What is run as their owner fails on it, logical replication of its changes fails or lacks columns, and whoever \
-          reads it by its own name sees more or less than in the others.",
+    finds: "owner, replica identity, row security or grants (the owner's own left out) of a partition differ \
+            from those of most of its siblings",
+    why: "Statements of the others' owner fail on it, logical replication of its changes fails or lacks \
+          columns, and a query on the partition itself shows other rows than on its siblings.",
     source: "pg_class.relowner, relreplident, relrowsecurity, relforcerowsecurity, relacl",
     alerts: &[],
     part: Part::Siblings,
@@ -125,7 +124,7 @@ pub static MANY: Rule = Rule {
     title: "Make fewer, larger partitions",
     severity: Severity::Info,
     finds: "more than 1,000 partitions in one table",
-    why: "A statement that cannot prune plans and locks every one of them.",
+    why: "A statement that cannot prune plans and locks all of them.",
     source: "pg_inherits",
     alerts: &[],
     part: Part::Partitions,
@@ -140,7 +139,7 @@ pub static PRUNING: Rule = Rule {
     title: "Let queries prune partitions",
     severity: Severity::Critical,
     finds: "the plan of a query of verify.queries reads more partitions than it may",
-    why: "It reads and locks partitions that cannot hold what it looks for, more with each new one.",
+    why: "It reads and locks partitions that cannot contain its rows, and more of them with each new one.",
     source: "EXPLAIN of the queries in the file",
     alerts: &[],
     part: Part::Plans,
@@ -196,14 +195,14 @@ fn runway(d: &DatabaseFacts) -> Verdict {
         if left >= required {
             return None;
         }
-        let fate = if t.has_default { "fall into DEFAULT" } else { "fail" };
+        let fate = if t.has_default { "go into DEFAULT" } else { "fail" };
         let evidence = match (t.covered, left < 0.0) {
             (true, _) => format!("Runway {} of {} required.", seconds(left), seconds(required)),
             (false, true) => {
-                format!("Coverage ended {} ago: inserts of new rows {fate}.", seconds(-left))
+                format!("Coverage ended {} ago: inserts {fate}.", seconds(-left))
             }
             (false, false) => {
-                format!("No partition is for the present: inserts of new rows {fate}.")
+                format!("No partition accepts the present: inserts {fate}.")
             }
         };
         // In whole days, and as far again as is required.
@@ -212,7 +211,7 @@ fn runway(d: &DatabaseFacts) -> Verdict {
             .figure("runway", left, Unit::Seconds)
             .figure("required", required, Unit::Seconds)
             .advice(
-                "The command prints the DDL; then make the job that creates partitions run, and watch it.",
+                "The command prints the DDL. Then fix the job that creates partitions, and monitor it.",
             );
         Some(extended(finding, d, t, &days))
     })
@@ -235,8 +234,8 @@ fn siblings(d: &DatabaseFacts) -> Verdict {
             .figure("partitions", o.leaves, Unit::Count)
             .figure("differ", o.odd, Unit::Count)
             .advice(
-                "Bring them to what the others have, and let the job that creates partitions do so (pg_partman: \
-                 its template table).",
+                "Change them to what the others have, and so the job that creates partitions (pg_partman: its \
+                 template table).",
             )
     });
     Some(found.collect())
@@ -246,10 +245,10 @@ fn missing(d: &DatabaseFacts) -> Verdict {
     let found = d.expected.as_ref()?.iter().filter_map(|table| {
         let evidence = match table.lack? {
             "missing" => "There is no partitioned table of this name.".to_owned(),
-            reason => format!("It is there, but has no runway ({reason})."),
+            reason => format!("It exists, but has no runway ({reason})."),
         };
         let finding = Finding::new(Subject::Relation(table.name.clone()), evidence);
-        Some(finding.advice("Create the table, or take the rule out of the file."))
+        Some(finding.advice("Create the table, or remove the rule from the file."))
     });
     Some(found.collect())
 }
@@ -258,16 +257,16 @@ fn gap(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         let ((left, required), gap) = (t.runway?, t.gap?);
         let evidence = match gap.from {
-            None => format!("No row is taken before {}.", instant(gap.to)),
+            None => format!("No row is accepted before {}.", instant(gap.to)),
             Some(from) => {
-                format!("No row is taken from {} until {}.", instant(from), instant(gap.to))
+                format!("No row is accepted from {} until {}.", instant(from), instant(gap.to))
             }
         };
         // Up to where coverage begins again, and what it must have anyway.
         let ahead = gap.from.map_or(0.0, |from| left + gap.to - from).max(required);
         let finding = finding(t, evidence)
             .figure("until", gap.to, Unit::UnixSeconds)
-            .advice("The command prints the DDL of what is missing.");
+            .advice("The command prints the DDL that fills the gap.");
         Some(extended(finding, d, t, &days(ahead)))
     })
 }
@@ -282,12 +281,12 @@ fn default_rows(d: &DatabaseFacts) -> Verdict {
         // Elsewhere than by time, a DEFAULT is where rows may well belong.
         let (_, required) = t.runway?;
         let rows = t.default_rows.filter(|rows| *rows >= 0.5)?;
-        let evidence = format!("About {rows:.0} rows lie in the DEFAULT partition (estimated).");
+        let evidence = format!("About {rows:.0} rows are in the DEFAULT partition (estimated).");
         let finding = finding(t, evidence)
             .figure("rows", rows, Unit::Count)
             .advice(
-                "A new partition cannot be attached while DEFAULT holds rows that belong in it; the command \
-                 prints the SQL that moves those of the days it plans.",
+                "A new partition cannot be attached while the DEFAULT contains rows that belong in it; the \
+                 command prints the SQL that moves them, for the days that it plans.",
             );
         Some(extended(finding, d, t, &days(required)))
     })
@@ -303,8 +302,7 @@ fn open_ended(d: &DatabaseFacts) -> Verdict {
         }
         let reach = match (open.covered, open.bounded < 0.0) {
             (true, _) => format!(
-                "Partitions that have an end reach for {} of {} required, then all rows go into the \
-                 open-ended one",
+                "Partitions with an end last {} of {} required; then all rows go into the open-ended one",
                 seconds(open.bounded),
                 seconds(required)
             ),
@@ -314,7 +312,7 @@ fn open_ended(d: &DatabaseFacts) -> Verdict {
             ),
             (false, false) => "New rows go into its open-ended partition".to_owned(),
         };
-        let held = rows.map(|n| format!("; about {n:.0} lie there (estimated)"));
+        let held = rows.map(|n| format!("; about {n:.0} are there (estimated)"));
         let mut finding = finding(t, format!("{reach}{}.", held.unwrap_or_default()))
             .figure("bounded_runway", open.bounded, Unit::Seconds)
             .figure("required", required, Unit::Seconds);
@@ -323,7 +321,7 @@ fn open_ended(d: &DatabaseFacts) -> Verdict {
         }
         let days = format!("{:.0}", (required * 2.0 / DAY).ceil().max(1.0));
         let advice = "The command prints how to split the open-ended partition, or says why it cannot; then \
-                      make the job that creates partitions do so ahead of time.";
+                      let the job that creates partitions do so ahead of time.";
         Some(extended(finding.advice(advice), d, t, &days))
     })
 }
@@ -333,7 +331,7 @@ fn retention(d: &DatabaseFacts) -> Verdict {
         let over = t.retention_exceeded.filter(|over| *over > 0.0)?;
         let evidence = format!("Its oldest data are {} past their retention.", seconds(over));
         let finding = finding(t, evidence).figure("over", over, Unit::Seconds).advice(
-            "The command prints the DETACH and DROP, which delete data: archive first what must be kept.",
+            "The command prints the DETACH and DROP, which delete data: archive what must be kept first.",
         );
         // In whole days where it can be said so; nothing younger goes.
         Some(match t.max_age {
@@ -351,9 +349,9 @@ fn retention(d: &DatabaseFacts) -> Verdict {
 fn many(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         (t.leaves > TOO_MANY).then(|| {
-            let evidence = format!("{:.0} partitions, those of partitions counted.", t.leaves);
+            let evidence = format!("{:.0} partitions on all levels.", t.leaves);
             finding(t, evidence).figure("partitions", t.leaves, Unit::Count).advice(
-                "Let each hold a longer span, or retire old ones; statements should name the key.",
+                "Use a longer interval, or retire old ones; statements should filter by the key.",
             )
         })
     })

@@ -19,8 +19,8 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Raise max_wal_size: checkpoints are forced by WAL",
         severity: Severity::Warning,
         finds: "over 30 % of at least 3 checkpoints in 10 minutes or longer were requested",
-        why: "A checkpoint that is forced writes in a hurry, and each makes the first change of every page write it \
-              whole into WAL.",
+        why: "A requested checkpoint writes fast, and after each one the first change of a page writes the \
+              whole page to the WAL.",
         source: "pg_stat_bgwriter or pg_stat_checkpointer, pg_current_wal_insert_lsn()",
         alerts: &["PostgresCheckpointsTooFrequent"],
         part: Part::Load,
@@ -33,7 +33,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Space checkpoints out",
         severity: Severity::Info,
         finds: "checkpoint_timeout of 5 minutes or less while over 1 MB/s of WAL are written",
-        why: "Each checkpoint makes the first change of every page write it whole into WAL.",
+        why: "After each checkpoint, the first change of a page writes the whole page to the WAL.",
         source: "pg_settings, pg_current_wal_insert_lsn()",
         alerts: &[],
         part: Part::Load,

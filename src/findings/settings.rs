@@ -39,7 +39,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Switch track_counts on",
         severity: Severity::Critical,
         finds: "track_counts is off",
-        why: "Nothing is known of scans and rows, and autovacuum does not work.",
+        why: "Scans and rows are not counted, and autovacuum does not work.",
         source: "pg_settings",
         alerts: &["PostgresAutovacuumOff"],
         part: Part::Settings,
@@ -52,8 +52,8 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Time reads and writes of blocks",
         severity: Severity::Info,
         finds: "track_io_timing is off",
-        why: "Time spent on reading blocks is not told from time spent on computing; pg_test_timing says what it costs \
-              on your machine.",
+        why: "Without it, the time that reads and writes take is not known; pg_test_timing shows what measuring \
+              it costs on your machine.",
         source: "pg_settings",
         alerts: &[],
         part: Part::Settings,
@@ -66,7 +66,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Spread the writes of a checkpoint",
         severity: Severity::Info,
         finds: "checkpoint_completion_target under 0.9",
-        why: "A checkpoint that writes in a hurry takes the disk from queries.",
+        why: "A checkpoint that writes fast slows down queries that need the disk.",
         source: "pg_settings",
         alerts: &[],
         part: Part::Settings,

@@ -20,7 +20,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Create the database that is expected",
         severity: Severity::Critical,
         finds: "a database that --database or the file names and the server does not have",
-        why: "What is expected of it would not be looked at, and the gate would pass for nothing.",
+        why: "What the file expects of it would not be checked, and the gate would pass all the same.",
         source: "pg_database, the configuration",
         alerts: &[],
         part: Part::Databases,
@@ -32,7 +32,7 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &[],
         title: "Load pg_stat_statements",
         severity: Severity::Warning,
-        finds: "pg_stat_statements is not loaded, not installed in the exporter's database, or told to track nothing",
+        finds: "pg_stat_statements is not loaded, not installed in the exporter's database, or set to track nothing",
         why: "Without it there are no latencies, neither per database nor per statement.",
         source: "pg_settings, pg_extension",
         alerts: &["PostgresStatementsMissing"],
@@ -69,10 +69,10 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.track_activity_query_size",
         formerly: &[],
-        title: "Show running statements whole",
+        title: "Show the full text of running statements",
         severity: Severity::Info,
         finds: "track_activity_query_size is below 1 kB",
-        why: "The text of running statements is cut off where it becomes interesting.",
+        why: "The text of long statements is cut off.",
         source: "pg_settings",
         alerts: &[],
         part: Part::Settings,
@@ -82,9 +82,9 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "settings.role",
         formerly: &[],
-        title: "Let the role see what it is to watch",
+        title: "Make the role a member of pg_monitor",
         severity: Severity::Warning,
-        finds: "the role is no member of pg_monitor",
+        finds: "the role is not a member of pg_monitor",
         why: "It does not see other users' statements and sessions, nor all settings.",
         source: "pg_has_role()",
         alerts: &["PgrunwayRoleSeesLittle"],
@@ -97,7 +97,7 @@ pub(super) static RULES: &[&Rule] = &[
 fn reachable(s: &ServerFacts) -> Verdict {
     let missing = s.absent.as_ref()?.iter().map(|name| {
         Finding::new(Subject::Named(name.clone()), "The server has no database of this name.")
-            .advice("Create it, or take what is expected of it out of the file.")
+            .advice("Create it, or remove its expectations from the file.")
     });
     Some(missing.collect())
 }
@@ -167,7 +167,7 @@ fn role(s: &ServerFacts) -> Verdict {
     if s.monitors? {
         return none();
     }
-    let finding = Finding::new(Subject::Role(s.role.clone()), "It is no member of pg_monitor.")
+    let finding = Finding::new(Subject::Role(s.role.clone()), "It is not a member of pg_monitor.")
         .remedy(grant(&s.datname, "pg_monitor", &s.role));
     one(finding)
 }

@@ -19,7 +19,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Let statements name the partition key",
         severity: Severity::Info,
         finds: "the plan of a benchmarked query keeps 100 partitions of a table or more after pruning",
-        why: "Each is planned, opened and locked, whether it is read or not.",
+        why: "Each one is planned, opened and locked, whether it is read or not.",
         source: "EXPLAIN (ANALYZE) by `pgrunway bench`",
         alerts: &[],
         part: Part::Statements,

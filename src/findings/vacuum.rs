@@ -22,8 +22,8 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &["vacuum.analyze"],
         title: "Analyze what is overdue",
         severity: Severity::Warning,
-        finds: "a table or partition of more than 10,000 rows has over twice the changes at which autovacuum comes; or \
-                a partitioned table of as many rows (14 and later) was not analysed itself for 30 days",
+        finds: "a table or partition of more than 10,000 rows has more than twice the changes that start \
+                autovacuum, or a partitioned table of as many rows (14 and later) was not analysed itself for 30 days",
         why: "The planner works with figures that are no longer true; autovacuum never analyses a partitioned table \
               as a whole.",
         source: "pg_stat_user_tables.n_mod_since_analyze, last_analyze, pg_class.reloptions, pg_settings",
@@ -39,7 +39,7 @@ pub(super) static RULES: &[&Rule] = &[
         severity: Severity::Warning,
         finds: "most rows of a table or partition of more than 10,000 came after its last ANALYZE, and the planner does \
                 not count them",
-        why: "The planner takes the table for as small as it was before the load, and may read it again and again in a \
+        why: "The planner still expects the table's size before the load, and may read it again and again in a \
               nested loop.",
         source: "pg_stat_user_tables.n_mod_since_analyze, n_live_tup, last_analyze, pg_class.reltuples",
         alerts: &[],
@@ -52,8 +52,8 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &["vacuum.overdue"],
         title: "Vacuum what is overdue",
         severity: Severity::Warning,
-        finds: "a table or partition of more than 10,000 rows has over twice the dead or inserted rows at which \
-                autovacuum comes",
+        finds: "a table or partition of more than 10,000 rows has more than twice the dead or inserted rows \
+                that start autovacuum",
         why: "Scans read the dead rows too; autovacuum is off, does not keep up, or is held back.",
         source: "pg_stat_user_tables.n_dead_tup, n_ins_since_vacuum, pg_class.reloptions, pg_settings",
         alerts: &["PostgresVacuumOverdue"],
@@ -118,16 +118,16 @@ fn overdue(t: &TableFacts, overdue: &Overdue, [rows, command]: [&str; 2]) -> Opt
             _ => String::new(),
         };
         format!(
-            "{name}about {} {rows} beside {} live ones, {:.1} times as many as autovacuum waits for; last {command}: \
+            "{name}about {} {rows} beside {} live ones, {:.1} times as many as start autovacuum; last {command}: \
              {last}.",
             thousands(leaf.amount),
             thousands(leaf.live),
             overdue.times
         )
     });
-    let off = if t.off { " Autovacuum is switched off for it." } else { "" };
+    let off = if t.off { " Autovacuum is off for it." } else { "" };
     let figures = figures.unwrap_or_else(|| {
-        format!("{:.1} times as many {rows} as autovacuum waits for.", overdue.times)
+        format!("{:.1} times as many {rows} as start autovacuum.", overdue.times)
     });
     let mut chars = figures.chars();
     let first = match chars.next() {
@@ -152,14 +152,14 @@ fn leaves<'a>(t: &'a TableFacts, overdue: &'a Overdue) -> Option<Vec<&'a Relatio
 fn more(t: &TableFacts, overdue: &Overdue) -> String {
     match overdue.tables.saturating_sub(overdue.worst.len()) {
         n if n > 0 && t.partitioned => {
-            format!("These are the {} that need it most; {n} more follow.", overdue.worst.len())
+            format!("These are the {} most overdue; {n} more follow.", overdue.worst.len())
         }
         _ => String::new(),
     }
 }
 
 const HELD_BACK: &str = "\
-It keeps what the oldest transaction, prepared transaction or replication slot may still see: look for them in \
+VACUUM keeps what the oldest transaction, prepared transaction or replication slot may still see: look for them in \
 pg_stat_activity.backend_xmin, pg_prepared_xacts and pg_replication_slots.xmin.";
 
 fn vacuum(d: &DatabaseFacts) -> Verdict {
@@ -169,15 +169,15 @@ fn vacuum(d: &DatabaseFacts) -> Verdict {
             .figure("rows", t.rows, Unit::Count)
             .advice(HELD_BACK)
             .also(
-                "Should it stay so, find out why autovacuum does not come: long transactions, too few workers, locks, \
-                 or a table option.",
+                "If it happens again, find out why autovacuum does not run: long transactions, too few workers, \
+                 locks, or a table option.",
             )
             .also(more(t, &t.vacuum));
         Some(match leaves(t, &t.vacuum) {
             Some(leaves) => finding.remedy(table::vacuum(&d.datname, &leaves)),
             None => finding.also(
-                "VACUUM of the table takes every partition: name those that pg_stat_user_tables shows with the most \
-                 dead rows.",
+                "VACUUM of the table includes every partition: name those with the most dead rows in \
+                 pg_stat_user_tables.",
             ),
         })
     })
@@ -196,14 +196,14 @@ fn analyze(d: &DatabaseFacts) -> Verdict {
             let finding = finding(t, evidence)
                 .figure("age", age, Unit::Seconds)
                 .figure("rows", t.rows, Unit::Count)
-                .advice("autovacuum never analyses a partitioned table itself: let a job do it, weekly say.")
+                .advice("Autovacuum never analyses a partitioned table itself: let a job do it, for example weekly.")
                 .remedy(table::analyze(&d.datname, &[&t.name], only, false));
             return Some(finding);
         }
         let finding = finding(t, overdue(t, &t.analyze, ANALYZE)?)
             .figure("times_threshold", t.analyze.times, Unit::Ratio)
             .figure("rows", t.rows, Unit::Count)
-            .advice("The planner works with old statistics until then.")
+            .advice("Until then the planner works with old statistics.")
             .also(more(t, &t.analyze));
         Some(match leaves(t, &t.analyze) {
             Some(leaves) => finding.remedy(table::analyze(&d.datname, &leaves, false, true)),
@@ -224,16 +224,16 @@ fn loaded(d: &DatabaseFacts) -> Verdict {
             || "it never was analysed".to_owned(),
             |at| format!("after {}", instant(at)),
         );
-        let off = if t.off { " Autovacuum is switched off for it." } else { "" };
+        let off = if t.off { " Autovacuum is off for it." } else { "" };
         let evidence = format!(
-            "{many}{} rows came or changed beside {} live ones; {when}.{off}",
+            "{many}{} rows were inserted or changed, of {} live ones; {when}.{off}",
             thousands(worst.amount),
             thousands(worst.live)
         );
         let finding = finding(t, evidence)
             .figure("changed", worst.amount, Unit::Count)
             .figure("rows", worst.live, Unit::Count)
-            .advice("Let the job that loads end with ANALYZE.")
+            .advice("End the loading job with ANALYZE.")
             .also(more(t, &t.loaded));
         Some(match leaves(t, &t.loaded) {
             Some(leaves) => finding.remedy(table::analyze(&d.datname, &leaves, false, true)),
@@ -258,7 +258,7 @@ fn wraparound(d: &DatabaseFacts) -> Verdict {
             return None;
         }
         let evidence = format!(
-            "Not frozen for {} {noun}; autovacuum should have from {} on.",
+            "Not frozen for {} {noun}; autovacuum should have done so from {} on.",
             thousands(age),
             thousands(limit)
         );
@@ -279,13 +279,13 @@ fn scale_factor(d: &DatabaseFacts) -> Verdict {
     each(d, |t| {
         (!t.partitioned && t.rows >= MANY_ROWS && t.scale_factor >= 0.1).then(|| {
             let evidence = format!(
-                "About {:.0} rows (estimated): autovacuum waits for {:.0} dead ones.",
+                "About {:.0} rows (estimated): autovacuum starts at {:.0} dead ones.",
                 t.rows, t.vacuum_at
             );
             finding(t, evidence)
                 .figure("rows", t.rows, Unit::Count)
                 .figure("threshold", t.vacuum_at, Unit::Count)
-                .advice("It comes more often then, and takes less time.")
+                .advice("It then runs more often, and each run takes less time.")
                 .remedy(table::scale_factor(&d.datname, &t.name, "0.02"))
         })
     })

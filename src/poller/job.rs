@@ -249,7 +249,11 @@ impl Job {
         let datname = datname.as_deref().unwrap_or_default();
         if missing.is_empty() {
             self.lacks.works();
-            tracing::info!(collector, datname, "the server has everything that is read");
+            tracing::info!(
+                collector,
+                datname,
+                "the server has everything that the collector reads again"
+            );
         } else if let Some(held) = self.lacks.fails(&names) {
             tracing::warn!(
                 collector,
@@ -272,7 +276,7 @@ impl Job {
                 collector,
                 datname,
                 left_out = refused.over_limit,
-                "series_limit reached: raise it, or narrow what the collector looks at"
+                "series_limit reached: raise it, or let the collector publish less"
             );
         }
         if refused.defects() > 0 && self.outcome.refused.defects() == 0 {

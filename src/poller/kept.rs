@@ -365,8 +365,8 @@ impl Kept {
         if blind && !self.blind {
             tracing::warn!(
                 role = server.role,
-                "the role sees its own sessions only, so that alerts on transactions, locks and \
-                 replication are blind: GRANT pg_monitor TO {}",
+                "the role sees its own sessions only: alerts on transactions, locks and \
+                 replication cannot fire: GRANT pg_monitor TO {}",
                 ident(&server.role)
             );
         } else if self.blind && !blind {

@@ -115,7 +115,7 @@ impl<'d> Room<'d> {
         let error = (!faults.is_empty()).then(|| CollectError::Collision {
             what: faults.join("; "),
             remedy:
-                "give the query's metrics names of their own, or a LABEL that tells its rows apart"
+                "give the query's metrics names of their own, or add a LABEL that makes its rows different"
                     .to_owned(),
         });
         (admitted, error)

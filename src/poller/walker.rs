@@ -320,7 +320,7 @@ impl Walker {
         } else if let Some(held) = self.left_out.fails("") {
             tracing::warn!(
                 left_out,
-                "more than {MOST_DATABASES} databases: name those to walk in databases.include{held}"
+                "more than {MOST_DATABASES} databases: list those to visit in databases.include{held}"
             );
         }
         let floor = PER_DATABASE * u32::try_from(open.len()).unwrap_or(u32::MAX);

@@ -43,9 +43,7 @@ fn usable() -> Sql {
 
 fn settings() -> Vec<Step> {
     vec![
-        note(
-            "CONCURRENTLY waits for transactions that are older than it, and nobody waits for it.",
-        ),
+        note("CONCURRENTLY waits for older transactions; no other session waits for it."),
         Step::Sql(Sql::new("SET lock_timeout = '5min'", &[])),
     ]
 }
@@ -55,11 +53,12 @@ fn head(database: &str, title: String, changes: &str, undo: String, locks: &str)
         title,
         role: "the owner of the table, or a superuser.".to_owned(),
         database: database.to_owned(),
-        locks: format!("SHARE UPDATE EXCLUSIVE, beside reads and writes. {locks}").trim_end().to_owned(),
+        locks: format!("SHARE UPDATE EXCLUSIVE, which blocks neither reads nor writes. \
+                        {locks}").trim_end().to_owned(),
         changes: changes.to_owned(),
         undo,
-        again: "what is done is passed over, and what a run that was cut off left half-built is built anew. It \
-                fails (exit code 3) unless all is as it should be."
+        again: "what is done is skipped, and what an interrupted run left half-built is built again. It fails \
+                (exit code 3) unless everything is as planned."
             .to_owned(),
         deletes: None,
         notes: Vec::new(),
@@ -82,7 +81,7 @@ fn quiet(index: &Relation, table: &Relation) -> Step {
              COMMIT;\n    \
              PERFORM pg_catalog.pg_sleep(0.1);\n  \
            END LOOP;\n  \
-           RAISE EXCEPTION '% is being built by somebody else', {};\n\
+           RAISE EXCEPTION '% is being built by another session', {};\n\
          END",
         &[&Regclass(index), &usable(), &Regclass(table), &Literal(&index.display())],
     ))
@@ -103,8 +102,8 @@ fn check(wanted: &Wanted<'_>) -> Step {
            IF NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({})\n      \
                 AND i.indrelid = pg_catalog.to_regclass({}) AND i.indisunique = {}{}\n      \
                 AND {}) THEN\n    \
-             RAISE EXCEPTION '% is not the index that is wanted, or not valid', {}\n      \
-               USING HINT = 'If another index has its name, rename that. Else run this again.';\n  \
+             RAISE EXCEPTION '% is not the planned index, or not valid', {}\n      \
+               USING HINT = 'If another index has this name, rename that one. Otherwise run this again.';\n  \
            END IF;\n\
          END",
         &[
@@ -198,7 +197,7 @@ pub fn on_only(wanted: &Wanted<'_>) -> Vec<Step> {
 /// Creates the index of a partitioned table with foreign partitions, which takes the parts that are there.
 pub fn over_parts(wanted: &Wanted<'_>) -> Vec<Step> {
     vec![
-        note(format!("{} takes the parts that are there", wanted.index.display())),
+        note(format!("{} attaches the existing parts", wanted.index.display())),
         locked(
             &wanted.index.display(),
             &whole(wanted.table, "SHARE"),
@@ -248,7 +247,7 @@ pub fn valid(index: &Relation) -> Step {
            IF NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = pg_catalog.to_regclass({})\n      \
                 AND {}) THEN\n    \
              RAISE EXCEPTION '% is not valid yet', {}\n      \
-               USING HINT = 'A partition may have been added meanwhile: make this script again.';\n  \
+               USING HINT = 'A partition may have been added meanwhile: print this script again.';\n  \
            END IF;\n\
          END",
         &[&Regclass(index), &usable(), &Literal(&index.display())],
@@ -264,11 +263,11 @@ pub fn building(database: &str, index: &Relation, table: &Relation, steps: Vec<S
     Script {
         head: head(
             database,
-            format!("{} on {} is to be there and valid.", index.display(), table.display()),
-            "creates what is missing of the index; it takes disk space and I/O.",
+            format!("{} on {} must exist and be valid.", index.display(), table.display()),
+            "creates the missing parts of the index; it takes disk space and I/O.",
             undo,
             &format!(
-                "What needs more (SHARE to create it on a parent, ACCESS EXCLUSIVE to attach a part) {LOCKS}"
+                "A stronger lock (SHARE to create it on a parent, ACCESS EXCLUSIVE to attach a part) {LOCKS}"
             ),
         ),
         steps: all,
@@ -308,7 +307,10 @@ pub fn rebuild(there: &There<'_>, exclusion: bool) -> Vec<Step> {
         &[&Literal(rebuild.as_str()), &there.oid, &Regclass(index)],
     ));
     if exclusion {
-        steps.push(note("It cannot be rebuilt beside writes: for more than 1.5 s it gives up, and changes nothing."));
+        steps.push(note(
+            "It cannot be rebuilt without blocking writes: after 1.5 s it gives up, and changes \
+                         nothing.",
+        ));
         steps.push(Step::Sql(Sql::new("SET lock_timeout = '400ms'", &[])));
         steps.push(Step::Sql(Sql::new("SET statement_timeout = '1500ms'", &[])));
         steps.push(reindex);
@@ -347,13 +349,13 @@ pub fn rebuilding(database: &str, there: &There<'_>, exclusion: bool) -> Script 
     };
     let mut head = head(
         database,
-        format!("{} of {} is to be rebuilt.", there.index.display(), there.table.display()),
-        "builds the index anew beside the old one, which takes as much room again while it runs.",
+        format!("{} of {} must be rebuilt.", there.index.display(), there.table.display()),
+        "builds a new index beside the old one, which takes the same space again while it runs.",
         "nothing to undo.".to_owned(),
         locks,
     );
     head.notes.push(
-        "A unique index cannot be rebuilt as long as there are duplicates: REINDEX names one."
+        "A unique index cannot be rebuilt while there are duplicates: REINDEX names one."
             .to_owned(),
     );
     Script { head, steps }
@@ -397,7 +399,7 @@ pub fn dropping(
     if partitioned {
         let drop = Sql::new("DROP INDEX {}", &[index]);
         let refuse = Sql::new(
-            "IF NOT ({}) THEN\n        RAISE EXCEPTION 'something relies on % by now', {};\n      END IF",
+            "IF NOT ({}) THEN\n        RAISE EXCEPTION 'something now depends on %', {};\n      END IF",
             &[&free, &Literal(&index.display())],
         );
         let relations = whole(table, "ACCESS EXCLUSIVE");
@@ -424,8 +426,8 @@ pub fn dropping(
     };
     let mut head = head(
         database,
-        format!("{} of {} is to go.", index.display(), table.display()),
-        "drops the index, if it is still the one that was looked at and nothing relies on it.",
+        format!("{} of {} can be dropped.", index.display(), table.display()),
+        "drops the index, if it is still the one that was checked and nothing depends on it.",
         "create it again from its definition, which pg_get_indexdef() gives.".to_owned(),
         &locks,
     );

@@ -6,8 +6,8 @@ use super::script::Step;
 use super::sql::{Literal, Sql};
 
 /// How long others wait behind it, for heads.
-pub(super) const LOCKS: &str = "takes its locks within 0.8 s or gives them back, 10 times, a second apart, so that others wait for less \
-     than 2 s; fails if it cannot have them.";
+pub(super) const LOCKS: &str = "gets its locks within 0.8 s or releases them and tries again, 10 times, a \
+                                second apart, so that others wait for less than 2 s; then it fails.";
 
 /// Takes the locks of a query (`relation regclass, mode text`, in this order) unless `done` holds, then runs
 /// statements of PL/pgSQL, all in one transaction.

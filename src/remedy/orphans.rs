@@ -69,29 +69,31 @@ impl Orphans<'_> {
         let lost = self.lost();
         let mut notes: Vec<String> =
             self.follow.iter().map(|what| format!("With them: {what}.")).collect();
-        notes.push("Better to bring the missing rows back, or to set the key to NULL.".to_owned());
+        notes.push(
+            "It is better to restore the missing rows, or to set the key to NULL.".to_owned(),
+        );
         let head = Head {
             title: format!(
-                "{} rows of {} point to no row of {} ({}) and are to go.",
+                "{} rows of {} point to no row of {} ({}).",
                 self.rows,
                 self.child.display(),
                 self.parent.display(),
                 super::text::one_line(self.key)
             ),
-            role: "a superuser or the owner of both tables, whom no row security hides rows from: else it fails."
+            role: "a superuser, or the owner of both tables; it fails if row security hides rows from him."
                 .to_owned(),
             database: self.database.to_owned(),
             locks: format!(
-                "SHARE on {} for each batch, so that no parent comes while its rows go: its writes wait for less \
-                 than 2 s. ROW EXCLUSIVE on {}.",
+                "SHARE on {} for each batch, so that no parent is inserted while its rows are deleted: its \
+                 writes wait for less than 2 s. ROW EXCLUSIVE on {}.",
                 self.parent.display(),
                 self.child.display()
             ),
-            changes: "deletes those rows in batches, each a transaction that looks again whether a row is still \
-                      without its parent. It counts them first, and fails if there are more than were found."
+            changes: "deletes those rows in batches, each a transaction that checks again whether a row still \
+                      has no parent. It counts them first, and fails if there are more than were found."
                 .to_owned(),
             undo: "restore them from a backup; the query below copies them first.".to_owned(),
-            again: "goes on with those that are left. It fails (exit code 3) while any is left.".to_owned(),
+            again: "continues with the remaining rows. It fails (exit code 3) while any remains.".to_owned(),
             deletes: Some(format!("{} rows of {}.", self.rows, self.child.display())),
             notes,
         };

@@ -252,7 +252,7 @@ impl Retire {
                     not dropped."
                 .to_owned(),
             deletes: (count > 0)
-                .then(|| "all rows of these partitions. Archive first what must be kept.".to_owned()),
+                .then(|| "all rows of these partitions. Archive what must be kept first.".to_owned()),
             notes,
         }
     }

@@ -14,7 +14,8 @@ fn head(database: &str, title: String, locks: &str, changes: &str) -> Head {
         locks: locks.to_owned(),
         changes: changes.to_owned(),
         undo: "nothing to undo.".to_owned(),
-        again: "it begins anew. It fails (exit code 3) unless it was done.".to_owned(),
+        again: "it starts from the beginning. It fails (exit code 3) unless it was done."
+            .to_owned(),
         deletes: None,
         notes: Vec::new(),
     }

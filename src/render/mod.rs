@@ -57,8 +57,8 @@ static HTTP_CLOSED: Metric = Metric::counter(
 static HTTP_REFUSED: Metric = Metric::counter(
     "pgrunway_http_unauthorized_total",
     &["reason"],
-    "HTTP requests refused for want of a password of basic_auth_users: none was sent (missing), it was wrong \
-     (wrong), or it was not looked at since too many were wrong before (limit).",
+    "HTTP requests refused by basic_auth_users: without a password (missing), with a wrong one (wrong), or \
+     unchecked because too many were wrong before (limit).",
 );
 static TLS_FAILED: Metric = Metric::counter(
     "pgrunway_http_tls_handshakes_failed_total",

@@ -151,9 +151,9 @@ async fn recommendations_about_a_database_follow_its_tables() {
     assert_eq!(trades.bytes, super::figure(&admin, &of("trades_[0-9]+")).await);
     assert_eq!(growth.bytes, trades.bytes + super::figure(&admin, &of("users")).await);
 
-    let mend = "DROP INDEX users_name_again; VACUUM ANALYZE; \
+    let fix = "DROP INDEX users_name_again; VACUUM ANALYZE; \
                 CREATE TABLE trades_ahead PARTITION OF trades DEFAULT";
-    for statement in mend.split("; ") {
+    for statement in fix.split("; ") {
         work(&cluster, "postgres", statement).await;
     }
     let poll = run.poll().await;

@@ -164,7 +164,7 @@ async fn compare(gate: &Gate<'_>, database: &str) -> BTreeSet<&'static str> {
                 wanted.push(text("found").to_owned());
             }
             if finding["command"].is_null() {
-                let scripts = finding["mend"].as_array().unwrap().iter();
+                let scripts = finding["fix"].as_array().unwrap().iter();
                 wanted
                     .extend(scripts.map(|script| statements(script.as_str().unwrap()).to_owned()));
             }
@@ -244,7 +244,7 @@ async fn verify_report_metrics_and_page_agree_on_the_planted_faults() {
     let short = verified(&report, "partition.runway", Some("faulty"));
     let short = short.iter().find(|f| f["object"] == "public.short").unwrap();
     assert_eq!(short["command"], command.as_str(), "{short:#}");
-    assert!(gate::mends(&report).iter().any(|(_, object, _)| object.contains("public.short")));
+    assert!(gate::fixes(&report).iter().any(|(_, object, _)| object.contains("public.short")));
     let (_, text, _) = gate.verify(&["--database", "faulty", "--only", "partition.runway"]).await;
     assert!(text.contains(&format!("Fix:  {command}\n")), "{text}");
     assert!(!text.contains("CREATE TABLE"), "{text}");

@@ -1,4 +1,4 @@
--- One fault for each check that SQL can mend. Runs in a database of its own, as a superuser, on a
+-- One fault for each check that SQL can fix. Runs in a database of its own, as a superuser, on a
 -- server without autovacuum. `now` decides the bounds; names of partitions follow the rhythm.
 CREATE EXTENSION amcheck;
 CREATE EXTENSION pgstattuple;

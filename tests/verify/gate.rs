@@ -1,6 +1,6 @@
 //! Runs `pgrunway verify` with a file of the test's own, and psql.
 //!
-//! Must not: mend in another way than the report prints.
+//! Must not: fix in another way than the report prints.
 
 use pgrunway::cmd::cluster::Cluster;
 use serde_json::Value;
@@ -92,12 +92,12 @@ pub fn found(report: &Value) -> Vec<(String, String)> {
 }
 
 /// Database, object and SQL of every finding; there is some for each.
-pub fn mends(report: &Value) -> Vec<(String, String, String)> {
+pub fn fixes(report: &Value) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     each(report)
         .iter()
         .map(|(c, f)| {
-            let sql: Vec<String> = f["mend"].as_array().unwrap().iter().map(text).collect();
+            let sql: Vec<String> = f["fix"].as_array().unwrap().iter().map(text).collect();
             assert!(!sql.is_empty(), "no SQL for {} of {}: {f:#}", f["object"], c["id"]);
             let database = c["database"].as_str().unwrap_or("postgres");
             (database.to_owned(), format!("{} {}", c["id"], f["object"]), sql.join("\n"))

@@ -140,7 +140,7 @@ async fn each_form_holds_whatever_the_names_are() {
     }
 
     // What is printed runs, the name with its escapes included.
-    for (database, _, sql) in gate::mends(&report) {
+    for (database, _, sql) in gate::fixes(&report) {
         gate.sql(&database, &sql).await;
     }
     let (_, report) = gate.json(&["--only", "constraint"]).await;

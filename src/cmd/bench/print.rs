@@ -67,7 +67,7 @@ fn word(change: &BenchChange) -> String {
         }
         BenchVerdict::Slower => "SLOWER".to_owned(),
         BenchVerdict::Faster => "faster".to_owned(),
-        BenchVerdict::Unclear => "too little measured to tell".to_owned(),
+        BenchVerdict::Unclear => "too few measurements".to_owned(),
         BenchVerdict::Unconfirmed => {
             "slower at first, and not when measured again: same".to_owned()
         }

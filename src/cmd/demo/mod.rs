@@ -199,8 +199,7 @@ async fn demonstrate<W: Write>(
     let pace = LoadPace { rate, clients, seed, length: None };
     let load = running.load.insert(Load::with(&app, pace));
     screen.line(&format!(
-        "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes \
-         everything it made.",
+        "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes everything it created.",
         fetch::reachable(addr)[0],
         psql(cluster)
     ))?;
@@ -239,7 +238,7 @@ fn can_listen(addr: SocketAddr) -> anyhow::Result<()> {
         Err(e) => Err(e).with_context(|| {
             let other = SocketAddr::new(addr.ip(), addr.port().checked_add(1).unwrap_or(9187));
             format!(
-                "{LISTEN_FLAG}={addr}: cannot listen there; stop what does, or choose another \
+                "{LISTEN_FLAG}={addr}: cannot listen there; stop what listens there, or choose another \
                  port, such as {LISTEN_FLAG}={other}"
             )
         }),

@@ -181,7 +181,7 @@ impl Report<'_> {
         let figures = match &self.figures {
             Ok(figures) => *figures,
             Err(why) => {
-                lines.push((Tone::Alarm, format!("the exporter gave no figures: {why}")));
+                lines.push((Tone::Alarm, format!("no figures from the exporter: {why}")));
                 &none
             }
         };

@@ -55,7 +55,7 @@ pub async fn admit(connect: Connect, into: Option<&str>) -> anyhow::Result<Admit
         );
     } else if comment.as_deref() != Some(MARK) {
         bail!(
-            "database \"{name}\" was not made by `pgrunway load`: --database names one that was, or one \
+            "database \"{name}\" was not created by `pgrunway load`: --database names one that was, or one \
              that does not exist yet; --into={name} writes into this one all the same. Nothing was \
              changed"
         );

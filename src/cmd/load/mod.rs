@@ -182,7 +182,8 @@ impl<S: Future<Output = ()>> LoadRun<'_, S> {
                     counters.stop();
                     break match timeout(STOPPING, &mut fill).await {
                         Ok(done) => done,
-                        Err(_) => bail!("the server does not answer: batches under way may be in or not"),
+                        Err(_) => bail!("the server does not answer: the current batches may or may not be \
+                                         committed"),
                     };
                 }
             }
@@ -200,7 +201,7 @@ impl<S: Future<Output = ()>> LoadRun<'_, S> {
         };
         writeln!(
             out,
-            "{word}: {} of {total} rows are in ({orders} orders, {trades} trades), in {:.1} s: {:.0} \
+            "{word}: {} of {total} rows loaded ({orders} orders, {trades} trades), in {:.1} s: {:.0} \
              rows/s",
             orders + trades,
             took.as_secs_f64(),
@@ -208,13 +209,13 @@ impl<S: Future<Output = ()>> LoadRun<'_, S> {
         )?;
         out.flush()?;
         done.map_err(explained)?;
-        ensure!(!self.stopped, "stopped before all rows were in");
+        ensure!(!self.stopped, "stopped before all rows were loaded");
         // The estimates of the planner, which autovacuum would bring later and not for the parent.
         tokio::select! {
             done = database.admin.batch("ANALYZE public.orders, public.trades") => {
                 done.context("ANALYZE")
             }
-            () = &mut self.stop => bail!("stopped in ANALYZE; all rows are in"),
+            () = &mut self.stop => bail!("stopped during ANALYZE; all rows are loaded"),
         }
     }
 
@@ -258,8 +259,8 @@ impl<S: Future<Output = ()>> LoadRun<'_, S> {
 fn explained(e: anyhow::Error) -> anyhow::Error {
     match format!("{e:#}").contains("(SQLSTATE 23505)") {
         true => e.context(
-            "rows of this seed and time are in already, perhaps of a load that was stopped: another \
-             --seed makes others, and a database that is dropped is made anew",
+            "rows of this seed and time exist already, perhaps from an interrupted load: use another --seed, or \
+             drop the database, which load creates again",
         ),
         false => e,
     }

@@ -113,7 +113,7 @@ async fn look(admin: &Admin) -> anyhow::Result<bool> {
             let differs = has_columns.split(", ").find(|c| !columns.split(", ").any(|o| o == *c));
             let lacks = columns.split(", ").find(|c| !has_columns.split(", ").any(|o| o == *c));
             bail!(
-                "public.{table} is not ours: it has {}, and not {}; nothing was changed",
+                "public.{table} is not ours: it has {} instead of {}; nothing was changed",
                 differs.unwrap_or("its columns in another order"),
                 lacks.unwrap_or("others")
             );
@@ -135,7 +135,7 @@ async fn partitions(admin: &Admin) -> anyhow::Result<BTreeSet<String>> {
         };
         ensure!(
             ours,
-            "public.{parent} is not partitioned as ours is: it has a partition \"{name}\"; nothing was \
+            "public.{parent} is not partitioned like ours: it has a partition \"{name}\"; nothing was \
              changed"
         );
         names.insert(name.to_owned());

@@ -128,7 +128,7 @@ BEGIN
         COMMIT;
         IF v_tries >= 60 THEN
           RAISE EXCEPTION 'gave up after % attempts to lock %: others hold it', v_tries, v_source
-            USING HINT = 'Nothing was changed. Run the script again when they are through.';
+            USING HINT = 'Nothing was changed. Run the script again when they have finished.';
         ELSIF NOT v_done THEN
           PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
         END IF;
@@ -137,7 +137,7 @@ BEGIN
     v_scan := CASE WHEN v_prove THEN 0 ELSE v_scan END + v_again_ms;
     v_cost := v_scan;
     IF v_scan > c_longest * 0.6 THEN
-      RAISE EXCEPTION 'nothing done: reading % takes % ms, and others would wait as long for each partition',
+      RAISE EXCEPTION 'nothing done: reading % takes % ms, during which others would wait, for each partition',
                       coalesce(c_default, c_open), round(v_scan)
         USING HINT = 'Choose a time when others can wait, raise pgrunway.longest_wait at the head of the script, and run it again.';
     END IF;
@@ -159,7 +159,7 @@ BEGIN
       v_grown := v_at IS NOT NULL;
       EXIT WHEN v_at = c_parent AND {} = {};
       IF v_part IS NULL OR v_said IS DISTINCT FROM c_marks[n] OR v_at <> c_parent OR (v_grown AND v_from IS NULL) THEN
-        RAISE EXCEPTION 'not there with the bound that was wanted: % %', c_names[n], c_checks[n]
+        RAISE EXCEPTION 'not attached with the planned bound: % %', c_names[n], c_checks[n]
           USING HINT = 'Another relation has the name, or it was changed meanwhile. Plan again.';
       END IF;
       IF v_grown THEN
@@ -188,7 +188,7 @@ BEGIN
           END LOOP;
           v_cost := v_scan + v_find;
           IF v_cost > c_longest * 0.6 THEN
-            RAISE EXCEPTION 'rows of % are in the way, and finding them takes % ms, as long as others would wait for each part',
+            RAISE EXCEPTION 'rows of % are in the way, and finding them takes % ms, during which others would wait, for each part',
                             v_source, round(v_cost)
               USING HINT = format(CASE (SELECT c.relkind FROM pg_class c WHERE c.oid = v_source)
                 WHEN 'p' THEN 'Create an index on (%2$s) on each partition of %1$s, run this script again, and drop them.'
@@ -429,10 +429,10 @@ BEGIN
         PERFORM pg_sleep(1);
       ELSIF v_prepared AND v_tries > 2 THEN
         RAISE EXCEPTION 'gave up: %, so that nobody can lock % and its partitions', v_waiting || ' is neither committed nor rolled back', c_parent
-          USING HINT = 'What was done stays. COMMIT PREPARED or ROLLBACK PREPARED it, as whatever prepared it would, and run the script again.';
+          USING HINT = 'What was done stays. COMMIT PREPARED or ROLLBACK PREPARED it, as its transaction manager decides, and run the script again.';
       ELSIF v_tries >= 60 THEN
         RAISE EXCEPTION 'gave up after % attempts to lock % and its partitions: others hold them, now %', v_tries, c_parent, coalesce(v_waiting, 'nobody')
-          USING HINT = 'What was done stays. Run the script again when they are through.';
+          USING HINT = 'What was done stays. Run the script again when they have finished.';
       ELSE
         PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
       END IF;
@@ -459,14 +459,14 @@ BEGIN
       END;
       COMMIT;
       IF v_tries >= 60 THEN
-        RAISE EXCEPTION 'all partitions are there, but constraint % of % is left: gave up after % attempts to lock it', v_said, v_source, v_tries
-          USING HINT = 'Run the script again when others are through.';
+        RAISE EXCEPTION 'all partitions are attached, but constraint % of % remains: gave up after % attempts to lock it', v_said, v_source, v_tries
+          USING HINT = 'Run the script again when others have finished.';
       END IF;
       PERFORM pg_sleep(least(3, 0.2 * v_tries) * (0.5 + random()));
     END LOOP;
   END LOOP;
   IF v_refused IS NOT NULL THEN
-    RAISE EXCEPTION 'not created, because rows are in the way that are not moved: %', v_refused
-      USING HINT = 'The head of the script says what to do by hand.';
+    RAISE EXCEPTION 'not created, because rows are in the way and are not moved: %', v_refused
+      USING HINT = 'The first lines of the script say what to do by hand.';
   END IF;
 END

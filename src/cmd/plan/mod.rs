@@ -75,7 +75,7 @@ async fn open(session: &Session, typed: &str) -> anyhow::Result<Opened> {
     let table = match find(typed, &known) {
         Ok(table) => table,
         Err(problem) => match catalogue::relation(session, &spellings(typed)).await? {
-            Some(name) => bail!("{name} in database {} is no partitioned table", server.datname),
+            Some(name) => bail!("{name} in database {} is not a partitioned table", server.datname),
             None => bail!("{problem} in database {}", server.datname),
         },
     };
@@ -339,15 +339,15 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
         Obstacle::Unsupported(reason) => {
             let why = match reason {
                 Reason::NoTimeLevel => "no level of it is partitioned by time",
-                Reason::KeyType => "its key holds no time",
+                Reason::KeyType => "its key is not a time",
                 Reason::TimeNotLeading => "the time comes after another column of its key",
                 Reason::BoundUnreadable => "a bound on a time could not be read",
                 Reason::TooDeep => "it has too many levels",
                 Reason::UnitUnknown => {
-                    "its integer key holds no time that its bounds agree on (a rule of `partitions` in \
-                     the configuration can tell the unit)"
+                    "the bounds of its integer key do not show a unit of time (a rule of `partitions` in the \
+                     configuration can set `unit`)"
                 }
-                Reason::UuidNotV7 => "the bounds of its key are no UUIDs of version 7",
+                Reason::UuidNotV7 => "the bounds of its key are not UUIDs of version 7",
             };
             let by =
                 catalogue.level(catalogue.root).map_or("unknown", |l: &Level| match l.strategy {
@@ -358,24 +358,23 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
             format!("{table} (by {by}) cannot be planned: {why}; see docs/partitions.md")
         }
         Obstacle::NoRhythm { level, partitions: 0 } => format!(
-            "{} has no partition with a beginning and an end, whose rhythm could be continued: create \
-             the first two by hand",
+            "{} has no partition with a beginning and an end, so there is no interval to continue: create the \
+             first two by hand",
             of(level)
         ),
         Obstacle::NoRhythm { level, partitions: 1 } => format!(
-            "{} has one partition with two ends, which is no whole number of hours, days, months or \
-             years long, so that no rhythm can be told: create the next by hand",
+            "{} has one partition with a beginning and an end, whose length is not a whole number of hours, \
+             days, months or years, so the interval is not known: create the next one by hand",
             of(level)
         ),
         Obstacle::NoRhythm { level, partitions } => format!(
-            "the {partitions} partitions of {} follow no rhythm: no two of the newest have the same \
+            "the {partitions} partitions of {} have no regular interval: no two of the newest have the same \
              length in hours, days, months or years",
             of(level)
         ),
-        Obstacle::NoModel { level } => format!(
-            "{} has no partition that a new one could be made like (foreign tables are not copied)",
-            of(level)
-        ),
+        Obstacle::NoModel { level } => {
+            format!("{} has no partition to copy (foreign tables are not copied)", of(level))
+        }
         Obstacle::OtherColumns { level } => {
             format!("the bounds of {} differ in other columns of the key than the time", of(level))
         }
@@ -391,8 +390,8 @@ fn explain(obstacle: &Obstacle, catalogue: &Catalogue, table: &str) -> String {
                 _ => "never be covered".to_owned(),
             };
             format!(
-                "{table} would {until}, with all partitions that its rhythm asks for: a level that is \
-                 not partitioned by time lacks some that no rule tells"
+                "{table} would {until}, even with all partitions of its interval: a level that is not \
+                 partitioned by time lacks some, which plan cannot derive"
             )
         }
     }

@@ -90,15 +90,15 @@ impl PlanPage<'_> {
         let locks = if self.extensions.is_empty() {
             "none".to_owned()
         } else if sources {
-            "each partition is attached under an ACCESS EXCLUSIVE lock on its parent and on what may hold rows \
-             for it. Waiting for the lock, moving rows and reading what is left take 2 s at most, then others \
-             have their turn (pgrunway.longest_wait below); a lock that cannot be had is asked for 60 times, \
-             with pauses, for some two minutes."
+            "each partition is attached under an ACCESS EXCLUSIVE lock on its parent and on the partition that \
+             may contain rows for it. Waiting for the lock, moving rows and reading the others take 2 s at most \
+             (pgrunway.longest_wait below), then other sessions have their turn. If it cannot get a lock, it \
+             tries 60 times, with pauses, for about two minutes."
                 .to_owned()
         } else {
-            "each partition is attached under a SHARE UPDATE EXCLUSIVE lock on its parent, which neither \
-             readers nor writers wait for. A lock that cannot be had within 0.5 s is asked for 60 times, with \
-             pauses, for some two minutes."
+            "each partition is attached under a SHARE UPDATE EXCLUSIVE lock on its parent, which blocks neither \
+             readers nor writers. If it cannot get a lock within 0.5 s, it tries 60 times, with pauses, for about \
+             two minutes."
                 .to_owned()
         };
         let count: usize = self.extensions.iter().map(|e| e.creations.len()).sum();
@@ -106,8 +106,8 @@ impl PlanPage<'_> {
             (0, _) => "nothing".to_owned(),
             (count, false) => format!("creates {count} partitions."),
             (count, true) => format!(
-                "creates {count} partitions, and moves the rows that belong into them; no trigger fires for \
-                 that, and no other row is touched."
+                "creates {count} partitions, and moves the rows that belong into them. No trigger fires, and no \
+                 other row is touched."
             ),
         };
         let mut notes = Vec::new();
@@ -124,13 +124,13 @@ impl PlanPage<'_> {
             database: self.server.datname.clone(),
             locks,
             changes,
-            undo: "a new partition without rows can be dropped. Rows that were moved are where inserts \
-                   put them from now on: there is nothing to undo. If the script was cut off and you do not run it \
-                   again, drop the constraints, functions and indexes whose names begin with pgrunway_."
+            undo: "a new partition without rows can be dropped. Moved rows are where new inserts go too: \
+                   nothing to undo. If the script was interrupted and you do not run it again, drop the \
+                   constraints, functions and indexes whose names begin with pgrunway_."
                 .to_owned(),
-            again: "yes. What is done already is passed over, what was cut off is finished, and two runs at \
-                    once follow each other. A check at the end fails if a table that got one of these names in the \
-                    meantime is not the partition that is wanted."
+            again: "yes. What is done already is skipped, what was interrupted is finished, and two runs at \
+                    once wait for each other. A check at the end fails if another table got one of these names in \
+                    the meantime."
                 .to_owned(),
             deletes: None,
             notes,
@@ -164,14 +164,14 @@ impl PlanPage<'_> {
         }
         if moves && self.server.version_num < 150_000 {
             return format!(
-                "the table's owner, {owner}; a superuser where rows are in the way and the table has triggers, or \
-                 foreign keys refer to it: before 15 nobody else can hold these off."
+                "the table's owner, {owner}; a superuser if rows are in the way and the table has triggers, or \
+                 foreign keys refer to it: before 15 only a superuser can suspend these."
             );
         }
         if moves && self.catalogue.referenced {
             return format!(
-                "the table's owner, {owner}; a superuser where rows are in the way, because foreign keys refer \
-                 to the table and must not see its rows go and come."
+                "the table's owner, {owner}; a superuser if rows are in the way, because foreign keys refer to \
+                 the table and must not react to the move."
             );
         }
         format!("the table's owner, {owner}, or a superuser.")
@@ -188,7 +188,7 @@ impl PlanPage<'_> {
         }
         for (parent, partition) in &self.catalogue.pending {
             notes.push(format!(
-                "{} is half detached, and in the way of a new one for its time. To finish that: \
+                "{} is half detached, and blocks a new one for its time. To finish the detach: \
                  ALTER TABLE {parent} DETACH PARTITION {} FINALIZE;",
                 partition.table().display(),
                 partition.sql,
@@ -209,10 +209,7 @@ impl PlanPage<'_> {
     /// What holds for the session that runs it, and that nobody else runs one for this table.
     fn begin(&self, steps: &mut Vec<Step>) {
         let Some(root) = self.root() else { return };
-        steps.push(note(
-            "How long others may wait for one step of it. A statement of yours that comes at the wrong \
-             moment waits as long.",
-        ));
+        steps.push(note("The longest time for which one step may block other sessions."));
         for sql in [
             "SET pgrunway.longest_wait = '2s'",
             "SET lock_timeout = '1s'",
@@ -250,12 +247,12 @@ impl PlanPage<'_> {
         match &extension.pattern {
             Some(pattern) => steps.push(note(format!("Names follow {pattern}."))),
             None => steps.push(note(
-                "The names of its partitions follow no pattern that gives back all of them, so new ones are \
-                 called after their parent, with _pYYYYMMDD (_HH24MISS) for their beginning.",
+                "No pattern reproduces the names of all its partitions, so new ones are named after their \
+                 parent and their beginning, with _pYYYYMMDD (_HH24MISS).",
             )),
         }
         for (from, to) in &extension.past {
-            let text = format!("Left as it is, since it is over: a gap from {from} to {to}.");
+            let text = format!("Not filled, because it is in the past: a gap from {from} to {to}.");
             steps.push(note(text));
         }
         let of = |i: usize| self.catalogue.partition(extension.level, i);
@@ -320,10 +317,10 @@ impl PlanPage<'_> {
         let name = source.table().display();
         let why = if what == "has no end" { &refusals.open } else { &refusals.default };
         steps.push(note(format!(
-            "WARNING: {name} {what} and holds about {} rows (estimated). Rows of it that belong into a new \
+            "WARNING: {name} {what} and contains about {} rows (estimated). Rows of it that belong into a new \
              partition are {}.",
             source.rows,
-            if why.is_some() { "not moved: see the head" } else { "moved there" }
+            if why.is_some() { "not moved: see the first lines" } else { "moved there" }
         )));
         let first = extension.creations.first().and_then(|c| c.ends.as_ref());
         let last = extension.creations.iter().filter_map(|c| c.ends.as_ref()).next_back();
@@ -417,7 +414,7 @@ fn find(
     let rest = format!("USING btree ({key})");
     let wanted = Wanted { table: &table, index, unique: false, rest: &rest, exact: false };
     let mut build = vec![
-        note("An index for the time of the move; it is dropped at the end."),
+        note("An index for the move; it is dropped at the end."),
         Step::Sql(Sql::new("SET lock_timeout = '5min'", &[])),
     ];
     build.extend(index::build(&wanted));
@@ -430,7 +427,7 @@ fn refused(source: &Table, why: &str) -> String {
     let name = source.display();
     let way = layouts::ways(why);
     format!(
-        "Rows of {name} are not moved, because {why}. A partition that has none in its way is created all the \
-         same; the script ends with an error that names the others. By hand: {way}."
+        "Rows of {name} are not moved, because {why}. Partitions without such rows are created all the same; \
+         the script ends with an error that names the others. By hand: {way}."
     )
 }

@@ -209,8 +209,8 @@ pub(super) async fn plan(
             };
             if form == KeyForm::Unknown && level.time_key().is_some() {
                 notes.push(format!(
-                    "The partitions of {} stay: its key is the expression {expression}, and a row may be younger \
-                     than that says.",
+                    "The partitions of {} stay: its key is the expression {expression}, and a row may be \
+                     younger than the expression says.",
                     table.sql
                 ));
             }

@@ -133,7 +133,7 @@ pub fn summary(
     }
     lines.sort_by_key(|(mark, _)| std::cmp::Reverse(*mark));
     if lines.is_empty() {
-        lines.push((Mark::Good, Line::from("Nothing is wrong among what was checked.")));
+        lines.push((Mark::Good, Line::from("No problem was found in what was checked.")));
     }
     out.extend(lines.into_iter().map(|(mark, line)| Block::Verdict(mark, line)));
 
@@ -156,7 +156,7 @@ pub fn summary(
             counted(indexes, "index")
         )),
         Line::from(format!(
-            "{} of little weight below; {} found nothing, {} could not be judged.",
+            "{} minor ones below; {} found nothing, {} could not be evaluated.",
             counted(infos, "recommendation"),
             counted(advice.quiet, "rule"),
             advice.unknown.len()
@@ -223,8 +223,8 @@ pub fn section(advice: &Advice, out: &mut Vec<Block>) {
             line = line.text(if i == 0 { "" } else { ", " }).code(*id);
         }
         out.push(Block::Text(line.text(
-            ". Memory and processors of the server's machine are given by host.memory and host.cpus; the \
-             exporter judges over an hour what takes longer than this report.",
+            ". Set host.memory and host.cpus for the rules about the server's machine; the exporter evaluates \
+             over an hour what takes longer than this report.",
         )));
     }
 }
@@ -275,13 +275,13 @@ pub fn configuration(gathered: &Gathered, out: &mut Vec<Block>) {
 pub fn monitoring(gathered: &Gathered, out: &mut Vec<Block>) {
     out.push(Block::Section("monitoring", "Monitoring queries"));
     out.push(Block::Text(Line::from(
-        "In PromQL, over what `pgrunway serve` exports; the rules in `alerts/rules` page by them.",
+        "In PromQL, on what `pgrunway serve` exports; the rules in `alerts/rules` use the same metrics.",
     )));
     let latency = gathered.objectives.latency;
     out.push(Block::Code(
         "promql",
         format!(
-            "# days until inserts have no partition\n\
+            "# days until inserts fail\n\
              (pg_partition_covered_until_timestamp_seconds - time()) / 86400\n\
              # p95 by database over 5 minutes\n\
              histogram_quantile(0.95, sum by (datname, le) (rate(pg_query_duration_seconds_bucket[5m])))\n\
@@ -293,7 +293,7 @@ pub fn monitoring(gathered: &Gathered, out: &mut Vec<Block>) {
             if (latency - 0.05).abs() < 1e-9 { "the objective, 50 ms" } else { "50 ms" }
         ),
     ));
-    out.push(Block::Text(Line::from("In SQL, for a look by hand:")));
+    out.push(Block::Text(Line::from("In SQL, to check by hand:")));
     out.push(Block::Code(
         "sql",
         "-- indexes by use\n\
@@ -331,8 +331,8 @@ pub fn method(gathered: &Gathered, out: &mut Vec<Block>) {
             if s.in_recovery { ", a standby" } else { "" }
         )),
         Line::from(
-            "Percentiles of statements are estimated from increments of `pg_stat_statements`; what was \
-             estimated says so where it stands. Nothing here was assumed.",
+            "Percentiles of statements are estimated from increments of `pg_stat_statements`; estimates are \
+             marked as such. Nothing was assumed.",
         ),
     ];
     for note in &gathered.notes {

@@ -137,7 +137,7 @@ pub async fn gather(
     let WatchedServer { snapshot, cache, peak, notes: unreached } = watched;
     notes.extend(away);
     if !snapshot.up {
-        bail!("{} stopped answering while it was watched", snapshot.target);
+        bail!("{} stopped answering during the report", snapshot.target);
     }
     notes.extend(unreached);
     let to = clock.epoch() + clock.seconds();

@@ -66,7 +66,7 @@ fn row(database: &ReportedDatabase, k: &Known) -> Vec<Cell> {
             words(format!("unused for {}", seconds(now - since)))
         }
         (None, None, Usage::TooEarly { since }) => {
-            words(format!("no scan in {}; too early to tell", seconds(now - since)))
+            words(format!("no scan in {}; too early to judge", seconds(now - since)))
         }
         (None, None, Usage::Exempt(why)) => words(match why {
             Exemption::Primary => "needed: primary key",

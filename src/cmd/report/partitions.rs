@@ -33,11 +33,11 @@ impl RootSection<'_> {
             return all.join(" ");
         }
         match self.facts.runway {
-            Some((left, _)) if left.is_infinite() => "runway without end".to_owned(),
+            Some((left, _)) if left.is_infinite() => "no end".to_owned(),
             Some((left, _)) => format!("runway {}", seconds(left)),
             None => {
                 let why = self.facts.reason.unwrap_or("no time in its key");
-                format!("no runway can be known ({why})")
+                format!("runway not known ({why})")
             }
         }
     }
@@ -98,7 +98,7 @@ pub fn section(gathered: &Gathered, advice: &Advice, out: &mut Vec<Block>) {
         rows: rows.collect(),
     }));
     out.push(Block::Plot(Plot::Timeline {
-        caption: "What partitions cover (blue), and what none does (red)".to_owned(),
+        caption: "Time covered by partitions (blue) and not covered (red)".to_owned(),
         now: gathered.to,
         rows: roots
             .iter()

@@ -111,8 +111,8 @@ pub fn section(poolers: &[WatchedPooler], out: &mut Vec<Block>) {
         let rows = facts.pools.iter().flatten().map(row).collect();
         out.push(Block::Table(Table { head, rows }));
         out.push(Block::Source(format!(
-            "SHOW POOLS, DATABASES, USERS and LISTS, watched for {}; what came and went between two looks is \
-             not in it",
+            "SHOW POOLS, DATABASES, USERS and LISTS, watched for {}; what changed between two readings is not \
+             included",
             seconds(facts.span)
         )));
     }

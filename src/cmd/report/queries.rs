@@ -133,7 +133,7 @@ impl Benched {
                     (m.met, query.target_seconds, m.round_trip)
                 {
                     let text = format!(
-                        " ({}) misses its target: p95 {}, {} wanted.",
+                        " ({}) misses its target: p95 {}, target {}.",
                         m.mode,
                         seconds(trip.judged),
                         seconds(target)

@@ -94,8 +94,8 @@ pub fn section(gathered: &Gathered, figures: &ReportFigures<'_>, out: &mut Vec<B
     let mut rows = Vec::new();
     let count = |value: Option<f64>| figure(value.map(|n| format!("{n:.0}")));
     if let Some(peak) = &gathered.facts.connections {
-        rows.push(vec![words("most at once while watched"), count(Some(peak.peak))]);
-        rows.push(vec![words("most in a statement at once"), count(Some(peak.peak_active))]);
+        rows.push(vec![words("most at once"), count(Some(peak.peak))]);
+        rows.push(vec![words("most running a statement at once"), count(Some(peak.peak_active))]);
     }
     rows.push(vec![words("in use at the end"), count(figures.connections)]);
     let most = gathered.facts.number("max_connections");
@@ -135,8 +135,8 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
         });
     }
     if rows.is_empty() {
-        let none = "Not measured: that takes a table that is partitioned by time, takes rows now and has \
-                    complete partitions, whose sizes can be read.";
+        let none = "Not measured: this needs a table that is partitioned by time, gets rows now, and has \
+                    complete partitions whose sizes can be read.";
         out.push(Block::Text(Line::from(none)));
         return;
     }
@@ -157,7 +157,7 @@ fn growth(gathered: &Gathered, out: &mut Vec<Block>) {
         "sizes of partitions with TOAST and indexes (pg_table_size(), or where it says so pg_class.relpages), \
          pg_class.relpartbound: bytes a day of those that were complete when the current one began, by the \
          time of their keys. The columns ahead are projections: the same growth goes on, what could not be \
-         measured stays as it is, and nothing is dropped but what has a max_age"
+         measured stays the same, and only what has a max_age is dropped"
             .to_owned(),
     ));
 }

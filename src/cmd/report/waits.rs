@@ -61,7 +61,7 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         out.push(Block::Text(Line::from("Not known: sessions were not sampled.")));
         return;
     };
-    let gaps = gaps.filter(|s| *s > 0.0).map(|s| format!("; {} were not seen", seconds(s)));
+    let gaps = gaps.filter(|s| *s > 0.0).map(|s| format!("; {} were not sampled", seconds(s)));
     let gaps = gaps.unwrap_or_default();
     if total <= 0.0 {
         let none =
@@ -81,14 +81,14 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
         by_wait(&time, waits, out);
         by_statement(&time, gathered, out);
         out.push(Block::Source(
-            "pg_stat_activity of client backends and their parallel workers, sampled; the range is Wilson's interval of \
-             95 % for as many independent samples, and wider in truth where single sessions waited for long"
+            "pg_stat_activity of client backends and their parallel workers, sampled; the range is Wilson's 95 \
+             % interval for independent samples; the true one is wider where single sessions waited for long"
                 .to_owned(),
         ));
     }
     let blocking = gathered.snapshot.outcomes.iter().find(|o| &*o.collector == Blocking::NAME);
     if let Some(tree) = blocking.and_then(|outcome| outcome.shown.as_deref()) {
-        out.push(Block::Heading("Who holds up whom".to_owned()));
+        out.push(Block::Heading("Who blocks whom".to_owned()));
         out.push(Block::Code("text", tree.to_owned()));
         out.push(Block::Source(
             "pg_blocking_pids(), pg_locks and pg_stat_activity at the last look".to_owned(),

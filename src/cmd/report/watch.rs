@@ -95,7 +95,7 @@ impl ExpectedRuns {
         notes.extend(databases.iter().map(of));
         if snapshot.left_out > 0 {
             notes.push(format!(
-                "{} databases beyond the most that are walked: name those that matter in \
+                "{} databases beyond the limit: list those to visit in \
                  databases.include",
                 snapshot.left_out
             ));

@@ -154,7 +154,7 @@ impl Exporter {
             listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         if web.is_open() && addresses.iter().any(|address| address.ip().is_unspecified()) {
             tracing::info!(
-                "everybody who reaches this port may read what it exports, in plain text: it listens on all \
+                "anyone who can reach this port can read the metrics, in plain text: it listens on all \
                  addresses without TLS or passwords; see --web.config.file and --web.listen-address"
             );
         }

@@ -69,7 +69,10 @@ impl Prober {
             .collect();
         for key in old {
             if let Some(probed) = all.remove(&key) {
-                tracing::info!(target = probed.config.name, "no longer asked for, and not polled");
+                tracing::info!(
+                    target = probed.config.name,
+                    "no longer probed, so no longer polled"
+                );
                 tokio::spawn(probed.poller.stop());
             }
         }

@@ -50,7 +50,9 @@ impl Reloader {
             Ok(config) => config,
             Err(e) => {
                 fleet.refused();
-                tracing::error!("the configuration was not loaded, and that in force stays: {e}");
+                tracing::error!(
+                    "the configuration was not loaded, and the old one stays in force: {e}"
+                );
                 return Err(e);
             }
         };

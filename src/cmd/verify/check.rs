@@ -25,7 +25,7 @@ pub struct CheckFinding {
     /// The figures of that.
     pub figures: Vec<Figure>,
     /// SQL that fixes it, for psql: a whole script, or statement by statement; empty where none can.
-    pub mend: Vec<String>,
+    pub fix: Vec<String>,
     /// The command that prints that SQL, where one does.
     pub command: Option<String>,
     /// The same, typed, where `remedy` makes it.
@@ -49,7 +49,7 @@ impl CheckFinding {
             object,
             found: found.evidence.trim_end_matches('.').to_owned(),
             figures: found.figures,
-            mend: Vec::new(),
+            fix: Vec::new(),
             command: None,
             remedy: None,
             caution: (!found.advice.is_empty()).then_some(found.advice),
@@ -66,15 +66,15 @@ impl CheckFinding {
         }
     }
 
-    /// Adds SQL that mends it.
-    pub fn mend(mut self, statement: impl AsRef<str>) -> Self {
-        self.mend.push(tame(statement.as_ref()));
+    /// Adds SQL that fixes it.
+    pub fn fix(mut self, statement: impl AsRef<str>) -> Self {
+        self.fix.push(tame(statement.as_ref()));
         self
     }
 
     /// Adds the script that fixes it.
     pub fn remedy(mut self, script: Script) -> Self {
-        self.mend = vec![script.to_string()];
+        self.fix = vec![script.to_string()];
         self.deletes = script.head.deletes.is_some();
         self.remedy = Some(script.into());
         self
@@ -285,7 +285,7 @@ pub(super) mod fixtures {
             object: object.to_owned(),
             found: found.to_owned(),
             figures: Vec::new(),
-            mend: Vec::new(),
+            fix: Vec::new(),
             command: None,
             remedy: None,
             caution: None,

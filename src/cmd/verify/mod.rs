@@ -1,5 +1,5 @@
 //! `pgrunway verify`: holds databases to expectations, says what is wrong and prints the SQL that
-//! mends it. A gate for deployments.
+//! fixes it. A gate for deployments.
 //!
 //! Must not: execute what it prints, or report as passed what it could not look at.
 
@@ -40,7 +40,7 @@ pub enum VerifyFormat {
     Junit,
     /// For the summary of a pull request.
     Markdown,
-    /// A script for psql that mends what was found.
+    /// A script for psql that fixes what was found.
     Sql,
 }
 
@@ -239,7 +239,7 @@ impl Visitor<'_> {
                 absent: Some(missing),
                 ..findings::ServerFacts::default()
             },
-            summary: parts::counted(visited.len(), "database", "to look into"),
+            summary: parts::counted(visited.len(), "database", "to check"),
             unchecked,
             ..Looked::default()
         };
@@ -416,9 +416,7 @@ fn judged(
     let Some(mut verdict) = verdict else {
         return Err(match &looked.unchecked {
             Some(why) => CheckFound { unchecked: Some(why.clone()), ..CheckFound::default() },
-            None => {
-                CheckFound::skipped(format!("too little is known yet to judge: {}", rule.source))
-            }
+            None => CheckFound::skipped(format!("too little evidence yet: {}", rule.source)),
         });
     };
     // The heaviest first, then by name.
@@ -505,7 +503,7 @@ pub fn list() -> String {
     let mut out = String::new();
     let width = all().map(|c| c.id.len()).max().unwrap_or(0);
     for rule in all() {
-        let when = if rule.when == When::OnRequest { " (by --with only)" } else { "" };
+        let when = if rule.when == When::OnRequest { " (only by --with)" } else { "" };
         let (id, word) = (rule.id, rule.severity.word());
         out.push_str(&format!("{id:width$}  {word:7}  {}{when}\n", rule.finds));
     }
@@ -562,7 +560,7 @@ mod tests {
 
     #[test]
     fn colours_are_only_where_they_are_asked_for() {
-        let run = run_of(vec![finding("x", "is gone").mend("SELECT 1;")], Some("half"));
+        let run = run_of(vec![finding("x", "is gone").fix("SELECT 1;")], Some("half"));
         let plain = report::render(&run, VerifyFormat::Text, false).unwrap();
         let coloured = report::render(&run, VerifyFormat::Text, true).unwrap();
         assert!(!plain.contains('\x1b') && coloured.contains("\x1b[31;1mFAILED\x1b[0m"));
@@ -579,8 +577,8 @@ mod tests {
     #[test]
     fn a_long_script_is_cut_in_the_text_and_whole_in_the_script() {
         let long: Vec<String> = (0..60).map(|n| format!("SELECT {n};")).collect();
-        let cut = finding("x", "is gone").mend(long.join("\n"));
-        let data = finding("y", "is old").mend("DROP TABLE y;");
+        let cut = finding("x", "is gone").fix(long.join("\n"));
+        let data = finding("y", "is old").fix("DROP TABLE y;");
         let data = CheckFinding { deletes: true, ..data.caution("THIS DELETES DATA. Archive it.") };
         let run = run_of(vec![cut, data], None);
         let text = report::render(&run, VerifyFormat::Text, false).unwrap();

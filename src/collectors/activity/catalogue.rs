@@ -44,7 +44,7 @@ pub static WORKERS: Metric = Metric::counter(
 pub static RUNNING: Metric = Metric::gauge(
     "pg_running_statements",
     &["datname", "older_than"],
-    "Statements of client backends that ran at the last look for longer than so many seconds, from \
+    "Statements of client backends that had been running for longer than so many seconds at the last sample, from \
      pg_stat_activity.query_start, without those that a pg_stat_progress_* view shows (VACUUM, ANALYZE, CREATE INDEX, \
      CLUSTER, COPY).",
 );
@@ -63,24 +63,24 @@ pub static OWN: Metric = Metric::counter(
 pub static SAMPLED: Metric = Metric::counter(
     "pgrunway_activity_sampled_seconds_total",
     &[],
-    "Seconds that the samples of pg_stat_activity stand for, each for the time since the one before.",
+    "Seconds that the samples of pg_stat_activity cover, each the time since the one before.",
 );
 pub static UNSAMPLED: Metric = Metric::counter(
     "pgrunway_activity_unsampled_seconds_total",
     &[],
-    "Seconds that no sample of pg_stat_activity stands for: a poll failed, came more than 10 s late, or found the \
+    "Seconds that no sample of pg_stat_activity covers: a poll failed, came more than 10 s late, or found the \
      server restarted.",
 );
 pub static SAMPLES: Metric = Metric::counter(
     "pgrunway_activity_samples_total",
     &[],
-    "Samples of pg_stat_activity that stand for some time; the error of a share p of them is about \
+    "Samples of pg_stat_activity that cover some time; the error of a share p of them is about \
      sqrt(p * (1 - p) / samples).",
 );
 pub static FOLDED: Metric = Metric::counter(
     "pgrunway_activity_folded_seconds_total",
     &["by"],
-    "Session seconds counted as other because there are as many names as are kept: of waits (2,000), of statements \
+    "Session seconds counted as other because a limit of names was reached: of waits (2,000), of statements \
      (see collectors.statements.top), of applications and of clients (collectors.activity.most_names).",
 );
 pub static LOOK: Metric = Metric::gauge(

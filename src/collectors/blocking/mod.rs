@@ -40,7 +40,7 @@ impl Collector for Blocking {
     type State = State;
 
     const NAME: &'static str = "blocking";
-    const HELP: &'static str = "Which sessions hold others up, how many and for how long.";
+    const HELP: &'static str = "Which sessions block others, how many and for how long.";
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(5);
     const METRICS: &'static [&'static Metric] = m::METRICS;

@@ -131,7 +131,7 @@ fn the_tree_says_who_holds_up_whom_and_keeps_to_its_lines() {
     assert_eq!(
         lines[..4],
         [
-            format!("{one} holds up 4 sessions, the first of them for 62 s: SELECT ?"),
+            format!("{one} blocks 4 sessions, the first of them for 62 s: SELECT ?"),
             format!("    {two} waits 62 s for relation AccessShareLock: SELECT ?"),
             format!(
                 "        {} waits 12 s for relation AccessShareLock: SELECT ?",
@@ -150,7 +150,7 @@ fn the_tree_says_who_holds_up_whom_and_keeps_to_its_lines() {
     );
     assert_eq!(
         lines[5],
-        "Prepared transaction \"forgotten\" (mgr in app since 3600 s) holds up 2 sessions, the first of them for 95 s"
+        "Prepared transaction \"forgotten\" (mgr in app since 3600 s) blocks 2 sessions, the first of them for 95 s"
     );
     assert!(lines[8].starts_with("A deadlock, or behind one: pid 11 (web in app"), "{text}");
     assert_eq!(lines[9], "1 more wait for locks of which it was not asked who has them");
@@ -164,7 +164,7 @@ fn a_long_queue_is_cut_and_a_role_that_sees_little_shows_nothing() {
     lines.push(asked(2, &[1]));
     let text = shown(rows(lines.clone())).unwrap();
     assert_eq!(text.lines().count(), 200);
-    assert!(text.starts_with("pid 1 (gone by now) holds up 4998 sessions"), "{text}");
+    assert!(text.starts_with("pid 1 (gone by now) blocks 4998 sessions"), "{text}");
     assert_eq!(shown(Rows { sees_all: false, ..rows(lines) }), None);
 }
 

@@ -111,7 +111,7 @@ impl<'a> WaitTree<'a> {
             let sessions = if count == 1 { "session" } else { "sessions" };
             let _ = writeln!(
                 text,
-                "{name} holds up {count} {sessions}, the first of them for {:.0} s{}",
+                "{name} blocks {count} {sessions}, the first of them for {:.0} s{}",
                 root.longest,
                 self.query(root.id)
             );

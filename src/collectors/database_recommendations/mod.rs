@@ -34,8 +34,8 @@ pub use indexes::{Known, known, of_indexes};
 static ACTIVE: Metric = Metric::gauge(
     "pg_database_recommendation_active",
     &["datname", "id"],
-    "Whether the recommendation about the database holds, by its rule, see docs/recommendations.md; absent \
-     where what it rests on could not be read.",
+    "Whether the recommendation about the database holds, by its rule (docs/recommendations.md); absent where \
+     its facts could not be read.",
 );
 
 /// It rests a hundred times as long as it took: at most 1 % of a backend.

@@ -29,14 +29,14 @@ static ATTACHED: Metric = Metric::gauge(
 static READABLE: Metric = Metric::gauge(
     "pg_partition_maintenance_readable",
     &["datname", "source", "reason"],
-    "Whether the tables of an extension that is here in pg_extension can be read; reason: privilege \
-     (USAGE of the schema or SELECT is not granted), row_security (a policy hides rows), untrusted \
-     (somebody could run code by them), failed.",
+    "Whether the tables of an installed extension (pg_extension) can be read; reason: privilege \
+     (USAGE of the schema or SELECT is not granted), row_security (a policy hides rows), untrusted (their owner \
+     could run code through them), failed.",
 );
 static PREMAKE: Metric = Metric::gauge(
     "pg_partman_premake",
     TABLE,
-    "Partitions that pg_partman makes ahead of the newest data, from part_config.premake.",
+    "Partitions that pg_partman creates ahead of the newest data, from part_config.premake.",
 );
 static AUTOMATIC: Metric = Metric::gauge(
     "pg_partman_automatic_maintenance",
@@ -47,7 +47,7 @@ static AUTOMATIC: Metric = Metric::gauge(
 static INFINITE: Metric = Metric::gauge(
     "pg_partman_infinite_time_partitions",
     TABLE,
-    "Whether partitions are made although no data comes, from part_config.infinite_time_partitions.",
+    "Whether partitions are created even without new data, from part_config.infinite_time_partitions.",
 );
 static RETENTION: Metric = Metric::gauge(
     "pg_partman_retention_seconds",
@@ -70,8 +70,8 @@ static PARTMAN_RUN: Metric = Metric::gauge(
 static ACTIVE: Metric = Metric::gauge(
     "pg_cron_job_active",
     JOB,
-    "Whether a job whose command or name speaks of partitions is to run, from cron.job.active; datname \
-     is the database that it runs in.",
+    "Whether the job, whose command or name mentions partitions, is active, from cron.job.active; datname is \
+     the database that it runs in.",
 );
 static GAP: Metric = Metric::gauge(
     "pg_cron_job_interval_seconds",
@@ -88,7 +88,7 @@ static ENDED: Metric = Metric::gauge(
     "pg_cron_job_last_end_timestamp_seconds",
     JOB,
     "Unix time at which the last finished run of the job ended, from cron.job_run_details.end_time; \
-     absent where none is known, and of a run that found no connection.",
+     absent where none is known, and for a run that got no connection.",
 );
 static SUCCESS: Metric = Metric::gauge(
     "pg_cron_job_last_run_succeeded",
@@ -135,7 +135,7 @@ impl Collector for Maintenance {
 
     const NAME: &'static str = "maintenance";
     const HELP: &'static str =
-        "Whether partitions are looked after: last attachment, pg_partman, pg_cron.";
+        "Whether partition maintenance runs: last attachment, pg_partman, pg_cron.";
     const SCOPE: Scope = Scope::Database;
     const INTERVAL: Duration = Duration::from_secs(60);
     const METRICS: &'static [&'static Metric] = &[

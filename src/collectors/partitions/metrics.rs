@@ -60,8 +60,8 @@ pub(super) static COUNT: Metric = Metric::untyped(
 pub(super) static FUTURE: Metric = Metric::untyped(
     "pg_partition_future_count",
     TABLE,
-    "Distinct time ranges of leaf partitions that begin after now, from pg_class.relpartbound; no \
-     sign of health, since those behind a gap count too.",
+    "Distinct time ranges of leaf partitions that begin after now, from pg_class.relpartbound; those behind a \
+     gap count too.",
 );
 pub(super) static HAS_DEFAULT: Metric = Metric::gauge(
     "pg_partition_has_default",
@@ -78,14 +78,14 @@ pub(super) static DEFAULT_ROWS: Metric = Metric::gauge(
 pub(super) static BOUNDED_UNTIL: Metric = Metric::gauge(
     "pg_partition_bounded_until_timestamp_seconds",
     TABLE,
-    "Unix time until which the partitions that have an end take rows, where an open-ended one (TO \
-     MAXVALUE) behind them takes all that comes after, from pg_class.relpartbound; 0: they never did; \
+    "Unix time at which the partitions that have an end stop, where an open-ended one (TO MAXVALUE) after them \
+     accepts all later rows, from pg_class.relpartbound; 0: they never accepted the present time; \
      absent without an open-ended one.",
 );
 pub(super) static OPEN_ENDED_ROWS: Metric = Metric::gauge(
     "pg_partition_open_ended_rows",
     TABLE,
-    "Estimated rows in the open-ended partitions (TO MAXVALUE) behind others that have an end, from \
+    "Estimated rows in the open-ended partitions (TO MAXVALUE) after others that have an end, from \
      pg_class.reltuples, or from pg_stat_get_live_tuples where that is not positive.",
 );
 pub(super) static OLDEST: Metric = Metric::gauge(
@@ -109,8 +109,8 @@ pub(super) static SIZE: Metric = Metric::gauge(
 pub(super) static KEYS_REMAINING: Metric = Metric::gauge(
     "pg_partition_keys_remaining",
     TABLE,
-    "Key values from the next one of the sequence behind an integer key that holds no time to the end \
-     of the partitions that take it, from pg_sequence_last_value() and pg_class.relpartbound; \
+    "Keys that remain: from the next value of the sequence behind an integer key that is no time to the end of \
+     the partitions that accept it, from pg_sequence_last_value() and pg_class.relpartbound; \
      negative: past the end; absent where the role may not read the sequence.",
 );
 pub(super) static REQUIRED_MISSING: Metric = Metric::gauge(

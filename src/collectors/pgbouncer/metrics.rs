@@ -78,7 +78,7 @@ pub(super) static SV_BEING_CANCELED: Metric = Metric::gauge(
 pub(super) static SV_IDLE: Metric = Metric::gauge(
     "pgbouncer_pools_server_idle_connections",
     POOL_LABELS,
-    "Server connections that a client can have at once, SHOW POOLS sv_idle.",
+    "Server connections that a client can use immediately, SHOW POOLS sv_idle.",
 );
 
 pub(super) static SV_USED: Metric = Metric::gauge(
@@ -396,7 +396,7 @@ pub(super) static CONFIG: &[(&str, &Metric)] = &[
 pub(super) static MAXWAIT: Metric = Metric::gauge(
     "pgbouncer_pools_client_maxwait_seconds",
     POOL_LABELS,
-    "How long the client that waits for longest has waited by now, SHOW POOLS maxwait and \
+    "How long the client that has waited longest has waited, SHOW POOLS maxwait and \
      maxwait_us.",
 );
 
@@ -445,8 +445,8 @@ pub(super) static WAIT_OBJECTIVE: Metric = Metric::gauge(
 pub(super) static RECOMMENDATION: Metric = Metric::gauge(
     "pgbouncer_recommendation_active",
     &["id"],
-    "Whether the recommendation holds, by its rule over what was measured in the last hour, see \
-     docs/recommendations.md; absent where there is too little evidence to tell.",
+    "Whether the recommendation holds, by its rule over the measurements of the last hour \
+     (docs/recommendations.md); absent with too little evidence.",
 );
 
 /// What the collector may emit.

@@ -41,8 +41,8 @@ macro_rules! bars {
             concat!($prefix, "_latency_low_seconds"),
             &[$($label,)* "window", "quantile", "level"],
             concat!("Lower end of the error bar of ", $prefix, "_latency_seconds, from the moments in \
-                     pg_stat_statements: level=\"certain\" holds whatever the distribution, absent where calls were \
-                     lost, level=\"likely\" in about nine of ten cases."),
+                     pg_stat_statements: level=\"certain\" holds for any distribution and is absent where calls \
+                     were lost, level=\"likely\" holds in about nine of ten cases."),
         );
         pub(super) static $high: Metric = Metric::untyped(
             concat!($prefix, "_latency_high_seconds"),
@@ -54,8 +54,8 @@ macro_rules! bars {
             concat!($prefix, "_latency_ill_defined"),
             &[$($label,)* "window", "quantile"],
             concat!("1 where the likely error bar of ", $prefix, "_latency_seconds spans more than a factor of four, \
-                     since the quantile falls between two modes or into a tail of which pg_stat_statements tells too \
-                     little, else 0."),
+                     because the quantile falls between two modes or into a tail that pg_stat_statements says too \
+                     little about, else 0."),
         );
         pub(super) static $slow: Metric = Metric::gauge(
             concat!($prefix, "_slow_ratio"),
@@ -202,10 +202,9 @@ pub(super) static DEALLOC: Metric = Metric::counter(
 pub(super) static EVICTED: Metric = Metric::counter(
     "pg_stat_statements_evicted_entries_total",
     &[],
-    "Rows of pg_stat_statements that were seen and then evicted, since pgrunway started, told by \
-     pg_stat_statements_info.dealloc (PostgreSQL 14 and later): each may have lost the calls after \
-     its last reading; how many these were, and rows that came and went between two readings, nobody \
-     can tell.",
+    "Rows of pg_stat_statements that were seen and then evicted since pgrunway started, by \
+     pg_stat_statements_info.dealloc (PostgreSQL 14 and later); each may have lost the calls after its last \
+     reading, and rows that came and went between two readings are not counted.",
 );
 pub(super) static RESETS: Metric = Metric::counter(
     "pg_stat_statements_resets_total",
@@ -216,14 +215,15 @@ pub(super) static RESETS: Metric = Metric::counter(
 pub(super) static RESTARTED: Metric = Metric::counter(
     "pg_stat_statements_restarted_entries_total",
     &[],
-    "Rows of pg_stat_statements seen to begin anew since pgrunway started: reset, or evicted and back.",
+    "Rows of pg_stat_statements whose counts began again since pgrunway started: reset, or evicted and added \
+     again.",
 );
 pub(super) static UNRELIABLE: Metric = Metric::counter(
     "pg_stat_statements_unreliable_intervals_total",
     &["reason"],
     "Intervals between two readings of a row of pg_stat_statements whose calls are right but whose \
-     estimated shape is not: inconsistent (the row seems to have begun anew and overtaken its old \
-     count) or imprecise (stddev_exec_time lost the variance to rounding).",
+     estimated shape is not: inconsistent (the row seems to have been reset and to have passed its old count \
+     since) or imprecise (stddev_exec_time lost the variance to rounding).",
 );
 pub(super) static SCAN_SECONDS: Metric = Metric::gauge(
     "pgrunway_statements_scan_seconds",
@@ -235,8 +235,8 @@ pub(super) static SCAN_SECONDS: Metric = Metric::gauge(
 pub(super) static OWN_CALLS: Metric = Metric::counter(
     "pgrunway_own_statements_total",
     &[],
-    "Calls of pgrunway's own statements, which no other metric of pg_stat_statements counts: those of \
-     its role whose text carries its comment, from pg_stat_statements.calls.",
+    "Calls of pgrunway's own statements (of its role, with its comment in the text), which the other metrics \
+     leave out, from pg_stat_statements.calls.",
 );
 pub(super) static OWN_SECONDS: Metric = Metric::counter(
     "pgrunway_own_statements_seconds_total",

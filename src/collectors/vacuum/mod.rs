@@ -22,15 +22,15 @@ const LABELS: &[&str] = &["datname", "schemaname", "relname"];
 static VACUUM_DUE: Metric = Metric::gauge(
     "pg_table_vacuum_due_ratio",
     LABELS,
-    "How far the table, or the partition of it that needs it most, is towards its autovacuum: 1 is when \
-     it is due; estimated from pg_stat_user_tables.n_dead_tup and n_ins_since_vacuum against the \
+    "How close the table, or its most overdue partition, is to its next autovacuum, which is due at 1; \
+     estimated from pg_stat_user_tables.n_dead_tup and n_ins_since_vacuum against the \
      server's thresholds or those in pg_class.reloptions.",
 );
 static ANALYZE_DUE: Metric = Metric::gauge(
     "pg_table_analyze_due_ratio",
     LABELS,
-    "How far the table, or the partition of it that needs it most, is towards its autoanalyze: 1 is \
-     when it is due; estimated from pg_stat_user_tables.n_mod_since_analyze.",
+    "How close the table, or its most overdue partition, is to its next autoanalyze, which is due at 1; \
+     estimated from pg_stat_user_tables.n_mod_since_analyze.",
 );
 static FREEZE_DUE: Metric = Metric::gauge(
     "pg_table_freeze_due_ratio",

@@ -122,7 +122,7 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &[],
         title: "Raise pool_size: clients wait for a server connection",
         severity: Severity::Warning,
-        finds: "at three looks or more a client had waited for longer than objectives.pooler_wait while as \
+        finds: "in three readings or more, a client had waited for longer than objectives.pooler_wait while as \
                     many server connections as pool_size were in use",
         why: "Queries wait for a connection before they begin.",
         source: "SHOW POOLS, SHOW DATABASES pool_size, SHOW USERS pool_size, objectives.pooler_wait of the \
@@ -135,11 +135,11 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "pool.max_db_connections",
         formerly: &[],
-        title: "Raise max_db_connections: it keeps pools from their size",
+        title: "Raise max_db_connections: it limits pools below their size",
         severity: Severity::Warning,
-        finds: "at three looks or more a client had waited for longer than objectives.pooler_wait in a pool \
+        finds: "in three readings or more, a client had waited for longer than objectives.pooler_wait in a pool \
                     with room, while the database had as many server connections as max_db_connections",
-        why: "Queries wait for a connection though their pool has room.",
+        why: "Queries wait for a connection although their pool has room.",
         source: "SHOW POOLS, SHOW DATABASES max_connections, current_connections, \
                  objectives.pooler_wait of the configuration",
         alerts: &["PgBouncerClientWaitLong", "PgBouncerClientsWaiting"],
@@ -153,7 +153,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Raise max_client_conn before clients are refused",
         severity: Severity::Warning,
         finds: "over 80 % of max_client_conn in use at the peak",
-        why: "One client more than that is refused.",
+        why: "Clients beyond it are refused.",
         source: "SHOW LISTS used_clients, SHOW CONFIG",
         alerts: &["PgBouncerClientsNearLimit"],
         part: Part::Pooler,
@@ -166,7 +166,7 @@ pub(super) static RULES: &[&Rule] = &[
         title: "Let server connections live: each is used once",
         severity: Severity::Warning,
         finds: "server_lifetime is 0",
-        why: "Every client that is served costs a new connection to the server, which is what a pooler is there to save.",
+        why: "Each use costs a new connection to the server, which a pooler is meant to save.",
         source: "SHOW CONFIG",
         alerts: &[],
         part: Part::Pooler,
@@ -178,9 +178,8 @@ pub(super) static RULES: &[&Rule] = &[
         formerly: &[],
         title: "Pool by transaction where the application allows it",
         severity: Severity::Info,
-        finds: "in session mode, 80 % of pool_size in use at the peak, and those connections in \
-                    transactions for under a fifth of the time for which clients held them, over 10 \
-                    minutes or longer in which each ended one every 10 minutes or more",
+        finds: "in session mode, 80 % of pool_size in use at the peak, and under a fifth of that time spent in \
+                transactions, over 10 minutes or longer with at least one transaction per connection every 10 minutes",
         why: "Idle clients keep server connections that others could use.",
         source: "SHOW POOLS sv_active, pool_mode; SHOW STATS_TOTALS xact_time, xact_count",
         alerts: &[],
@@ -191,11 +190,12 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "pool.prepared_statements",
         formerly: &[],
-        title: "Let PgBouncer carry prepared statements",
+        title: "Let PgBouncer support prepared statements",
         severity: Severity::Info,
         finds: "a pool in transaction or statement mode while max_prepared_statements is 0, or not there \
                     (before 1.21)",
-        why: "Named prepared statements of the protocol fail when another server connection gets them, so that clients do without and each call is planned anew.",
+        why: "Named prepared statements fail on another server connection, so clients do without them and every \
+              call is planned again.",
         source: "SHOW POOLS pool_mode, SHOW CONFIG",
         alerts: &[],
         part: Part::Pooler,
@@ -205,10 +205,10 @@ pub(super) static RULES: &[&Rule] = &[
     &Rule {
         id: "pool.query_wait_timeout",
         formerly: &[],
-        title: "End the wait of clients that nobody serves",
+        title: "Limit how long clients wait",
         severity: Severity::Info,
         finds: "query_wait_timeout is 0",
-        why: "A client that no server connection can serve waits without end, where an error would let it act.",
+        why: "A client that gets no server connection waits for ever; an error would let it react.",
         source: "SHOW CONFIG",
         alerts: &[],
         part: Part::Pooler,
@@ -424,8 +424,7 @@ fn prepared_statements(p: &Pooler) -> Verdict {
         ),
         None => (
             "this PgBouncer has no max_prepared_statements",
-            "PgBouncer 1.21 and later have it, 1.24 and later with 200 unless told otherwise."
-                .to_owned(),
+            "PgBouncer 1.21 and later have it, 1.24 and later with 200 by default.".to_owned(),
             None,
         ),
     };

@@ -222,7 +222,7 @@ fn prepared_statements_by_mode_and_version() {
     let mut old = fine();
     old.settings.remove("max_prepared_statements");
     let found = only(&old, id);
-    assert!(found.advice.ends_with("1.24 and later with 200 unless told otherwise."), "{found:?}");
+    assert!(found.advice.ends_with("1.24 and later with 200 by default."), "{found:?}");
     assert_eq!(found.remedy, None);
     old.settings.clear();
     assert_eq!(verdict(&old, id), None);

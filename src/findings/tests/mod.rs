@@ -302,8 +302,8 @@ fn an_expired_table_is_critical_and_says_what_to_run() {
     assert_eq!(
         evidence,
         [
-            "Coverage ended 24 h ago: inserts of new rows fall into DEFAULT.",
-            "No partition is for the present: inserts of new rows fail.",
+            "Coverage ended 24 h ago: inserts go into DEFAULT.",
+            "No partition accepts the present: inserts fail.",
             "Runway 5 d of 7 d required.",
         ]
     );
@@ -338,10 +338,9 @@ fn an_open_ended_partition_matters_when_it_holds_rows_or_will_soon() {
     let evidence = |bounded, rows| of(bounded, rows).unwrap().evidence;
     assert_eq!(
         evidence(6.0, None),
-        "Partitions that have an end reach for 6 d of 7 d required, then all rows go into the open-ended \
-         one."
+        "Partitions with an end last 6 d of 7 d required; then all rows go into the open-ended one."
     );
-    assert!(evidence(30.0, Some(12.0)).ends_with("; about 12 lie there (estimated)."));
+    assert!(evidence(30.0, Some(12.0)).ends_with("; about 12 are there (estimated)."));
     assert!(
         evidence(-3.0, None)
             .starts_with("New rows have gone into its open-ended partition for 3 d")
@@ -560,8 +559,8 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     let found = of(plain, "vacuum.age");
     assert_eq!(
         found[0].evidence,
-        "About 808,000 dead or inserted rows beside 1,000,000 live ones, 4.0 times as many as autovacuum waits for; \
-         last VACUUM: 1970-01-01 00:00:00 UTC. Autovacuum is switched off for it."
+        "About 808,000 dead or inserted rows beside 1,000,000 live ones, 4.0 times as many as start autovacuum; \
+         last VACUUM: 1970-01-01 00:00:00 UTC. Autovacuum is off for it."
     );
     let text = found[0].remedy.as_ref().unwrap().text();
     assert!(text.contains("\nVACUUM (ANALYZE) public.t;\n"), "{text}");
@@ -584,7 +583,7 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
     assert!(of(whole(1e6, 29.0 * day), "statistics.age").is_empty());
     assert!(of(whole(10_000.0, f64::INFINITY), "statistics.age").is_empty());
     let found = of(whole(1e6, f64::INFINITY), "statistics.age");
-    assert!(found[0].advice.starts_with("autovacuum never analyses"), "{found:?}");
+    assert!(found[0].advice.starts_with("Autovacuum never analyses"), "{found:?}");
     let found = of(whole(1e6, 31.0 * day), "statistics.age");
     assert_eq!(found[0].evidence, "Last analysed as a whole 31 d ago.");
     let large = |scale_factor, partitioned| TableFacts {

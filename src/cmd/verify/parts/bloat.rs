@@ -31,7 +31,8 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     let database =
         DatabaseFacts { bloated: of_indexes(&rows, &verdicts).bloated, ..DatabaseFacts::default() };
     let blind = database.bloated.is_none().then(|| {
-        "a B-tree of 100 MB or more cannot be estimated, because the role may not read the statistics of its columns: \
+        "the bloat of a B-tree of 100 MB or more cannot be estimated, because the role may not read the \
+         statistics of its columns: \
          GRANT SELECT on its table, or measure with --exact"
             .to_owned()
     });

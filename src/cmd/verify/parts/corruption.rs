@@ -44,7 +44,7 @@ static AMCHECK: Need = Need {
     oldest: (1, 1),
     functions: &[BT_INDEX_CHECK],
     tables: &[],
-    install: "CREATE EXTENSION amcheck; and, for a role that is no superuser, GRANT EXECUTE ON \
+    install: "CREATE EXTENSION amcheck; and, for a role that is not a superuser, GRANT EXECUTE ON \
               FUNCTION bt_index_check(regclass, boolean) to it",
     anywhere: false,
 };

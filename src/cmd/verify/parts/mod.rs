@@ -113,8 +113,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
         Part::Corruption => "ACCESS SHARE on each index and its table, while it is read",
         Part::Partitions | Part::Siblings => PARTITION_LOCKS,
         Part::Plans => {
-            "ACCESS SHARE on the tables of the queries while each is planned; what a query takes that writes, if it \
-             does"
+            "ACCESS SHARE on the tables of the queries while each is planned; if a query writes, its own locks"
         }
         Part::Orphans => {
             "ACCESS SHARE on both tables of each foreign key, while their rows are read"
@@ -126,7 +125,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
     })
 }
 
-const STANDBY: &str = "a standby has no statistics of its own about that: ask the primary";
+const STANDBY: &str = "a standby does not have these statistics: run it on the primary";
 
 /// Reads a part.
 pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, CollectError> {
@@ -142,7 +141,7 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
             let database =
                 DatabaseFacts { odd: Some(siblings(cx.session).await?), ..partitioned(cx).await? };
             let tables = database.partitioned.iter().flatten().count();
-            Looked::of(database, counted(tables, "table", "looked at"))
+            Looked::of(database, counted(tables, "table", "checked"))
         }
         Part::Jobs => {
             let rows = Maintenance.fetch(cx.session, &maintenance::State::default()).await?;
@@ -155,10 +154,10 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
                     ..Looked::default()
                 },
                 Some(jobs) if jobs.is_empty() => {
-                    Looked::skipped("no job of pg_cron looks after partitions from here")
+                    Looked::skipped("no pg_cron job here maintains partitions")
                 }
                 Some(jobs) => {
-                    let summary = counted(jobs.len(), "job", "of pg_cron looked at");
+                    let summary = counted(jobs.len(), "job", "of pg_cron checked");
                     Looked::of(
                         DatabaseFacts { jobs: Some(jobs), ..DatabaseFacts::default() },
                         summary,
@@ -183,13 +182,14 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
         Part::Vacuum => {
             let rows = Vacuum.fetch(cx.session, &vacuum::State::default()).await?;
             let tables = of_vacuum(&rows);
-            let summary = counted(tables.len(), "table", "looked at, partitions included");
+            let summary = counted(tables.len(), "table", "checked, partitions included");
             Looked::of(DatabaseFacts { tables: Some(tables), ..DatabaseFacts::default() }, summary)
         }
         Part::Ages => {
             let ages = catalogue::ages(cx.session).await?;
             let oldest = thousands(ages.oldest);
-            let summary = format!("{} tables looked at, the oldest {oldest} old", ages.tables);
+            let summary =
+                format!("{} tables checked, the oldest {oldest} transactions old", ages.tables);
             Looked::of(DatabaseFacts { ages: Some(ages), ..DatabaseFacts::default() }, summary)
         }
         Part::Growth => {
@@ -256,7 +256,7 @@ async fn indexes(session: &Session) -> Result<Looked, CollectError> {
         ..Looked::default()
     };
     let building = all.iter().filter(|i| i.building && !i.usable()).count();
-    let mut invalid = counted(all.len(), "index", "looked at");
+    let mut invalid = counted(all.len(), "index", "checked");
     if building > 0 {
         invalid.push_str(&format!(", {building} being built"));
     }
@@ -294,14 +294,14 @@ async fn indexes(session: &Session) -> Result<Looked, CollectError> {
     }
     looked.summaries.insert("index.foreign_key", with);
     let roots = rows.facts.tables.iter().filter(|t| t.parent.is_none()).count();
-    looked.summaries.insert("index.sequential_scans", counted(roots, "table", "looked at"));
+    looked.summaries.insert("index.sequential_scans", counted(roots, "table", "checked"));
     Ok(Looked { database, ..looked })
 }
 
 fn usage(verdicts: &Verdicts) -> String {
     let count = |f: fn(&Usage) -> bool| verdicts.indexes.iter().filter(|j| f(&j.usage)).count();
     format!(
-        "{} used, {} needed anyway, {} not known for long enough",
+        "{} used, {} exempt, {} not observed for long enough",
         counted(count(|u| matches!(u, Usage::Used)), "index", ""),
         count(|u| matches!(u, Usage::Exempt(_))),
         count(|u| matches!(u, Usage::TooEarly { .. }))

@@ -49,7 +49,7 @@ fn summaries(facts: &DatabaseFacts, looked: &mut Looked) {
         runway.push_str(&format!("; not known of {}", blind.join(", ")));
     }
     let open = counted(count(|t| t.open_end.is_some()), "table", "with an open-ended partition");
-    looked.summary = counted(tables.len(), "table", "looked at");
+    looked.summary = counted(tables.len(), "table", "checked");
     looked.summaries.extend([
         (
             partition::MISSING.id,
@@ -65,7 +65,7 @@ fn summaries(facts: &DatabaseFacts, looked: &mut Looked) {
             partition::RETENTION.id,
             counted(count(|t| t.retention_exceeded.is_some()), "table", "with a max_age"),
         ),
-        (partition::GAP.id, counted(count(|t| t.runway.is_some()), "table", "looked at")),
+        (partition::GAP.id, counted(count(|t| t.runway.is_some()), "table", "checked")),
     ]);
 }
 
@@ -88,7 +88,7 @@ pub(in crate::cmd::verify) async fn planned(
     match plan::script(cx.session, &wanted).await {
         // What it sets for itself must not meet what is run after it.
         Ok(script) => {
-            finding.mend(script).mend("RESET lock_timeout;").mend("RESET default_tablespace;")
+            finding.fix(script).fix("RESET lock_timeout;").fix("RESET default_tablespace;")
         }
         Err(e) => finding.also(format!("No SQL: {e:#}.")),
     }
@@ -110,7 +110,7 @@ async fn retired(
                 .chain(retire.notes)
                 .collect();
             let why = if why.is_empty() {
-                "no partition is old as a whole".into()
+                "no whole partition is old enough".into()
             } else {
                 why.join("; ")
             };
@@ -118,7 +118,7 @@ async fn retired(
         }
         Ok(retire) => {
             let finding = finding.remedy(retire.script());
-            finding.caution("THIS DELETES DATA. Archive first what must be kept.")
+            finding.caution("THIS DELETES DATA. Archive what must be kept first.")
         }
         Err(e) => finding.also(format!("No SQL: {e:#}.")),
     }
@@ -158,10 +158,10 @@ pub(in crate::cmd::verify) async fn moved(
             tables.push((default, row.get::<Option<String>>("key")?));
         }
     }
-    if finding.mend.iter().any(|script| script.contains("moved there.")) {
+    if finding.fix.iter().any(|script| script.contains("moved there.")) {
         // Else the estimate would go on counting them.
         let vacuum = |finding: CheckFinding, (default, _): &(Relation, _)| {
-            finding.mend(table::vacuum(cx.datname(), &[default]).body())
+            finding.fix(table::vacuum(cx.datname(), &[default]).body())
         };
         return Ok(tables.iter().fold(finding, vacuum));
     }
@@ -172,9 +172,9 @@ pub(in crate::cmd::verify) async fn moved(
             Some(format!("SELECT min({key}), max({key}), count(*) FROM {table};"))
         })
         .collect();
-    let finding = CheckFinding { mend: Vec::new(), command: None, ..finding };
+    let finding = CheckFinding { fix: Vec::new(), command: None, ..finding };
     Ok(finding.also(format!(
-        "No SQL: that plan has no use for them. Look where they belong, then plan so far (`pgrunway plan \
+        "No SQL: this plan does not move them. See where they belong, then plan that far ahead (`pgrunway plan \
          --days`), or create the partitions of the past by hand. {}",
         looks.join(" ")
     )))

@@ -26,7 +26,9 @@ pub(super) fn render(run: &VerifyRun) -> anyhow::Result<String> {
                         "object": f.object,
                         "found": f.found,
                         "figures": figures,
-                        "mend": f.mend,
+                        "fix": f.fix,
+                        // Its former name, for one release.
+                        "mend": f.fix,
                         "command": f.command,
                         "caution": f.caution,
                         "deletes": f.deletes,

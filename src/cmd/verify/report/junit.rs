@@ -36,7 +36,7 @@ fn describe(check: &CheckOutcome, findings: &[&CheckFinding]) -> String {
         if let Some(caution) = &finding.caution {
             let _ = writeln!(out, "Note: {caution}");
         }
-        for statement in &finding.mend {
+        for statement in &finding.fix {
             let _ = writeln!(out, "{}", statement.trim_end());
         }
         out.push('\n');

@@ -82,9 +82,9 @@ pub(super) fn render(run: &VerifyRun) -> String {
             if let Some(caution) = &finding.caution {
                 let _ = writeln!(out, "*Note:* {}\n", plain(caution));
             }
-            if !finding.mend.is_empty() {
+            if !finding.fix.is_empty() {
                 out.push_str("<details><summary>SQL that fixes it</summary>\n\n");
-                fenced(&mut out, &finding.mend.join("\n"));
+                fenced(&mut out, &finding.fix.join("\n"));
                 out.push_str("</details>\n\n");
             }
         }

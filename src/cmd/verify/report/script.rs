@@ -21,7 +21,7 @@ pub(super) fn render(run: &VerifyRun) -> String {
     for outcome in &run.outcomes {
         let datname = outcome.database.as_deref().unwrap_or(&run.server.datname);
         for finding in &outcome.found.findings {
-            if !finding.mend.is_empty() && at != Some(datname) {
+            if !finding.fix.is_empty() && at != Some(datname) {
                 // Control characters would end the line.
                 let name = if one_line(datname) == datname {
                     Script::connect(datname)
@@ -42,7 +42,7 @@ pub(super) fn render(run: &VerifyRun) -> String {
             if let Some(caution) = &finding.caution {
                 let _ = writeln!(out, "-- {}", one_line(caution));
             }
-            for statement in &finding.mend {
+            for statement in &finding.fix {
                 for line in statement.lines() {
                     let head = if finding.deletes { "-- " } else { "" };
                     let _ = writeln!(out, "{head}{line}");

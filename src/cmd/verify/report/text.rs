@@ -1,4 +1,4 @@
-//! The report for a terminal: the sum first, what fails before what passes.
+//! The report for a terminal: the verdict first, failures before what passed.
 //!
 //! Must not: let a control character of a name through.
 
@@ -81,7 +81,7 @@ pub(super) fn render(run: &VerifyRun, colour: bool) -> String {
     unchecked(&mut page, run);
     findings(&mut page, run, Status::Remarked, "Remarks");
     table(&mut page, run, Status::Passed, "Passed");
-    table(&mut page, run, Status::Skipped, "Nothing to do");
+    table(&mut page, run, Status::Skipped, "Not applicable");
     page.out
 }
 
@@ -126,14 +126,14 @@ fn findings(page: &mut TextPage, run: &VerifyRun, status: Status, title: &str) {
             page.line(&format!("           Fix:  {command}"));
             continue;
         }
-        if finding.mend.is_empty() {
+        if finding.fix.is_empty() {
             continue;
         }
         page.line("           Fix:");
         // What stands at the head of a script is for who runs it: --format sql has it.
         let sql = match &finding.remedy {
             Some(Remedy::Sql(script)) => script.body(),
-            _ => finding.mend.join("\n"),
+            _ => finding.fix.join("\n"),
         };
         let sql = printable(&sql);
         let lines: Vec<&str> = sql.lines().collect();
