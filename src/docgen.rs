@@ -480,8 +480,9 @@ fn capital(word: &str) -> String {
 type RulePlace = (&'static str, fn(&Rule) -> bool);
 
 /// What rules are about.
-const PLACES: [RulePlace; 3] = [
+const PLACES: [RulePlace; 4] = [
     ("About the server", |rule| matches!(rule.check, Check::Server(_))),
+    ("About what sessions wait for", |rule| matches!(rule.check, Check::Waits(_))),
     ("About a database", |rule| matches!(rule.check, Check::Database(_))),
     ("About a pooler", |rule| matches!(rule.check, Check::Pooler(_))),
 ];
@@ -493,7 +494,8 @@ pub fn recommendations() -> String {
          it.\n\nThe exporter evaluates the rules of [findings.md](findings.md) and exports the result: 1 if a \
          rule holds, 0 if not, absent if its facts are not known or were not observed for long enough. Rules \
          about the server are evaluated every minute, over the last hour's evidence \
-         (`pg_recommendation_active{id}`); those about a database every quarter of an hour \
+         (`pg_recommendation_active{id}`), and those about what sessions wait for every half minute, over the last \
+         hour's samples (`pg_wait_recommendation_active{id}`); those about a database every quarter of an hour \
          (`pg_database_recommendation_active{datname,id}`), except those about statements and plans, which \
          `pgrunway report` evaluates by what it observed and benchmarked; those about a PgBouncer whenever its \
          console is read, over the last 55 to 60 minutes (`pgbouncer_recommendation_active{id}`). SQL does not \

@@ -183,6 +183,20 @@ async fn seconds_by_wait_are_what_sessions_really_waited() {
         let labels = ["app", "postgres", &queryid.to_string(), "Lock"];
         exactly(&labels, 3.0, "pg_statement_active_session_seconds_total");
     }
+    // Once there is enough of it, the rules say what most wait for.
+    let judged = wait(&poller, "evidence", |s| {
+        get(s, "pg_wait_recommendation_active", &["waits.lock"]).is_some()
+    });
+    let judged = judged.await;
+    let active = |id: &str| get(&judged, "pg_wait_recommendation_active", &[id]);
+    assert_eq!((active("waits.lock"), active("waits.read")), (Some(1.0), Some(0.0)));
+    assert_eq!(active("waits.cpu"), None, "host.cpus is not configured");
+    let reported: Vec<_> = judged.findings.iter().flat_map(|f| f.reported.iter()).collect();
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    let finding = &reported[0].finding;
+    assert!(finding.evidence.contains("Lock:advisory (3.00), Lock:transactionid (1.00): "));
+    assert!(finding.advice.starts_with("Most wait for advisory locks"), "{}", finding.advice);
+
     let outcome = last.outcomes.iter().find(|o| &*o.collector == "activity").unwrap();
     assert!(outcome.errors.is_empty() && outcome.refused.defects() == 0, "{outcome:?}");
     poller.stop().await;
@@ -304,4 +318,82 @@ async fn blockers_are_found_through_chains_queues_prepared_transactions_and_dead
         waiter.await.unwrap().unwrap();
     }
     told.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_at_the_root_is_named_and_hostile_names_come_out_whole() {
+    // Its vacuum takes a second for ten pages, and is not cancelled for whoever waits for it.
+    let settings = [
+        ("deadlock_timeout", "600s"),
+        ("autovacuum_naptime", "1s"),
+        ("autovacuum_vacuum_threshold", "1"),
+        ("autovacuum_vacuum_cost_delay", "100ms"),
+        ("autovacuum_vacuum_cost_limit", "1"),
+    ];
+    let cluster = common::server_with(&settings, &[]).await;
+    let admin = common::admin(&cluster, "postgres").await;
+    let (dbname, role) = ("d'b\"<i>\n", "we\"ird<b>\n\u{1b}");
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    for sql in [
+        "CREATE DATABASE app".to_owned(),
+        format!("CREATE DATABASE {}", quoted(dbname)),
+        format!("CREATE ROLE {} LOGIN", quoted(role)),
+    ] {
+        admin.batch_execute(&sql).await.unwrap();
+    }
+    let table = "CREATE TABLE t (i int, filler text); \
+                 INSERT INTO t SELECT n, repeat('x', 700) FROM generate_series(1, 20000) n; \
+                 UPDATE t SET i = i + 1";
+    common::work(&cluster, "app", table).await;
+
+    let root = common::client(&cluster, role, dbname).await;
+    let application = "<script>alert(\"1\")</script>\\";
+    root.execute("SELECT set_config('application_name', $1, false)", &[&application])
+        .await
+        .unwrap();
+    root.batch_execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let root_pid = pid(&root).await;
+    let waiter = common::client(&cluster, role, dbname).await;
+    let waiter =
+        tokio::spawn(async move { waiter.batch_execute("SELECT pg_advisory_lock(1)").await });
+
+    let vacuum = "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                  WHERE backend_type = 'autovacuum worker' AND pg_locks.mode = 'ShareUpdateExclusiveLock' \
+                  AND relation > 16383 AND granted AND datname = 'app' LIMIT 1";
+    until(&admin, &format!("SELECT EXISTS ({vacuum})")).await;
+    let worker: i32 = admin.query_one(vacuum, &[]).await.unwrap().get(0);
+    let (_, locker) = waits(&cluster, "ddl", "BEGIN; LOCK TABLE t; COMMIT").await;
+
+    let mut settings = common::settings();
+    settings.objectives.lock_wait = 0.0;
+    let poller = poller(&cluster, "blocking", settings, 1000);
+    let labels = ["app", "", "", "autovacuum worker", "", &worker.to_string()];
+    let version = "SELECT current_setting('server_version_num')::int4";
+    let queryid = match admin.query_one(version, &[]).await.unwrap().get::<_, i32>(0) {
+        ..140_000 => String::new(),
+        _ => {
+            let of = "SELECT query_id::text FROM pg_stat_activity WHERE pid = $1";
+            admin.query_one(of, &[&root_pid]).await.unwrap().get(0)
+        }
+    };
+    let hostile = [dbname, role, application, "idle", &queryid, &root_pid.to_string()];
+    let worst = |s: &Snapshot, labels: &[&str]| get(s, "pg_root_blocker_sessions", labels);
+    let both = |s: &Snapshot| {
+        worst(s, &labels) == Some(1.0) && worst(s, &hostile).is_some_and(|n| n == 1.0)
+    };
+    let look = wait(&poller, "both roots", both).await;
+    let text = shown(&look);
+    assert!(text.contains(&format!("pid {worker} (in app, autovacuum worker for ")), "{text}");
+    assert!(
+        text.contains(&format!("pid {root_pid} (we\"ird<b>   in d'b\"<i> , idle for ")),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 4, "{text}");
+    assert_eq!(get(&look, "pg_root_blockers", &["app", "autovacuum worker"]), Some(1.0));
+
+    admin.execute("SELECT pg_terminate_backend($1)", &[&worker]).await.unwrap();
+    locker.await.unwrap().unwrap();
+    drop(root);
+    waiter.await.unwrap().unwrap();
+    poller.stop().await;
 }

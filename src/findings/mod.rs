@@ -17,6 +17,7 @@ mod settings;
 mod setup;
 mod statements;
 mod vacuum;
+mod waits;
 
 pub use facts::{
     Age, Ages, BenchFacts, Bloated, CheckpointCounts, ConnectionPeak, Corrupt, Counted,
@@ -27,6 +28,7 @@ pub use facts::{
 };
 pub use index::LARGE_INDEX;
 pub use pooler::{Pool, PoolMode, Pooler, Queue, Work};
+pub use waits::{SampledWaits, WaitedSeconds};
 
 use crate::remedy::{Relation, Remedy};
 
@@ -46,6 +48,7 @@ static GROUPS: &[&[&Rule]] = &[
     settings::RULES,
     memory::RULES,
     server::RULES,
+    waits::RULES,
     pooler::RULES,
 ];
 
@@ -273,6 +276,8 @@ pub enum Facts<'a> {
     Server(&'a ServerFacts),
     /// One database.
     Database(&'a DatabaseFacts),
+    /// What a server's sessions wait for.
+    Waits(&'a SampledWaits),
     /// A PgBouncer.
     Pooler(&'a Pooler),
 }
@@ -289,6 +294,12 @@ impl<'a> From<&'a DatabaseFacts> for Facts<'a> {
     }
 }
 
+impl<'a> From<&'a SampledWaits> for Facts<'a> {
+    fn from(facts: &'a SampledWaits) -> Self {
+        Self::Waits(facts)
+    }
+}
+
 impl<'a> From<&'a Pooler> for Facts<'a> {
     fn from(facts: &'a Pooler) -> Self {
         Self::Pooler(facts)
@@ -302,6 +313,8 @@ pub enum Check {
     Server(fn(&ServerFacts) -> Verdict),
     /// About a database.
     Database(fn(&DatabaseFacts) -> Verdict),
+    /// About what sessions wait for.
+    Waits(fn(&SampledWaits) -> Verdict),
     /// About a pooler.
     Pooler(fn(&Pooler) -> Verdict),
 }
@@ -341,6 +354,8 @@ pub enum Part {
     Growth,
     /// What statements did while they were watched.
     Statements,
+    /// Samples of what sessions wait for.
+    Waits,
     /// A pooler's console.
     Pooler,
 }
@@ -392,6 +407,7 @@ impl Rule {
         let verdict = match (self.check, facts) {
             (Check::Server(check), Facts::Server(facts)) => check(facts),
             (Check::Database(check), Facts::Database(facts)) => check(facts),
+            (Check::Waits(check), Facts::Waits(facts)) => check(facts),
             (Check::Pooler(check), Facts::Pooler(facts)) => check(facts),
             _ => return None,
         };

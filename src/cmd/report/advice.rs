@@ -63,6 +63,7 @@ impl Advice {
     pub fn of(gathered: &Gathered) -> Self {
         let mut advice = Self { active: Vec::new(), quiet: 0, unknown: Vec::new() };
         advice.ask((&gathered.facts).into(), None);
+        advice.ask((&super::waits::facts(gathered)).into(), None);
         for database in &gathered.databases {
             advice.ask((&gathered.facts(database)).into(), Some(&database.name));
         }

@@ -10,12 +10,14 @@ use super::gather::{Gathered, StatementRow};
 use super::statements::short;
 use crate::collector::Collector;
 use crate::collectors::activity::{
-    ActivitySamples, SampledSeconds, StatementWaitSeconds, UnsampledSeconds, WaitSeconds,
+    ActivitySamples, SampledSeconds, SlowNow, StatementWaitSeconds, UnsampledSeconds, WaitSeconds,
+    WorkerSeconds,
 };
 use crate::collectors::blocking::Blocking;
 use crate::collectors::published;
 use crate::derive::proportion::interval;
 use crate::derive::units::seconds;
+use crate::findings::{SampledWaits, WaitedSeconds};
 
 /// Rows of a table.
 const SHOWN: usize = 12;
@@ -45,6 +47,28 @@ impl SampledTime {
             figure(Some(format!("{} %", percent(seconds / self.total)))),
             figure(error.map(|(low, high)| format!("{} to {} %", percent(low), percent(high)))),
         ]
+    }
+}
+
+/// For the rules.
+pub fn facts(gathered: &Gathered) -> SampledWaits {
+    let families = &gathered.snapshot.families;
+    let waited = |datname: &str, kind: &str, event: &str, seconds: f64| WaitedSeconds {
+        datname: datname.to_owned(),
+        kind: kind.to_owned(),
+        event: event.to_owned(),
+        seconds,
+    };
+    SampledWaits {
+        samples: published::all(families).map(|s: ActivitySamples<'_>| s.count).sum(),
+        span: published::all(families).map(|s: SampledSeconds<'_>| s.seconds).sum(),
+        waits: published::all(families)
+            .map(|w: WaitSeconds<'_>| waited(w.datname, w.wait_event_type, w.wait_event, w.seconds))
+            .collect(),
+        workers: published::all(families)
+            .map(|w: WorkerSeconds<'_>| waited("", w.wait_event_type, w.wait_event, w.seconds))
+            .collect(),
+        cpus: gathered.facts.cpus,
     }
 }
 
@@ -85,6 +109,14 @@ pub fn section(gathered: &Gathered, out: &mut Vec<Block>) {
              % interval for independent samples; the true one is wider where single sessions waited for long"
                 .to_owned(),
         ));
+    }
+    let slow: f64 = published::all(families).map(|s: SlowNow| s.count).sum();
+    if slow > 0.0 {
+        out.push(Block::Text(Line::from(format!(
+            "At the last look {slow:.0} running statements were older than {}, the objective: no percentile has them \
+             before they end.",
+            seconds(gathered.objectives.latency)
+        ))));
     }
     let blocking = gathered.snapshot.outcomes.iter().find(|o| &*o.collector == Blocking::NAME);
     if let Some(tree) = blocking.and_then(|outcome| outcome.shown.as_deref()) {

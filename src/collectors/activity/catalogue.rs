@@ -96,6 +96,13 @@ pub static CPUS: Metric = Metric::gauge(
     "Processors of the machine that the server runs on, host.cpus of the configuration; absent without it.",
 );
 
+pub static RECOMMENDATION: Metric = Metric::gauge(
+    "pg_wait_recommendation_active",
+    &["id"],
+    "Whether the recommendation about waits holds, by its rule over what was sampled in the last hour, see \
+     docs/recommendations.md; absent where there is too little evidence to tell.",
+);
+
 pub static METRICS: &[&Metric] = &[
     &CPUS,
     &SESSIONS,
@@ -112,4 +119,5 @@ pub static METRICS: &[&Metric] = &[
     &SAMPLES,
     &FOLDED,
     &LOOK,
+    &RECOMMENDATION,
 ];

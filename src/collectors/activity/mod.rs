@@ -4,6 +4,7 @@
 //! Must not: invent what happened while nobody looked, label by process, or look more often than its cost allows.
 
 mod catalogue;
+mod hour;
 mod read;
 mod tally;
 #[cfg(test)]
@@ -16,9 +17,11 @@ use std::time::Duration;
 use super::published::published;
 use crate::collector::{Collector, Pacing, Scope};
 use crate::error::CollectError;
+use crate::findings::Reported;
 use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use catalogue as m;
+use hour::{JudgedHour, WaitTotals};
 pub use read::{ActiveSessions, Rows};
 use tally::{ActiveStatement, Alike, OTHER, SecondsByName, SecondsByStatement};
 
@@ -44,6 +47,14 @@ published! {
     pub struct StatementWaitSeconds of m::STATEMENTS {
         datname, usename, queryid, wait_event_type => seconds: f64
     }
+}
+published! {
+    /// `pg_background_active_seconds_total`.
+    pub struct WorkerSeconds of m::WORKERS { wait_event_type, wait_event => seconds: f64 }
+}
+published! {
+    /// `pg_running_statements_slow`.
+    pub struct SlowNow of m::SLOW { => count: f64 }
 }
 published! {
     /// `pgrunway_activity_samples_total`.
@@ -82,6 +93,8 @@ pub struct State {
     running: BTreeMap<Arc<str>, (f64, [i64; read::AGES.len() + 1])>,
     /// How long the last look took on the server.
     took: Option<f64>,
+    /// What the rules say of the last hour.
+    hour: JudgedHour,
 }
 
 impl Collector for Activity {
@@ -117,6 +130,10 @@ impl Collector for Activity {
     fn failed(&self, state: &mut State) {
         state.failed = true;
     }
+
+    fn findings(state: &State) -> Arc<[Reported]> {
+        state.hour.reported()
+    }
 }
 
 impl State {
@@ -127,9 +144,14 @@ impl State {
         });
         // A step of the server's clock says nothing.
         self.took = Some(last - first).filter(|took| (0.0..60.0).contains(took));
+        let same_server = self.last.is_none_or(|(_, started)| started == rows.started);
         let weight = self.stands_for(rows);
         self.running.retain(|_, (seen, _)| rows.at - *seen < SILENCE);
         self.running.values_mut().for_each(|(_, older)| older.fill(0));
+        if !rows.sees_all || !same_server {
+            // What another server did, or nobody saw, is no evidence.
+            self.hour = JudgedHour::default();
+        }
         if !rows.sees_all {
             return;
         }
@@ -139,6 +161,12 @@ impl State {
         }
         if weight > 0.0 && rows.tells_statements {
             self.statements.add(rows.at, rows.top, &found);
+        }
+        // There are at most some thousands of processors.
+        let cpus = rows.cpus.map(|cpus| cpus as f64);
+        if self.hour.is_due(rows.at) {
+            let totals = WaitTotals::of(self.samples, self.sampled, &self.waits, &self.workers);
+            self.hour.judge(rows.at, cpus, totals);
         }
     }
 
@@ -220,6 +248,9 @@ impl State {
             return;
         }
         sink.number(&m::OWN, &[], self.own);
+        for (id, active) in self.hour.active() {
+            sink.number(&m::RECOMMENDATION, &[id], *active);
+        }
         let ledgers = [
             (&m::SESSIONS, "wait", &self.waits, true),
             (&m::WORKERS, "worker", &self.workers, true),

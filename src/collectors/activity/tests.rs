@@ -162,3 +162,34 @@ fn a_thousand_kinds_of_waits_in_as_many_databases_stay_bounded_and_lose_nothing(
         Some(8_000.0)
     );
 }
+
+const RECOMMENDATION: &str = "pg_wait_recommendation_active";
+
+#[test]
+fn the_rules_are_asked_twice_a_minute_over_the_last_hour_of_one_server() {
+    let mut state = State::default();
+    let look = |state: &mut State, at: f64, started: f64, waiting: i64| {
+        let groups = vec![group(1), waits(waiting, "Lock", "tuple")];
+        let families = poll(&Activity, state, Rows { started, ..rows(at, groups) });
+        let found: Vec<&str> = Activity::findings(state).iter().map(|r| r.rule.id).collect();
+        (value(&families, RECOMMENDATION, &["waits.lock"]), found.contains(&"waits.lock"))
+    };
+    assert_eq!(look(&mut state, 0.0, 1.0, 4), (None, false), "nothing was sampled yet");
+    for second in 1..30 {
+        assert_eq!(look(&mut state, f64::from(second), 1.0, 4), (None, false));
+    }
+    assert_eq!(look(&mut state, 30.0, 1.0, 4), (Some(1.0), true));
+    // From then on nobody waits: of an hour that is little.
+    for second in 31..3_600 {
+        look(&mut state, f64::from(second), 1.0, 0);
+    }
+    assert_eq!(look(&mut state, 3_600.0, 1.0, 0), (Some(0.0), false));
+    for second in 3_601..3_700 {
+        look(&mut state, f64::from(second), 1.0, 40);
+    }
+    assert_eq!(look(&mut state, 3_700.0, 1.0, 40), (Some(1.0), true));
+    assert_eq!(look(&mut state, 3_701.0, 2.0, 40), (None, false), "another server");
+    let blind = Rows { sees_all: false, ..rows(3_702.0, vec![]) };
+    let families = poll(&Activity, &mut state, blind);
+    assert_eq!(value(&families, RECOMMENDATION, &["waits.lock"]), None);
+}

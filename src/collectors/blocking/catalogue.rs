@@ -10,7 +10,8 @@ pub static ROOTS: Metric = Metric::gauge(
     "pg_root_blockers",
     &["datname", "state"],
     "Sessions and prepared transactions that block others and wait for no lock themselves, by database and by \
-     pg_stat_activity.state (prepared for a prepared transaction), from pg_blocking_pids(); absent where there is none.",
+     pg_stat_activity.state (of a backend without a client its backend_type, prepared for a prepared transaction), from \
+     pg_blocking_pids(); absent where there is none.",
 );
 pub static HELD_UP: Metric = Metric::gauge(
     "pg_root_blocker_held_up_sessions",
@@ -63,7 +64,7 @@ pub static LOOK: Metric = Metric::gauge(
     "pgrunway_blocking_look_seconds",
     &[],
     "How long the last look for blockers took on the server, by its clock_timestamp(); the interval grows until that is \
-     at most 1 % of it.",
+     at most half a per cent of it.",
 );
 
 pub static METRICS: &[&Metric] =

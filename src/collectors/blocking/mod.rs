@@ -42,12 +42,12 @@ impl Collector for Blocking {
     const NAME: &'static str = "blocking";
     const HELP: &'static str = "Which sessions block others, how many and for how long.";
     const SCOPE: Scope = Scope::Server;
-    const INTERVAL: Duration = Duration::from_secs(5);
+    const INTERVAL: Duration = Duration::from_secs(2);
     const METRICS: &'static [&'static Metric] = m::METRICS;
     const PACE: Option<Pacing> = Some(Pacing {
         shortest: Duration::from_secs(1),
         longest: Duration::from_secs(60),
-        share: 0.01,
+        share: 0.005,
         jitter: false,
         quiet: false,
     });

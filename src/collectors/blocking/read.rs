@@ -28,7 +28,7 @@ columns! {
         pub pids: Option<Vec<i32>>,
         /// `application_name`.
         pub application: Option<String>,
-        /// `pg_stat_activity.state`.
+        /// `pg_stat_activity.state`; of a backend that serves no client its type.
         pub state: Option<String>,
         /// `query_id`, from 14 on.
         pub queryid: Option<i64>,
@@ -110,7 +110,8 @@ SELECT 'session', s.pid,
        CASE WHEN s.usesysid IS NOT NULL
             THEN pg_catalog.textsend(pg_catalog.pg_get_userbyid(s.usesysid)::text) END,
        NULL, NULL, pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - s.state_change), NULL,
-       s.application_name, COALESCE(s.state, s.backend_type), {queryid}, {text}
+       s.application_name, COALESCE(CASE WHEN s.backend_type = 'client backend' THEN s.state END, s.backend_type),
+       {queryid}, {text}
   FROM s
  WHERE s.pid IN (SELECT w.pid FROM w UNION ALL SELECT pg_catalog.unnest(few.pids) FROM few)
 UNION ALL

@@ -185,3 +185,57 @@ fn short_waits_name_no_process() {
     assert_eq!(value(&families, "pg_root_blockers", &["app", "active"]), Some(1.0));
     assert!(families.iter().all(|f| f.metric.name != "pg_root_blocker_sessions"));
 }
+
+#[test]
+fn a_worker_is_named_by_what_it_is_and_a_clock_that_was_set_back_gives_no_negative_wait() {
+    let worker = BlockingRow {
+        usename: None,
+        application: Some(String::new()),
+        queryid: None,
+        query: None,
+        ..session(1, "autovacuum worker")
+    };
+    let launcher = BlockingRow { datname: None, ..worker.clone() };
+    let waiter = || session(2, "active");
+    let text = shown(rows(vec![waits(2, "a", -3_600.0), asked(2, &[1]), worker, waiter()]));
+    let text = text.unwrap();
+    assert!(
+        text.starts_with(
+            "pid 1 (in app, autovacuum worker for 70 s) holds up 1 session, the first of them for 0 s"
+        ),
+        "{text}"
+    );
+    assert!(text.contains(" waits 0 s for relation AccessShareLock"), "{text}");
+    let text = shown(rows(vec![waits(2, "a", 1.0), asked(2, &[1]), launcher, waiter()])).unwrap();
+    assert!(text.starts_with("pid 1 (autovacuum worker for 70 s) holds up"), "{text}");
+
+    // The server's clock went back between the first row and the last, and while one waited.
+    let mut state = State::default();
+    let mut set_back =
+        rows(vec![database("app"), waits(2, "a", -3_600.0), asked(2, &[1]), waiter()]);
+    set_back.lines.last_mut().unwrap().seconds = Some(-50.0);
+    set_back.lines.push(clock(9_999.0));
+    let families = poll(&Blocking, &mut state, set_back);
+    assert_eq!(value(&families, "pgrunway_blocking_look_seconds", &[]), None);
+    assert_eq!(Blocking.cost(&state), None);
+    assert_eq!(value(&families, "pg_root_blocker_longest_wait_seconds", &[""]), Some(0.0));
+}
+
+#[test]
+fn names_as_long_and_as_hostile_as_they_like_stay_one_line_and_short() {
+    let evil = "<script>\u{2028}\r\n\u{1b}[2J\"\\".repeat(1_000);
+    let root = BlockingRow {
+        application: Some(evil.clone()),
+        usename: Some("<b>\n\"x".to_owned()),
+        query: Some(format!("SELECT '{evil}'")),
+        ..session(1, "active")
+    };
+    let all = vec![waits(2, "a", 90.0), asked(2, &[1]), root, session(2, "active")];
+    let text = shown(rows(all.clone())).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    assert!(text.chars().count() < 1_000, "{}", text.len());
+    let families = poll(&Blocking, &mut State::default(), rows(all));
+    let worst = families.iter().find(|f| f.metric.name == "pg_root_blocker_sessions").unwrap();
+    assert!(worst.samples[0].labels.iter().all(|label| label.chars().count() <= 64));
+}

@@ -65,7 +65,7 @@ impl<'a> WaitTree<'a> {
         self.who.get(&id).and_then(|line| line.datname.as_deref()).unwrap_or_default()
     }
 
-    /// As `pg_stat_activity` has it; `prepared`, or `unknown` for one that was gone when it was looked for.
+    /// As `pg_stat_activity` has it, or the type of a backend without a client; `prepared`, or `unknown` for one that was gone when it was looked for.
     pub(super) fn state(&self, id: Id) -> &'a str {
         self.who.get(&id).and_then(|line| line.state.as_deref()).unwrap_or("unknown")
     }
@@ -159,7 +159,14 @@ impl<'a> WaitTree<'a> {
             let since = since.replace(" for ", " since ");
             return format!("Prepared transaction {gid:?} ({usename} in {datname}{since})");
         }
-        let mut said = format!("pid {id} ({usename} in {datname}, {state}{since}");
+        // A worker has no role, and not every one a database.
+        let place = match (usename.as_str(), datname.as_str()) {
+            ("", "") => String::new(),
+            ("", datname) => format!("in {datname}, "),
+            (usename, "") => format!("{usename}, "),
+            (usename, datname) => format!("{usename} in {datname}, "),
+        };
+        let mut said = format!("pid {id} ({place}{state}{since}");
         if !application.is_empty() {
             let _ = write!(said, ", {application:?}");
         }

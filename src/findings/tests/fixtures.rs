@@ -10,6 +10,7 @@ use crate::remedy::create::Make;
 pub(in crate::findings) enum Given {
     Server(ServerFacts),
     Database(DatabaseFacts),
+    Waits(SampledWaits),
     Pooler(Pooler),
 }
 
@@ -18,6 +19,7 @@ impl Given {
         match self {
             Self::Server(facts) => facts.into(),
             Self::Database(facts) => facts.into(),
+            Self::Waits(facts) => facts.into(),
             Self::Pooler(facts) => facts.into(),
         }
     }
@@ -386,10 +388,13 @@ fn on_statements() -> Vec<Fixture> {
 fn fixtures() -> Vec<Fixture> {
     let pooler = crate::findings::pooler::fixtures().into_iter();
     let pooler = pooler.map(|(id, found, quiet)| (id, Given::Pooler(found), Given::Pooler(quiet)));
+    let waits = crate::findings::waits::fixtures().into_iter();
+    let waits = waits.map(|(id, found, quiet)| (id, Given::Waits(found), Given::Waits(quiet)));
     [on_server(), on_indexes(), on_partitions(), on_tables(), on_statements()]
         .into_iter()
         .flatten()
         .chain(pooler)
+        .chain(waits)
         .collect()
 }
 

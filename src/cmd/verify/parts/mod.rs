@@ -64,7 +64,7 @@ impl Looked {
         match check {
             findings::Check::Server(_) => Some((&self.server).into()),
             findings::Check::Database(_) => Some((&self.database).into()),
-            findings::Check::Pooler(_) => None,
+            findings::Check::Waits(_) | findings::Check::Pooler(_) => None,
         }
     }
 }
@@ -121,7 +121,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
         Part::Growth => {
             "ACCESS SHARE on each relation while its size is read, unless that would wait"
         }
-        Part::Statements | Part::Pooler => return None,
+        Part::Statements | Part::Waits | Part::Pooler => return None,
     })
 }
 
@@ -199,7 +199,7 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
             Looked::of(facts, counted(tables, "table", "by time measured"))
         }
         // These are read elsewhere.
-        Part::Databases | Part::Statements | Part::Pooler => Looked::default(),
+        Part::Databases | Part::Statements | Part::Waits | Part::Pooler => Looked::default(),
     };
     looked.database.datname.clone_from(&server.datname);
     looked.database.version_num = server.version_num;
