@@ -32,6 +32,8 @@ const PAIRS: &[(&str, &str, &[&str])] = &[
     ("PostgresLatencyBudgetBurnFast", "PostgresLatencyBudgetBurnSlow", &["datname"]),
     ("PostgresWraparoundImminent", "PostgresWraparoundRisk", &["datname"]),
     ("PostgresArchiverFailing", "PostgresArchivingBehind", &[]),
+    ("PostgresSessionsBlocked", "PostgresLockWaitLong", &["datname"]),
+    ("PostgresSessionsBlocked", "PostgresQueryRunningLong", &["datname"]),
     ("PostgresStatementsMissing", "PgrunwayCollectorFailing", &["collector"]),
 ];
 

@@ -62,6 +62,7 @@ const ABSENT: &[(&str, std::ops::RangeInclusive<i32>, &str)] = &[
     ),
     ("pg_statement_active_session_seconds_total", 13..=13, "query_id came with 14"),
     ("pg_stat_io_*", 13..=15, "pg_stat_io came with 16"),
+    ("pg_stat_lock_*", 13..=18, "pg_stat_lock came with 19"),
     ("pg_stat_replication_*", 13..=19, "the demo has no standby"),
     ("pg_stat_statements_dealloc_total", 13..=13, "pg_stat_statements_info came with 14"),
     ("pg_stat_statements_evicted_entries_total", 13..=13, "pg_stat_statements_info came with 14"),

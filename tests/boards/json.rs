@@ -43,6 +43,7 @@ impl Writer<'_> {
         let database = format!("{server}, datname=~\"$database\"");
         let table = if self.tables { ", relname=~\"$table\"" } else { "" };
         out.replace("@table", &format!("{database}{table}"))
+            .replace("@statement", &format!("{database}, queryid=~\"$queryid\""))
             .replace("@database", &database)
             .replace("@pool", &format!("{server}, database=~\"$database\""))
             .replace("@server", server)
@@ -140,6 +141,10 @@ fn variables(board: &Board) -> Vec<Value> {
     if let Some(metric) = &board.tables {
         let labels = format!("{{{server}, datname=~\"$database\"}}");
         all.push(query("table", "Table", format!("label_values({metric}{labels}, relname)")));
+    }
+    if let Some(metric) = &board.statements {
+        let labels = format!("{{{server}, datname=~\"$database\"}}");
+        all.push(query("queryid", "Statement", format!("label_values({metric}{labels}, queryid)")));
     }
     all
 }
@@ -498,7 +503,12 @@ impl Writer<'_> {
         if let Some(to) = &column.to {
             let row =
                 "var-instance=${__data.fields.Instance}&var-database=${__data.fields.Database}";
-            let url = format!("/d/pgrunway-{to}?{TIME}&{KEPT}&{row}&var-table=${{__value.text}}");
+            let variable = match column.label.as_deref() {
+                Some("queryid") => "queryid",
+                _ => "table",
+            };
+            let url =
+                format!("/d/pgrunway-{to}?{TIME}&{KEPT}&{row}&var-{variable}=${{__value.text}}");
             set("links", json!([{"title": format!("Details: {to}"), "url": url}]));
         }
         if column.runbook {

@@ -47,6 +47,8 @@ pub struct Board {
     pub about: String,
     /// Metric whose `relname` fills the variable `table`; no such variable if left out.
     pub tables: Option<String>,
+    /// Metric whose `queryid` fills the variable `queryid`; no such variable if left out.
+    pub statements: Option<String>,
     #[serde(default)]
     pub define: BTreeMap<String, String>,
     pub panels: Vec<Panel>,
@@ -153,7 +155,7 @@ pub struct Column {
     pub steps: String,
     #[serde(default)]
     pub words: BTreeMap<String, String>,
-    /// Dashboard that a click on a table's name leads to, with the row's labels as its variables.
+    /// Dashboard that a click on a table's name or a statement's identifier leads to, with the row's labels as its variables.
     pub to: Option<String>,
     /// Whether a click on an alert's name leads to its runbook.
     #[serde(default)]
@@ -283,6 +285,7 @@ pub fn concrete(expression: &str, rate_interval: &str, range: &str) -> String {
         .replace("\"$instance\"", "\".*\"")
         .replace("\"$database\"", "\".*\"")
         .replace("\"$table\"", "\".*\"")
+        .replace("\"$queryid\"", "\".*\"")
 }
 
 /// The names in a legend's template.
