@@ -213,10 +213,12 @@ async fn truth(cluster: &Cluster, time: Duration) {
     ] {
         let these = WAYS.iter().zip(active).filter(|((_, k, e, _), _)| *k == kind && *e == event);
         let (mut truth, mut variance) = (0.0, 0.0);
-        for ((.., count), seconds) in these {
+        for ((way, .., count), seconds) in these {
             truth += seconds;
-            let share = (seconds / *count as f64 / sampled).min(1.0);
-            variance += *count as f64 * share * (1.0 - share) / samples;
+            let (count, share) = (*count as f64, (seconds / *count as f64 / sampled).min(1.0));
+            // What is periodic by the second is so in all of its sessions at once.
+            let alike = if *way == Way::Periodic { count } else { 1.0 };
+            variance += count * alike * share * (1.0 - share) / samples;
         }
         let labels = [("datname", "app"), ("wait_event_type", kind), ("wait_event", event)];
         let seconds = by("pg_active_session_seconds_total", &labels);
