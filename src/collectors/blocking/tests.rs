@@ -201,13 +201,13 @@ fn a_worker_is_named_by_what_it_is_and_a_clock_that_was_set_back_gives_no_negati
     let text = text.unwrap();
     assert!(
         text.starts_with(
-            "pid 1 (in app, autovacuum worker for 70 s) holds up 1 session, the first of them for 0 s"
+            "pid 1 (in app, autovacuum worker for 70 s) blocks 1 session, the first of them for 0 s"
         ),
         "{text}"
     );
     assert!(text.contains(" waits 0 s for relation AccessShareLock"), "{text}");
     let text = shown(rows(vec![waits(2, "a", 1.0), asked(2, &[1]), launcher, waiter()])).unwrap();
-    assert!(text.starts_with("pid 1 (autovacuum worker for 70 s) holds up"), "{text}");
+    assert!(text.starts_with("pid 1 (autovacuum worker for 70 s) blocks"), "{text}");
 
     // The server's clock went back between the first row and the last, and while one waited.
     let mut state = State::default();
