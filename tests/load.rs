@@ -58,7 +58,7 @@ async fn rows_and_partitions_are_those_asked_for_and_the_same_by_seed() {
     let args = format!("--trades-per-day 2600 --history 2d --orders 150 --until {until}");
     let out = loaded(&cluster, "one", &format!("{args} --clients 1 --batch 1000")).await;
     // Two days and a half.
-    let said = "loaded: 6650 of 6650 rows are in (150 orders, 6500 trades), in ";
+    let said = "loaded: 6650 of 6650 rows loaded (150 orders, 6500 trades), in ";
     assert!(out.starts_with(said), "{out}");
 
     let db = common::admin(&cluster, "one").await;
@@ -100,7 +100,7 @@ async fn rows_and_partitions_are_those_asked_for_and_the_same_by_seed() {
 
     // Into what is there already: the same rows are refused, others added.
     let (code, out, err) = load(&cluster, "one", &args).await;
-    assert_eq!((code, out.starts_with("failed: 0 of 6650 rows are in")), (1, true), "{out}{err}");
+    assert_eq!((code, out.starts_with("failed: 0 of 6650 rows loaded")), (1, true), "{out}{err}");
     assert!(err.contains("use another --seed"), "{err}");
     loaded(&cluster, "one", "--trades 10 --history 1d --orders 0 --seed 9").await;
     assert_eq!(number(&db, "SELECT count(*) FROM trades").await, 6_510);
@@ -125,7 +125,7 @@ async fn a_database_that_is_not_ours_is_left_alone() {
         assert!(err.to_lowercase().contains("nothing was changed"), "{args}: {err}");
     };
     let few = "--trades 10 --history 1d";
-    refused("postgres", few, "database \"postgres\" was not made by `pgrunway load`").await;
+    refused("postgres", few, "database \"postgres\" was not created by `pgrunway load`").await;
     refused("postgres", "--rate 10 --for 1s", "--into=postgres writes into this one").await;
     let wrong = format!("{few} --into shop");
     refused("postgres", &wrong, "--into=shop: the connection leads to database \"postgres\"").await;
@@ -216,7 +216,7 @@ async fn an_interrupt_leaves_what_it_says() {
         number(&db, "SELECT count(*) FROM trades").await,
     );
     let said = format!(
-        "stopped: {} of 3300000 rows are in ({orders} orders, {trades} trades)",
+        "stopped: {} of 3300000 rows loaded ({orders} orders, {trades} trades)",
         orders + trades
     );
     assert!(out.starts_with(&said), "{out} but {orders} and {trades}");

@@ -273,7 +273,7 @@ async fn rows_of_a_default_are_moved_out_of_the_way() {
     let before =
         t.texts("SELECT id || ' ' || \"At\" || note || twice FROM \"in way\" ORDER BY id").await;
     let script = t.extend("\"in way\"", 6, &[]).await;
-    assert!(script.contains("holds about 11 rows"), "{script}");
+    assert!(script.contains("contains about 11 rows"), "{script}");
     let after =
         t.texts("SELECT id || ' ' || \"At\" || note || twice FROM \"in way\" ORDER BY id").await;
     assert_eq!(before, after, "no row is lost or changed");

@@ -123,7 +123,7 @@ async fn an_expired_table_leads_and_figures_are_the_servers() {
     assert!(
         first.starts_with(
             "- **CRITICAL**: **Create partitions ahead**: `public.orders`: Coverage ended"
-        ) && first.ends_with(" d ago: inserts of new rows fail."),
+        ) && first.ends_with(" d ago: inserts fail."),
         "{first}"
     );
     // Midnight was 22 days and the time of day ago.

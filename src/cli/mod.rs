@@ -13,7 +13,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
-use crate::config::schema::{Key, Kind};
+use crate::config::schema::{Key, SettingKind};
 use crate::config::table;
 use crate::config::theirs::{self, Becomes, Takes, Theirs};
 use crate::config::{Flags, KnownCollector, duration};
@@ -519,15 +519,15 @@ fn args(key: &Key) -> Vec<Arg> {
     env.extend(key.aliases.iter().map(|alias| (*alias).to_owned()));
     let sentence = key.help.trim_end_matches('.').replace('`', "");
     let mut notes = String::new();
-    if !key.default.is_empty() && key.kind != Kind::Boolean {
+    if !key.default.is_empty() && key.kind != SettingKind::Boolean {
         notes.push_str(&format!(" [default: {}]", key.default));
     }
-    if let Kind::Choice { words, .. } = key.kind {
+    if let SettingKind::Choice { words, .. } = key.kind {
         notes.push_str(&format!(" [one of: {}]", words.join(", ")));
     }
     notes.push_str(&format!(" [env: {}]", env.join(", ")));
     let (flag, off) = (key.flag(), format!("no-{}", key.flag()));
-    if key.kind == Kind::Boolean {
+    if key.kind == SettingKind::Boolean {
         let (no, is) = (format!("no.{}", key.path), key.path.clone());
         let state = if key.default == "true" { "on" } else { "off" };
         let help = format!("{sentence} [default: {state}; off by --{off}]{notes}");
@@ -540,7 +540,7 @@ fn args(key: &Key) -> Vec<Arg> {
         .value_name(key.kind.placeholder())
         .help(format!("{sentence}{notes}"));
     vec![match key.kind {
-        Kind::List | Kind::Addresses => arg.action(ArgAction::Append),
+        SettingKind::List | SettingKind::Addresses => arg.action(ArgAction::Append),
         _ => arg.action(ArgAction::Set),
     }]
 }
@@ -581,7 +581,7 @@ fn given(matches: &ArgMatches, known: &[KnownCollector]) -> Flags {
     let mut flags = Flags::default();
     let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
     for key in table::keys(known) {
-        if key.kind == Kind::Boolean {
+        if key.kind == SettingKind::Boolean {
             let off = format!("no.{}", key.path);
             if typed(&off) && matches.get_flag(&off) {
                 flags.set(key.path, vec!["false".to_owned()]);

@@ -3,7 +3,7 @@
 //! Must not: enter one, or choose among them.
 
 use crate::error::CollectError;
-use crate::pg::{Lossy, Session};
+use crate::pg::{Lossy, Row, Session, columns};
 
 /// Databases that can be entered at all, and whether this role may. Names as bytes, since they need not be
 /// in this database's encoding.
@@ -14,12 +14,14 @@ SELECT pg_catalog.textsend(d.datname::text) AS datname,
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
  ORDER BY d.datname";
 
-/// A database of the server.
-pub struct ListedDatabase {
-    /// `pg_database.datname`.
-    pub datname: String,
-    /// Whether the role has CONNECT.
-    pub may_enter: bool,
+columns! {
+    /// A database of the server.
+    pub struct ListedDatabase {
+        /// `pg_database.datname`.
+        pub datname: String as Lossy,
+        /// Whether the role has CONNECT.
+        pub may_enter: bool = "may",
+    }
 }
 
 /// Those that the exporter would look into, but for the configuration's filter.
@@ -27,9 +29,5 @@ pub struct ListedDatabase {
 /// # Errors
 /// `pg_database` could not be read.
 pub async fn list(session: &Session) -> Result<Vec<ListedDatabase>, CollectError> {
-    let rows = session.read(DATABASES).await?;
-    let read = |row: &crate::pg::Row| {
-        Ok(ListedDatabase { datname: row.get::<Lossy>("datname")?.0, may_enter: row.get("may")? })
-    };
-    rows.iter().map(read).collect()
+    Row::all(&session.read(DATABASES).await?)
 }

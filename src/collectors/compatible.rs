@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Query, Session};
+use crate::pg::{Lossy, Query, Row, Session, columns};
 
 const SESSION: &[&str] = &[
     "datname",
@@ -92,24 +92,75 @@ const VERSION: &str = "SELECT pg_catalog.version() AS version";
 
 pub struct Compatible;
 
-/// A group of sessions, or a database and state without any.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SessionGroup {
-    /// In the order of the labels, without the server.
-    pub labels: [String; 7],
-    /// Sessions.
-    pub count: f64,
-    /// Seconds.
-    pub age: f64,
+columns! {
+    /// A group of sessions, or a database and state without any. What is NULL is an empty label.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct SessionGroup {
+        /// Database.
+        pub datname: String as Lossy,
+        /// State.
+        pub state: Option<String>,
+        /// Role.
+        pub usename: Option<Lossy>,
+        /// Application.
+        pub application_name: Option<String>,
+        /// Type of the backend.
+        pub backend_type: Option<String>,
+        /// Type of what it waits for.
+        pub wait_event_type: Option<String>,
+        /// What it waits for.
+        pub wait_event: Option<String>,
+        /// Sessions.
+        pub count: f64,
+        /// Of its oldest transaction, in seconds.
+        pub age: f64,
+    }
 }
 
-/// A standby.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StandbyRow {
+impl SessionGroup {
     /// In the order of the labels, without the server.
-    pub labels: [String; 4],
-    /// Bytes: position, and by how much it is behind; Unix seconds of its last word.
-    pub figures: [Option<f64>; 3],
+    fn labels(&self) -> [&str; 7] {
+        [
+            &self.datname,
+            or_empty(&self.state),
+            self.usename.as_ref().map_or("", |name| &name.0),
+            or_empty(&self.application_name),
+            or_empty(&self.backend_type),
+            or_empty(&self.wait_event_type),
+            or_empty(&self.wait_event),
+        ]
+    }
+}
+
+columns! {
+    /// A standby.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct StandbyRow {
+        /// Its name.
+        pub application_name: Option<String>,
+        /// Its address.
+        pub client_addr: Option<String>,
+        /// State of the WAL sender.
+        pub state: Option<String>,
+        /// Process of the WAL sender.
+        pub pid: Option<String>,
+        /// Position of this server's WAL, in bytes.
+        pub position: Option<f64>,
+        /// Bytes that it has not replayed.
+        pub behind: Option<f64>,
+        /// Unix seconds of its last reply.
+        pub reply: Option<f64>,
+    }
+}
+
+columns! {
+    struct VersionText {
+        version: String,
+    }
+}
+
+fn or_empty(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
 }
 
 /// What one poll read.
@@ -144,45 +195,13 @@ impl Collector for Compatible {
         let answers = session.read_all(&queries).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
         let mut next = || answers.next().unwrap_or_default();
-        let groups = next().iter().map(|row| {
-            let text = |column: &str| -> Result<String, CollectError> {
-                Ok(row.get::<Option<String>>(column)?.unwrap_or_default())
-            };
-            let usename = row.get::<Option<Lossy>>("usename")?.map(|name| name.0);
-            Ok(SessionGroup {
-                labels: [
-                    row.get::<Lossy>("datname")?.0,
-                    text("state")?,
-                    usename.unwrap_or_default(),
-                    text("application_name")?,
-                    text("backend_type")?,
-                    text("wait_event_type")?,
-                    text("wait_event")?,
-                ],
-                count: row.get("count")?,
-                age: row.get("age")?,
-            })
-        });
-        let groups = groups.collect::<Result<_, CollectError>>()?;
-        let standbys = next().iter().map(|row| {
-            let text = |column: &str| -> Result<String, CollectError> {
-                Ok(row.get::<Option<String>>(column)?.unwrap_or_default())
-            };
-            Ok(StandbyRow {
-                labels: [
-                    text("application_name")?,
-                    text("client_addr")?,
-                    text("state")?,
-                    text("pid")?,
-                ],
-                figures: [row.get("position")?, row.get("behind")?, row.get("reply")?],
-            })
-        });
-        let standbys = standbys.collect::<Result<_, CollectError>>()?;
+        let groups = Row::all(next())?;
+        let standbys = Row::all(next())?;
+        let version = Row::first::<VersionText>(next())?;
         Ok(Rows {
             server: session.server_label().unwrap_or_default().to_string(),
             version_num: session.server().version_num,
-            version: next().first().map(|row| row.get("version")).transpose()?.unwrap_or_default(),
+            version: version.map(|v| v.version).unwrap_or_default(),
             groups,
             standbys,
         })
@@ -193,16 +212,21 @@ impl Collector for Compatible {
         let short = format!("{}.{}.0", rows.version_num / 10_000, rows.version_num % 10_000);
         sink.number(&STATIC, &[&short, &rows.version, server], 1.0);
         for standby in &rows.standbys {
-            let [application, address, state, pid] = standby.labels.each_ref().map(String::as_str);
-            let labels = [application, address, state, pid, server];
-            for (metric, value) in [&CURRENT, &DIFF, &REPLY].into_iter().zip(standby.figures) {
-                sink.number(metric, &labels, value);
-            }
+            let labels = [
+                or_empty(&standby.application_name),
+                or_empty(&standby.client_addr),
+                or_empty(&standby.state),
+                or_empty(&standby.pid),
+                server,
+            ];
+            sink.number(&CURRENT, &labels, standby.position);
+            sink.number(&DIFF, &labels, standby.behind);
+            sink.number(&REPLY, &labels, standby.reply);
         }
         // Names that are not UTF-8 may look the same once they are shown.
         let mut groups: BTreeMap<[&str; 7], (f64, f64)> = BTreeMap::new();
         for group in &rows.groups {
-            let sum = groups.entry(group.labels.each_ref().map(String::as_str)).or_default();
+            let sum = groups.entry(group.labels()).or_default();
             *sum = (sum.0 + group.count, sum.1.max(group.age));
         }
         for ([datname, state, user, application, backend, kind, event], (count, age)) in groups {
@@ -219,10 +243,20 @@ mod tests {
 
     #[test]
     fn golden() {
-        let group = |labels: [&str; 7], count, age| SessionGroup {
-            labels: labels.map(str::to_owned),
-            count,
-            age,
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let group = |labels: [&str; 7], count, age| {
+            let [datname, state, user, application, backend, kind, event] = labels;
+            SessionGroup {
+                datname: datname.to_owned(),
+                state: text(state),
+                usename: text(user).map(Lossy),
+                application_name: text(application),
+                backend_type: text(backend),
+                wait_event_type: text(kind),
+                wait_event: text(event),
+                count,
+                age,
+            }
         };
         let rows = Rows {
             server: "db:5432".to_owned(),
@@ -237,8 +271,13 @@ mod tests {
                 group(["app", "disabled", "", "", "", "", ""], 0.0, 0.0),
             ],
             standbys: vec![StandbyRow {
-                labels: ["walreceiver", "10.0.0.2", "streaming", "4711"].map(str::to_owned),
-                figures: [Some(5e7), Some(0.0), Some(1_700_000_000.5)],
+                application_name: text("walreceiver"),
+                client_addr: text("10.0.0.2"),
+                state: text("streaming"),
+                pid: text("4711"),
+                position: Some(5e7),
+                behind: Some(0.0),
+                reply: Some(1_700_000_000.5),
             }],
         };
         let derive = |server: Option<&str>| {

@@ -135,12 +135,18 @@ pub struct Setup {
     pub has_statements: bool,
 }
 
+columns! {
+    struct Membership {
+        monitors: bool,
+    }
+}
+
 impl Setup {
     fn parse(session: &Session, settings: &[Row], role: &[Row]) -> Result<Self, CollectError> {
         let server = session.server();
         let mut setup = Self {
             role: server.role.clone(),
-            monitors: role.first().map_or(Ok(false), |row| row.get("monitors"))?,
+            monitors: Row::first::<Membership>(role)?.is_some_and(|role| role.monitors),
             has_statements: server.extensions.contains_key(statements::NEED.extension),
             ..Self::default()
         };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{Lossy, Session};
+use crate::pg::{Lossy, Row, Session, columns};
 
 static LIMIT: Metric = Metric::gauge(
     "pg_roles_connection_limit",
@@ -19,11 +19,21 @@ const ROLES: &str = "\
 SELECT pg_catalog.textsend(r.rolname::text) AS rolname, r.rolconnlimit::float8 AS connlimit
   FROM pg_catalog.pg_roles r ORDER BY r.rolname";
 
+columns! {
+    /// One role.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct RoleLimit {
+        /// Its name.
+        pub rolname: String as Lossy,
+        /// Most connections; -1 for no limit.
+        pub connlimit: f64,
+    }
+}
+
 pub struct Roles;
 
 impl Collector for Roles {
-    /// Name and limit of each role.
-    type Rows = Vec<(String, f64)>;
+    type Rows = Vec<RoleLimit>;
     type State = ();
     const NAME: &'static str = "roles";
     const HELP: &'static str = "Connection limit of each role.";
@@ -32,13 +42,12 @@ impl Collector for Roles {
     const METRICS: &'static [&'static Metric] = &[&LIMIT];
 
     async fn fetch(&self, session: &Session, (): &()) -> Result<Self::Rows, CollectError> {
-        let rows = session.read(ROLES).await?;
-        rows.iter().map(|row| Ok((row.get::<Lossy>("rolname")?.0, row.get("connlimit")?))).collect()
+        Row::all(&session.read(ROLES).await?)
     }
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
-        for (rolname, limit) in &rows {
-            sink.number(&LIMIT, &[rolname], *limit);
+        for role in &rows {
+            sink.number(&LIMIT, &[&role.rolname], role.connlimit);
         }
     }
 }
@@ -50,7 +59,8 @@ mod tests {
 
     #[test]
     fn golden() {
-        let rows = vec![("app".to_owned(), -1.0), ("sh\"op".to_owned(), 3.0)];
+        let role = |rolname: &str, connlimit| RoleLimit { rolname: rolname.to_owned(), connlimit };
+        let rows = vec![role("app", -1.0), role("sh\"op", 3.0)];
         check("roles", &poll(&Roles, &mut (), rows));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not: know a metric.
 
-use super::schema::{Kind, settings};
+use super::schema::{SettingKind, settings};
 use super::wildcard;
 
 settings! {
@@ -10,14 +10,14 @@ settings! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct Exposed {
         /// Metrics to leave out; `*` matches any characters. A collector whose metrics are all left out does not run.
-        pub hide: Vec<String> = Vec::new(), "metrics.hide" => Kind::List;
+        pub hide: Vec<String> = Vec::new(), "metrics.hide" => SettingKind::List;
         /// Labels to add to every series of a server or pooler: `name=value`.
         env("PG_EXPORTER_CONSTANT_LABELS")
         pub constant_labels: Vec<(String, String)> = Vec::new(),
-            "metrics.constant_labels" => Kind::Labels;
+            "metrics.constant_labels" => SettingKind::Labels;
         /// Replaces `pg` at the beginning of metric names; our alert rules and dashboards expect `pg`.
         env("PG_EXPORTER_METRIC_PREFIX")
-        pub prefix: String = "pg".to_owned(), "metrics.prefix" => Kind::Prefix;
+        pub prefix: String = "pg".to_owned(), "metrics.prefix" => SettingKind::Prefix;
         rest {
             /// Metrics whose collectors run though they are off by default.
             pub show: Vec<String>,

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
-use super::schema::{Key, Kind, ListKey, Nested};
+use super::schema::{Key, ListKey, Nested, SettingKind};
 use super::suggest;
 use crate::error::ConfigError;
 
@@ -318,7 +318,7 @@ impl YamlReader<'_> {
         let texts = match (&key.kind, &node.value) {
             // As if the key were not there.
             (_, YamlNode::Null) => return Ok(()),
-            (Kind::Options, YamlNode::Map(entries)) => {
+            (SettingKind::Options, YamlNode::Map(entries)) => {
                 let mut texts = Vec::new();
                 for (name, value) in entries {
                     let text = match &value.value {
@@ -339,7 +339,11 @@ impl YamlReader<'_> {
                 texts
             }
             (
-                Kind::List | Kind::Addresses | Kind::Labels | Kind::Allow | Kind::Options,
+                SettingKind::List
+                | SettingKind::Addresses
+                | SettingKind::Labels
+                | SettingKind::Allow
+                | SettingKind::Options,
                 YamlNode::Seq(items),
             ) => {
                 let mut texts = Vec::new();
@@ -357,13 +361,15 @@ impl YamlReader<'_> {
                 }
                 texts
             }
-            (Kind::Boolean, YamlNode::Boolean(value)) => vec![value.to_string()],
-            (Kind::Integer { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
-            (Kind::Ratio | Kind::Bytes, YamlNode::Integer(value)) => vec![value.to_string()],
-            (Kind::Ratio, YamlNode::Float(value)) => vec![value.to_string()],
+            (SettingKind::Boolean, YamlNode::Boolean(value)) => vec![value.to_string()],
+            (SettingKind::Integer { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
+            (SettingKind::Ratio | SettingKind::Bytes, YamlNode::Integer(value)) => {
+                vec![value.to_string()]
+            }
+            (SettingKind::Ratio, YamlNode::Float(value)) => vec![value.to_string()],
             // `0` is a duration; the other numbers get told that they lack a unit.
-            (Kind::Duration { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
-            (Kind::Boolean | Kind::Integer { .. } | Kind::Ratio, other) => {
+            (SettingKind::Duration { .. }, YamlNode::Integer(value)) => vec![value.to_string()],
+            (SettingKind::Boolean | SettingKind::Integer { .. } | SettingKind::Ratio, other) => {
                 return Err(refuse(other));
             }
             (_, YamlNode::Text(text)) => vec![text.clone()],
@@ -376,8 +382,8 @@ impl YamlReader<'_> {
 
 fn wanted(key: &Key) -> String {
     match key.kind {
-        Kind::Boolean => "`true` or `false`, without quotes".to_owned(),
-        Kind::Duration { .. } => "a duration such as 500ms, 30s, 1h30m or 7d".to_owned(),
+        SettingKind::Boolean => "`true` or `false`, without quotes".to_owned(),
+        SettingKind::Duration { .. } => "a duration such as 500ms, 30s, 1h30m or 7d".to_owned(),
         kind => format!("it as {}", kind.describe()),
     }
 }

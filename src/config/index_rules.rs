@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::columns::IndexColumn;
-use super::schema::{Kind, SECOND, settings};
+use super::schema::{SECOND, SettingKind, settings};
 use super::wildcard::{is_wild, matches};
 
 settings! {
@@ -13,18 +13,18 @@ settings! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct IndexRule {
         /// The tables that must have it: `schema.table`, unquoted.
-        pub table: String = String::new(), "table" => Kind::Pattern;
+        pub table: String = String::new(), "table" => SettingKind::Pattern;
         /// Their database; any if left out.
-        pub database: Option<String> = None, "database" => Kind::Pattern;
+        pub database: Option<String> = None, "database" => SettingKind::Pattern;
         /// The index by its name.
-        pub name: Option<String> = None, "name" => Kind::Text;
+        pub name: Option<String> = None, "name" => SettingKind::Text;
         /// The index by its key columns, all of them in this order, as `a, b DESC`; it has no
         /// predicate; INCLUDE does not matter. All directions reversed match too.
-        pub columns: Vec<IndexColumn> = Vec::new(), "columns" => Kind::Columns;
+        pub columns: Vec<IndexColumn> = Vec::new(), "columns" => SettingKind::Columns;
         /// Whether it must be unique.
-        pub unique: bool = false, "unique" => Kind::Boolean;
+        pub unique: bool = false, "unique" => SettingKind::Boolean;
         /// The statement that creates it, which `pgrunway verify` prints where it is missing; it is never compared.
-        pub create: Option<String> = None, "create" => Kind::Text;
+        pub create: Option<String> = None, "create" => SettingKind::Text;
     }
 
     /// Settings of the index collectors.
@@ -33,21 +33,21 @@ settings! {
         /// Rows below which a sequential scan is the right plan: smaller tables are exempt from the objective of
         /// the index scan ratio, from foreign keys without an index, and from the verdict on sequential scans.
         pub minimum_rows: usize = 10_000,
-            "collectors.indexes.minimum_rows" => Kind::Integer { min: 0, max: 1_000_000_000 };
+            "collectors.indexes.minimum_rows" => SettingKind::Integer { min: 0, max: 1_000_000_000 };
         /// How many partitions' indexes, the most scanned of each index, have series of their own.
         pub per_partition: usize = 0,
-            "collectors.indexes.per_partition" => Kind::Integer { min: 0, max: 10_000 };
+            "collectors.indexes.per_partition" => SettingKind::Integer { min: 0, max: 10_000 };
         /// How long the statistics must have counted before an index without scans is called unused.
         ///
         /// In seconds.
         pub unused_after: f64 = 7.0 * 86_400.0, "collectors.indexhealth.unused_after"
-            => Kind::Duration { min: SECOND, max: Duration::from_secs(3_650 * 86_400) };
+            => SettingKind::Duration { min: SECOND, max: Duration::from_secs(3_650 * 86_400) };
         /// Size in bytes from which on a table gets a verdict on sequential scans.
         pub seq_scan_bytes: usize = 100_000_000,
-            "collectors.indexhealth.seq_scan_bytes" => Kind::Integer { min: 0, max: 1 << 50 };
+            "collectors.indexhealth.seq_scan_bytes" => SettingKind::Integer { min: 0, max: 1 << 50 };
         /// For how many B-trees, the largest, bloat is estimated; 0 for none.
         pub bloat_largest: usize = 500,
-            "collectors.indexhealth.bloat_largest" => Kind::Integer { min: 0, max: 100_000 };
+            "collectors.indexhealth.bloat_largest" => SettingKind::Integer { min: 0, max: 100_000 };
         rest {
             /// In the order of the file.
             pub expected: Vec<IndexRule>,

@@ -3,7 +3,7 @@
 //! Must not: know a list.
 
 use super::file::FileItem;
-use super::schema::{Keyed, Setting, Value};
+use super::schema::{Keyed, Setting, SettingValue};
 use crate::error::ConfigError;
 
 /// An item of one of the file's lists. Keys that are not among the settings are left to others.
@@ -24,7 +24,7 @@ pub(super) fn read<T: Keyed>(item: &FileItem, settings: &[Setting<T>]) -> Result
 pub(super) fn put<T: 'static>(
     setting: &Setting<T>,
     whole: &mut T,
-    value: Value,
+    value: SettingValue,
 ) -> Result<(), ConfigError> {
     if setting.put(whole, value) {
         return Ok(());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allow::Allow;
-use super::schema::{Kind, SECOND, settings};
+use super::schema::{SECOND, SettingKind, settings};
 use super::target;
 use super::{Config, Endpoint, Secret, Surroundings, TargetConfig, dsn, params};
 
@@ -18,27 +18,27 @@ settings! {
     pub struct ProbeSettings {
         /// Targets that `/probe` may connect to: names (with `*`), addresses and networks, each with ports if
         /// needed; none if empty.
-        pub allow: Allow = Allow::default(), "probe.allow" => Kind::Allow;
+        pub allow: Allow = Allow::default(), "probe.allow" => SettingKind::Allow;
         /// How many probed targets are polled at most.
-        pub limit: usize = 100, "probe.limit" => Kind::Integer { min: 1, max: 10_000 };
+        pub limit: usize = 100, "probe.limit" => SettingKind::Integer { min: 1, max: 10_000 };
         /// For how long a target is polled after its last probe.
-        pub keep: Duration = Duration::from_secs(600), "probe.keep" => Kind::Duration { min: SECOND, max: Duration::from_secs(86_400) };
+        pub keep: Duration = Duration::from_secs(600), "probe.keep" => SettingKind::Duration { min: SECOND, max: Duration::from_secs(86_400) };
     }
 
     /// How to log in to probed targets, by the name that a request gives as `auth_module`.
     pub(super) struct AuthItem {
         /// The name.
-        pub name: String = String::new(), "name" => Kind::Text;
+        pub name: String = String::new(), "name" => SettingKind::Text;
         /// How.
-        pub kind: Option<String> = None, "type" => Kind::Choice { words: &["userpass"], aliases: &[] };
+        pub kind: Option<String> = None, "type" => SettingKind::Choice { words: &["userpass"], aliases: &[] };
         /// The role.
-        pub username: Option<String> = None, "userpass.username" => Kind::Text;
+        pub username: Option<String> = None, "userpass.username" => SettingKind::Text;
         /// Its password.
-        pub password: Option<String> = None, "userpass.password" => Kind::Text;
+        pub password: Option<String> = None, "userpass.password" => SettingKind::Text;
         /// File with the password, read again at every connect.
-        pub password_file: Option<String> = None, "userpass.password_file" => Kind::File;
+        pub password_file: Option<String> = None, "userpass.password_file" => SettingKind::File;
         /// Parameters of the connection string, which win over those of the request.
-        pub options: Vec<String> = Vec::new(), "options" => Kind::Options;
+        pub options: Vec<String> = Vec::new(), "options" => SettingKind::Options;
     }
 }
 

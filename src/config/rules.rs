@@ -3,32 +3,33 @@
 //!
 //! Must not: look into a database; whether a rule meets a table is the collector's to find out.
 
-use super::schema::{AGE, Kind, settings};
+use super::schema::{AGE, SettingKind, settings};
 use super::wildcard::matches;
 
-const UNITS: Kind = Kind::Choice { words: &["s", "ms", "us", "ns", "yyyymmdd"], aliases: &[] };
+const UNITS: SettingKind =
+    SettingKind::Choice { words: &["s", "ms", "us", "ns", "yyyymmdd"], aliases: &[] };
 
 settings! {
     /// One rule. What it leaves out comes from the settings of the collector; times are in seconds.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PartitionRule {
         /// The tables it is for: `schema.table`, unquoted.
-        pub table: String = String::new(), "table" => Kind::Pattern;
+        pub table: String = String::new(), "table" => SettingKind::Pattern;
         /// Their database; any if left out.
-        pub database: Option<String> = None, "database" => Kind::Pattern;
+        pub database: Option<String> = None, "database" => SettingKind::Pattern;
         /// Runway that they must have.
         pub required: Option<f64> = None, "runway_required" => AGE;
         /// Time zone of their key, if it has none (timestamp, date).
-        pub zone: Option<String> = None, "zone" => Kind::Zone;
+        pub zone: Option<String> = None, "zone" => SettingKind::Zone;
         /// What their topmost integer key holds: a time since 1970, or a day as 20261122.
         pub unit: Option<String> = None, "unit" => UNITS;
         /// Age at which their data should be gone.
         pub max_age: Option<f64> = None, "max_age" => AGE;
         /// Whether they have no series at all.
-        pub ignore: bool = false, "ignore" => Kind::Boolean;
+        pub ignore: bool = false, "ignore" => SettingKind::Boolean;
         /// Whether to report the table if it is missing or unsupported; needs a `table` and a
         /// `database` without wildcards.
-        pub must_exist: bool = false, "must_exist" => Kind::Boolean;
+        pub must_exist: bool = false, "must_exist" => SettingKind::Boolean;
     }
 
     /// Settings of the partitions collector.
@@ -40,10 +41,10 @@ settings! {
         pub required: f64 = 7.0 * 86_400.0, "collectors.partitions.runway_required" => AGE;
         /// Time zone of keys without one (timestamp, date), unless a rule says otherwise; by default the
         /// database's own.
-        pub zone: Option<String> = None, "collectors.partitions.zone" => Kind::Zone;
+        pub zone: Option<String> = None, "collectors.partitions.zone" => SettingKind::Zone;
         /// How many of each table's largest partitions have series of their own.
         pub per_partition: usize = 0,
-            "collectors.partitions.per_partition" => Kind::Integer { min: 0, max: 10_000 };
+            "collectors.partitions.per_partition" => SettingKind::Integer { min: 0, max: 10_000 };
         rest {
             /// In the order of the file.
             pub rules: Vec<PartitionRule>,
@@ -54,15 +55,15 @@ settings! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct QueryRule {
         /// What the reports of `pgrunway verify` call it.
-        pub name: String = String::new(), "name" => Kind::Text;
+        pub name: String = String::new(), "name" => SettingKind::Text;
         /// The database it is for.
-        pub database: String = String::new(), "database" => Kind::Text;
+        pub database: String = String::new(), "database" => SettingKind::Text;
         /// One statement, with names that carry their schema and with values in the place of
         /// parameters; it is explained, never executed.
-        pub sql: String = String::new(), "sql" => Kind::Text;
+        pub sql: String = String::new(), "sql" => SettingKind::Text;
         /// Most partitions, of all tables together, that its plan may read.
         pub max_partitions: usize = 1,
-            "max_partitions" => Kind::Integer { min: 0, max: 1_000_000 };
+            "max_partitions" => SettingKind::Integer { min: 0, max: 1_000_000 };
     }
 }
 

@@ -14,7 +14,7 @@ use super::index_rules::IndexSettings;
 use super::probe::ProbeSettings;
 use super::queries::CustomQuery;
 use super::rules::{PartitionSettings, QueryRule};
-use super::schema::{DAY, Key, Keyed, Kind, MS, SECOND, Setting, settings};
+use super::schema::{DAY, Key, Keyed, MS, SECOND, Setting, SettingKind, settings};
 use super::{Compatibility, ErrorBars, KnownCollector, LogFormat, TargetKind};
 
 /// The settings that other code names, for the place of a fault.
@@ -24,19 +24,24 @@ pub(super) const LOCK: &str = "timeouts.lock";
 pub(super) const WEB_CONFIG: &str = "web.config.file";
 pub(super) const SCAN_SPACING: &str = "collectors.statements.scan_spacing";
 
-const LEVELS: Kind = Kind::Choice {
+const LEVELS: SettingKind = SettingKind::Choice {
     words: &["trace", "debug", "info", "warn", "error"],
     aliases: &[("warning", "warn"), ("fatal", "error")],
 };
-const FORMATS: Kind = Kind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
-const PROFILES: Kind = Kind::Choice { words: &["none", "postgres_exporter"], aliases: &[] };
-const ERROR_BARS: Kind = Kind::Choice { words: &["none", "likely", "certain"], aliases: &[] };
-const TARGET_KINDS: Kind = Kind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
-const TIMEOUT: Kind = Kind::Duration { min: MS, max: Duration::from_secs(600) };
+const FORMATS: SettingKind =
+    SettingKind::Choice { words: &["text", "json"], aliases: &[("logfmt", "text")] };
+const PROFILES: SettingKind =
+    SettingKind::Choice { words: &["none", "postgres_exporter"], aliases: &[] };
+const ERROR_BARS: SettingKind =
+    SettingKind::Choice { words: &["none", "likely", "certain"], aliases: &[] };
+const TARGET_KINDS: SettingKind =
+    SettingKind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
+const TIMEOUT: SettingKind = SettingKind::Duration { min: MS, max: Duration::from_secs(600) };
 /// Of queries and of clients that wait.
-const SHORT: Kind = Kind::Duration { min: MS, max: DAY };
+const SHORT: SettingKind = SettingKind::Duration { min: MS, max: DAY };
 /// Of transactions, locks and standbys.
-const LONG: Kind = Kind::Duration { min: SECOND, max: Duration::from_secs(365 * 86_400) };
+const LONG: SettingKind =
+    SettingKind::Duration { min: SECOND, max: Duration::from_secs(365 * 86_400) };
 const KILOBYTE: f64 = 1_024.0;
 const MEGABYTE: f64 = 1_024.0 * KILOBYTE;
 const GIGABYTE: f64 = 1_024.0 * MEGABYTE;
@@ -58,17 +63,17 @@ settings! {
         env("PG_EXPORTER_WEB_LISTEN_ADDRESS")
         pub listen_address: Vec<SocketAddr> =
             vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 9187))],
-            "web.listen_address" => Kind::Addresses;
+            "web.listen_address" => SettingKind::Addresses;
         /// Path of the metrics.
         env("PG_EXPORTER_WEB_TELEMETRY_PATH")
-        pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => Kind::UrlPath;
+        pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => SettingKind::UrlPath;
         /// Whether `POST /-/reload` loads the configuration again; SIGHUP always does.
-        pub enable_lifecycle: bool = false, "web.enable_lifecycle" => Kind::Boolean;
+        pub enable_lifecycle: bool = false, "web.enable_lifecycle" => SettingKind::Boolean;
         /// File with TLS, passwords, headers and a rate limit of the port, in the format of Prometheus'
         /// exporter-toolkit (docs/web.md).
-        pub config_file: Option<String> = None, WEB_CONFIG => Kind::File;
+        pub config_file: Option<String> = None, WEB_CONFIG => SettingKind::File;
         /// Whether to listen on the sockets that systemd hands over, in place of `web.listen_address`.
-        pub systemd_socket: bool = false, "web.systemd_socket" => Kind::Boolean;
+        pub systemd_socket: bool = false, "web.systemd_socket" => SettingKind::Boolean;
     }
 
     /// The log, on standard error.
@@ -85,12 +90,12 @@ settings! {
     pub(super) struct Login {
         /// Program that prints the password as the first line of its output, and its arguments, as a list; no shell
         /// runs it (docs/credentials.md).
-        pub command: Vec<String> = Vec::new(), "password_command" => Kind::List;
+        pub command: Vec<String> = Vec::new(), "password_command" => SettingKind::List;
         /// For how long `password_command` may run before it is killed.
         pub timeout: Duration = seconds(10), "password_command_timeout" => TIMEOUT;
         /// For how long a password of `password_command` is used again; 0 runs it for each connection.
         pub ttl: Duration = seconds(300),
-            "password_command_ttl" => Kind::Duration { min: Duration::ZERO, max: DAY };
+            "password_command_ttl" => SettingKind::Duration { min: Duration::ZERO, max: DAY };
     }
 
     /// Which databases of a server are visited by the collectors that need to be inside one.
@@ -98,12 +103,12 @@ settings! {
     pub struct DatabaseFilter {
         /// Databases to visit for the collectors that look inside one; all of them if empty.
         env("PG_EXPORTER_INCLUDE_DATABASES")
-        pub include: Vec<String> = Vec::new(), "databases.include" => Kind::List;
+        pub include: Vec<String> = Vec::new(), "databases.include" => SettingKind::List;
         /// Databases never to visit; the default are those that managed services keep for themselves,
         /// and a list of your own replaces it.
         env("PG_EXPORTER_EXCLUDE_DATABASES")
         pub exclude: Vec<String> = NOT_TO_BE_ENTERED.map(str::to_owned).to_vec(),
-            "databases.exclude" => Kind::List;
+            "databases.exclude" => SettingKind::List;
     }
 
     /// Deadlines and server-side timeouts.
@@ -131,11 +136,11 @@ settings! {
         /// For how long a client of a PgBouncer may wait for a server connection before an alert pages.
         pub pooler_wait: f64 = 1.0, "objectives.pooler_wait" => SHORT;
         /// Lowest acceptable cache hit ratio of a database.
-        pub cache_hit_ratio: f64 = 0.95, "objectives.cache_hit_ratio" => Kind::Ratio;
+        pub cache_hit_ratio: f64 = 0.95, "objectives.cache_hit_ratio" => SettingKind::Ratio;
         /// Lowest acceptable share of a table's scans that use an index.
-        pub index_scan_ratio: f64 = 0.9, "objectives.index_scan_ratio" => Kind::Ratio;
+        pub index_scan_ratio: f64 = 0.9, "objectives.index_scan_ratio" => SettingKind::Ratio;
         /// Share of calls that must end within 50 ms, for the alerts on burn rates.
-        pub latency_slo: f64 = 0.99, "objectives.latency_slo" => Kind::Ratio;
+        pub latency_slo: f64 = 0.99, "objectives.latency_slo" => SettingKind::Ratio;
         /// For how long a transaction, prepared or not, may stay open before an alert fires.
         pub oldest_transaction: f64 = 3600.0, "objectives.oldest_transaction" => LONG;
         /// For how long a session may be idle in a transaction before an alert fires.
@@ -144,15 +149,15 @@ settings! {
         pub lock_wait: f64 = 60.0, "objectives.lock_wait" => LONG;
         /// How many sessions, blocked by one for longer than `objectives.lock_wait`, make an alert page.
         pub blocked_sessions: usize = 3,
-            "objectives.blocked_sessions" => Kind::Integer { min: 1, max: 1_000_000 };
+            "objectives.blocked_sessions" => SettingKind::Integer { min: 1, max: 1_000_000 };
         /// By how much a standby may lag behind before an alert fires.
         pub replication_lag: f64 = 300.0, "objectives.replication_lag" => LONG;
         /// Bytes of WAL that a replication slot may hold back before an alert fires.
         pub slot_retained_bytes: f64 = 10.0 * GIGABYTE,
-            "objectives.slot_retained_bytes" => Kind::Bytes;
+            "objectives.slot_retained_bytes" => SettingKind::Bytes;
         /// Bytes a second that the queries of a database may write to temporary files before an alert fires.
         pub temp_bytes_per_second: f64 = 10.0 * MEGABYTE,
-            "objectives.temp_bytes_per_second" => Kind::Bytes;
+            "objectives.temp_bytes_per_second" => SettingKind::Bytes;
     }
 
     /// The machine that the server runs on, which SQL does not show.
@@ -160,46 +165,46 @@ settings! {
     pub struct Host {
         /// Memory of the machine that the server runs on. SQL does not show it: without it, recommendations that
         /// need it are not evaluated.
-        pub memory: Option<f64> = None, "host.memory" => Kind::Bytes;
+        pub memory: Option<f64> = None, "host.memory" => SettingKind::Bytes;
         /// Processors of the machine that the server runs on; as `host.memory`.
-        pub cpus: Option<u64> = None, "host.cpus" => Kind::Integer { min: 1, max: 4_096 };
+        pub cpus: Option<u64> = None, "host.cpus" => SettingKind::Integer { min: 1, max: 4_096 };
     }
 
     /// Settings of the statements collector.
     #[derive(Debug, Clone, PartialEq)]
     pub struct StatementSettings {
         /// Statements with series of their own; the others are summed up as `other`.
-        pub top: usize = 100, "collectors.statements.top" => Kind::Integer { min: 0, max: 10_000 };
+        pub top: usize = 100, "collectors.statements.top" => SettingKind::Integer { min: 0, max: 10_000 };
         /// Whether `pg_statement_info` carries the normalised text of the statements.
-        pub include_text: bool = false, "collectors.statements.include_text" => Kind::Boolean;
+        pub include_text: bool = false, "collectors.statements.include_text" => SettingKind::Boolean;
         /// Characters of text kept.
         pub text_length: usize = 120,
-            "collectors.statements.text_length" => Kind::Integer { min: 1, max: 10_000 };
+            "collectors.statements.text_length" => SettingKind::Integer { min: 1, max: 10_000 };
         /// Error bars of each exposed statement's percentiles and of its share of slow calls: none, those that
         /// hold in about nine of ten cases, or the certain ones too. Databases always have both.
         pub error_bars: ErrorBars = ErrorBars::Likely, "collectors.statements.error_bars" => ERROR_BARS;
         /// Databases whose statements get no series of their own; they count in `other`.
         pub exclude_databases: Vec<String> = Vec::new(),
-            "collectors.statements.exclude_databases" => Kind::List;
+            "collectors.statements.exclude_databases" => SettingKind::List;
         /// Roles whose statements get no series of their own; they count in `other`.
         pub exclude_users: Vec<String> = Vec::new(),
-            "collectors.statements.exclude_users" => Kind::List;
+            "collectors.statements.exclude_users" => SettingKind::List;
         /// Pause between the two scans of one poll; below `timeouts.statement`.
         pub scan_spacing: Duration = 10 * MS,
-            SCAN_SPACING => Kind::Duration { min: MS, max: seconds(10) };
+            SCAN_SPACING => SettingKind::Duration { min: MS, max: seconds(10) };
     }
 
     /// Settings of the activity collector.
     #[derive(Debug, Clone, PartialEq)]
     pub struct ActivitySettings {
         /// Whether active sessions are also counted by `application_name`.
-        pub by_application: bool = false, "collectors.activity.by_application" => Kind::Boolean;
+        pub by_application: bool = false, "collectors.activity.by_application" => SettingKind::Boolean;
         /// Whether active sessions are also counted by the client's address.
-        pub by_client: bool = false, "collectors.activity.by_client" => Kind::Boolean;
+        pub by_client: bool = false, "collectors.activity.by_client" => SettingKind::Boolean;
         /// How many applications, and how many clients, are counted by name over all databases; the others are
         /// summed up as `other`.
         pub most_names: usize = 100,
-            "collectors.activity.most_names" => Kind::Integer { min: 1, max: 10_000 };
+            "collectors.activity.most_names" => SettingKind::Integer { min: 1, max: 10_000 };
     }
 
     /// What the collectors read.
@@ -207,25 +212,25 @@ settings! {
     pub struct Settings {
         /// Window over which the cache hit and index scan ratios are taken.
         pub ratio_window: Duration = seconds(300),
-            "ratio_window" => Kind::Duration { min: SECOND, max: seconds(7 * 86_400) };
+            "ratio_window" => SettingKind::Duration { min: SECOND, max: seconds(7 * 86_400) };
         /// For how long a transaction must have been open for `longtransactions` to count it.
         pub long_transaction: Duration = seconds(60),
-            "collectors.longtransactions.threshold" => Kind::Duration { min: Duration::ZERO, max: DAY };
+            "collectors.longtransactions.threshold" => SettingKind::Duration { min: Duration::ZERO, max: DAY };
         /// Most series that one collector may publish for one database; a histogram counts one for
         /// each bucket, `_sum` and `_count`.
         pub series_limit: usize = 20_000,
-            "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
+            "series_limit" => SettingKind::Integer { min: 1, max: 1_000_000 };
         /// With `postgres_exporter`, metrics that it has too get its exact labels, types and texts; with `none`,
         /// labels are bounded and partitions summed up (docs/migrating.md shows both).
         pub compatibility: Compatibility = Compatibility::None, "compatibility" => PROFILES;
         /// Roles that may do all that the monitoring role may: their databases, schemas, extensions and tables are
         /// used like those of superusers; `*` means all roles (SECURITY.md).
-        pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => Kind::List;
+        pub trust_owners: Vec<String> = Vec::new(), "trust_owners" => SettingKind::List;
         /// Most bytes that one reading of a collector may return; a collector that needs more fails with the kind
         /// `limit`. A relation or an index takes about 200; `verify`, `plan` and
         /// `report` take 64 MiB at least.
         pub answer_limit: usize = 6 << 20,
-            "answer_limit" => Kind::Integer { min: 65_536, max: 1_000_000_000 };
+            "answer_limit" => SettingKind::Integer { min: 65_536, max: 1_000_000_000 };
         parts {
             /// Deadlines and timeouts.
             pub timeouts: Timeouts,
@@ -285,14 +290,14 @@ settings! {
     /// What a target's item in the file says of it, before its connection string is taken apart.
     pub(super) struct TargetItem {
         /// What the target is called: in `/metrics?target=NAME`, and as `instance` in `/targets`.
-        pub name: String = String::new(), "name" => Kind::Name;
+        pub name: String = String::new(), "name" => SettingKind::Name;
         /// Its connection string; what it leaves out comes from the `PG*` variables, the service file
         /// and `.pgpass`.
-        pub dsn: Option<String> = None, "dsn" => Kind::Dsn;
+        pub dsn: Option<String> = None, "dsn" => SettingKind::Dsn;
         /// File with the connection string, in place of `dsn`.
-        pub dsn_file: Option<String> = None, "dsn_file" => Kind::File;
+        pub dsn_file: Option<String> = None, "dsn_file" => SettingKind::File;
         /// File with the password, read again at every connect.
-        pub password_file: Option<String> = None, "password_file" => Kind::File;
+        pub password_file: Option<String> = None, "password_file" => SettingKind::File;
         /// What it is. If left out, its answer shows it; before the first answer, a database `pgbouncer` means
         /// PgBouncer.
         pub kind: Option<TargetKind> = None, "kind" => TARGET_KINDS;
@@ -351,13 +356,13 @@ impl PerTarget {
             let (on, sentence) =
                 (collector.default_on.to_string(), collector.help.trim_end_matches('.'));
             let enabled =
-                key("enabled", Kind::Boolean, on, format!("Collector {name}: {sentence}."));
+                key("enabled", SettingKind::Boolean, on, format!("Collector {name}: {sentence}."));
             keys.push(Setting::by(enabled, move |each: &mut Self, value| {
                 let of = each.settings.collectors.get_mut(name);
                 of.is_some_and(|setting| value.put(&mut setting.enabled))
             }));
             let (min, max) = KnownCollector::INTERVALS;
-            let range = Kind::Duration { min, max };
+            let range = SettingKind::Duration { min, max };
             let default = super::duration::format(collector.interval);
             let interval =
                 key("interval", range, default, format!("Interval of the {name} collector."));

@@ -9,7 +9,7 @@ use super::index_rules::IndexRule;
 use super::probe::AuthItem;
 use super::queries::{ColumnItem, CustomQuery, QueryFile, QueryItem, TheirFile, of_file};
 use super::rules::{PartitionRule, QueryRule};
-use super::schema::{Key, Keyed, Kind, ListKey, Nested, Setting};
+use super::schema::{Key, Keyed, ListKey, Nested, Setting, SettingKind};
 use super::settings::{General, PerTarget, TargetItem};
 
 /// The connection string, which becomes a target rather than a setting.
@@ -37,7 +37,7 @@ pub const MODULES: &str = "auth_modules";
 pub fn keys(known: &[KnownCollector]) -> Vec<Key> {
     let dsn = Key {
         path: DSN.to_owned(),
-        kind: Kind::Dsn,
+        kind: SettingKind::Dsn,
         default: String::new(),
         help: "Connection string of the server: a URI or keyword=value pairs, as libpq reads them; other \
                users of the machine can read it on a command line."

@@ -2,8 +2,9 @@
 //!
 //! Must not: hold two sessions, visit a database that a user owns, or leave the server.
 
+use super::columns;
 use super::quota::Quota;
-use super::row::Lossy;
+use super::row::{Lossy, Row};
 use super::session::{Query, Session};
 use super::trust::Need;
 use crate::config::{Connect, DatabaseFilter, TargetKind};
@@ -46,9 +47,13 @@ pub async fn settle(
     let Ok(rows) = session.read(Query::new(DATABASES).int8(&CANDIDATES)).await else {
         return Ok(session);
     };
-    let names = rows.iter().filter_map(|row| row.get::<Lossy>("datname").ok());
-    let names: Vec<String> =
-        names.map(|name| name.0).filter(|name| databases.may_enter(name)).collect();
+    columns! {
+        struct CandidateName {
+            datname: String as Lossy,
+        }
+    }
+    let names = Row::each::<CandidateName>(&rows).flatten().map(|candidate| candidate.datname);
+    let names: Vec<String> = names.filter(|name| databases.may_enter(name)).collect();
     if names.is_empty() {
         return Ok(session);
     }

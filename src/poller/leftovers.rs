@@ -5,7 +5,7 @@
 //! Must not: take a backend that works for others for one of ours.
 
 use crate::config::TargetKind;
-use crate::pg::{Query, Session};
+use crate::pg::{Query, Row, Session, columns};
 
 /// Backends that a worker may leave behind before it starts nothing more until one of them ends.
 const MOST: usize = 2;
@@ -30,12 +30,17 @@ impl Leftovers {
         }
         let pids: Vec<i64> = self.0.iter().map(|(pid, _)| i64::from(*pid)).collect();
         let Ok(rows) = session.read(Query::new(ALIVE).int8_array(&pids)).await else { return true };
-        let alive: Vec<(i32, f64)> = rows
-            .iter()
-            .filter_map(|row| Some((row.get("pid").ok()?, row.get("started").ok()?)))
-            .collect();
-        self.0.retain(|backend| alive.contains(backend));
+        let alive: Vec<LiveBackend> = Row::each(&rows).flatten().collect();
+        let lives = |(pid, started)| alive.iter().any(|b| b.pid == pid && b.started == started);
+        self.0.retain(|backend| lives(*backend));
         self.0.len() >= MOST
+    }
+}
+
+columns! {
+    struct LiveBackend {
+        pid: i32,
+        started: f64,
     }
 }
 

@@ -43,7 +43,7 @@ async fn a_name_that_was_taken_meanwhile_fails_the_script() {
         let (ok, text) = t.psql(&script).await;
         assert!(!ok, "{meanwhile}\n{text}");
         // The plain table stops the statement below it; the others pass every statement.
-        let said = text.contains("not there with the bound that was wanted: public.tr_")
+        let said = text.contains("not attached with the planned bound: public.tr_")
             || text.contains("is not partitioned");
         assert!(said && text.contains(&fourth), "{meanwhile}\n{text}");
         assert_eq!(t.texts(functions).await, before);

@@ -12,7 +12,7 @@ use super::params::literal;
 use super::worker::Ready;
 use crate::derive::sample::{Random, median};
 use crate::error::StatementError;
-use crate::pg::{Bench, BenchStatement, Query};
+use crate::pg::{Bench, BenchStatement, Query, Row, columns};
 
 /// No clock is read at each node: only the whole is timed, by the server. VERBOSE names schemas.
 const EXPLAIN: &str = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, VERBOSE, FORMAT JSON)";
@@ -200,6 +200,15 @@ fn collect(plan: &Value, schema: Option<&str>, names: &mut RelationNames) {
     }
 }
 
+columns! {
+    struct RootOf {
+        schema: String,
+        name: String,
+        root: String,
+        leaves: i64,
+    }
+}
+
 /// By schema and name: name of the root and number of its leaves.
 type RootLeaves = HashMap<(String, String), (String, usize)>;
 
@@ -208,13 +217,10 @@ async fn roots(session: &Bench, names: &RelationNames) -> Result<RootLeaves, NoP
         names.iter().map(|(s, n)| serde_json::json!({ "s": s, "n": n })).collect();
     let list = Value::Array(list).to_string();
     let mut found = RootLeaves::new();
-    for row in session.rows(Query::new(ROOTS).text(&list)).await? {
-        let read = || -> Result<_, crate::error::CollectError> {
-            let leaves: i64 = row.get("leaves")?;
-            let key = (row.get("schema")?, row.get("name")?);
-            Ok((key, (row.get("root")?, usize::try_from(leaves).unwrap_or_default())))
-        };
-        found.extend([read().map_err(|e| NoPlan::Unread(e.into()))?]);
+    for row in Row::each::<RootOf>(&session.rows(Query::new(ROOTS).text(&list)).await?) {
+        let row = row.map_err(|e| NoPlan::Unread(e.into()))?;
+        let leaves = usize::try_from(row.leaves).unwrap_or_default();
+        found.insert((row.schema, row.name), (row.root, leaves));
     }
     Ok(found)
 }

@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::document::{BenchDocument, BenchedServer, Machine};
-use crate::error::CollectError;
-use crate::pg::{Bench, Query};
+use crate::pg::{Bench, Query, Row, columns};
 
 /// The version, and settings of the session that bear on plans and times.
 const SETTINGS: &str = "\
@@ -27,18 +26,27 @@ SELECT pg_catalog.current_setting('server_version') AS version,
                   'log_statement', 'default_transaction_isolation')
  ORDER BY s.name";
 
+columns! {
+    struct SettingOfServer {
+        version: String,
+        version_num: i32,
+        database: String,
+        name: String,
+        setting: String,
+    }
+}
+
 /// Reads the server's facts.
 ///
 /// # Errors
 /// The query fails.
 pub async fn server(session: &Bench) -> anyhow::Result<BenchedServer> {
     let mut server = BenchedServer::default();
-    for row in session.rows(Query::new(SETTINGS)).await? {
-        let read = |column| -> Result<String, CollectError> { row.get(column) };
-        server.version = read("version")?;
-        server.version_num = row.get("version_num")?;
-        server.database = read("database")?;
-        server.settings.insert(read("name")?, read("setting")?);
+    for row in Row::all::<SettingOfServer>(&session.rows(Query::new(SETTINGS)).await?)? {
+        server.version = row.version;
+        server.version_num = row.version_num;
+        server.database = row.database;
+        server.settings.insert(row.name, row.setting);
     }
     Ok(server)
 }

@@ -17,7 +17,7 @@ use crate::collectors::published::Published;
 use crate::collectors::statements::published::{
     End, Quantiles, StatementHigh, StatementLatency, StatementLow,
 };
-use crate::pg::{Admin, Query};
+use crate::pg::{Admin, Query, Row, columns};
 use crate::snapshot::UP;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -55,16 +55,21 @@ pub async fn find_query_ids(admin: &Admin, ids: &mut QueryIds) -> anyhow::Result
     }
     let app = super::setup::APP.to_owned();
     let sql = Query::new(
-        "SELECT s.queryid::text AS queryid, s.query \
+        "SELECT s.queryid::text AS queryid, s.query AS query \
            FROM public.pg_stat_statements s \
            JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
            JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
           WHERE d.datname = pg_catalog.current_database() AND r.rolname = $1",
     );
-    for row in admin.rows(sql.text(&app)).await? {
-        let (id, text): (Option<String>, &str) = (row.get("queryid")?, row.get("query")?);
-        if let Some(index) = QUERIES.iter().position(|q| text.contains(q.marker())) {
-            ids[index] = id;
+    columns! {
+        struct Normalised {
+            queryid: Option<String>,
+            query: String,
+        }
+    }
+    for row in Row::all::<Normalised>(&admin.rows(sql.text(&app)).await?)? {
+        if let Some(index) = QUERIES.iter().position(|q| row.query.contains(q.marker())) {
+            ids[index] = row.queryid;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::cmd::trading::fill::{self, Fill, FillCounters};
 use crate::cmd::trading::rows::{Amount, FilledSpan, RowSpread, TradeTable, days};
 use crate::cmd::trading::{FUNCTIONS, SCHEMA, drive};
 use crate::config::{Connect, Endpoint, Password, RootCert, SslMode, Timeouts};
-use crate::pg::{Admin, Query};
+use crate::pg::{Admin, Query, Row, columns};
 
 /// Orders in the database before the load starts, unless more are asked for.
 pub const ORDERS: u64 = 500;
@@ -144,8 +144,8 @@ pub async fn schema_for(
     let expired = i64::from(expire_orders);
     let made = admin.rows(Query::new(PARTITIONS).int8(&expired)).await.context("partitions.sql")?;
     let mut partitions = DemoPartitions { orders: 0, trades: 0 };
-    for row in &made {
-        match row.get::<&str>("name")?.starts_with("orders") {
+    for partition in Row::all::<MadePartition>(&made)? {
+        match partition.name.starts_with("orders") {
             true => partitions.orders += 1,
             false => partitions.trades += 1,
         }
@@ -191,15 +191,29 @@ pub async fn data_for(
     settle(&Admin::connect(connect, &fill::TIMEOUTS).await?).await
 }
 
+columns! {
+    struct MadePartition {
+        name: String,
+    }
+}
+
+columns! {
+    struct PastSpan {
+        relname: String,
+        first: i64,
+        last: i64,
+    }
+}
+
 /// What rows are to go where.
 ///
 /// # Errors
 /// The server refused the query.
 pub async fn spans(admin: &Admin, scale: &Scale) -> anyhow::Result<Vec<FilledSpan>> {
     let mut spans = Vec::new();
-    for row in admin.rows(SPAN).await.context("span.sql")? {
-        let (first, last): (i64, i64) = (row.get("first")?, row.get("last")?);
-        if row.get::<&str>("relname")? == "orders" {
+    for PastSpan { relname, first, last } in Row::all(&admin.rows(SPAN).await.context("span.sql")?)?
+    {
+        if relname == "orders" {
             let (length, rows) = (last - first, scale.orders);
             let (table, spread) = (TradeTable::Orders, RowSpread::Growing);
             spans.push(FilledSpan { table, start: first, length, rows, spread });

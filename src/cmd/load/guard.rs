@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use crate::cmd::trading::fill::TIMEOUTS;
 use crate::config::Connect;
 use crate::error::ConnectError;
-use crate::pg::Admin;
+use crate::pg::{Admin, Row, columns};
 use crate::remedy::quote::ident;
 
 /// The comment of a database that we made.
@@ -63,6 +63,13 @@ pub async fn admit(connect: Connect, into: Option<&str>) -> anyhow::Result<Admit
     Ok(Admitted { admin, connect, created: false })
 }
 
+columns! {
+    struct OwnDatabase {
+        name: String,
+        comment: Option<String>,
+    }
+}
+
 /// The database's name as the server has it, and its comment.
 async fn facts(admin: &Admin) -> anyhow::Result<(String, Option<String>)> {
     let rows = admin
@@ -73,8 +80,9 @@ async fn facts(admin: &Admin) -> anyhow::Result<(String, Option<String>)> {
         )
         .await
         .context("reading the database's comment")?;
-    let row = rows.first().context("the server does not know its own database")?;
-    Ok((row.get("name")?, row.get("comment")?))
+    let own =
+        Row::first::<OwnDatabase>(&rows)?.context("the server does not know its own database")?;
+    Ok((own.name, own.comment))
 }
 
 async fn create(connect: &Connect) -> anyhow::Result<()> {

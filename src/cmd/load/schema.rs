@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
 use crate::cmd::trading::{FUNCTIONS, SCHEMA};
-use crate::pg::Admin;
+use crate::pg::{Admin, Row, columns};
 
 /// Days after today that get a partition of trades, as in the demo.
 const DAYS_AHEAD: i64 = 29;
@@ -91,22 +91,37 @@ pub async fn prepare(admin: &Admin, first: Timestamp, now: Timestamp) -> anyhow:
     Ok(missing.len())
 }
 
+columns! {
+    struct FoundTable {
+        relation: String,
+        key: String,
+        columns: String,
+    }
+}
+
+columns! {
+    struct FoundPartition {
+        parent: String,
+        name: String,
+    }
+}
+
 /// Whether the tables are there.
 async fn look(admin: &Admin) -> anyhow::Result<bool> {
-    let found = admin.rows(FOUND).await.context("looking for the tables")?;
+    let found: Vec<FoundTable> =
+        Row::all(&admin.rows(FOUND).await.context("looking for the tables")?)?;
     if found.is_empty() {
         return Ok(false);
     }
     for (table, key, columns) in TABLES {
-        let row = found.iter().find(|row| row.get::<&str>("relation").is_ok_and(|n| n == table));
-        let Some(row) = row else {
+        let Some(there) = found.iter().find(|there| there.relation == table) else {
             bail!(
                 "there are tables of another schema: public.{table} is missing; nothing was changed"
             );
         };
-        let (has_key, has_columns): (&str, &str) = (row.get("key")?, row.get("columns")?);
+        let has_columns = there.columns.as_str();
         ensure!(
-            has_key == key,
+            there.key == key,
             "public.{table} is not ours: it is not partitioned by {key}; nothing was changed"
         );
         if has_columns != columns {
@@ -125,11 +140,11 @@ async fn look(admin: &Admin) -> anyhow::Result<bool> {
 /// Names of the partitions that are there.
 async fn partitions(admin: &Admin) -> anyhow::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
-    for row in admin.rows(PARTITIONS).await.context("looking for partitions")? {
-        let (parent, name): (&str, &str) = (row.get("parent")?, row.get("name")?);
-        let digits = name.strip_prefix(parent).and_then(|rest| rest.strip_prefix('_'));
+    let found = admin.rows(PARTITIONS).await.context("looking for partitions")?;
+    for FoundPartition { parent, name } in Row::all(&found)? {
+        let digits = name.strip_prefix(parent.as_str()).and_then(|rest| rest.strip_prefix('_'));
         let lengths: Option<Vec<usize>> = digits.map(|d| d.split('_').map(str::len).collect());
-        let ours = match parent {
+        let ours = match parent.as_str() {
             "orders" => lengths.as_deref() == Some(&[4, 2]),
             _ => lengths.as_deref() == Some(&[4, 2, 2]),
         };
@@ -138,7 +153,7 @@ async fn partitions(admin: &Admin) -> anyhow::Result<BTreeSet<String>> {
             "public.{parent} is not partitioned like ours: it has a partition \"{name}\"; nothing was \
              changed"
         );
-        names.insert(name.to_owned());
+        names.insert(name);
     }
     Ok(names)
 }

@@ -11,6 +11,17 @@ use crate::pg::Server;
 use crate::remedy::{Deparsed, Literal, Regclass, Relation as Table, Sql, SqlPart, quote};
 
 const ATTACH: &str = include_str!("attach.sql");
+const LOCK: &str = include_str!("lock.sql");
+
+/// The source; and all that an attempt touches.
+const SOURCE: &str = "v_source::oid";
+const ALL: &str = "x::oid FROM unnest(ARRAY[c_default, v_source, CASE WHEN v_grown THEN v_part END]) x WHERE x IS NOT NULL";
+
+/// Locks what is selected and all below it, one relation after the other, each for no longer than is left of the time
+/// that others may wait.
+fn lock(seed: &str, indent: usize) -> String {
+    LOCK.trim_end().replace("{seed}", seed).replace('\n', &format!("\n{:indent$}", ""))
+}
 
 /// Why rows of `source`, a partition of `parent`, are not moved: a query with one text, NULL where they are.
 /// `open` is whether the source has no end, and is cut by detaching it.
@@ -166,9 +177,12 @@ pub(super) fn block(
             &Literal(key),
             &Literal(&tails),
             &Literal(&top),
+            &Deparsed(&lock(SOURCE, 12)),
             &Sql::new("{};", &[&refusal]),
             &bare(Sql::new("v_bound", &[])),
             &bare(Sql::new("c_checks[n]", &[])),
+            &Deparsed(&lock(ALL, 10)),
+            &Deparsed(&lock(SOURCE, 8)),
         ],
     )
 }

@@ -103,14 +103,7 @@ BEGIN
         v_began := clock_timestamp();
         BEGIN
           IF v_grown IS NULL THEN
-            WITH RECURSIVE down(id) AS (
-              SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
-            SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
-            FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
-              v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
-              PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
-              EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
-            END LOOP;
+            {}
             EXECUTE format(c_function, v_says, v_column, v_type, 'SELECT true');
             EXECUTE format('GRANT EXECUTE ON FUNCTION %s(%s) TO PUBLIC', v_says, v_type);
             EXECUTE format('ALTER FUNCTION %s(%s) OWNER TO %s', v_says, v_type,
@@ -246,15 +239,7 @@ BEGIN
           -- The parent first: who waits there finds the new partition, and routes his rows into it.
           PERFORM set_config('lock_timeout', round(c_longest / 5)::text, true);
           EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', c_parent);
-          WITH RECURSIVE down(id) AS (
-            SELECT x::oid FROM unnest(ARRAY[c_default, v_source, CASE WHEN v_grown THEN v_part END]) x WHERE x IS NOT NULL
-            UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
-          SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
-          FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
-            v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
-            PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
-            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
-          END LOOP;
+          {}
           PERFORM set_config('lock_timeout', greatest(1, round(c_longest / 20))::text, true);
         END IF;
         v_held := clock_timestamp();
@@ -444,14 +429,7 @@ BEGIN
     WHILE EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = v_source AND k.conname = v_said) LOOP
       v_began := clock_timestamp();
       BEGIN
-        WITH RECURSIVE down(id) AS (
-          SELECT v_source::oid UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.id)
-        SELECT array_agg(c.oid ORDER BY c.oid) INTO v_rels FROM down JOIN pg_class c ON c.oid = down.id AND c.relkind <> 'f';
-        FOREACH v_rel IN ARRAY coalesce(v_rels, ARRAY[]::oid[]) LOOP
-          v_ms := c_longest * 0.3 - extract(epoch FROM clock_timestamp() - v_began) * 1000;
-          PERFORM set_config('lock_timeout', greatest(1, round(v_ms))::text, true);
-          EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', v_rel::regclass);
-        END LOOP;
+        {}
         EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_source, v_said);
         EXECUTE format('DROP FUNCTION %s.%I(%s)', v_space, v_said, v_type);
       EXCEPTION WHEN lock_not_available OR deadlock_detected THEN

@@ -36,6 +36,15 @@ const STATEMENTS: usize = 50;
 const FORESEEN: usize = 20;
 
 columns! {
+    /// The text of a statement, and whether it is ours.
+    struct StatementText {
+        queryid: i64,
+        text: Option<String>,
+        own: Option<bool>,
+    }
+}
+
+columns! {
     /// One row of `pg_settings`.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct ShownSetting {
@@ -334,12 +343,8 @@ async fn busiest(
         noted(notes, "texts of statements", read).and_then(|(_, mut answers)| answers.pop());
     let texts: HashMap<i64, (String, bool)> = texts
         .iter()
-        .flatten()
-        .filter_map(|row| {
-            let (text, own): (Option<String>, Option<bool>) =
-                (row.get("text").ok()?, row.get("own").ok()?);
-            Some((row.get("queryid").ok()?, (text?, own?)))
-        })
+        .flat_map(|rows| Row::each::<StatementText>(rows).flatten())
+        .filter_map(|row| Some((row.queryid, (row.text?, row.own?))))
         .collect();
     let of = |row: &StatementRow| texts.get(&row.queryid.parse::<i64>().ok()?);
     rows.retain(|row| of(row).is_none_or(|(_, own)| !own));

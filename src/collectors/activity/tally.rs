@@ -26,13 +26,13 @@ pub(super) type Name = (Arc<str>, Arc<str>);
 /// Seconds by name, and of each by type of wait.
 #[derive(Debug, Default)]
 pub(super) struct SecondsByName {
-    names: BTreeMap<Name, Entry>,
+    names: BTreeMap<Name, TallyEntry>,
     /// Seconds that were counted as other because there was no room.
     pub(super) folded: f64,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct TallyEntry {
     seconds: BTreeMap<Arc<str>, f64>,
     /// Monotonic seconds when it was last seen.
     seen: f64,

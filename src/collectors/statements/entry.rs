@@ -83,7 +83,7 @@ pub struct Scan {
 
 /// What else one poll learns.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Facts {
+pub struct ViewFacts {
     /// Unix seconds, by our clock, at 0 of the monotonic one.
     pub epoch: f64,
     /// Unix seconds of the postmaster's start: another value is another server process.

@@ -3,7 +3,7 @@
 //!
 //! Must not: leave a call out of a sum.
 
-use super::entry::{EntryKey, Facts};
+use super::entry::{EntryKey, ViewFacts};
 
 /// Databases and roles, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Excluded {
 
 impl Excluded {
     /// Whether a statement is of one of them.
-    pub(super) fn has(&self, facts: &Facts, key: &EntryKey) -> bool {
+    pub(super) fn has(&self, facts: &ViewFacts, key: &EntryKey) -> bool {
         let of = |names: &[String], name: Option<&std::sync::Arc<str>>| {
             name.is_some_and(|name| names.iter().any(|excluded| **excluded == **name))
         };

@@ -25,12 +25,12 @@ use crate::metric::{Metric, Sink};
 use crate::pg::{Need, Session};
 pub use bars::Levels;
 use catalogue as m;
-pub use entry::{Entry, EntryKey, Facts, Scan};
+pub use entry::{Entry, EntryKey, Scan, ViewFacts};
 pub use own::Answer;
 use own::Own;
-pub use scan::{Evictions, NEED, Options, Rows, Text, evictions, view};
+pub use scan::{Evictions, NEED, Rows, StatementOptions, Text, evictions, view};
 use series::Exposition;
-use track::{Activity, Continuity, Tracker};
+use track::{Continuity, StatementPhase, Tracker};
 
 /// Both scans of a poll together may take this part of the interval on the server.
 const SHARE: f64 = 0.02;
@@ -117,10 +117,10 @@ impl State {
         for scan in &rows.scans {
             let (exposition, own) = (&mut self.exposition, &mut self.own);
             self.tracker.read(scan, relation, suspicions, |activity, new| match activity {
-                Activity::Execution if own.takes(&new) => {}
-                Activity::Execution => exposition.add(scan.at, facts, &new),
-                Activity::Planning if own.is_own(&new.key) => {}
-                Activity::Planning => exposition.add_plans(scan.at, facts, &new),
+                StatementPhase::Execution if own.takes(&new) => {}
+                StatementPhase::Execution => exposition.add(scan.at, facts, &new),
+                StatementPhase::Planning if own.is_own(&new.key) => {}
+                StatementPhase::Planning => exposition.add_plans(scan.at, facts, &new),
             });
             self.exposition.read_until(scan.at);
             relation = Continuity::Continues;
@@ -154,7 +154,7 @@ impl State {
     }
 
     /// How the first scan of this poll relates to the last one of the poll before.
-    fn relation(&mut self, facts: &Facts) -> Continuity {
+    fn relation(&mut self, facts: &ViewFacts) -> Continuity {
         let Some(last) = self.last.as_ref().filter(|last| last.started == facts.started) else {
             return Continuity::Baseline;
         };

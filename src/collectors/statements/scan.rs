@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bars::Levels;
-use super::entry::{Counters, Entry, EntryKey, Facts, Scan};
+use super::entry::{Counters, Entry, EntryKey, Scan, ViewFacts};
 use super::excluded::Excluded;
 use super::own::{Answer, Id, Own};
 use crate::derive::latency::Cumulative;
@@ -95,7 +95,7 @@ pub async fn evictions(session: &Session) -> Result<Option<Evictions>, CollectEr
 columns! {
     /// A row of a scan: the server's clock, or a row of the view. The view's milliseconds become seconds here and
     /// nowhere else.
-    struct Line {
+    struct ScanLine {
         /// NULL for the clock.
         dbid: Option<i64>,
         userid: Option<i64>,
@@ -172,7 +172,7 @@ columns! {
 
 /// The settings that `derive` needs.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Options {
+pub struct StatementOptions {
     /// Statements with series of their own.
     pub top: usize,
     /// Whether texts are wanted.
@@ -200,7 +200,7 @@ pub struct Text {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     /// Names and settings.
-    pub facts: Facts,
+    pub facts: ViewFacts,
     /// The two scans, the older first.
     pub scans: [Scan; 2],
     /// Texts, where this poll asked for some.
@@ -208,7 +208,7 @@ pub struct Rows {
     /// Which statements of our role are ours.
     pub own: Answer,
     /// Settings.
-    pub options: Options,
+    pub options: StatementOptions,
 }
 
 /// Reads the view twice, `scan_spacing` apart, and the texts of `wanted` queryids. The shape of
@@ -220,7 +220,7 @@ pub(super) async fn read(
     planning: bool,
 ) -> Result<Rows, CollectError> {
     let settings = &session.settings().statements;
-    let options = Options {
+    let options = StatementOptions {
         top: settings.top,
         include_text: settings.include_text,
         objective: session.settings().objectives.latency,
@@ -241,7 +241,7 @@ pub(super) async fn read(
         .read_twice(&NEED, Query::new(facts_sql()), plan, settings.scan_spacing)
         .await
         .map_err(not_loaded)?;
-    let facts = Facts { epoch: session.clock().epoch(), ..facts_of(&facts, &info)? };
+    let facts = ViewFacts { epoch: session.clock().epoch(), ..facts_of(&facts, &info)? };
     if facts.nested && trusted.version < (1, 9) {
         session.remark(nested_untold());
     }
@@ -418,8 +418,8 @@ UNION ALL
     ))
 }
 
-fn facts_of(rows: &[Row], info: &[Row]) -> Result<Facts, CollectError> {
-    let mut facts = Facts::default();
+fn facts_of(rows: &[Row], info: &[Row]) -> Result<ViewFacts, CollectError> {
+    let mut facts = ViewFacts::default();
     if let Some(Info { dealloc, stats_reset }) = Row::first(info)? {
         (facts.dealloc, facts.stats_reset) = (dealloc, stats_reset);
     }
@@ -450,7 +450,7 @@ fn scan_of(rows: &[Row], at: f64) -> Result<Scan, CollectError> {
         hidden: Vec::new(),
     };
     for line in Row::each(rows) {
-        let Line { dbid, userid, queryid, toplevel, clock, figures } = line?;
+        let ScanLine { dbid, userid, queryid, toplevel, clock, figures } = line?;
         match (dbid.zip(userid), queryid, figures) {
             (Some((dbid, userid)), Some(queryid), Some(figures)) => {
                 let toplevel = toplevel.unwrap_or(true);

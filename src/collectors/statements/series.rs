@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bars::{self, Latest, Levels};
 use super::catalogue as m;
-use super::entry::{Counters, Entry, EntryKey, Facts};
+use super::entry::{Counters, Entry, EntryKey, ViewFacts};
 use super::scan::{Rows, TEXTS, Text};
 use super::track::New;
 use crate::derive::latency::grid::{CLASSIC_BOUNDS, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD};
@@ -135,7 +135,7 @@ impl Series {
     }
 }
 
-impl Facts {
+impl ViewFacts {
     /// The statement of a row. What was dropped since goes by PostgreSQL's own name for it.
     fn statement(&self, key: EntryKey) -> Statement {
         let unknown = |oid| Arc::from(format!("unknown (OID={oid})"));
@@ -152,7 +152,7 @@ impl Facts {
 
 impl Exposition {
     /// Counts new calls where they belong now.
-    pub(super) fn add(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
+    pub(super) fn add(&mut self, at: f64, facts: &ViewFacts, new: &New<'_>) {
         let statement = facts.statement(new.key);
         let created = self.created(at);
         if new.key.toplevel {
@@ -171,7 +171,7 @@ impl Exposition {
     }
 
     /// Counts new plans.
-    pub(super) fn add_plans(&mut self, at: f64, facts: &Facts, new: &New<'_>) {
+    pub(super) fn add_plans(&mut self, at: f64, facts: &ViewFacts, new: &New<'_>) {
         if new.key.toplevel {
             let (datname, created) = (facts.statement(new.key).datname, self.created(at));
             let series = self.planning.entry(datname);
@@ -180,7 +180,7 @@ impl Exposition {
     }
 
     /// Notes that a row may have lost calls, or counted some that are none.
-    pub(super) fn doubt(&mut self, at: f64, facts: &Facts, key: EntryKey) {
+    pub(super) fn doubt(&mut self, at: f64, facts: &ViewFacts, key: EntryKey) {
         let statement = facts.statement(key);
         if key.toplevel
             && let Some(series) = self.databases.get_mut(&statement.datname)
@@ -214,7 +214,7 @@ impl Exposition {
     pub(super) fn choose(
         &mut self,
         at: f64,
-        facts: &Facts,
+        facts: &ViewFacts,
         top: usize,
         heaviest: impl Iterator<Item = EntryKey>,
     ) {
@@ -246,7 +246,7 @@ impl Exposition {
     }
 
     /// Keeps the texts that came for exposed statements.
-    pub(super) fn take_texts(&mut self, facts: &Facts, texts: &[Text]) {
+    pub(super) fn take_texts(&mut self, facts: &ViewFacts, texts: &[Text]) {
         for text in texts {
             let (dbid, userid, queryid) = text.id;
             let statement = facts.statement(EntryKey { dbid, userid, queryid, toplevel: true });
@@ -434,7 +434,7 @@ fn tenth(ascending: &[f64]) -> Option<f64> {
 }
 
 fn emit_counters(
-    facts: &Facts,
+    facts: &ViewFacts,
     [datname, usename, queryid]: [&str; 3],
     (calls, seconds, counters): Own,
     sink: &mut Sink,

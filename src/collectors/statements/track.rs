@@ -18,7 +18,7 @@ const FASTEST: f64 = 100_000.0;
 
 /// What a row did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Activity {
+pub(super) enum StatementPhase {
     /// Calls ended.
     Execution,
     /// Plans were made; there are no counters with them.
@@ -113,7 +113,7 @@ impl Tracker {
         scan: &Scan,
         relation: Continuity,
         (objective, evictions): (f64, bool),
-        mut found: impl FnMut(Activity, New<'_>),
+        mut found: impl FnMut(StatementPhase, New<'_>),
     ) {
         self.scan += 1;
         self.at = (self.at.1, scan.at);
@@ -121,7 +121,7 @@ impl Tracker {
             let (past, step) = self.step(entry, relation);
             let past = if matches!(step, MomentStep::Restarted(_)) { Past::Nothing } else { past };
             if let Some(new) = self.plan(entry, past, scan.at) {
-                found(Activity::Planning, new);
+                found(StatementPhase::Planning, new);
             }
             let known =
                 matches!(step, MomentStep::Progress(_) | MomentStep::Idle) && past == Past::Known;
@@ -173,7 +173,7 @@ impl Tracker {
                 },
                 counters,
             };
-            found(Activity::Execution, new);
+            found(StatementPhase::Execution, new);
         }
         self.hidden.clear();
         self.hidden.extend(&scan.hidden);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Fault;
-use super::schema::{DAY, Kind, MS, SECOND, settings};
+use super::schema::{DAY, MS, SECOND, SettingKind, settings};
 use super::wildcard::matches;
 
 mod read;
@@ -19,61 +19,62 @@ pub use versions::Versions;
 /// How often a query is asked that does not say.
 const INTERVAL: Duration = Duration::from_secs(15);
 
-const USAGES: Kind = Kind::Choice {
+const USAGES: SettingKind = SettingKind::Choice {
     words: &["gauge", "counter", "label", "histogram", "mappedmetric", "duration", "discard"],
     aliases: &[],
 };
-const ROLES: Kind = Kind::Choice { words: &["any", "primary", "standby"], aliases: &[] };
+const ROLES: SettingKind =
+    SettingKind::Choice { words: &["any", "primary", "standby"], aliases: &[] };
 
 settings! {
     /// A query as the file has it; its name is the key that it stands under.
     pub(super) struct QueryItem {
         /// What it is called in `pgrunway_collector_*`, after `query_`.
-        pub name: String = String::new(), "name" => Kind::Text;
+        pub name: String = String::new(), "name" => SettingKind::Text;
         /// One statement that reads; SELECT, WITH, VALUES, TABLE or SHOW.
-        pub query: Option<String> = None, "query" => Kind::Text;
+        pub query: Option<String> = None, "query" => SettingKind::Text;
         /// How the names of its metrics begin; its name if left out, so that several queries, for several versions, may
         /// have the same metrics.
-        pub prefix: Option<String> = None, "prefix" => Kind::Text;
+        pub prefix: Option<String> = None, "prefix" => SettingKind::Text;
         /// Pause between two runs; 15 seconds if left out.
         pub interval: Option<Duration> = None,
-            "interval" => Kind::Duration { min: SECOND, max: DAY };
+            "interval" => SettingKind::Duration { min: SECOND, max: DAY };
         /// The same in seconds, as postgres_exporter has it; 0 counts as left out.
         pub cache_seconds: Option<u64> = None,
-            "cache_seconds" => Kind::Integer { min: 0, max: 86_400 };
+            "cache_seconds" => SettingKind::Integer { min: 0, max: 86_400 };
         /// `statement_timeout` of this query, where it should be less than `timeouts.statement`.
         pub timeout: Option<Duration> = None,
-            "timeout" => Kind::Duration { min: MS, max: Duration::from_secs(600) };
+            "timeout" => SettingKind::Duration { min: MS, max: Duration::from_secs(600) };
         /// Databases to run it in, by name or pattern; in the one of the connection string if left out. Its metrics then
         /// have the label `datname`.
-        pub databases: Vec<String> = Vec::new(), "databases" => Kind::List;
+        pub databases: Vec<String> = Vec::new(), "databases" => SettingKind::List;
         /// Whether to run it in the database of the connection string alone, whatever `databases` says.
-        pub master: bool = false, "master" => Kind::Boolean;
+        pub master: bool = false, "master" => SettingKind::Boolean;
         /// Targets to run it on, by name, `host:port` or pattern; all if left out.
-        pub targets: Vec<String> = Vec::new(), "targets" => Kind::List;
+        pub targets: Vec<String> = Vec::new(), "targets" => SettingKind::List;
         /// Versions of the server to run it on, such as `>=13.0.0 <16.0.0`; all if left out.
-        pub runonserver: Option<String> = None, "runonserver" => Kind::Text;
+        pub runonserver: Option<String> = None, "runonserver" => SettingKind::Text;
         /// Whether to run it on primaries, on standbys or on both.
         pub role: String = "any".to_owned(), "role" => ROLES;
         /// Most series that it may publish for one database, where that should be less than `series_limit`.
         pub series_limit: Option<usize> = None,
-            "series_limit" => Kind::Integer { min: 1, max: 1_000_000 };
+            "series_limit" => SettingKind::Integer { min: 1, max: 1_000_000 };
         /// Where names without a schema are looked for; nowhere but in `pg_catalog` if left out.
-        pub search_path: Option<String> = None, "search_path" => Kind::Text;
+        pub search_path: Option<String> = None, "search_path" => SettingKind::Text;
     }
 
     /// A column of a query's answer, as the file has it.
     pub(super) struct ColumnItem {
         /// The column; with the query's prefix before it, the metric.
-        pub name: String = String::new(), "name" => Kind::Text;
+        pub name: String = String::new(), "name" => SettingKind::Text;
         /// What it is.
         pub usage: Option<String> = None, "usage" => USAGES;
         /// HELP of the metric.
-        pub description: Option<String> = None, "description" => Kind::Text;
+        pub description: Option<String> = None, "description" => SettingKind::Text;
         /// Of a `mappedmetric`: the number of each text.
-        pub metric_mapping: Vec<String> = Vec::new(), "metric_mapping" => Kind::Options;
+        pub metric_mapping: Vec<String> = Vec::new(), "metric_mapping" => SettingKind::Options;
         /// Versions of the server on which the column counts; on others it is discarded.
-        pub pg_version: Option<String> = None, "pg_version" => Kind::Text;
+        pub pg_version: Option<String> = None, "pg_version" => SettingKind::Text;
     }
 }
 

@@ -13,7 +13,7 @@ use super::dsn;
 use super::file::{self, FileItem, Parsed};
 use super::item::{put, read};
 use super::queries::{self, CustomQuery, QueryFile};
-use super::schema::{Key, Keyed, ListKey, Setting, Value};
+use super::schema::{Key, Keyed, ListKey, Setting, SettingValue};
 use super::settings::{self, General, PerTarget, Web};
 use super::target::{self, Dsn};
 use super::{
@@ -75,14 +75,14 @@ impl fmt::Debug for Flags {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+enum GivenOrigin {
     Flag,
     Environment,
     File,
 }
 
 struct Given {
-    origin: Origin,
+    origin: GivenOrigin,
     place: String,
     texts: Vec<String>,
 }
@@ -93,7 +93,7 @@ struct Sources<'a> {
     flags: &'a Flags,
     world: &'a dyn Surroundings,
     file: Arc<Parsed>,
-    table: Arc<Table>,
+    table: Arc<SettingTable>,
     /// What was accepted without its usual effect, of the file and of postgres_exporter's flags and variables.
     notes: Vec<String>,
     /// Whether the file that was named is missing, and that was accepted.
@@ -110,14 +110,14 @@ struct Sources<'a> {
 const ONCE: usize = 64 << 20;
 
 /// All that may be set.
-struct Table {
+struct SettingTable {
     keys: Vec<Key>,
     lists: Vec<ListKey>,
     general: Vec<Setting<General>>,
     each: Vec<Setting<PerTarget>>,
 }
 
-impl Table {
+impl SettingTable {
     fn new(known: &[KnownCollector]) -> Self {
         Self {
             keys: table::keys(known),
@@ -134,7 +134,7 @@ impl<'a> Sources<'a> {
         world: &'a dyn Surroundings,
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
-        let table = Table::new(known);
+        let table = SettingTable::new(known);
         let variable = "PGRUNWAY_CONFIG_FILE";
         let named = match &flags.config_file {
             Some(path) => Some((path.clone(), "--config.file")),
@@ -237,25 +237,25 @@ impl<'a> Sources<'a> {
         let own = self.overlay.and_then(|item| item.values.get(&key.path));
         if let Some(found) = own {
             let (place, texts) = (found.place.clone(), found.texts.clone());
-            return Some(Given { origin: Origin::File, place, texts });
+            return Some(Given { origin: GivenOrigin::File, place, texts });
         }
         if let Some(texts) = self.flags.get(&key.path) {
             let place = format!("--{}", key.flag());
-            return Some(Given { origin: Origin::Flag, place, texts: texts.to_vec() });
+            return Some(Given { origin: GivenOrigin::Flag, place, texts: texts.to_vec() });
         }
         if let Some((place, text)) = compat::flag_of(&key.path, self.flags) {
-            return Some(Given { origin: Origin::Flag, place, texts: vec![text] });
+            return Some(Given { origin: GivenOrigin::Flag, place, texts: vec![text] });
         }
         let own = key.env();
         for variable in std::iter::once(own.as_str()).chain(key.aliases.iter().copied()) {
             if let Some(text) = self.world.env(variable) {
                 let place = variable.to_owned();
-                return Some(Given { origin: Origin::Environment, place, texts: vec![text] });
+                return Some(Given { origin: GivenOrigin::Environment, place, texts: vec![text] });
             }
         }
         let found = self.file.settings.get(&key.path)?;
         let (place, texts) = (found.place.clone(), found.texts.clone());
-        Some(Given { origin: Origin::File, place, texts })
+        Some(Given { origin: GivenOrigin::File, place, texts })
     }
 
     /// What was given for the setting of a path.
@@ -264,16 +264,16 @@ impl<'a> Sources<'a> {
     }
 
     /// The setting's value, or `None` where it was not given.
-    fn value(&self, key: &Key) -> Result<Option<Value>, ConfigError> {
+    fn value(&self, key: &Key) -> Result<Option<SettingValue>, ConfigError> {
         let Some(given) = self.given(key) else { return Ok(None) };
         // As exporter-toolkit has it, and charts of postgres_exporter give it.
         if key.path == settings::WEB_CONFIG && given.texts.iter().all(String::is_empty) {
             return Ok(None);
         }
         // The items of a YAML list are not split at commas: a name may hold one.
-        let split = given.origin != Origin::File || given.texts.len() == 1;
+        let split = given.origin != GivenOrigin::File || given.texts.len() == 1;
         let value = key.kind.parse(&given.texts, split).map_err(|fault| {
-            let problem = if given.origin == Origin::File {
+            let problem = if given.origin == GivenOrigin::File {
                 format!("`{}` {}", key.path, fault.problem)
             } else {
                 format!("the value {}", fault.problem)
@@ -296,7 +296,7 @@ impl<'a> Sources<'a> {
     /// The connection strings: several only where `DATA_SOURCE_NAME` or `DATA_SOURCE_URI` lists them.
     fn dsns(&self) -> Result<Vec<Dsn>, ConfigError> {
         let given = self.given_for(table::DSN);
-        let from_file_or_nowhere = given.as_ref().is_none_or(|g| g.origin == Origin::File);
+        let from_file_or_nowhere = given.as_ref().is_none_or(|g| g.origin == GivenOrigin::File);
         if from_file_or_nowhere {
             let uris = target::data_source_uris(self.world)?;
             if !uris.is_empty() {

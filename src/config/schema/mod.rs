@@ -18,14 +18,14 @@ pub(super) const MS: Duration = Duration::from_millis(1);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// Of data's age and of runways.
-pub(super) const AGE: Kind =
-    Kind::Duration { min: SECOND, max: Duration::from_secs(36_500 * 86_400) };
+pub(super) const AGE: SettingKind =
+    SettingKind::Duration { min: SECOND, max: Duration::from_secs(36_500 * 86_400) };
 /// Characters of a target's name.
 const LONGEST_NAME: usize = 100;
 
 /// What a setting may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum SettingKind {
     /// As [`duration::parse`] reads it, within limits that are part of the range.
     Duration { min: Duration, max: Duration },
     /// A number from 0 to 1.
@@ -68,9 +68,9 @@ pub enum Kind {
     Name,
 }
 
-/// A value that is of its [`Kind`] and within its limits.
+/// A value that is of its [`SettingKind`] and within its limits.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(super) enum SettingValue {
     Duration(Duration),
     Number(f64),
     Integer(u64),
@@ -83,7 +83,7 @@ pub(super) enum Value {
     Columns(Vec<IndexColumn>),
 }
 
-impl Value {
+impl SettingValue {
     /// Writes it where it belongs; false where it is of another type.
     pub(super) fn put<F: Field>(self, slot: &mut F) -> bool {
         F::of(self).map(|value| *slot = value).is_some()
@@ -122,7 +122,7 @@ pub struct Key {
     /// Path in `pgrunway.yml`: `web.listen_address`.
     pub path: String,
     /// What it may hold.
-    pub kind: Kind,
+    pub kind: SettingKind,
     /// The default as the user would write it; empty if there is none.
     pub default: String,
     /// What it means: one sentence.
@@ -147,7 +147,7 @@ impl Key {
     }
 }
 
-impl Kind {
+impl SettingKind {
     /// The type in words, for the docs.
     pub fn describe(&self) -> String {
         match self {
@@ -204,7 +204,7 @@ impl Kind {
 
     /// Reads a value. Only lists may have several texts, each of which may hold commas unless
     /// `split` is false (a YAML list's items are taken as they are).
-    pub(super) fn parse(&self, texts: &[String], split: bool) -> Result<Value, Fault> {
+    pub(super) fn parse(&self, texts: &[String], split: bool) -> Result<SettingValue, Fault> {
         let items = || -> Vec<String> {
             if !split {
                 return texts.to_vec();
@@ -213,7 +213,7 @@ impl Kind {
             parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
         };
         match self {
-            Self::List => Ok(Value::List(items())),
+            Self::List => Ok(SettingValue::List(items())),
             Self::Addresses => {
                 let list = items().iter().map(|t| address(t)).collect::<Result<Vec<_>, _>>()?;
                 if list.is_empty() {
@@ -222,13 +222,13 @@ impl Kind {
                         "write an address and a port such as `:9187`",
                     ));
                 }
-                Ok(Value::Addresses(list))
+                Ok(SettingValue::Addresses(list))
             }
-            Self::Options => Ok(Value::List(texts.to_vec())),
-            Self::Allow => Allow::parse(&items()).map(Value::Allow),
+            Self::Options => Ok(SettingValue::List(texts.to_vec())),
+            Self::Allow => Allow::parse(&items()).map(SettingValue::Allow),
             Self::Labels => {
                 let labels = items().iter().map(|t| names::label(t)).collect::<Result<_, _>>()?;
-                Ok(Value::Labels(labels))
+                Ok(SettingValue::Labels(labels))
             }
             _ => match texts {
                 [text] => self.parse_one(text),
@@ -237,14 +237,14 @@ impl Kind {
         }
     }
 
-    fn parse_one(&self, text: &str) -> Result<Value, Fault> {
+    fn parse_one(&self, text: &str) -> Result<SettingValue, Fault> {
         match self {
             Self::Duration { min, max } => {
                 let value = duration::parse(text).map_err(|e| {
                     Fault::new(e, "write a duration such as 500ms, 30s, 1h30m or 7d")
                 })?;
                 within(value, *min, *max, duration::format)?;
-                Ok(Value::Duration(value))
+                Ok(SettingValue::Duration(value))
             }
             Self::Ratio => {
                 let bad =
@@ -261,9 +261,9 @@ impl Kind {
                         bad
                     }
                 })?;
-                Ok(Value::Number(value))
+                Ok(SettingValue::Number(value))
             }
-            Self::Bytes => size(text).map(Value::Number),
+            Self::Bytes => size(text).map(SettingValue::Number),
             Self::Integer { min, max } => {
                 let value: u64 = text.parse().map_err(|_| {
                     Fault::new(
@@ -272,18 +272,18 @@ impl Kind {
                     )
                 })?;
                 within(value, *min, *max, |v| v.to_string())?;
-                Ok(Value::Integer(value))
+                Ok(SettingValue::Integer(value))
             }
             Self::Boolean => match text.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" | "on" => Ok(Value::Boolean(true)),
-                "false" | "0" | "no" | "off" => Ok(Value::Boolean(false)),
+                "true" | "1" | "yes" | "on" => Ok(SettingValue::Boolean(true)),
+                "false" | "0" | "no" | "off" => Ok(SettingValue::Boolean(false)),
                 _ => Err(Fault::new("is neither true nor false", "write `true` or `false`")),
             },
             Self::Choice { words, aliases } => {
                 let lower = text.to_ascii_lowercase();
                 let word = aliases.iter().find(|(alias, _)| *alias == lower).map(|(_, w)| *w);
                 match word.or_else(|| words.iter().copied().find(|w| *w == lower)) {
-                    Some(word) => Ok(Value::Text(word.to_owned())),
+                    Some(word) => Ok(SettingValue::Text(word.to_owned())),
                     None => Err(Fault::new(
                         format!("is not one of {}", quoted(words)),
                         suggest::nearest(text, words.iter().copied()).map_or_else(
@@ -320,10 +320,10 @@ impl Kind {
                         "choose another path, such as `/metrics`",
                     ));
                 }
-                Ok(Value::Text(text.to_owned()))
+                Ok(SettingValue::Text(text.to_owned()))
             }
             Self::Zone => match jiff::tz::TimeZone::get(text) {
-                Ok(_) => Ok(Value::Text(text.to_owned())),
+                Ok(_) => Ok(SettingValue::Text(text.to_owned())),
                 Err(_) => Err(Fault::new(
                     "is not a time zone that this machine knows",
                     "write an IANA name such as `Europe/Zurich`, and install `tzdata`",
@@ -338,9 +338,9 @@ impl Kind {
                         "use letters, digits, `.`, `_`, `:` and `-`, 100 at most",
                     ));
                 }
-                Ok(Value::Text(text.to_owned()))
+                Ok(SettingValue::Text(text.to_owned()))
             }
-            Self::Columns => columns::parse(text).map(Value::Columns),
+            Self::Columns => columns::parse(text).map(SettingValue::Columns),
             Self::File if text.is_empty() => Err(Fault::new("is empty", "name a file")),
             Self::Pattern if text.is_empty() => {
                 Err(Fault::new("is empty", "write a name; `*` stands for any"))
@@ -348,8 +348,10 @@ impl Kind {
             Self::Text if text.is_empty() => {
                 Err(Fault::new("is empty", "write it, or leave it out"))
             }
-            Self::Dsn | Self::Pattern | Self::Text | Self::File => Ok(Value::Text(text.to_owned())),
-            Self::Prefix => names::prefix(text).map(Value::Text),
+            Self::Dsn | Self::Pattern | Self::Text | Self::File => {
+                Ok(SettingValue::Text(text.to_owned()))
+            }
+            Self::Prefix => names::prefix(text).map(SettingValue::Text),
             Self::List | Self::Addresses | Self::Labels | Self::Allow | Self::Options => {
                 self.parse(&[text.to_owned()], true)
             }
@@ -425,9 +427,10 @@ fn address(text: &str) -> Result<SocketAddr, Fault> {
 mod tests {
     use super::*;
 
-    const LEVELS: Kind = Kind::Choice { words: &["info", "warn"], aliases: &[("warning", "warn")] };
+    const LEVELS: SettingKind =
+        SettingKind::Choice { words: &["info", "warn"], aliases: &[("warning", "warn")] };
 
-    const TIMEOUT: Kind = Kind::Duration { min: MS, max: DAY };
+    const TIMEOUT: SettingKind = SettingKind::Duration { min: MS, max: DAY };
 
     #[test]
     fn addresses_as_users_write_them() {
@@ -456,54 +459,62 @@ mod tests {
 
     #[test]
     fn values_within_their_limits() {
-        let one = |kind: &Kind, text: &str| kind.parse(&[text.to_owned()], true).ok();
+        let one = |kind: &SettingKind, text: &str| kind.parse(&[text.to_owned()], true).ok();
         for (kind, text, expected) in [
-            (TIMEOUT, "1ms", Some(Value::Duration(MS))),
-            (TIMEOUT, "1d", Some(Value::Duration(DAY))),
+            (TIMEOUT, "1ms", Some(SettingValue::Duration(MS))),
+            (TIMEOUT, "1d", Some(SettingValue::Duration(DAY))),
             (TIMEOUT, "1d1ms", None),
             (TIMEOUT, "0", None),
-            (Kind::Ratio, "0", Some(Value::Number(0.0))),
-            (Kind::Ratio, "1.0", Some(Value::Number(1.0))),
-            (Kind::Ratio, "1.01", None),
-            (Kind::Bytes, "16GB", Some(Value::Number(17_179_869_184.0))),
-            (Kind::Bytes, "512 MB", Some(Value::Number(536_870_912.0))),
-            (Kind::Bytes, "1024", Some(Value::Number(1_024.0))),
-            (Kind::Bytes, "16GiB", None),
-            (Kind::Bytes, "0GB", None),
-            (Kind::Bytes, "GB", None),
-            (Kind::Bytes, "-1GB", None),
-            (Kind::Ratio, "-0.1", None),
-            (Kind::Ratio, "NaN", None),
-            (Kind::Ratio, "inf", None),
-            (Kind::Integer { min: 1, max: 3 }, "3", Some(Value::Integer(3))),
-            (Kind::Integer { min: 1, max: 3 }, "4", None),
-            (Kind::Integer { min: 1, max: 3 }, "-1", None),
-            (Kind::Boolean, "ON", Some(Value::Boolean(true))),
-            (Kind::Boolean, "0", Some(Value::Boolean(false))),
-            (Kind::Boolean, "maybe", None),
-            (LEVELS, "Warning", Some(Value::Text("warn".into()))),
-            (Kind::Columns, "lower(a)", None),
-            (Kind::UrlPath, "/a/b_c-d.e", Some(Value::Text("/a/b_c-d.e".into()))),
-            (Kind::UrlPath, "/", None),
-            (Kind::UrlPath, "/a?b", None),
-            (Kind::UrlPath, "/a/", Some(Value::Text("/a/".into()))),
-            (Kind::UrlPath, "/-a", Some(Value::Text("/-a".into()))),
-            (Kind::UrlPath, "/{id}", None),
-            (Kind::UrlPath, "/:id", None),
-            (Kind::UrlPath, "/*rest", None),
-            (Kind::UrlPath, "//", None),
-            (Kind::UrlPath, "/a//b", None),
-            (Kind::UrlPath, "/a/../b", None),
-            (Kind::UrlPath, "/-/ready", None),
-            (Kind::UrlPath, "/targets", None),
-            (Kind::Name, "db-1.shop:5432", Some(Value::Text("db-1.shop:5432".into()))),
-            (Kind::Name, "", None),
-            (Kind::Name, "a b", None),
-            (Kind::Name, "a&target=b", None),
-            (Kind::File, "", None),
-            (Kind::Zone, "UTC", Some(Value::Text("UTC".into()))),
-            (Kind::Zone, "Mars/Olympus", None),
-            (Kind::List, "a, b,,c", Some(Value::List(vec!["a".into(), "b".into(), "c".into()]))),
+            (SettingKind::Ratio, "0", Some(SettingValue::Number(0.0))),
+            (SettingKind::Ratio, "1.0", Some(SettingValue::Number(1.0))),
+            (SettingKind::Ratio, "1.01", None),
+            (SettingKind::Bytes, "16GB", Some(SettingValue::Number(17_179_869_184.0))),
+            (SettingKind::Bytes, "512 MB", Some(SettingValue::Number(536_870_912.0))),
+            (SettingKind::Bytes, "1024", Some(SettingValue::Number(1_024.0))),
+            (SettingKind::Bytes, "16GiB", None),
+            (SettingKind::Bytes, "0GB", None),
+            (SettingKind::Bytes, "GB", None),
+            (SettingKind::Bytes, "-1GB", None),
+            (SettingKind::Ratio, "-0.1", None),
+            (SettingKind::Ratio, "NaN", None),
+            (SettingKind::Ratio, "inf", None),
+            (SettingKind::Integer { min: 1, max: 3 }, "3", Some(SettingValue::Integer(3))),
+            (SettingKind::Integer { min: 1, max: 3 }, "4", None),
+            (SettingKind::Integer { min: 1, max: 3 }, "-1", None),
+            (SettingKind::Boolean, "ON", Some(SettingValue::Boolean(true))),
+            (SettingKind::Boolean, "0", Some(SettingValue::Boolean(false))),
+            (SettingKind::Boolean, "maybe", None),
+            (LEVELS, "Warning", Some(SettingValue::Text("warn".into()))),
+            (SettingKind::Columns, "lower(a)", None),
+            (SettingKind::UrlPath, "/a/b_c-d.e", Some(SettingValue::Text("/a/b_c-d.e".into()))),
+            (SettingKind::UrlPath, "/", None),
+            (SettingKind::UrlPath, "/a?b", None),
+            (SettingKind::UrlPath, "/a/", Some(SettingValue::Text("/a/".into()))),
+            (SettingKind::UrlPath, "/-a", Some(SettingValue::Text("/-a".into()))),
+            (SettingKind::UrlPath, "/{id}", None),
+            (SettingKind::UrlPath, "/:id", None),
+            (SettingKind::UrlPath, "/*rest", None),
+            (SettingKind::UrlPath, "//", None),
+            (SettingKind::UrlPath, "/a//b", None),
+            (SettingKind::UrlPath, "/a/../b", None),
+            (SettingKind::UrlPath, "/-/ready", None),
+            (SettingKind::UrlPath, "/targets", None),
+            (
+                SettingKind::Name,
+                "db-1.shop:5432",
+                Some(SettingValue::Text("db-1.shop:5432".into())),
+            ),
+            (SettingKind::Name, "", None),
+            (SettingKind::Name, "a b", None),
+            (SettingKind::Name, "a&target=b", None),
+            (SettingKind::File, "", None),
+            (SettingKind::Zone, "UTC", Some(SettingValue::Text("UTC".into()))),
+            (SettingKind::Zone, "Mars/Olympus", None),
+            (
+                SettingKind::List,
+                "a, b,,c",
+                Some(SettingValue::List(vec!["a".into(), "b".into(), "c".into()])),
+            ),
         ] {
             assert_eq!(one(&kind, text), expected, "{kind:?} {text}");
         }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::super::allow::Allow;
 use super::super::columns::IndexColumn;
 use super::super::{CONSOLE, Compatibility, ErrorBars, LogFormat, TargetKind, duration};
-use super::{Key, Kind, Value};
+use super::{Key, SettingKind, SettingValue};
 
-/// Writes a value into a `T`; false where the key's [`Kind`] and the field's type do not fit.
-type Put<T> = Box<dyn Fn(&mut T, Value) -> bool + Send + Sync>;
+/// Writes a value into a `T`; false where the key's [`SettingKind`] and the field's type do not fit.
+type Put<T> = Box<dyn Fn(&mut T, SettingValue) -> bool + Send + Sync>;
 
 /// A key and the field of `T` that it sets.
 pub(in crate::config) struct Setting<T> {
@@ -24,7 +24,7 @@ impl<T: 'static> Setting<T> {
     /// The default is what the field of `T::default()` holds.
     pub(in crate::config) fn new<F: Field + 'static>(
         path: &str,
-        kind: Kind,
+        kind: SettingKind,
         help: &str,
         aliases: &'static [&'static str],
         field: fn(&mut T) -> &mut F,
@@ -40,7 +40,7 @@ impl<T: 'static> Setting<T> {
     /// A setting whose field takes more than a path to reach.
     pub(in crate::config) fn by(
         key: Key,
-        put: impl Fn(&mut T, Value) -> bool + Send + Sync + 'static,
+        put: impl Fn(&mut T, SettingValue) -> bool + Send + Sync + 'static,
     ) -> Self {
         Self { key, put: Box::new(put) }
     }
@@ -52,7 +52,7 @@ impl<T: 'static> Setting<T> {
     }
 
     /// Sets it; false where the key's kind and the field's type do not fit, which a test rules out.
-    pub(in crate::config) fn put(&self, whole: &mut T, value: Value) -> bool {
+    pub(in crate::config) fn put(&self, whole: &mut T, value: SettingValue) -> bool {
         (self.put)(whole, value)
     }
 }
@@ -66,16 +66,16 @@ pub(in crate::config) trait Keyed: Default + 'static {
 /// A type that settings have.
 pub(in crate::config) trait Field: Sized {
     /// From a value of the setting's kind.
-    fn of(value: Value) -> Option<Self>;
+    fn of(value: SettingValue) -> Option<Self>;
     /// As the user would write it; empty for nothing.
-    fn show(&self, kind: &Kind) -> String;
+    fn show(&self, kind: &SettingKind) -> String;
 }
 
 impl<T: Field> Field for Option<T> {
-    fn of(value: Value) -> Option<Self> {
+    fn of(value: SettingValue) -> Option<Self> {
         T::of(value).map(Some)
     }
-    fn show(&self, kind: &Kind) -> String {
+    fn show(&self, kind: &SettingKind) -> String {
         self.as_ref().map(|value| value.show(kind)).unwrap_or_default()
     }
 }
@@ -83,11 +83,11 @@ impl<T: Field> Field for Option<T> {
 macro_rules! field {
     ($($type:ty { $($pattern:pat => $result:expr),+ } $show:expr;)+) => {
         $(impl Field for $type {
-            fn of(value: Value) -> Option<Self> {
+            fn of(value: SettingValue) -> Option<Self> {
                 match value { $($pattern => $result,)+ _ => None }
             }
-            fn show(&self, kind: &Kind) -> String {
-                let show: fn(&$type, &Kind) -> String = $show;
+            fn show(&self, kind: &SettingKind) -> String {
+                let show: fn(&$type, &SettingKind) -> String = $show;
                 show(self, kind)
             }
         })+
@@ -95,25 +95,25 @@ macro_rules! field {
 }
 
 field! {
-    Duration { Value::Duration(v) => Some(v) } |v, _| duration::format(*v);
-    f64 { Value::Number(v) => Some(v), Value::Duration(v) => Some(v.as_secs_f64()) } number;
-    u64 { Value::Integer(v) => Some(v) } |v, _| v.to_string();
-    usize { Value::Integer(v) => usize::try_from(v).ok() } |v, _| v.to_string();
-    bool { Value::Boolean(v) => Some(v) } |v, _| v.to_string();
-    String { Value::Text(v) => Some(v) } |v, _| v.clone();
-    Vec<String> { Value::List(v) => Some(v) } |v, _| v.join(",");
-    Allow { Value::Allow(v) => Some(v) } |_, _| String::new();
-    Vec<(String, String)> { Value::Labels(v) => Some(v) } |v, _| {
+    Duration { SettingValue::Duration(v) => Some(v) } |v, _| duration::format(*v);
+    f64 { SettingValue::Number(v) => Some(v), SettingValue::Duration(v) => Some(v.as_secs_f64()) } number;
+    u64 { SettingValue::Integer(v) => Some(v) } |v, _| v.to_string();
+    usize { SettingValue::Integer(v) => usize::try_from(v).ok() } |v, _| v.to_string();
+    bool { SettingValue::Boolean(v) => Some(v) } |v, _| v.to_string();
+    String { SettingValue::Text(v) => Some(v) } |v, _| v.clone();
+    Vec<String> { SettingValue::List(v) => Some(v) } |v, _| v.join(",");
+    Allow { SettingValue::Allow(v) => Some(v) } |_, _| String::new();
+    Vec<(String, String)> { SettingValue::Labels(v) => Some(v) } |v, _| {
         v.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
     };
-    Vec<SocketAddr> { Value::Addresses(v) => Some(v) } |v, _| {
+    Vec<SocketAddr> { SettingValue::Addresses(v) => Some(v) } |v, _| {
         v.iter().map(address).collect::<Vec<_>>().join(",")
     };
-    Vec<IndexColumn> { Value::Columns(v) => Some(v) } |v, _| {
+    Vec<IndexColumn> { SettingValue::Columns(v) => Some(v) } |v, _| {
         v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    tracing::Level { Value::Text(v) => v.parse().ok() } |v, _| v.as_str().to_ascii_lowercase();
-    LogFormat { Value::Text(v) => match v.as_str() {
+    tracing::Level { SettingValue::Text(v) => v.parse().ok() } |v, _| v.as_str().to_ascii_lowercase();
+    LogFormat { SettingValue::Text(v) => match v.as_str() {
         "text" => Some(Self::Text),
         "json" => Some(Self::Json),
         _ => None,
@@ -121,7 +121,7 @@ field! {
         LogFormat::Text => "text".to_owned(),
         LogFormat::Json => "json".to_owned(),
     };
-    Compatibility { Value::Text(v) => match v.as_str() {
+    Compatibility { SettingValue::Text(v) => match v.as_str() {
         "none" => Some(Self::None),
         "postgres_exporter" => Some(Self::PostgresExporter),
         _ => None,
@@ -129,7 +129,7 @@ field! {
         Compatibility::None => "none".to_owned(),
         Compatibility::PostgresExporter => "postgres_exporter".to_owned(),
     };
-    ErrorBars { Value::Text(v) => match v.as_str() {
+    ErrorBars { SettingValue::Text(v) => match v.as_str() {
         "none" => Some(Self::None),
         "likely" => Some(Self::Likely),
         "certain" => Some(Self::Certain),
@@ -139,7 +139,7 @@ field! {
         ErrorBars::Likely => "likely".to_owned(),
         ErrorBars::Certain => "certain".to_owned(),
     };
-    TargetKind { Value::Text(v) => match v.as_str() {
+    TargetKind { SettingValue::Text(v) => match v.as_str() {
         "postgres" => Some(Self::Server),
         CONSOLE => Some(Self::Pooler),
         _ => None,
@@ -149,10 +149,10 @@ field! {
     };
 }
 
-fn number(value: &f64, kind: &Kind) -> String {
+fn number(value: &f64, kind: &SettingKind) -> String {
     match kind {
-        Kind::Duration { .. } => duration::format(Duration::from_secs_f64(*value)),
-        Kind::Bytes => {
+        SettingKind::Duration { .. } => duration::format(Duration::from_secs_f64(*value)),
+        SettingKind::Bytes => {
             let units = [("TB", 4), ("GB", 3), ("MB", 2), ("kB", 1)];
             let fits = |power: i32| *value / 1_024_f64.powi(power);
             let whole = units.into_iter().find(|(_, power)| {

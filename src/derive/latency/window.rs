@@ -30,7 +30,7 @@ pub struct FoundCalls<'a> {
 
 /// The calls of one step.
 #[derive(Debug, Clone)]
-struct Step {
+struct WindowStep {
     /// Seconds of its first and of its last addition.
     from: f64,
     to: f64,
@@ -61,7 +61,7 @@ impl<T> Default for SlotSpan<T> {
 pub struct Recent {
     span: f64,
     step: f64,
-    steps: VecDeque<Step>,
+    steps: VecDeque<WindowStep>,
     bars: Option<Box<Bars>>,
 }
 
@@ -107,7 +107,7 @@ impl Recent {
             slots.slots.clear();
             ends.slots.clear();
             let objective = UpTo::default();
-            let step = Step { from: at, to: at, calls: 0, exact: 0, objective, slots, ends };
+            let step = WindowStep { from: at, to: at, calls: 0, exact: 0, objective, slots, ends };
             self.steps.push_back(step);
         }
         let Some(step) = self.steps.back_mut() else { return };
@@ -150,7 +150,7 @@ impl Recent {
 
     /// Whether the calls of a step ended in the last `span` seconds before `at`: those of a poll ended
     /// before it, so a poll at the very beginning has none.
-    fn covers(&self, at: f64, step: &Step) -> bool {
+    fn covers(&self, at: f64, step: &WindowStep) -> bool {
         0.5 * (step.from + step.to) > at - self.span + JITTER
     }
 

@@ -594,7 +594,7 @@ fn what_autovacuum_leaves_is_told_with_how_far_it_is() {
         ..TableFacts::default()
     };
     let found = of(large(0.2, false), "vacuum.scale_factor");
-    assert!(found[0].evidence.contains("waits for 4000050 dead ones"), "{found:?}");
+    assert!(found[0].evidence.contains("starts at 4000050 dead ones"), "{found:?}");
     assert!(of(large(0.05, false), "vacuum.scale_factor").is_empty());
     assert!(of(large(0.2, true), "vacuum.scale_factor").is_empty());
 }

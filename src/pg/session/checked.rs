@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 
 use super::{Query, Session, Timed};
 use crate::error::CollectError;
+use crate::pg::columns;
 use crate::pg::row::{Budget, Row};
 use crate::pg::trust::{Need, Request, Trusted, read};
 
@@ -23,6 +24,12 @@ SELECT l.relation::int8 AS oid
    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
                       WHERE d.datname = pg_catalog.current_database())
    AND l.relation::int8 >= 16384 AND c.relkind NOT IN ('i', 'I', 't')";
+
+columns! {
+    struct LockedTable {
+        oid: i64,
+    }
+}
 
 /// What a session has to say beside rows: what it used and why, and what it could not use.
 #[derive(Debug, Default)]
@@ -159,9 +166,8 @@ impl Session {
                 begun.and(prepared).and(forgotten).and(locked)
             };
             let read = async {
-                let named = named.await?;
-                let oids =
-                    named.iter().map(|row| row.get("oid")).collect::<Result<Vec<i64>, _>>()?;
+                let named: Vec<LockedTable> = Row::all(&named.await?)?;
+                let oids: Vec<i64> = named.iter().map(|table| table.oid).collect();
                 if !oids.is_empty() {
                     let request = Request::Tables(&oids, what);
                     read(request, &self.check(request).await?, &self.settings.trust_owners)?;

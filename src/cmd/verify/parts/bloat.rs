@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use super::btree::{Btree, btrees};
 use super::{Context, Looked, counted, hint};
 use crate::collectors::database_recommendations::{known, of_indexes};
 use crate::collectors::index_health::{self, catalogue::WhoseNames};
@@ -12,7 +13,6 @@ use crate::derive::rollup::Forest;
 use crate::error::CollectError;
 use crate::findings::{Bloated, DatabaseFacts};
 use crate::pg::{Need, Query, Row, Trusted, columns};
-use crate::remedy::Relation;
 
 pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     let rows = index_health::read(cx.session, WhoseNames::All).await?;
@@ -50,28 +50,14 @@ static PGSTATTUPLE: Need = Need {
     anywhere: false,
 };
 
-/// B-trees of 128 pages or more, as the estimate has them.
-const BTREES: &str = "\
-SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name,
-       tn.nspname::text AS table_schema, t.relname::text AS table_name
-  FROM pg_catalog.pg_index i
-  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-  JOIN pg_catalog.pg_am a ON a.oid = c.relam
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE a.amname = 'btree' AND c.relkind = 'i' AND i.indisvalid AND c.relpersistence <> 't'
-   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND (c.relpages::int8 & 4294967295) >= 128
- ORDER BY 2, 3";
+/// Those of 128 pages or more, as the estimate has them.
+const BTREES: &str = btrees!("", "(c.relpages::int8 & 4294967295) >= 128");
 
 columns! {
-    struct Btree {
-        oid: i64,
-        schema: String,
-        name: String,
-        table_schema: String,
-        table_name: String,
+    /// Bytes of an index, and pages of it that hold nothing.
+    struct Fullness {
+        size: f64,
+        air: f64,
     }
 }
 
@@ -98,16 +84,15 @@ async fn measured(
     let mut bloated = Vec::new();
     let mut failures = Vec::new();
     for row in all {
-        let index = Relation::new(row.schema, row.name);
+        let (table, index) = row.relations();
         let plan = |trusted: &Trusted| Ok(vec![Query::new(measure(trusted)?).int8(&row.oid)]);
         match cx.session.read_trusted(&PGSTATTUPLE, plan).await {
             Ok((_, answers)) => {
-                let Some(figures) = answers.iter().flatten().next() else { continue };
-                let (size, air): (f64, f64) = (figures.get("size")?, figures.get("air")?);
+                let first = answers.first().map(|rows| Row::first::<Fullness>(rows)).transpose()?;
+                let Some(Fullness { size, air }) = first.flatten() else { continue };
                 if skip(row.oid) {
                     continue;
                 }
-                let table = Relation::new(row.table_schema, row.table_name);
                 bloated.push(Bloated {
                     name: index.name.clone(),
                     table: table.clone(),

@@ -2,35 +2,22 @@
 //!
 //! Must not: take more than ACCESS SHARE: `bt_index_check`, never `bt_index_parent_check`.
 
+use super::btree::{Btree, btrees};
 use super::{Context, Looked, counted, hint};
 use crate::error::CollectError;
 use crate::findings::{Corrupt, DatabaseFacts};
 use crate::pg::{Need, Query, Row, Trusted, columns};
-use crate::remedy::Relation;
 
 /// Leaves no index of a standby's unlogged tables, which are empty there.
-const BTREES: &str = "\
-SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name,
-       tn.nspname::text AS table_schema, t.relname::text AS table_name, i.indisexclusion AS exclusion,
-       i.indrelid::int8 AS table_oid, i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed
-  FROM pg_catalog.pg_index i
-  JOIN pg_catalog.pg_class t ON t.oid = i.indrelid
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-  JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  JOIN pg_catalog.pg_am a ON a.oid = c.relam
-  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE a.amname = 'btree' AND c.relkind = 'i' AND i.indisready AND i.indisvalid
-   AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-   AND (c.relpersistence = 'p' OR NOT pg_catalog.pg_is_in_recovery())
- ORDER BY 2, 3";
+const BTREES: &str = btrees!(
+    ", i.indisexclusion AS exclusion, i.indrelid::int8 AS table_oid,
+       i.indexprs IS NOT NULL OR i.indpred IS NOT NULL AS computed",
+    "i.indisready AND (c.relpersistence = 'p' OR NOT pg_catalog.pg_is_in_recovery())"
+);
 
 columns! {
     struct CheckedBtree {
-        oid: i64,
-        schema: String,
-        name: String,
-        table_schema: String,
-        table_name: String,
+        tree: Btree,
         exclusion: bool,
         table_oid: i64,
         computed: bool,
@@ -61,12 +48,12 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for row in indexes {
-        let index = Relation::new(row.schema, row.name);
+        let (table, index) = row.tree.relations();
         let object = index.display();
         // It works out expressions and predicates of the index, of old as the role that calls it.
         if row.computed {
-            let table = [row.table_oid];
-            match cx.session.read_tables(&table, &object, Vec::new()).await {
+            let tables = [row.table_oid];
+            match cx.session.read_tables(&tables, &object, Vec::new()).await {
                 Ok(_) => {}
                 Err(e) if e.is_fatal() => return Err(e),
                 Err(e) => {
@@ -79,7 +66,7 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
             let function = trusted.function(BT_INDEX_CHECK)?;
             let sql =
                 format!("SELECT {function}($1::pg_catalog.oid::pg_catalog.regclass, {})", cx.exact);
-            Ok(vec![Query::new(sql).int8(&row.oid)])
+            Ok(vec![Query::new(sql).int8(&row.tree.oid)])
         };
         match cx.session.read_trusted(&AMCHECK, plan).await {
             Ok(_) => {}
@@ -88,9 +75,9 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
             Err(e) if e.is_fatal() => return Err(e),
             Err(CollectError::Query { sqlstate, message }) if sqlstate == INDEX_CORRUPTED => {
                 found.push(Corrupt {
-                    table: Relation::new(row.table_schema, row.table_name),
+                    table,
                     index,
-                    oid: row.oid,
+                    oid: row.tree.oid,
                     exclusion: row.exclusion,
                     message,
                 });

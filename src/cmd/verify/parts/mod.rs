@@ -3,6 +3,7 @@
 //! Must not: judge; the rules of `findings` do.
 
 mod bloat;
+mod btree;
 mod corruption;
 mod orphans;
 pub(super) mod partitions;

@@ -8,6 +8,12 @@ use crate::findings::{DatabaseFacts, Lost};
 use crate::pg::{Query, Row, columns};
 use crate::remedy::Relation;
 
+columns! {
+    struct OrphanCount {
+        n: i64,
+    }
+}
+
 /// Each foreign key with the conditions of its own check, by its own operators, as `VALIDATE
 /// CONSTRAINT` has them. Those of partitions come with their parent's.
 const FOREIGN_KEYS: &str = "\
@@ -97,7 +103,9 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
         let read = cx.session.read_tables(&tables, &what, vec![Query::new(count.as_str())]).await;
         match read {
             Ok(answers) => {
-                lost.rows = answers.iter().flatten().next().map_or(Ok(0), |row| row.get("n"))?;
+                let counted =
+                    answers.first().map(|rows| Row::first::<OrphanCount>(rows)).transpose()?;
+                lost.rows = counted.flatten().map_or(0, |orphans| orphans.n);
                 found.push(lost);
             }
             Err(e @ CollectError::Missing { .. }) => failures.push(e.to_string()),

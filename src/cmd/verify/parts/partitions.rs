@@ -10,6 +10,7 @@ use crate::cmd::plan;
 use crate::derive::units::seconds;
 use crate::error::CollectError;
 use crate::findings::{DatabaseFacts, Partitioned, partition};
+use crate::pg::{Row, columns};
 use crate::remedy::{Command, Relation, table};
 
 /// Partitioned tables, and what to say of each rule about them.
@@ -143,6 +144,16 @@ SELECT rn.nspname::text AS schema, r.relname::text AS name,
  WHERE c.relkind = 'r' AND (c.reltuples > 0 OR pg_catalog.pg_stat_get_live_tuples(c.oid) > 0)
  ORDER BY 1, 2, 3";
 
+columns! {
+    struct FilledDefault {
+        schema: String,
+        name: String,
+        default_schema: String,
+        default_name: String,
+        key: Option<String>,
+    }
+}
+
 /// Where the plan does not move the rows of a DEFAULT: how to look at them; else what brings the estimate up
 /// to date.
 pub(in crate::cmd::verify) async fn moved(
@@ -151,11 +162,9 @@ pub(in crate::cmd::verify) async fn moved(
     table: &Relation,
 ) -> Result<CheckFinding, CollectError> {
     let mut tables = Vec::new();
-    for row in cx.session.read(DEFAULTS).await? {
-        if row.get::<&str>("schema")? == table.schema && row.get::<&str>("name")? == table.name {
-            let default =
-                Relation::new(row.get::<&str>("default_schema")?, row.get::<&str>("default_name")?);
-            tables.push((default, row.get::<Option<String>>("key")?));
+    for row in Row::all::<FilledDefault>(&cx.session.read(DEFAULTS).await?)? {
+        if row.schema == table.schema && row.name == table.name {
+            tables.push((Relation::new(row.default_schema, row.default_name), row.key));
         }
     }
     if finding.fix.iter().any(|script| script.contains("moved there.")) {

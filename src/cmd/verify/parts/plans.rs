@@ -126,11 +126,18 @@ pub(super) async fn look(cx: &Context<'_>) -> Result<Looked, CollectError> {
     Ok(Looked { unchecked, ..Looked::of(database, summary) })
 }
 
+columns! {
+    struct Switch {
+        setting: String,
+        source: String,
+    }
+}
+
 /// What switches pruning off, where it is off.
 async fn switched_off(cx: &Context<'_>) -> Result<Option<Origin>, CollectError> {
     let rows = cx.session.read(SWITCH).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    Ok((row.get::<&str>("setting")? == "off").then_some(match row.get::<&str>("source")? {
+    let Some(switch) = Row::first::<Switch>(&rows)? else { return Ok(None) };
+    Ok((switch.setting == "off").then_some(match switch.source.as_str() {
         "database" => Origin::Database,
         "user" => Origin::Role,
         "database user" => Origin::RoleIn,

@@ -23,7 +23,7 @@ const BOB: i64 = 11;
 struct View {
     rows: BTreeMap<EntryKey, Entry>,
     m2: BTreeMap<EntryKey, f64>,
-    facts: Facts,
+    facts: ViewFacts,
     hidden: Vec<(i64, i64)>,
     top: usize,
     include_text: bool,
@@ -38,7 +38,7 @@ impl View {
         let names = |names: &[(i64, &str)]| {
             names.iter().map(|(oid, name)| (*oid, Arc::from(*name))).collect()
         };
-        let facts = Facts {
+        let facts = ViewFacts {
             nested: false,
             epoch: 1_700_000_000.0,
             started: 1_000.0,
@@ -124,7 +124,7 @@ impl View {
             scans: [self.scan(at), second.scan(at + 0.01)],
             texts: None,
             own: Default::default(),
-            options: Options {
+            options: StatementOptions {
                 top: self.top,
                 include_text: self.include_text,
                 objective: 0.05,

@@ -2,7 +2,7 @@
 
 mod targets;
 
-use super::super::schema::Kind;
+use super::super::schema::SettingKind;
 use super::super::settings::TargetItem;
 use super::super::surroundings::Fixed;
 use super::super::{CollectorSetting, LogFormat, PartitionRule, Password, Secret};
@@ -197,17 +197,17 @@ fn every_setting_takes_the_values_of_its_kind() {
         for setting in settings {
             let key = &setting.key;
             let sample = match key.kind {
-                Kind::Duration { min, .. } => super::super::duration::format(min),
-                Kind::Ratio => "0.5".to_owned(),
-                Kind::Bytes => "3GB".to_owned(),
-                Kind::Integer { max, .. } => max.to_string(),
-                Kind::Boolean => "true".to_owned(),
-                Kind::Choice { words, .. } => words[0].to_owned(),
-                Kind::UrlPath => "/m".to_owned(),
-                Kind::Zone => "UTC".to_owned(),
-                Kind::Columns => "a, b DESC".to_owned(),
-                Kind::Addresses => ":1".to_owned(),
-                Kind::Labels => "a=b,c=d".to_owned(),
+                SettingKind::Duration { min, .. } => super::super::duration::format(min),
+                SettingKind::Ratio => "0.5".to_owned(),
+                SettingKind::Bytes => "3GB".to_owned(),
+                SettingKind::Integer { max, .. } => max.to_string(),
+                SettingKind::Boolean => "true".to_owned(),
+                SettingKind::Choice { words, .. } => words[0].to_owned(),
+                SettingKind::UrlPath => "/m".to_owned(),
+                SettingKind::Zone => "UTC".to_owned(),
+                SettingKind::Columns => "a, b DESC".to_owned(),
+                SettingKind::Addresses => ":1".to_owned(),
+                SettingKind::Labels => "a=b,c=d".to_owned(),
                 _ => "x".to_owned(),
             };
             let texts = [sample, key.default.clone()];
@@ -557,7 +557,7 @@ fn flags_of_postgres_exporter_have_their_effect() {
 fn every_row_of_the_table_is_read() {
     for key in table::keys(&KNOWN) {
         // A list of names and a file take anything; it must show.
-        let any = matches!(key.kind, Kind::List | Kind::File);
+        let any = matches!(key.kind, SettingKind::List | SettingKind::File);
         let bad = if any { "seen" } else { "?" };
         let world = Fixed::new().env(&key.env(), bad);
         let said = match Config::resolve(&Flags::default(), &world, &KNOWN) {
