@@ -332,7 +332,8 @@ async fn a_worker_at_the_root_is_named_and_hostile_names_come_out_whole() {
     ];
     let cluster = common::server_with(&settings, &[]).await;
     let admin = common::admin(&cluster, "postgres").await;
-    let (dbname, role) = ("d'b\"<i>\n", "we\"ird<b>\n\u{1b}");
+    // A newline in the name of either is refused from 19 on.
+    let (dbname, role) = ("d'b\"<i>\u{2028}", "we\"ird<b>\t\u{1b}");
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     for sql in [
         "CREATE DATABASE app".to_owned(),
