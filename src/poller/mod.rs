@@ -93,10 +93,10 @@ impl Stop {
         }
     }
 
-    /// True after the time, false if it is told to stop before.
-    async fn pause(&mut self, time: Duration) -> bool {
+    /// True at that time, false if it is told to stop before.
+    async fn until(&mut self, then: Instant) -> bool {
         tokio::select! {
-            () = sleep(time) => true,
+            () = sleep_until(then) => true,
             () = self.asked() => false,
         }
     }
@@ -254,6 +254,8 @@ struct Workers {
     /// Of the workers that these replace.
     before: Option<Arc<Board>>,
     quota: Quota,
+    /// When its first try is due.
+    begins: Instant,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -273,6 +275,10 @@ impl Workers {
             .as_ref()
             .filter(|before| before.target.connect.endpoints == target.connect.endpoints);
         let quota = same.map(|before| before.quota.clone()).unwrap_or_default();
+        // Whoever is replaced again before it was tried keeps its turn, however often that is.
+        let begins = Instant::now() + delay;
+        let untried = before.as_ref().filter(|before| before.board.up().is_none());
+        let begins = untried.map_or(begins, |before| before.begins.min(begins));
         let (board, mut kept, mut walker) = parts(target.clone(), expected, server, quota.clone());
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -287,19 +293,19 @@ impl Workers {
         });
         let mut for_kept = Stop(stopped.clone());
         let kept = async move {
-            if for_kept.pause(delay).await && for_kept.granted(&mut free).await {
+            if for_kept.until(begins).await && for_kept.granted(&mut free).await {
                 kept.run(for_kept).await;
             }
         };
         let mut for_walker = Stop(stopped);
         let walker = async move {
-            if for_walker.pause(delay).await && for_walker.granted(&mut free_for_walker).await {
+            if for_walker.until(begins).await && for_walker.granted(&mut free_for_walker).await {
                 walker.run(for_walker).await;
             }
         };
         tasks.spawn(kept.instrument(span.clone()));
         tasks.spawn(walker.instrument(span.clone()));
-        Self { target, board, before: shown, quota, stop, tasks }
+        Self { target, board, before: shown, quota, begins, stop, tasks }
     }
 
     fn view(&self) -> TargetView {
@@ -316,12 +322,20 @@ impl Workers {
 
 /// Collects everything twice, `over` apart, and gives the snapshot after the second time.
 pub async fn collect_twice(target: Target, over: Duration) -> Snapshot {
+    collect(target, &[Duration::ZERO, over]).await
+}
+
+/// Collects everything once.
+pub async fn collect_once(target: Target) -> Snapshot {
+    collect(target, &[Duration::ZERO]).await
+}
+
+/// Collects everything after each of these pauses, and gives the snapshot after the last time.
+async fn collect(target: Target, pauses: &[Duration]) -> Snapshot {
     let expected = target.connect.expected();
     let (board, mut kept, mut walker) = parts(Arc::new(target), expected, None, Quota::default());
-    for round in 0..2 {
-        if round > 0 {
-            sleep(over).await;
-        }
+    for pause in pauses {
+        sleep(*pause).await;
         if kept.prepare().await {
             tokio::join!(kept.run_all(), walker.run_all());
         }
