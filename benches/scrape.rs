@@ -11,7 +11,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -133,7 +133,7 @@ async fn secured(dsn: &str, intervals: &[&str], plain: SocketAddr, (name, coding
     let session = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap());
     let socket = TcpStream::connect(process.address).unwrap();
     socket.set_nodelay(true).unwrap();
-    let mut secure = rustls::StreamOwned::new(session.unwrap(), socket);
+    let mut secure = rustls::StreamOwned::new(session.unwrap(), InPieces::new(socket));
     let mut open = TcpStream::connect(plain).unwrap();
     open.set_nodelay(true).unwrap();
     // alice:secret
@@ -172,6 +172,35 @@ async fn secured(dsn: &str, intervals: &[&str], plain: SocketAddr, (name, coding
         at(&took[1], 99),
         at(&ratios, 50),
     );
+}
+
+/// A socket that is read in large pieces, as the plain client reads its own: rustls alone asks for 4 KiB at a time.
+struct InPieces(BufReader<TcpStream>);
+
+impl InPieces {
+    fn new(socket: TcpStream) -> Self {
+        Self(BufReader::with_capacity(1 << 20, socket))
+    }
+}
+
+impl Read for InPieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for InPieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.get_mut().write(bytes)
+    }
+
+    fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.get_mut().write_vectored(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.get_mut().flush()
+    }
 }
 
 fn request(address: SocketAddr, coding: &str, header: &str) -> String {

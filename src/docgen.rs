@@ -480,7 +480,8 @@ fn capital(word: &str) -> String {
 type RulePlace = (&'static str, fn(&Rule) -> bool);
 
 /// What rules are about.
-const PLACES: [RulePlace; 4] = [
+const PLACES: [RulePlace; 5] = [
+    ("About the way to a target", |rule| matches!(rule.check, Check::Access(_))),
     ("About the server", |rule| matches!(rule.check, Check::Server(_))),
     ("About what sessions wait for", |rule| matches!(rule.check, Check::Waits(_))),
     ("About a database", |rule| matches!(rule.check, Check::Database(_))),
@@ -501,7 +502,8 @@ pub fn recommendations() -> String {
          console is read, over the last 55 to 60 minutes (`pgbouncer_recommendation_active{id}`). SQL does not \
          show memory and processors of the server's machine: set `host.memory` and `host.cpus`.\n",
     );
-    for (title, place) in PLACES {
+    // Those about the way to a target have metrics of their own: `pg_up` and its like.
+    for (title, place) in &PLACES[1..] {
         let _ = writeln!(out, "\n## {title}\n\n| id | recommendation | severity |\n|---|---|---|");
         for rule in findings::all().filter(|rule| place(rule)) {
             let Rule { id, title, severity, .. } = rule;

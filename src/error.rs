@@ -37,7 +37,10 @@ pub enum ConnectError {
     /// A password file, certificate or key could not be read or parsed.
     #[error("{what}: {source}")]
     Credentials { what: String, source: Source },
-    /// No TCP or Unix-socket connection: refused, unreachable, unknown host.
+    /// The host's name has no address.
+    #[error("cannot reach {endpoint}: {source}")]
+    Unknown { endpoint: String, source: Source },
+    /// No TCP or Unix-socket connection: refused, unreachable.
     #[error("cannot reach {endpoint}: {source}")]
     Unreachable { endpoint: String, source: Source },
     /// A step took longer than its own deadline.
@@ -87,7 +90,8 @@ impl ConnectError {
         match self {
             Self::Refused { endpoint, sqlstate, .. } => format!("{kind} {endpoint} {sqlstate}"),
             Self::Timeout { endpoint, stage, .. } => format!("{kind} {endpoint} {stage}"),
-            Self::Unreachable { endpoint, .. }
+            Self::Unknown { endpoint, .. }
+            | Self::Unreachable { endpoint, .. }
             | Self::Tls { endpoint, .. }
             | Self::Cut { endpoint, .. }
             | Self::Protocol { endpoint, .. }
@@ -106,7 +110,7 @@ impl ConnectError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Credentials { .. } => "credentials",
-            Self::Unreachable { .. } => "unreachable",
+            Self::Unknown { .. } | Self::Unreachable { .. } => "unreachable",
             Self::Timeout { .. } => "timeout",
             Self::Tls { .. } => "tls",
             Self::Refused { .. } => "refused",
@@ -122,8 +126,11 @@ impl ConnectError {
     /// What the attempt cost the server.
     pub fn cost(&self) -> Cost {
         match self {
-            Self::Unreachable { .. } | Self::Held { .. } | Self::Forbidden { .. } => Cost::Nothing,
-            Self::Timeout { stage, .. } if *stage == CONNECTING => Cost::Nothing,
+            Self::Unknown { .. }
+            | Self::Unreachable { .. }
+            | Self::Held { .. }
+            | Self::Forbidden { .. } => Cost::Nothing,
+            Self::Timeout { stage, .. } if [CONNECTING, NAMING].contains(stage) => Cost::Nothing,
             Self::Refused { sqlstate, .. } if is_not_ready(sqlstate) => Cost::Nothing,
             Self::Cut { .. } => Cost::Little,
             // Out of slots, of locks or of memory; or a pooler whose server is away.
@@ -137,6 +144,15 @@ impl ConnectError {
         }
     }
 
+    /// What the server answered with, at the login or to the first query.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused { sqlstate, .. } => Some(sqlstate),
+            Self::Facts { source, .. } => source.downcast_ref().and_then(CollectError::sqlstate),
+            _ => None,
+        }
+    }
+
     /// Whether there was a session, and the other end closed it before the facts were read.
     pub fn is_lost_session(&self) -> bool {
         let Self::Facts { source, .. } = self else { return false };
@@ -146,6 +162,10 @@ impl ConnectError {
 
 /// The stage of [`ConnectError::Timeout`] in which no connection was made.
 pub const CONNECTING: &str = "connecting";
+/// The stage of [`ConnectError::Timeout`] in which the host's name was looked up.
+pub const NAMING: &str = "looking up the name";
+/// The source of [`ConnectError::Tls`] where the server has no TLS at all.
+pub const NO_TLS: &str = "the server offers none, and sslmode demands it";
 
 /// Whether a server refuses everybody with this SQLSTATE because it starts up, shuts down or recovers.
 pub fn is_not_ready(sqlstate: &str) -> bool {
@@ -210,6 +230,16 @@ impl CollectError {
             Self::Missing { what, .. } => format!("{kind} {what}"),
             Self::Decode { column, .. } => format!("{kind} {column}"),
             _ => kind.to_owned(),
+        }
+    }
+
+    /// What the server answered with.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Ended { sqlstate, .. }
+            | Self::ServerTimeout { sqlstate, .. }
+            | Self::Query { sqlstate, .. } => Some(sqlstate),
+            _ => None,
         }
     }
 

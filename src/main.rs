@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use pgrunway::cli::{self, CheckConfigArgs, CliCommand, Invocation, VerifyArgs};
+use pgrunway::cli::{self, CheckConfigArgs, CliCommand, DoctorArgs, Invocation, VerifyArgs};
 use pgrunway::cmd;
 use pgrunway::cmd::demo::{self, Terminal};
 use pgrunway::cmd::output;
@@ -63,6 +63,7 @@ async fn dispatch(invocation: Invocation) -> anyhow::Result<ExitCode> {
     let known = cmd::known();
     match command {
         CliCommand::Verify(args) => return verify(args, &flags, &known).await,
+        CliCommand::Doctor(args) => return doctor(args, &flags, &known).await,
         CliCommand::Serve => {
             let config = Config::resolve(&flags, &Process, &known)?;
             start_logging(&config);
@@ -230,6 +231,30 @@ async fn verify(
             Ok(ExitCode::from(USAGE))
         }
     }
+}
+
+/// What it finds is what the log would say, so nothing is logged.
+async fn doctor(
+    args: DoctorArgs,
+    flags: &Flags,
+    known: &[KnownCollector],
+) -> anyhow::Result<ExitCode> {
+    use cmd::doctor::{self, DoctorFormat, DoctorRequest, Health};
+    let config = Config::resolve(flags, &Process, known)?;
+    for note in config.notes() {
+        let _ = writeln!(io::stderr(), "warning: {note}");
+    }
+    let wanted = DoctorRequest {
+        targets: args.target,
+        format: DoctorFormat::from_word(&args.format).unwrap_or_default(),
+        colour: args.output.is_none() && Terminal::detect().colour,
+        output: args.output,
+    };
+    Ok(match doctor::run(&config, &wanted, &mut output::stdout()).await? {
+        Health::Well => ExitCode::SUCCESS,
+        Health::Degraded => ExitCode::FAILURE,
+        Health::Closed => ExitCode::from(USAGE),
+    })
 }
 
 fn start_logging(config: &Config) {

@@ -73,6 +73,11 @@ pub enum CliCommand {
     /// passed, 1: a finding fails, 2: nothing fails, but something could not be checked. See
     /// docs/verify.md.
     Verify(VerifyArgs),
+    /// Go to each target stage by stage, run each collector once, and say what is degraded, why, and what fixes it
+    ///
+    /// Nothing is executed. Exit code 0: nothing to do, 1: something is degraded, 2: a target cannot be looked at. See
+    /// docs/doctor.md.
+    Doctor(DoctorArgs),
     /// Watch the server for a while and write its performance baseline, as Markdown or HTML
     ///
     /// Problems come first. Every figure is read or measured in this run and names its source.
@@ -154,6 +159,22 @@ pub struct PlanArgs {
     /// duration such as 47h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub retire: Option<Duration>,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct DoctorArgs {
+    /// Only the target of this name, of those that the file lists; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub target: Vec<String>,
+
+    /// Form of what it says
+    #[arg(long, value_name = "FORM", default_value = "text", value_parser = ["text", "json", "sql"])]
+    pub format: String,
+
+    /// Write to this file in place of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Options of `report`.

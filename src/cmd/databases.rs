@@ -9,7 +9,8 @@ use crate::pg::{Lossy, Row, Session, columns};
 /// in this database's encoding.
 const DATABASES: &str = "\
 SELECT pg_catalog.textsend(d.datname::text) AS datname,
-       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may
+       pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may,
+       EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = d.datdba AND r.rolsuper) AS superuser
   FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
  ORDER BY d.datname";
@@ -21,6 +22,8 @@ columns! {
         pub datname: String as Lossy,
         /// Whether the role has CONNECT.
         pub may_enter: bool = "may",
+        /// Whether it belongs to a superuser.
+        pub of_superuser: bool = "superuser",
     }
 }
 

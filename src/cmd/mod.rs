@@ -1,4 +1,4 @@
-//! The subcommands, a module each (`serve`, `metrics`, `healthcheck`, `verify`, `plan`, `report`, `bench`,
+//! The subcommands, a module each (`serve`, `metrics`, `healthcheck`, `verify`, `doctor`, `plan`, `report`, `bench`,
 //! `demo` and `load`), and what several of them share.
 //!
 //! Must not: be imported by anything but `main`, `docgen` and tests.
@@ -8,6 +8,7 @@ pub mod bench;
 pub mod cluster;
 mod databases;
 pub mod demo;
+pub mod doctor;
 pub mod fetch;
 mod file;
 pub mod healthcheck;
@@ -18,6 +19,7 @@ pub mod output;
 pub mod plan;
 pub mod report;
 pub mod serve;
+mod text_page;
 pub mod trading;
 pub mod verify;
 pub mod words;

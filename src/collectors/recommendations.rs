@@ -368,6 +368,7 @@ fn facts(state: &mut State, rows: Rows) -> findings::ServerFacts {
         origins: rows.setup.origins,
         monitors: Some(rows.setup.monitors),
         has_statements: Some(rows.setup.has_statements),
+        statements_elsewhere: Vec::new(),
         absent: None,
         memory: rows.memory,
         cpus: rows.cpus,

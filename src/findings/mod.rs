@@ -4,6 +4,7 @@
 //! Must not: read a clock, a socket or SQL; judge by a fact that is not there; or promise a gain that was
 //! not measured.
 
+mod access;
 mod constraints;
 mod facts;
 mod growth;
@@ -20,10 +21,11 @@ mod vacuum;
 mod waits;
 
 pub use facts::{
-    Age, Ages, BenchFacts, Bloated, CheckpointCounts, ConnectionPeak, Corrupt, Counted,
-    DatabaseFacts, ExpectedTable, FaultyIndex, Foreseen, Gap, Growing, Growth, IndexFault,
-    JobFacts, KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd, OpenEnded, Origin, Overdue,
-    Partial, Partitioned, PartitionsRead, Planned, Scanned, ServerFacts, Setting, StatementFacts,
+    AccessFacts, AccessFailure, AccessStep, Age, Ages, BenchFacts, Bloated, CheckpointCounts,
+    ClosedDatabase, ConnectionPeak, Corrupt, Counted, DatabaseFacts, ExpectedTable,
+    FailingCollector, FaultyIndex, Foreseen, Gap, Growing, Growth, IndexFault, JobFacts,
+    KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd, OpenEnded, Origin, Overdue, Partial,
+    Partitioned, PartitionsRead, Planned, Scanned, ServerFacts, Setting, StatementFacts,
     TableFacts, Temporary, WantedIndex,
 };
 pub use index::LARGE_INDEX;
@@ -37,6 +39,7 @@ mod tests;
 
 /// The registry: one line a file of rules. Documentation, selection and metrics follow from it, in this order.
 static GROUPS: &[&[&Rule]] = &[
+    access::RULES,
     setup::RULES,
     index::RULES,
     partition::RULES,
@@ -115,6 +118,8 @@ pub enum Subject {
     Role(String),
     /// A job.
     Job(String),
+    /// A collector.
+    Collector(String),
     /// A setting of the server.
     Setting(String),
     /// A table.
@@ -135,6 +140,7 @@ impl Subject {
             Self::Database | Self::Named(_) => "database",
             Self::Role(_) => "role",
             Self::Job(_) => "job",
+            Self::Collector(_) => "collector",
             Self::Pooler => "pooler",
             Self::Setting(_) => "setting",
             Self::Relation(_) => "relation",
@@ -152,6 +158,7 @@ impl Subject {
             | Self::Statement(name)
             | Self::Named(name)
             | Self::Role(name)
+            | Self::Collector(name)
             | Self::Job(name) => Some(name.clone()),
             Self::Relation(table) => Some(format!("{}.{}", table.schema, table.name)),
             Self::Index(table, name) => Some(format!("{}.{}.{name}", table.schema, table.name)),
@@ -280,6 +287,14 @@ pub enum Facts<'a> {
     Waits(&'a SampledWaits),
     /// A PgBouncer.
     Pooler(&'a Pooler),
+    /// The way to a target.
+    Access(&'a AccessFacts),
+}
+
+impl<'a> From<&'a AccessFacts> for Facts<'a> {
+    fn from(facts: &'a AccessFacts) -> Self {
+        Self::Access(facts)
+    }
 }
 
 impl<'a> From<&'a ServerFacts> for Facts<'a> {
@@ -317,11 +332,15 @@ pub enum Check {
     Waits(fn(&SampledWaits) -> Verdict),
     /// About a pooler.
     Pooler(fn(&Pooler) -> Verdict),
+    /// About the way to a target.
+    Access(fn(&AccessFacts) -> Verdict),
 }
 
 /// What is read together, for one rule or for several: what cannot be read costs these and no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
+    /// The way to the target, and what of it is closed.
+    Access,
     /// Which databases there are, and which somebody wants.
     Databases,
     /// Settings, and what the role may.
@@ -409,6 +428,7 @@ impl Rule {
             (Check::Database(check), Facts::Database(facts)) => check(facts),
             (Check::Waits(check), Facts::Waits(facts)) => check(facts),
             (Check::Pooler(check), Facts::Pooler(facts)) => check(facts),
+            (Check::Access(check), Facts::Access(facts)) => check(facts),
             _ => return None,
         };
         let weighed = |mut finding: Finding| {

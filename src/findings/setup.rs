@@ -119,7 +119,10 @@ fn statements(s: &ServerFacts) -> Verdict {
         found.push(finding);
     }
     if !installed {
-        let evidence = format!("The extension {MODULE} is not in database {}.", s.datname);
+        let mut evidence = format!("The extension {MODULE} is not in database {}.", s.datname);
+        for (datname, why) in &s.statements_elsewhere {
+            evidence.push_str(&format!(" It is in database {datname}, and not read there: {why}."));
+        }
         let finding = Finding::new(Subject::Named(s.datname.clone()), evidence)
             .advice(format!("Run it in database {}.", s.datname))
             .remedy(extension(&s.datname, MODULE));

@@ -62,7 +62,7 @@ fn row(datname: Option<&str>, Reported { rule, finding }: &Reported) -> Markup {
                     Some(remedy) => { pre { (remedy.text()) } },
                     None => {},
                 }
-                @if !matches!(rule.check, Check::Pooler(_) | Check::Waits(_)) {
+                @if !matches!(rule.check, Check::Pooler(_) | Check::Waits(_) | Check::Access(_)) {
                     br; small { "With all that is known: "
                         code { (Command::verify(rule.id, datname)) } }
                 }

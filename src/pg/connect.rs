@@ -21,12 +21,12 @@ use super::password::{password, refused as password_refused};
 use super::quota::Quota;
 use super::redact::Veil;
 use super::row::too_large;
-use super::socket::{Forbidden, Socket, full};
+use super::socket::{Forbidden, NoAddress, Socket, full};
 use super::tls::{HandshakeError, Plain, Tls};
 use super::words::{chain, explained};
 use crate::certificate::CertificateEnds;
 use crate::config::{Connect, Endpoint, SslMode, TargetKind, Timeouts};
-use crate::error::{CONNECTING, CollectError, ConnectError, Source, is_not_ready};
+use crate::error::{CONNECTING, CollectError, ConnectError, NAMING, NO_TLS, Source, is_not_ready};
 
 /// How PgBouncer's console ends its `server_version`: `1.26.1/bouncer`. Through PgBouncer to a
 /// database the server's own version is told.
@@ -142,24 +142,32 @@ async fn open_at(
     let unreachable =
         |e: Source| ConnectError::Unreachable { endpoint: endpoint.to_string(), source: e };
     // First, so that the files below are not read again and again while there is no server.
-    let socket =
-        match Socket::open(endpoint, timeouts.connect, quota, connect.only.as_deref()).await {
-            Ok(socket) => socket,
-            Err(e) if e.kind() == ErrorKind::TimedOut => {
-                return Err(late(CONNECTING, timeouts.connect));
-            }
-            Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Forbidden>()) => {
-                return Err(ConnectError::Forbidden { endpoint: endpoint.to_string() });
-            }
-            Err(e) => {
-                return Err(match full(&e) {
-                    None => unreachable(e.into()),
-                    Some(full) => {
-                        ConnectError::Held { endpoint: endpoint.to_string(), source: full.into() }
-                    }
-                });
-            }
-        };
+    let opened = Socket::open(endpoint, timeouts.connect, quota, connect.only.as_deref()).await;
+    let no_address =
+        |e: &std::io::Error| e.get_ref().and_then(|e| e.downcast_ref()).map(NoAddress::is_late);
+    let socket = match opened {
+        Ok(socket) => socket,
+        Err(e) if no_address(&e) == Some(true) => {
+            return Err(late(NAMING, timeouts.connect));
+        }
+        Err(e) if no_address(&e) == Some(false) => {
+            return Err(ConnectError::Unknown { endpoint: endpoint.to_string(), source: e.into() });
+        }
+        Err(e) if e.kind() == ErrorKind::TimedOut => {
+            return Err(late(CONNECTING, timeouts.connect));
+        }
+        Err(e) if e.get_ref().is_some_and(|inner| inner.is::<Forbidden>()) => {
+            return Err(ConnectError::Forbidden { endpoint: endpoint.to_string() });
+        }
+        Err(e) => {
+            return Err(match full(&e) {
+                None => unreachable(e.into()),
+                Some(full) => {
+                    ConnectError::Held { endpoint: endpoint.to_string(), source: full.into() }
+                }
+            });
+        }
+    };
     let mut driver = tokio_postgres::Config::new();
     let datname = datname.unwrap_or(&connect.dbname);
     driver
@@ -266,7 +274,7 @@ fn connect_error(
         };
     }
     if no_tls {
-        let source = "the server offers none, and sslmode demands it".into();
+        let source = NO_TLS.into();
         return ConnectError::Tls { endpoint, source };
     }
     match source.and_then(|s| s.downcast_ref::<std::io::Error>()) {

@@ -37,5 +37,6 @@ pub(crate) use row::cut;
 pub use row::{LONGEST_TEXT, Lossy, Row, TooLong};
 pub use server::{Extension, Server};
 pub use session::{ConsoleTable, OWN_MARK, Query, Remarks, Session, WrittenManner};
+pub use socket::{Reached, reach};
 pub use tokio_postgres::types::Type;
 pub use trust::{ExtensionTable, Need, Trusted};

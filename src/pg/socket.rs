@@ -18,7 +18,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::quota::{Destination, Full, Quota, Ticket};
 use crate::config::{Allow, Endpoint};
@@ -52,6 +52,63 @@ impl std::fmt::Display for Forbidden {
 
 impl std::error::Error for Forbidden {}
 
+/// Why a host's name has no address.
+#[derive(Debug)]
+pub(super) struct NoAddress(io::Error);
+
+impl std::fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NoAddress {}
+
+impl NoAddress {
+    /// Whether the resolver did not answer in time.
+    pub(super) fn is_late(&self) -> bool {
+        self.0.kind() == io::ErrorKind::TimedOut
+    }
+}
+
+/// How far an endpoint was reached.
+#[derive(Debug, Default)]
+pub struct Reached {
+    /// Its addresses; none of a socket in the file system.
+    pub addresses: Vec<IpAddr>,
+    /// How long its name took to look up; `None` where that failed.
+    pub name: Option<Duration>,
+    /// How long a connection took; `None` where that failed.
+    pub route: Option<Duration>,
+}
+
+/// Looks an endpoint's name up and opens a connection, which is closed at once: no byte is sent.
+pub async fn reach(endpoint: &Endpoint, limit: Duration) -> Reached {
+    let mut reached = Reached::default();
+    let began = Instant::now();
+    let addresses = match endpoint {
+        Endpoint::Tcp { host, port } => match timeout(limit, look_up(host, *port)).await {
+            Ok(Ok(addresses)) => addresses,
+            _ => return reached,
+        },
+        Endpoint::Unix { directory, port } => {
+            let path = directory.join(format!(".s.PGSQL.{port}"));
+            reached.name = Some(Duration::ZERO);
+            if matches!(timeout(limit, UnixStream::connect(path)).await, Ok(Ok(_))) {
+                reached.route = Some(began.elapsed());
+            }
+            return reached;
+        }
+    };
+    reached.name = Some(began.elapsed());
+    reached.addresses = addresses.iter().map(SocketAddr::ip).collect();
+    let began = Instant::now();
+    if first_that_answers(&addresses, limit, None).await.is_ok() {
+        reached.route = Some(began.elapsed());
+    }
+    reached
+}
+
 /// A connected socket.
 pub(super) struct Socket {
     /// Taken when it is dropped.
@@ -71,7 +128,7 @@ enum Stream {
 
 impl Socket {
     /// Connects within `limit` to each address that a host name has, in the resolver's order, as
-    /// libpq does; the name is looked up within `limit` too. An expired limit is
+    /// libpq does; the name is looked up within `limit` too, else it is [`NoAddress`]. An expired limit is
     /// [`io::ErrorKind::TimedOut`]; the last address' error is the one returned, or [`Full`].
     pub(super) async fn open(
         endpoint: &Endpoint,
@@ -81,7 +138,10 @@ impl Socket {
     ) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port } => {
-                let mut addresses = timeout(limit, look_up(host, *port)).await??;
+                let found = timeout(limit, look_up(host, *port)).await;
+                let no_address = |e| io::Error::other(NoAddress(e));
+                let mut addresses =
+                    found.map_err(|late| no_address(late.into()))?.map_err(no_address)?;
                 if let Some(only) = only {
                     addresses.retain(|address| only.address(host, *port, address.ip()));
                     if addresses.is_empty() {

@@ -6,6 +6,7 @@
 //!
 //! Must not: read a clock, a server or a file, or take SQL or a command as text from elsewhere.
 
+pub mod access;
 pub mod create;
 pub mod index;
 mod locked;

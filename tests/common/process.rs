@@ -22,7 +22,9 @@ pub struct Process {
 
 /// The binary with an environment that holds nothing of ours.
 pub fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgrunway"));
+    // A build of another profile, where a test is run for its figures.
+    let program = std::env::var_os("PGRUNWAY_EXPORTER");
+    let mut command = Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_pgrunway").into()));
     command.args(args).env_clear().envs(std::env::vars().filter(|(name, _)| {
         // What PostgreSQL and the demo need to find their programs, and nothing that configures us.
         ["PATH", "HOME", "TMPDIR", "PGRUNWAY_PG_BINDIR"].contains(&name.as_str())

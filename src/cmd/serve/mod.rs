@@ -28,6 +28,7 @@ use fleet::{Fleet, ShownFleet};
 use probe::Prober;
 use reload::Reloader;
 
+mod defects;
 mod fleet;
 mod probe;
 mod reload;
@@ -56,6 +57,7 @@ pub struct Exporter {
     reloader: Option<Reloader>,
     prober: Prober,
     sweeper: AbortHandle,
+    defects: JoinHandle<()>,
 }
 
 /// The server and the collectors that a configuration names, without queries of the user's own.
@@ -73,7 +75,8 @@ pub fn whole_target(config: &Config) -> Target {
     with_queries(target(config), Vec::new())
 }
 
-fn listed(config: &TargetConfig) -> Target {
+/// One of those that the file lists, with the queries that are for it.
+pub fn listed(config: &TargetConfig) -> Target {
     let target = Target {
         connect: config.connect.clone(),
         databases: config.databases.clone(),
@@ -169,6 +172,7 @@ impl Exporter {
         let on_demand = publisher.on_demand();
         let (latest, snapshots) = watch::channel(first);
         let render = tokio::spawn(publish_each(publisher, shown.clone(), latest));
+        let defects = tokio::spawn(defects::announce(shown.clone()));
         let fleet = Arc::new(Mutex::new(fleet));
         let (in_force, current) = watch::channel(Arc::new(config.clone()));
         let (prober, sweeper) = Prober::start(current);
@@ -215,6 +219,7 @@ impl Exporter {
             reloader,
             prober,
             sweeper,
+            defects,
         })
     }
 
@@ -244,6 +249,7 @@ impl Drop for Exporter {
         self.http.abort();
         self.render.abort();
         self.sweeper.abort();
+        self.defects.abort();
     }
 }
 

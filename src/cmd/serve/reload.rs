@@ -3,23 +3,59 @@
 //! Must not: change anything where the new configuration has a fault.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Mutex, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::fleet::Fleet;
 use crate::cmd;
 use crate::config::{Config, Flags, Process};
+use crate::error::ConfigError;
 use crate::snapshot::Reloaded;
+
+/// How long the files may take to be read: one may lie on a disk that hangs, or be a pipe that nobody writes to.
+const READING: Duration = Duration::from_secs(5);
+/// Readings that hang: each holds a thread for as long as it does.
+const HANGING: usize = 4;
+
+type ReadConfig = JoinHandle<Result<Config, ConfigError>>;
 
 /// What it takes.
 #[derive(Clone)]
 pub(super) struct Reloader {
     flags: Arc<Flags>,
     fleet: Arc<Mutex<Fleet>>,
-    /// What is in force; locked while another one is read.
-    current: Arc<Mutex<watch::Sender<Arc<Config>>>>,
+    /// Locked while another configuration is read.
+    current: Arc<Mutex<InForce>>,
+}
+
+struct InForce {
+    config: watch::Sender<Arc<Config>>,
+    /// What was given up.
+    hanging: Vec<ReadConfig>,
+}
+
+impl InForce {
+    /// Reads all of it again, within [`READING`].
+    async fn read(&mut self, flags: Arc<Flags>) -> Result<Config, String> {
+        self.hanging.retain(|reading| !reading.is_finished());
+        if self.hanging.len() >= HANGING {
+            return Err(format!(
+                "{HANGING} earlier attempts still hang while they read a file that it names; see where those files lie"
+            ));
+        }
+        let mut reading = spawn_blocking(move || Config::resolve(&flags, &Process, &cmd::known()));
+        match timeout(READING, &mut reading).await {
+            Ok(Ok(resolved)) => resolved.map_err(|e| e.to_string()),
+            Ok(Err(e)) => Err(format!("the configuration could not be read: {e}")),
+            Err(_) => {
+                self.hanging.push(reading);
+                Err(format!("a file that it names could not be read within {READING:?}"))
+            }
+        }
+    }
 }
 
 impl Reloader {
@@ -28,7 +64,8 @@ impl Reloader {
         in_force: watch::Sender<Arc<Config>>,
         fleet: Arc<Mutex<Fleet>>,
     ) -> Self {
-        Self { flags: Arc::new(flags), fleet, current: Arc::new(Mutex::new(in_force)) }
+        let current = InForce { config: in_force, hanging: Vec::new() };
+        Self { flags: Arc::new(flags), fleet, current: Arc::new(Mutex::new(current)) }
     }
 
     /// Reads the file and all it names again. One at a time; who comes second waits.
@@ -36,15 +73,9 @@ impl Reloader {
     /// # Errors
     /// What is wrong with the configuration; that in force stays.
     pub(super) async fn reload(&self) -> Result<(), String> {
-        let in_force = self.current.lock().await;
-        let current = in_force.borrow().clone();
-        let flags = self.flags.clone();
-        let resolved =
-            spawn_blocking(move || Config::resolve(&flags, &Process, &cmd::known())).await;
-        let resolved = match resolved {
-            Ok(resolved) => resolved.map_err(|e| e.to_string()),
-            Err(e) => Err(format!("the configuration could not be read: {e}")),
-        };
+        let mut in_force = self.current.lock().await;
+        let current = in_force.config.borrow().clone();
+        let resolved = in_force.read(self.flags.clone()).await;
         let mut fleet = self.fleet.lock().await;
         let config = match resolved {
             Ok(config) => config,
@@ -66,7 +97,7 @@ impl Reloader {
             Reloaded { successful: !config.file_is_missing(), success: SystemTime::now() };
         let (started, kept) = fleet.apply(&config, reloaded);
         tracing::info!(started, kept, "the configuration was loaded");
-        in_force.send_replace(Arc::new(config));
+        in_force.config.send_replace(Arc::new(config));
         Ok(())
     }
 }
@@ -77,8 +108,6 @@ fn needs_a_start(now: &Config, then: &Config) -> Option<&'static str> {
         ("web.listen_address", now.listen() != then.listen()),
         ("web.telemetry_path", now.telemetry_path() != then.telemetry_path()),
         ("web.config.file", now.web_config() != then.web_config()),
-        ("web.systemd_socket", now.systemd_socket() != then.systemd_socket()),
-        ("web.config_file", now.web_config() != then.web_config()),
         ("web.systemd_socket", now.systemd_socket() != then.systemd_socket()),
         ("web.enable_lifecycle", now.enable_lifecycle() != then.enable_lifecycle()),
         ("log.level", now.log_level() != then.log_level()),

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use crate::remedy::Relation;
 use crate::remedy::tree::Tree;
 
+mod access;
 mod indexes;
 
+pub use access::{AccessFacts, AccessFailure, AccessStep, ClosedDatabase, FailingCollector};
 pub use indexes::{
     Bloated, Corrupt, FaultyIndex, IndexFault, KeyWithoutIndex, Lack, Partial, Scanned, WantedIndex,
 };
@@ -105,6 +107,8 @@ pub struct ServerFacts {
     pub monitors: Option<bool>,
     /// Whether `pg_stat_statements` is installed in the session's database.
     pub has_statements: Option<bool>,
+    /// Where else it is, of a server that lacks it there, and why it is not read there.
+    pub statements_elsewhere: Vec<(String, String)>,
     /// Databases that somebody wants and that are not there.
     pub absent: Option<Vec<String>>,
     /// Bytes of the machine's memory. SQL does not tell it: from the configuration.

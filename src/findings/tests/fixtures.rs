@@ -12,6 +12,7 @@ pub(in crate::findings) enum Given {
     Database(DatabaseFacts),
     Waits(SampledWaits),
     Pooler(Pooler),
+    Access(AccessFacts),
 }
 
 impl Given {
@@ -21,6 +22,7 @@ impl Given {
             Self::Database(facts) => facts.into(),
             Self::Waits(facts) => facts.into(),
             Self::Pooler(facts) => facts.into(),
+            Self::Access(facts) => facts.into(),
         }
     }
 }
@@ -390,11 +392,14 @@ fn fixtures() -> Vec<Fixture> {
     let pooler = pooler.map(|(id, found, quiet)| (id, Given::Pooler(found), Given::Pooler(quiet)));
     let waits = crate::findings::waits::fixtures().into_iter();
     let waits = waits.map(|(id, found, quiet)| (id, Given::Waits(found), Given::Waits(quiet)));
+    let access = crate::findings::access::fixtures().into_iter();
+    let access = access.map(|(id, found, quiet)| (id, Given::Access(found), Given::Access(quiet)));
     [on_server(), on_indexes(), on_partitions(), on_tables(), on_statements()]
         .into_iter()
         .flatten()
         .chain(pooler)
         .chain(waits)
+        .chain(access)
         .collect()
 }
 

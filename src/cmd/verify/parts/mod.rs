@@ -65,7 +65,9 @@ impl Looked {
         match check {
             findings::Check::Server(_) => Some((&self.server).into()),
             findings::Check::Database(_) => Some((&self.database).into()),
-            findings::Check::Waits(_) | findings::Check::Pooler(_) => None,
+            findings::Check::Waits(_) | findings::Check::Pooler(_) | findings::Check::Access(_) => {
+                None
+            }
         }
     }
 }
@@ -122,7 +124,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
         Part::Growth => {
             "ACCESS SHARE on each relation while its size is read, unless that would wait"
         }
-        Part::Statements | Part::Waits | Part::Pooler => return None,
+        Part::Access | Part::Statements | Part::Waits | Part::Pooler => return None,
     })
 }
 
@@ -200,7 +202,9 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
             Looked::of(facts, counted(tables, "table", "by time measured"))
         }
         // These are read elsewhere.
-        Part::Databases | Part::Statements | Part::Waits | Part::Pooler => Looked::default(),
+        Part::Access | Part::Databases | Part::Statements | Part::Waits | Part::Pooler => {
+            Looked::default()
+        }
     };
     looked.database.datname.clone_from(&server.datname);
     looked.database.version_num = server.version_num;

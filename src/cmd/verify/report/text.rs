@@ -5,56 +5,15 @@
 use super::super::VerifyRun;
 use super::super::check::{CheckFinding, CheckOutcome, Severity, Status};
 use super::{counts, verdict};
+use crate::cmd::text_page::{BOLD, CYAN, DIM, GREEN, RED, TextPage, YELLOW};
 use crate::remedy::Remedy;
 use crate::remedy::text::{one_line, printable};
 
-const RED: &str = "31;1";
-const YELLOW: &str = "33;1";
-const CYAN: &str = "36";
-const GREEN: &str = "32";
-const BOLD: &str = "1";
-const DIM: &str = "2";
 /// Lines of SQL that are shown for one finding.
 const LONGEST: usize = 24;
 
-struct TextPage {
-    out: String,
-    colour: bool,
-}
-
-impl TextPage {
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn line(&mut self, text: &str) {
-        self.out.push_str(text.trim_end());
-        self.out.push('\n');
-    }
-
-    /// Words broken at 100 columns, each line after an indent.
-    fn paragraph(&mut self, indent: &str, lead: &str, text: &str) {
-        let mut line = format!("{indent}{lead}");
-        let mut empty = lead.is_empty();
-        let hang = format!("{indent}{}", " ".repeat(lead.chars().count()));
-        for word in one_line(text).split(' ') {
-            if !empty && line.chars().count() + word.chars().count() >= 100 {
-                self.line(&line);
-                line = hang.clone();
-                empty = true;
-            }
-            if !line.ends_with(' ') && !empty {
-                line.push(' ');
-            }
-            line.push_str(word);
-            empty = false;
-        }
-        self.line(&line);
-    }
-}
-
 pub(super) fn render(run: &VerifyRun, colour: bool) -> String {
-    let mut page = TextPage { out: String::new(), colour };
+    let mut page = TextPage::new(colour);
     let code = match verdict(run) {
         "passed" => GREEN,
         "failed" => RED,
