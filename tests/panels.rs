@@ -102,6 +102,8 @@ const FLEETING: &[&str] = &[
     "pg_stat_user_tables_last_autoanalyze",
     "pg_stat_user_tables_last_autovacuum",
     "pg_stat_user_tables_last_vacuum",
+    // Only after half a minute of samples.
+    "pg_wait_recommendation_active",
     "ALERTS",
     "ALERTS_FOR_STATE",
 ];
