@@ -71,6 +71,8 @@ pub trait Collector: Send + Sync + 'static {
     const HELP: &'static str;
     /// Whether it runs unless the user says otherwise.
     const DEFAULT_ON: bool = true;
+    /// The first major version of PostgreSQL that has what it reads; on an older one it succeeds and gives nothing.
+    const SINCE: i32 = 13;
     /// Whether it runs in postgres_exporter's profile only.
     const COMPATIBLE_ONLY: bool = false;
     /// Where it runs.
@@ -132,6 +134,10 @@ pub trait AnyCollector: Send + Sync {
     fn help(&self) -> &str;
     /// [`Collector::DEFAULT_ON`].
     fn default_on(&self) -> bool;
+    /// [`Collector::SINCE`].
+    fn since(&self) -> i32 {
+        13
+    }
     /// [`Collector::COMPATIBLE_ONLY`].
     fn compatible_only(&self) -> bool;
     /// [`Collector::SCOPE`].
@@ -215,6 +221,9 @@ impl<C: Collector> AnyCollector for C {
     }
     fn default_on(&self) -> bool {
         C::DEFAULT_ON
+    }
+    fn since(&self) -> i32 {
+        C::SINCE
     }
     fn compatible_only(&self) -> bool {
         C::COMPATIBLE_ONLY

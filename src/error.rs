@@ -3,6 +3,7 @@
 //! Must not: name a driver's type (sources are boxed), hold a secret, or know how an error is shown.
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A boxed cause, so that no driver type leaks out of the module that owns the driver.
@@ -284,6 +285,48 @@ impl CollectError {
     /// Whether the server ended the session because it was idle, so that nothing was run.
     pub fn is_idle_timeout(&self) -> bool {
         matches!(self, Self::Ended { sqlstate, .. } if sqlstate == "57P05")
+    }
+}
+
+/// Why a collector does without a column, a function or a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WhyMissing {
+    /// The server does not have it.
+    Absent,
+    /// The role may not use it, although it reads all statistics.
+    Forbidden,
+    /// The server has it and refuses it to everybody, as managed services do.
+    Unsupported,
+}
+
+impl WhyMissing {
+    /// Bounded label value.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Forbidden => "forbidden",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// A column, function or view that a collector does without.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotAvailable {
+    /// `pg_stat_wal.wal_bytes`, `pg_ls_waldir()`.
+    pub name: Arc<str>,
+    /// Why.
+    pub why: WhyMissing,
+}
+
+impl std::fmt::Display for NotAvailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.why {
+            WhyMissing::Absent => f.write_str(&self.name),
+            WhyMissing::Forbidden | WhyMissing::Unsupported => {
+                write!(f, "{} ({})", self.name, self.why.kind())
+            }
+        }
     }
 }
 

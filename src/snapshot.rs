@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::certificate::CertificateEnds;
+use crate::error::NotAvailable;
 use crate::findings::Reported;
 use crate::metric::{Dress, Family, Metric, Refused, Sink};
 
@@ -42,8 +43,8 @@ pub struct Outcome {
     pub too_long: u64,
     /// What the last run that succeeded shows on the status page beside its metrics, as plain text.
     pub shown: Option<Arc<str>>,
-    /// Columns, functions and views that the server does not have and that the last run did without, in order.
-    pub missing: Vec<Arc<str>>,
+    /// Columns, functions and views that are not available and that the last run did without, in order.
+    pub missing: Vec<NotAvailable>,
 }
 
 /// What a snapshot is of.
@@ -267,9 +268,10 @@ static TOO_LONG: Metric = Metric::gauge(
 );
 static MISSING: Metric = Metric::gauge(
     "pgrunway_collector_missing",
-    &["collector", "datname", "name"],
-    "Constant 1 for each column, function or view that the collector reads and the server does not have: \
-     metrics that need it are absent, all others are exported.",
+    &["collector", "datname", "name", "reason"],
+    "Constant 1 for each column, function or view that the collector reads and that is not available here, for the \
+     reason absent (the server does not have it), forbidden (the role may not use it although it reads all statistics) \
+     or unsupported (the server refuses it to everybody): metrics that need it are absent, all others are exported.",
 );
 static UNTESTED: Metric = Metric::gauge(
     "pgrunway_server_version_untested",
@@ -352,6 +354,8 @@ const PEERS: &[(&str, &[&str])] = &[
     ("xlog_location", &["wal"]),
 ];
 
+/// The oldest major version of PostgreSQL that is supported.
+pub const OLDEST_MAJOR: i32 = 13;
 /// The newest major version of PostgreSQL that everything here was tested with: the last of scripts/pg-versions.txt.
 pub const NEWEST_MAJOR: i32 = 19;
 
@@ -550,8 +554,8 @@ impl Outcome {
         sink.number(&SERIES, &labels, self.series as f64);
         sink.number(&OVER_LIMIT, &labels, self.refused.over_limit as f64);
         sink.number(&TOO_LONG, &labels, self.too_long as f64);
-        for name in &self.missing {
-            sink.number(&MISSING, &[labels[0], labels[1], name], 1.0);
+        for NotAvailable { name, why } in &self.missing {
+            sink.number(&MISSING, &[labels[0], labels[1], name, why.kind()], 1.0);
         }
         sink.number(&REFUSED, &labels, self.refused.defects() as f64);
     }

@@ -11,7 +11,7 @@ mod rules;
 use std::collections::BTreeSet;
 
 use promql::{assert_exported, repo, tool};
-use rules::{files, json, rules, yaml};
+use rules::{files, json, rules, standby, yaml};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -118,6 +118,43 @@ fn every_rule_test_passes() {
     std::thread::scope(|scope| {
         let test = |file| scope.spawn(move || tool("promtool", &["test", "rules", file]));
         let tests: Vec<_> = files.iter().map(|file| (file, test(file))).collect();
+        for (file, tested) in tests {
+            let tested = tested.join().unwrap();
+            assert!(tested.is_ok(), "{file}: {}", tested.unwrap_err());
+        }
+    });
+}
+
+/// Each case that fires, once more where the server is a standby.
+#[test]
+fn a_standby_is_never_paged_for_what_only_a_primary_can_do() {
+    let own: BTreeSet<&str> = pgrunway::docgen::catalogue()
+        .into_iter()
+        .flat_map(|m| m.labels.iter().copied())
+        .chain(["le", "kind"])
+        .filter(|label| *label != "server")
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut asked = BTreeSet::new();
+    let mut written = Vec::new();
+    for file in files("alerts/tests") {
+        let (test, alerts) = standby::on_a_standby(&json(&file), &own);
+        asked.extend(alerts);
+        let path = dir.path().join(file.rsplit('/').next().unwrap());
+        std::fs::write(&path, test.to_string()).unwrap();
+        written.push(path.to_str().unwrap().to_owned());
+    }
+    let all: BTreeSet<String> = rules().into_iter().map(|r| r.alert).collect();
+    let listed: BTreeSet<String> = standby::ALERTS.iter().map(|(a, _)| (*a).to_owned()).collect();
+    assert_eq!(listed, all, "tests/rules/standby.rs lists every alert");
+    asked.insert("PostgresSplitBrain".to_owned());
+    assert_eq!(asked, all);
+    assert!(
+        standby::ALERTS.iter().filter(|(_, on)| *on == standby::FromStandby::Never).count() > 20
+    );
+    std::thread::scope(|scope| {
+        let test = |file| scope.spawn(move || tool("promtool", &["test", "rules", file]));
+        let tests: Vec<_> = written.iter().map(|file| (file, test(file))).collect();
         for (file, tested) in tests {
             let tested = tested.join().unwrap();
             assert!(tested.is_ok(), "{file}: {}", tested.unwrap_err());

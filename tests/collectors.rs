@@ -16,6 +16,8 @@ mod replication;
 mod server_wide;
 #[path = "collectors/sizes.rs"]
 mod sizes;
+#[path = "collectors/versions.rs"]
+mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -44,6 +44,7 @@ fn generated_documentation_is_current() {
     check("docs/findings.md", None, &docgen::findings());
     check("docs/recommendations.md", None, &docgen::recommendations());
     check("README.md", Some("collectors"), &docgen::collectors());
+    check("docs/versions.md", None, &docgen::versions());
     check("docs/alerts.md", None, &rules::table(promql::collectors));
     check("alerts/prometheusrule.yml", None, &rules::manifest());
     check("docs/verify.md", Some("checks"), &docgen::checks());

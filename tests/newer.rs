@@ -251,7 +251,12 @@ async fn it_is_said_in_a_metric_on_the_page_and_once_in_the_log() {
         .unwrap();
     let dsn = cluster.uri("mon", "postgres");
     let process = Process::serve(&dsn, &["--collector.cache.interval=1s"]).await;
-    let missing = [("collector", "cache"), ("datname", ""), ("name", "pg_stat_database.deadlocks")];
+    let missing = [
+        ("collector", "cache"),
+        ("datname", ""),
+        ("name", "pg_stat_database.deadlocks"),
+        ("reason", "absent"),
+    ];
     let text = process
         .wait("it is missing", |t| value(t, "pgrunway_collector_missing", &missing) == Some(1.0))
         .await;

@@ -301,19 +301,47 @@ impl Cluster {
         let copied = standby.run("cp", copy).await;
         self.launch().await?;
         copied?;
-        std::fs::write(standby.data().join("standby.signal"), "")?;
-        // The last line wins over those of the primary.
+        standby.follow(self).await?;
+        Ok(standby)
+    }
+
+    /// Makes this server, which stops for it, a standby of another one that has its history.
+    ///
+    /// # Errors
+    /// It did not stop, or did not come up.
+    pub async fn follow(&mut self, primary: &Self) -> anyhow::Result<()> {
+        self.stop().await?;
+        std::fs::write(self.data().join("standby.signal"), "")?;
+        // The last line wins over those of the primary, whose file this may be a copy of.
         let conf = format!(
             "port = {}\nunix_socket_directories = '{}'\n\
              primary_conninfo = 'host={} port={} user=postgres'\n",
-            standby.port,
-            standby.dir.display(),
+            self.port,
             self.dir.display(),
-            self.port
+            primary.dir.display(),
+            primary.port
         );
-        append(&standby.data().join("postgresql.conf"), &conf)?;
-        standby.launch().await?;
-        Ok(standby)
+        append(&self.data().join("postgresql.conf"), &conf)?;
+        self.launch().await
+    }
+
+    /// Undoes with pg_rewind, which comes with few of the packaged servers, what this server has beyond another one's
+    /// history, and makes it a standby of that.
+    ///
+    /// # Errors
+    /// pg_rewind failed; as [`Cluster::follow`].
+    pub async fn rewind(&mut self, primary: &Self) -> anyhow::Result<()> {
+        self.stop().await?;
+        // Ours, and not to be written by the server's user.
+        std::fs::remove_file(self.log_path())?;
+        let mut rewind = self.command("pg_rewind");
+        rewind.arg("--target-pgdata").arg(self.data()).arg("--no-sync").arg(format!(
+            "--source-server=host={} port={} user=postgres dbname=postgres",
+            primary.dir.display(),
+            primary.port
+        ));
+        self.run("pg_rewind", rewind).await?;
+        self.follow(primary).await
     }
 
     async fn launch(&mut self) -> anyhow::Result<()> {

@@ -77,6 +77,7 @@ impl Collector for Buffercache {
     const HELP: &'static str =
         "How many shared buffers are used, dirty and pinned, from pg_buffercache (16+).";
     const DEFAULT_ON: bool = false;
+    const SINCE: i32 = 16;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = &BufferUse::METRICS;

@@ -134,6 +134,7 @@ impl Collector for Io {
     const NAME: &'static str = "io";
     const HELP: &'static str =
         "Reads, writes and their time by kind of backend, from pg_stat_io (16+).";
+    const SINCE: i32 = 16;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] = &IoCounters::METRICS;

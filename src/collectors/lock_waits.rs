@@ -60,6 +60,7 @@ impl Collector for LockWaits {
     type State = ();
     const NAME: &'static str = "lockwaits";
     const HELP: &'static str = "Waits for locks by their type, from pg_stat_lock (19+).";
+    const SINCE: i32 = 19;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(30);
     const METRICS: &'static [&'static Metric] = &LockWaitsCounters::METRICS;

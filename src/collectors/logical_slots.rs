@@ -95,6 +95,7 @@ impl Collector for LogicalSlots {
     type State = ();
     const NAME: &'static str = "logicalslots";
     const HELP: &'static str = "What logical replication slots decode, spill to disk and stream, from pg_stat_replication_slots (14+).";
+    const SINCE: i32 = 14;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(30);
     const METRICS: &'static [&'static Metric] = &LogicalSlotsCounters::METRICS;

@@ -15,6 +15,7 @@ pub mod connections;
 pub mod custom;
 pub mod database_recommendations;
 pub mod databases;
+pub mod failover;
 pub(crate) mod figures;
 #[cfg(test)]
 mod golden;
@@ -65,6 +66,7 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &autovacuum::Autovacuum,
     &process_idle::ProcessIdle,
     &replication::Replication,
+    &failover::Failover,
     &wal_receiver::WalReceiver,
     &slots::ReplicationSlots,
     &logical_slots::LogicalSlots,

@@ -35,7 +35,7 @@ static UNREADABLE: Metric = Metric::gauge(
     "pg_sequences_unreadable",
     &["datname"],
     "Sequences of the database whose position the role may not read, by has_sequence_privilege(); GRANT SELECT \
-     ON SEQUENCES, or pg_read_all_data (PostgreSQL 14 and later), shows them.",
+     ON SEQUENCES, or from PostgreSQL 14 on pg_read_all_data, shows them.",
 );
 
 /// The width of a column is that of the narrowest that the sequence is owned by or the default of. Arithmetic is

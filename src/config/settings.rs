@@ -333,6 +333,11 @@ impl DatabaseFilter {
         !self.exclude.iter().any(|d| d == datname)
     }
 
+    /// Whether a database is to be visited by its own name.
+    pub fn names(&self, datname: &str) -> bool {
+        self.include.iter().any(|d| d == datname)
+    }
+
     /// Whether a database is to be visited.
     pub fn admits(&self, datname: &str) -> bool {
         (self.include.is_empty() || self.include.iter().any(|d| d == datname))

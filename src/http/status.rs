@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{App, Asked, findings, unknown};
+use crate::error::{NotAvailable, WhyMissing};
 use crate::snapshot::{NEWEST_MAJOR, Of, Outcome, Snapshot};
 
 pub(super) async fn page(State(app): State<App>, Query(asked): Query<Asked>) -> Response {
@@ -185,6 +186,24 @@ fn time(at: SystemTime) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// What a collector does without, and why.
+fn without(missing: &[NotAvailable]) -> String {
+    let of = |why| -> Vec<&str> {
+        missing.iter().filter(|one| one.why == why).map(|one| &*one.name).collect()
+    };
+    let mut parts = Vec::new();
+    for (names, why) in [
+        (of(WhyMissing::Absent), "which the server does not have"),
+        (of(WhyMissing::Forbidden), "which its role may not read"),
+        (of(WhyMissing::Unsupported), "which the server refuses to everybody"),
+    ] {
+        if !names.is_empty() {
+            parts.push(format!("without {}, {why}", names.join(", ")));
+        }
+    }
+    parts.join("; ")
+}
+
 fn outcome_row(outcome: &Outcome) -> Markup {
     html! {
         tr {
@@ -198,7 +217,7 @@ fn outcome_row(outcome: &Outcome) -> Markup {
                 @if let Some(trusted) = &outcome.trusted { br; small { (trusted) } }
                 @if !outcome.missing.is_empty() {
                     br;
-                    small { "without " (outcome.missing.join(", ")) ", which the server does not have" }
+                    small { (without(&outcome.missing)) }
                 }
             }
             td class="n" { (outcome.interval.as_secs_f64()) " s" }
@@ -219,7 +238,12 @@ mod tests {
     fn the_status_page_escapes_what_it_shows() {
         let mut outcome = Outcome::new("x", Some("<b>".into()), Duration::from_secs(1));
         outcome.trusted = Some("read in <db>".into());
-        outcome.missing = vec!["pg_stat_x.<i>".into(), "pg_new()".into()];
+        let lacking = |name: &str, why| NotAvailable { name: name.into(), why };
+        outcome.missing = vec![
+            lacking("pg_stat_x.<i>", WhyMissing::Absent),
+            lacking("pg_new()", WhyMissing::Absent),
+            lacking("pg_ls_waldir()", WhyMissing::Forbidden),
+        ];
         outcome.error = Some("relation \"<script>\" & more".into());
         let mut shows = Outcome::new("y", None, Duration::from_secs(1));
         shows.shown = Some("application <script>".into());
@@ -230,7 +254,9 @@ mod tests {
         let major = Some(NEWEST_MAJOR);
         let mut snapshot = Snapshot { outcomes: vec![outcome], major, ..Snapshot::default() };
         let html = status_html(&snapshot, &[], "/metrics").into_string();
-        assert!(html.contains("without pg_stat_x.&lt;i&gt;, pg_new(), which"), "{html}");
+        let says = "without pg_stat_x.&lt;i&gt;, pg_new(), which the server does not have; without \
+                    pg_ls_waldir(), which its role may not read";
+        assert!(html.contains(says), "{html}");
         assert!(!html.contains("newer than any"), "{html}");
         snapshot.major = Some(NEWEST_MAJOR + 1);
         let newer = status_html(&snapshot, &[], "/metrics").into_string();

@@ -119,6 +119,17 @@ impl Metric {
         self.compat = Some(Compat::Only);
         self
     }
+
+    /// The first major version that has it, and the first that has it no more, as its help says:
+    /// `(PostgreSQL 16 and later)`, `(before PostgreSQL 17)`.
+    pub fn majors(&self) -> (Option<i32>, Option<i32>) {
+        let number = |lead: &str| {
+            let (_, rest) = self.help.split_once(lead)?;
+            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+            rest[..digits].parse().ok()
+        };
+        (number("(PostgreSQL "), number("(before PostgreSQL "))
+    }
 }
 
 /// A finished histogram, ready to be encoded.

@@ -14,7 +14,7 @@ use super::board::{Board, CollectorPlace, Results};
 use super::told::Told;
 use crate::collector::{AnyState, Handle};
 use crate::config::Settings;
-use crate::error::CollectError;
+use crate::error::{CollectError, NotAvailable};
 use crate::metric::{Family, Refused, Sink};
 use crate::pg::{LONGEST_TEXT, Need, Remarks, Session, TooLong};
 use crate::snapshot::Outcome;
@@ -237,14 +237,15 @@ impl Job {
         self.outcome.too_long = texts.count;
     }
 
-    /// Says once what the server does not have. What was counted with it and what is counted without it are not one.
-    fn go_without(&mut self, missing: &[Arc<str>]) {
+    /// Says once what is not available here. What was counted with it and what is counted without it are not one.
+    fn go_without(&mut self, missing: &[NotAvailable]) {
         if *self.outcome.missing == *missing {
             return;
         }
         self.state = self.collector.new_state();
         self.outcome.missing = missing.into();
-        let names = missing.join(", ");
+        let names: Vec<String> = missing.iter().map(NotAvailable::to_string).collect();
+        let names = names.join(", ");
         let (collector, datname) = (self.collector.name(), self.outcome.datname.clone());
         let datname = datname.as_deref().unwrap_or_default();
         if missing.is_empty() {
@@ -259,7 +260,7 @@ impl Job {
                 collector,
                 datname,
                 missing = names,
-                "the server does not have this: the metrics that are made of it are left out{held}"
+                "not available here: the metrics that are made of it are left out{held}"
             );
         }
     }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod standby;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -62,6 +64,16 @@ pub fn groups() -> Vec<Group> {
     let all: Vec<Group> = all;
     assert!(!all.is_empty());
     all
+}
+
+/// The file that an alert is in, as a whole path.
+pub fn file_of(alert: &str) -> String {
+    let has = |file: &String| {
+        let groups = yaml::<RuleFile>(file).groups;
+        groups.iter().any(|group| group.rules.iter().any(|rule| rule.alert == alert))
+    };
+    let file = files("alerts/rules").into_iter().find(has).unwrap_or_else(|| panic!("{alert}"));
+    repo(&file).to_str().unwrap().to_owned()
 }
 
 /// The alerts of all groups.
@@ -128,14 +140,15 @@ pub fn table(collectors: impl Fn(&str) -> BTreeSet<String>) -> String {
         "# Alerts\n\nGenerated from [the rules](../alerts/rules): `UPDATE_DOCS=1 cargo test --test docs` \
          rewrites it.\n\nEach is notified once its expression held for the time in the column *for*: a \
          `page` goes to the pager, a `warning` to the team's channel, an `info` to where notes go. Without the collector that it \
-         rests on, an alert is silent. How to install them is in [alerts/](../alerts/README.md).\n",
+         rests on, an alert is silent. What a primary alone can do something about never comes from a *standby*, as long \
+         as the collector `replication` says that it is one: watch the primary too. How to install them is in [alerts/](../alerts/README.md).\n",
     );
     for group in groups() {
         let topic = group.name.strip_prefix("pgrunway-").unwrap_or(&group.name);
         write!(
             out,
-            "\n## {}{}\n\n| alert and runbook | severity | for | what it says | rests on |\n\
-             |---|---|---|---|---|\n",
+            "\n## {}{}\n\n| alert and runbook | severity | for | from a standby | what it says | rests on |\n\
+             |---|---|---|---|---|---|\n",
             topic[..1].to_uppercase(),
             &topic[1..]
         )
@@ -146,6 +159,12 @@ pub fn table(collectors: impl Fn(&str) -> BTreeSet<String>) -> String {
                 format!("[{0}](runbooks/{0}.md)", rule.alert),
                 rule.labels["severity"].clone(),
                 if rule.wait.is_empty() { "-".to_owned() } else { rule.wait.clone() },
+                match standby::from_standby(&rule.alert) {
+                    standby::FromStandby::Comes => "yes",
+                    standby::FromStandby::Never => "never",
+                    standby::FromStandby::Elsewhere => "-",
+                }
+                .to_owned(),
                 in_general(&rule.annotations["summary"]).replace('|', "\\|"),
                 names.join(", "),
             ];

@@ -61,7 +61,7 @@ fn target(examined: &Examined) -> Value {
 }
 
 fn collector(outcome: &Outcome) -> Value {
-    let missing: Vec<&str> = outcome.missing.iter().map(|name| &**name).collect();
+    let missing: Vec<&str> = outcome.missing.iter().map(|one| &*one.name).collect();
     json!({
         "collector": &*outcome.collector,
         "database": outcome.datname.as_deref(),

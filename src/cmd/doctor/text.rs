@@ -101,7 +101,7 @@ fn collectors(page: &mut TextPage, outcomes: &[Outcome]) {
             page.line(&format!("    {lead}{of}{}", one_line(error)));
         }
         let missing: Vec<&str> =
-            outcomes.iter().flat_map(|o| &o.missing).map(|name| &**name).collect();
+            outcomes.iter().flat_map(|o| &o.missing).map(|one| &*one.name).collect();
         if !missing.is_empty() {
             page.line(&format!("    this server lacks: {}", one_line(&missing.join(", "))));
         }

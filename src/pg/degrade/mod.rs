@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::statement::ParsedStatement;
+use crate::error::{NotAvailable, WhyMissing};
 
 /// SQLSTATE of an undefined column, function and relation.
 /// The fourth is that of an aggregate, which a column that is not there is taken for where one has its name.
@@ -20,6 +21,17 @@ const UNDEFINED: [&str; 4] = ["42703", "42883", "42P01", "42809"];
 /// cast that is not there, a type that cannot be told, a constant where none may stand or that is none of the type.
 const MISTYPED: [&str; 9] =
     ["42883", "42725", "42804", "42846", "42P18", "42601", "42P08", "22P02", "22007"];
+/// Functions that raise an error in the other role of the server, which says nothing of a service: those of a primary
+/// and those of a standby.
+const OF_A_PRIMARY: [&str; 4] = [
+    "pg_current_wal_lsn",
+    "pg_current_wal_insert_lsn",
+    "pg_current_wal_flush_lsn",
+    "pg_walfile_name",
+];
+const OF_A_STANDBY: [&str; 2] = ["pg_is_wal_replay_paused", "pg_get_wal_replay_pause_state"];
+/// Things of one statement that are asked for on their own.
+const MOST_PROBES: usize = 16;
 /// What stands in the place of a value, one after the other until the statement is understood.
 const NULLS: [&str; 14] = [
     "NULL",
@@ -63,6 +75,7 @@ struct Hole {
     name: String,
     /// The name that it gives to a column of a list, or to a relation that has no other.
     called: Option<String>,
+    why: WhyMissing,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +103,7 @@ pub(super) struct Degraded {
     /// Columns of its answer that are unknown.
     pub(super) unknown: BTreeSet<String>,
     /// What is missing.
-    pub(super) missing: Vec<String>,
+    pub(super) missing: Vec<NotAvailable>,
 }
 
 struct KnownHoles {
@@ -100,8 +113,30 @@ struct KnownHoles {
     degraded: Degraded,
 }
 
-/// Whose statement it is: the version of the server and the database.
-type StatementPlace = (i32, String);
+/// Whose statement it is: the version of the server, whether it is a standby, and the database.
+pub(super) type StatementPlace = (i32, bool, String);
+
+/// A function or a view that a statement reads, by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PartQuery {
+    /// Its bare name.
+    pub(super) name: String,
+    /// What asks for it alone.
+    pub(super) sql: String,
+}
+
+/// What of a statement the server may refuse: functions without arguments and views, of its own schema, each once.
+pub(super) fn probes(sql: &str, in_recovery: bool) -> Vec<PartQuery> {
+    let mut probes: Vec<PartQuery> = Vec::new();
+    for probe in ParsedStatement::new(sql).parts().into_iter().map(|part| part.probe) {
+        let of_other = if in_recovery { &OF_A_PRIMARY[..] } else { &OF_A_STANDBY[..] };
+        let asks = !of_other.contains(&&*probe.name) && !probes.contains(&probe);
+        if asks && probes.len() < MOST_PROBES {
+            probes.push(probe);
+        }
+    }
+    probes
+}
 
 /// What the sessions of one target found to be missing, so that the server need not say it to each.
 #[derive(Default)]
@@ -150,6 +185,41 @@ impl MissingParts {
         let degraded = fill(sql, &holes);
         known.insert(key, KnownHoles { since: now, holes, degraded });
         true
+    }
+
+    /// Whether something was learnt of a statement of late, be it that nothing can be left out of it.
+    pub(super) fn knows(&self, place: &StatementPlace, sql: &str) -> bool {
+        self.lock().contains_key(&(place.clone(), sql.to_owned()))
+    }
+
+    /// Learns that the server refuses these functions and views of a statement. False if that helps nothing.
+    pub(super) fn refuse(
+        &self,
+        (place, sql): (&StatementPlace, &str),
+        refused: &[(String, WhyMissing)],
+        now: f64,
+    ) -> bool {
+        let parsed = ParsedStatement::new(sql);
+        let mut holes: Vec<Hole> = Vec::new();
+        for part in parsed.parts() {
+            let why =
+                refused.iter().find(|(name, _)| *name == part.probe.name).map(|(_, why)| *why);
+            let Some(why) = why else { continue };
+            let hole = parsed.hole(part.at, part.sought).map(|hole| Hole { why, ..hole });
+            holes.extend(
+                hole.filter(|new| holes.iter().all(|old| !overlaps(&old.range, &new.range))),
+            );
+        }
+        let helps = !holes.is_empty() && holes.len() <= MOST_HOLES;
+        let mut known = self.lock();
+        if known.len() < MOST {
+            let degraded = fill(sql, &holes);
+            known.insert(
+                (place.clone(), sql.to_owned()),
+                KnownHoles { since: now, holes, degraded },
+            );
+        }
+        helps
     }
 }
 
@@ -278,7 +348,15 @@ fn fill(sql: &str, holes: &[Hole]) -> Degraded {
         filled.push_str(&sql[from..holes[i].range.start]);
         filled.push_str(&holes[i].text());
         from = holes[i].range.end;
-        missing.push(holes[i].name.clone());
+        // With a view or a function its columns are gone.
+        let whole = holes.iter().any(|hole| {
+            let relation = hole.name.trim_end_matches("()");
+            let column = holes[i].name.strip_prefix(relation);
+            hole.kind != HoleKind::Value && column.is_some_and(|column| column.starts_with('.'))
+        });
+        if !whole {
+            missing.push(NotAvailable { name: holes[i].name.as_str().into(), why: holes[i].why });
+        }
     }
     filled.push_str(&sql[from..]);
     missing.sort();

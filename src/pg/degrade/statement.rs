@@ -5,7 +5,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::{Hole, HoleKind, Sought};
+use super::{Hole, HoleKind, PartQuery, Sought};
+use crate::error::WhyMissing;
 
 /// Words after which a list of what is selected is over.
 const ENDS: [&str; 14] = [
@@ -64,6 +65,14 @@ pub(super) struct ParsedStatement {
     tokens: Vec<SqlToken>,
 }
 
+/// A function without arguments, or a view, of the server's own schema in a statement.
+pub(super) struct StatementPart {
+    /// Byte at which its name begins.
+    pub(super) at: usize,
+    pub(super) sought: Sought,
+    pub(super) probe: PartQuery,
+}
+
 impl ParsedStatement {
     pub(super) fn new(sql: &str) -> Self {
         Self { tokens: tokens(sql) }
@@ -104,6 +113,36 @@ impl ParsedStatement {
         })
     }
 
+    /// What it reads that can be asked for on its own.
+    pub(super) fn parts(&self) -> Vec<StatementPart> {
+        let mut parts = Vec::new();
+        for (i, token) in self.tokens.iter().enumerate() {
+            let before = i.checked_sub(1).and_then(|i| self.tokens.get(i));
+            // Neither a type that something is cast to nor a column.
+            if !token.is("pg_catalog") || before.is_some_and(|token| token.is_any(&[":", "."])) {
+                continue;
+            }
+            let at = token.range.start;
+            let Some(chain) = self.chain(at).filter(|chain| chain.len() == 3) else { continue };
+            let name = self.tokens[chain.end - 1].text.clone();
+            let in_from = before.is_some_and(|token| token.is_any(&BEFORE_RELATIONS));
+            let listed = before.is_some_and(|token| token.is(","));
+            let called = self.is(chain.end, "(");
+            let (sought, sql) = match (called, self.is(chain.end + 1, ")")) {
+                (true, true) if in_from => {
+                    (Sought::Function, format!("SELECT FROM pg_catalog.{name}() LIMIT 1"))
+                }
+                (true, true) => (Sought::Function, format!("SELECT pg_catalog.{name}()")),
+                (false, _) if in_from || listed => {
+                    (Sought::Relation, format!("SELECT FROM pg_catalog.{name} LIMIT 1"))
+                }
+                _ => continue,
+            };
+            parts.push(StatementPart { at, sought, probe: PartQuery { name, sql } });
+        }
+        parts
+    }
+
     /// What is missing where the server points to.
     pub(super) fn hole(&self, at: usize, sought: Sought) -> Option<Hole> {
         let is_relation = sought == Sought::Relation;
@@ -140,7 +179,7 @@ impl ParsedStatement {
                 item.filter(|(_, item)| !self.is_aliased(item)).map(|(name, _)| name.clone())
             }),
         };
-        Some(Hole { range, kind, guess: 0, name, called })
+        Some(Hole { range, kind, guess: 0, name, called, why: WhyMissing::Absent })
     }
 
     /// Whether a relation that ends before a token has no alias.
@@ -178,6 +217,17 @@ impl ParsedStatement {
 
     /// The last name of what is called by an alias.
     fn aliased(&self, alias: &str) -> Option<&str> {
+        // `pg_catalog.pg_control_system() c`
+        let of_call = (3..self.tokens.len()).find_map(|i| {
+            let call = self.tokens[i].text == alias
+                && self.tokens[i].is_name
+                && self.is(i - 1, ")")
+                && self.is(i - 2, "(");
+            self.tokens.get(i - 3).filter(|name| call && name.is_name)
+        });
+        if let Some(name) = of_call {
+            return Some(&name.text);
+        }
         let at = (1..self.tokens.len()).find(|i| {
             let before = &self.tokens[i - 1];
             self.tokens[*i].text == alias

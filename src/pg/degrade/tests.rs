@@ -3,7 +3,7 @@ use super::*;
 /// Sends a statement to a server that answers with these errors, each at the first place of a text in what it got.
 fn learn(sql: &str, errors: &[(&str, &str)]) -> Degraded {
     let missing = MissingParts::default();
-    let place = (200_000, "postgres".to_owned());
+    let place = (200_000, false, "postgres".to_owned());
     for (sqlstate, text) in errors {
         let sent = missing.degraded(&place, sql, 0.0).map_or(sql.to_owned(), |d| d.sql);
         let at = sent.find(text).unwrap_or_else(|| panic!("no {text} in {sent}"));
@@ -16,6 +16,10 @@ fn learn(sql: &str, errors: &[(&str, &str)]) -> Degraded {
     missing.degraded(&place, sql, 0.0).unwrap()
 }
 
+fn missing(degraded: &Degraded) -> Vec<&str> {
+    degraded.missing.iter().map(|one| &*one.name).collect()
+}
+
 fn unknown(degraded: &Degraded) -> Vec<&str> {
     degraded.unknown.iter().map(String::as_str).collect()
 }
@@ -26,8 +30,8 @@ fn a_column_costs_itself() {
     let degraded = learn(sql, &[("42703", "w.wal_bytes")]);
     assert_eq!(degraded.sql, sql.replace("w.wal_bytes", "NULL"));
     assert_eq!(
-        (unknown(&degraded), degraded.missing.clone()),
-        (vec!["bytes"], vec!["pg_stat_wal.wal_bytes".to_owned()])
+        (unknown(&degraded), missing(&degraded)),
+        (vec!["bytes"], vec!["pg_stat_wal.wal_bytes"])
     );
 }
 
@@ -86,7 +90,7 @@ fn types_are_tried_until_one_fits() {
         two.sql,
         "SELECT pg_catalog.date_part('epoch', NULL::float8) AS at, NULL AS é FROM pg_stat_wal AS s"
     );
-    assert_eq!(two.missing, ["pg_stat_wal.n", "pg_stat_wal.stats_reset"]);
+    assert_eq!(missing(&two), ["pg_stat_wal.n", "pg_stat_wal.stats_reset"]);
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn functions_and_views_cost_what_rests_on_them() {
         (degraded.sql.as_str(), unknown(&degraded)),
         ("SELECT NULL AS new, a.pid AS pid FROM a", vec!["new"])
     );
-    assert_eq!(degraded.missing, ["pg_new()"]);
+    assert_eq!(missing(&degraded), ["pg_new()"]);
     let sql = "SELECT a.pid AS pid, b.x AS x, count(*) AS n FROM a LEFT JOIN pg_catalog.pg_stat_b b ON b.pid = a.pid";
     let degraded =
         learn(sql, &[("42P01", "pg_catalog.pg_stat_b"), ("42703", "b.pid"), ("42703", "b.x")]);
@@ -105,7 +109,7 @@ fn functions_and_views_cost_what_rests_on_them() {
         degraded.sql,
         "SELECT a.pid AS pid, NULL AS x, count(*) AS n FROM a LEFT JOIN (SELECT WHERE false) b ON NULL = a.pid"
     );
-    assert_eq!(degraded.missing, ["pg_stat_b", "pg_stat_b.pid", "pg_stat_b.x"]);
+    assert_eq!(missing(&degraded), ["pg_stat_b"]);
     let sql = "SELECT count(*) AS n, 1 AS one FROM pg_catalog.pg_stat_b WHERE true";
     let degraded = learn(sql, &[("42P01", "pg_catalog.pg_stat_b")]);
     assert_eq!(unknown(&degraded), ["n"]);
@@ -115,7 +119,7 @@ fn functions_and_views_cost_what_rests_on_them() {
 #[test]
 fn what_cannot_be_helped_stays_an_error() {
     let missing = MissingParts::default();
-    let place = (200_000, "postgres".to_owned());
+    let place = (200_000, false, "postgres".to_owned());
     let learn = |sql: &str, sqlstate: &str, position: Option<u32>| {
         missing.learn((&place, sql), sqlstate, position, 0.0)
     };
@@ -138,12 +142,12 @@ fn what_cannot_be_helped_stays_an_error() {
 #[test]
 fn after_an_hour_it_is_tried_as_it_was_written() {
     let missing = MissingParts::default();
-    let place = (200_000, "postgres".to_owned());
+    let place = (200_000, false, "postgres".to_owned());
     let sql = "SELECT a.b AS b FROM a";
     assert!(missing.learn((&place, sql), "42703", Some(8), 10.0));
     assert!(missing.degraded(&place, sql, 3_600.0).is_some());
     assert_eq!(
-        missing.degraded(&(200_001, "postgres".to_owned()), sql, 20.0),
+        missing.degraded(&(200_001, false, "postgres".to_owned()), sql, 20.0),
         None,
         "another server"
     );
@@ -178,4 +182,49 @@ fn a_column_of_a_view_rests_on_no_namesake() {
                JOIN (SELECT p.pid FROM pg_catalog.pg_stat_progress_vacuum p) l ON true";
     let degraded = learn(sql, &[("42703", "p.pid"), ("42883", "NOT IN"), ("42703", "p.pid")]);
     assert_eq!(unknown(&degraded), ["age", "waits"]);
+}
+
+/// What a managed service refuses is found by asking for each thing alone.
+#[test]
+fn what_is_refused_is_left_out_wherever_it_stands() {
+    let sql = "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::float8 AS position, \
+                      x.y::pg_catalog.int8 AS y, (SELECT c.timeline_id FROM pg_catalog.pg_control_checkpoint() c) AS t, \
+                      pg_catalog.pg_current_wal_lsn() IS NULL AS no \
+                 FROM pg_catalog.pg_stat_x x, pg_catalog.pg_stat_z z";
+    let asked = |in_recovery| -> Vec<String> {
+        probes(sql, in_recovery).into_iter().map(|part| part.sql).collect()
+    };
+    let of_both = [
+        "SELECT FROM pg_catalog.pg_control_checkpoint() LIMIT 1",
+        "SELECT FROM pg_catalog.pg_stat_x LIMIT 1",
+        "SELECT FROM pg_catalog.pg_stat_z LIMIT 1",
+    ];
+    assert_eq!(asked(true), of_both, "the other one is a primary's");
+    assert_eq!(asked(false)[0], "SELECT pg_catalog.pg_current_wal_lsn()");
+    assert_eq!(asked(false)[1..], of_both);
+
+    let known = MissingParts::default();
+    let place = (150_000, false, "postgres".to_owned());
+    let refused = ["pg_current_wal_lsn", "pg_control_checkpoint"]
+        .map(|name| (name.to_owned(), WhyMissing::Unsupported));
+    assert!(known.refuse((&place, sql), &refused, 0.0));
+    let degraded = known.degraded(&place, sql, 0.0).unwrap();
+    assert_eq!(degraded.sql.matches("NULL").count(), 3, "{}", degraded.sql);
+    assert_eq!(unknown(&degraded), ["no", "position", "t"]);
+    // The column of what is not there is not told on top of it.
+    let at = degraded.sql.find("c.timeline_id").unwrap() + 1;
+    let at = Some(u32::try_from(at).unwrap());
+    assert!(known.learn((&place, sql), "42703", at, 0.0));
+    let degraded = known.degraded(&place, sql, 0.0).unwrap();
+    let told: Vec<String> = degraded.missing.iter().map(|one| one.to_string()).collect();
+    assert_eq!(
+        told,
+        ["pg_control_checkpoint() (unsupported)", "pg_current_wal_lsn() (unsupported)"]
+    );
+    assert_eq!(known.degraded(&(150_000, true, "postgres".to_owned()), sql, 0.0), None);
+
+    // Nothing helps: it is not asked about again before its time.
+    assert!(!known.refuse((&place, "SELECT 1"), &refused, 0.0));
+    assert!(known.knows(&place, "SELECT 1"));
+    assert_eq!(known.degraded(&place, "SELECT 1", 0.0).unwrap().sql, "SELECT 1");
 }

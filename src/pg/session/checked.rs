@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::{Query, Session, Timed};
-use crate::error::CollectError;
+use crate::error::{CollectError, NotAvailable};
 use crate::pg::columns;
 use crate::pg::row::{Budget, Row};
 use crate::pg::trust::{Need, Request, Trusted, read};
@@ -38,8 +38,8 @@ pub struct Remarks {
     pub trusted: Vec<String>,
     /// Parts that failed while the rest was read.
     pub failed: Vec<CollectError>,
-    /// Columns, functions and views that the server does not have, and that the rest was read without.
-    pub missing: BTreeSet<String>,
+    /// Columns, functions and views that are not available, and that the rest was read without.
+    pub missing: BTreeSet<NotAvailable>,
 }
 
 /// The remarks since they were last taken.
@@ -51,8 +51,8 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn missing(&self, names: Vec<String>) {
-        self.lock().missing.extend(names);
+    pub(super) fn missing(&self, lacking: Vec<NotAvailable>) {
+        self.lock().missing.extend(lacking);
     }
 }
 
@@ -62,9 +62,9 @@ impl Session {
         std::mem::take(&mut *self.remarks.lock())
     }
 
-    /// What the server does not have of all that was read since the remarks were last taken, in order.
-    pub fn missing(&self) -> Vec<Arc<str>> {
-        self.remarks.lock().missing.iter().map(|name| name.as_str().into()).collect()
+    /// What is not available of all that was read since the remarks were last taken, in order.
+    pub fn missing(&self) -> Vec<NotAvailable> {
+        self.remarks.lock().missing.iter().cloned().collect()
     }
 
     /// Notes a part that failed, without failing the rest.
@@ -130,6 +130,7 @@ impl Session {
                 Ok((trusted, rows))
             });
             let result = result.await;
+            self.find_refused().await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -228,6 +229,7 @@ impl Session {
                 Ok((trusted, [facts, once], twice))
             });
             let result = result.await;
+            self.find_refused().await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }

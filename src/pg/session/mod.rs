@@ -74,6 +74,8 @@ pub struct Session {
     missing: Option<Arc<MissingParts>>,
     /// Whether something was found to be missing since it was last asked.
     learnt: AtomicBool,
+    /// What the server refused without saying why, since it was last looked into.
+    refused: Mutex<Vec<lacking::RefusedStatement>>,
     /// Texts that were left out since somebody asked.
     too_long: Mutex<TooLong>,
     /// Where a request to cancel goes.
@@ -148,6 +150,7 @@ impl Session {
             as_stored: AtomicBool::new(false),
             missing,
             learnt: AtomicBool::new(false),
+            refused: Mutex::default(),
             too_long: Mutex::default(),
             endpoint: endpoint.clone(),
             only,
@@ -198,6 +201,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_anew_once(&query).await;
+            self.find_refused().await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -333,6 +337,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_once(&query).await;
+            self.find_refused().await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -360,6 +365,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_all_once(queries).await;
+            self.find_refused().await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
