@@ -483,7 +483,7 @@ pub fn findings() -> String {
     let mut out = String::from(
         "# Findings\n\nGenerated from the code: `UPDATE_DOCS=1 cargo test --test docs` rewrites it.\n\nA rule \
          judges only what was read or measured; if a fact is missing, it says nothing. `pgrunway verify`, \
-         `pgrunway report`, the exporter's status page and its metrics ([recommendations.md](recommendations.md)) \
+         `pgrunway report`, the exporter's console and its metrics ([recommendations.md](recommendations.md)) \
          show the findings of the same rules, with the same id and severity; the first three also show the same \
          evidence and remedy.\n\n`critical`: data or service is at risk, or something fails. `warning`: it costs \
          time or space, and will cost more. `info`: worth knowing.\n",

@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod collector;
 pub mod collectors;
 pub mod config;
+pub mod console;
 pub mod derive;
 pub mod docgen;
 pub mod error;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::certificate::CertificateEnds;
 use crate::error::NotAvailable;
 use crate::findings::Reported;
-use crate::metric::{Dress, Family, Metric, Refused, Sink};
+use crate::metric::{Dress, Family, Metric, Refused, Sink, TableCoverage};
 
 /// How the runs of one collector in one database went.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub runs: u64,
     /// What the last run failed with; `None` on success.
     pub error: Option<Arc<str>>,
+    /// Of that error, while it is the collector's own.
+    pub kind: Option<&'static str>,
     /// Failed runs since the start by [`crate::error::CollectError::kind`].
     pub errors: BTreeMap<&'static str, u64>,
     /// How long the last run took, failures included.
@@ -41,8 +43,10 @@ pub struct Outcome {
     pub trusted: Option<Arc<str>>,
     /// Texts that the last run left out because they were too long to be read.
     pub too_long: u64,
-    /// What the last run that succeeded shows on the status page beside its metrics, as plain text.
+    /// What the last run that succeeded shows on the console beside its metrics, as plain text.
     pub shown: Option<Arc<str>>,
+    /// What a timeline of partitioned tables shows, of the last run that succeeded.
+    pub covered: Arc<[TableCoverage]>,
     /// Columns, functions and views that are not available and that the last run did without, in order.
     pub missing: Vec<NotAvailable>,
 }
@@ -118,7 +122,7 @@ pub struct Snapshot {
     pub role: Option<Role>,
     /// When the certificates of the last connect end.
     pub certificates: CertificateEnds,
-    /// Where it is, without secrets, for the status page.
+    /// Where it is, without secrets, for the console.
     pub target: Arc<str>,
     /// Version of the server, once known.
     pub version: Option<Arc<str>>,
@@ -526,6 +530,7 @@ impl Outcome {
             datname,
             runs: 0,
             error: None,
+            kind: None,
             errors: BTreeMap::new(),
             duration: Duration::ZERO,
             last_success: None,
@@ -536,6 +541,7 @@ impl Outcome {
             trusted: None,
             too_long: 0,
             shown: None,
+            covered: Arc::default(),
             missing: Vec::new(),
         }
     }

@@ -315,7 +315,7 @@ async fn blocked(stage: &Stage) -> Course {
     let tree = format!("pid {pid} (app in shop, idle in transaction for ");
     let end = async || {
         // Who is paged finds the tree.
-        let page = http::get(stage.exporter.address, "/").await.text();
+        let page = http::get(stage.exporter.address, "/activity").await.text();
         assert!(page.contains(&tree), "{tree}:\n{page}");
         assert_eq!(page.matches(" s for advisory ExclusiveLock").count(), 3, "{page}");
         admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();

@@ -31,6 +31,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &["collector", "config", "derive", "error", "findings", "metric", "pg", "remedy"],
     ),
     ("snapshot", &["certificate", "error", "findings", "metric"]),
+    // Pages of what collectors publish, by the structs that these declare; `derive` for units, the configuration for
+    // the settings in force.
+    (
+        "console",
+        &[
+            "collector",
+            "collectors",
+            "config",
+            "derive",
+            "findings",
+            "metric",
+            "remedy",
+            "snapshot",
+        ],
+    ),
     (
         "poller",
         &[
@@ -47,20 +62,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("render", &["clock", "metric", "snapshot"]),
-    // What the port demands of clients comes from a file of its own; findings are shown as they are.
-    (
-        "http",
-        &[
-            "certificate",
-            "config",
-            "error",
-            "findings",
-            "handshake",
-            "remedy",
-            "render",
-            "snapshot",
-        ],
-    ),
+    // What the port demands of clients comes from a file of its own; pages for people are the console's.
+    ("http", &["certificate", "config", "console", "error", "handshake", "render", "snapshot"]),
     ("logging", &["config", "text"]),
 ];
 
@@ -231,7 +234,7 @@ fn nobody_looks_a_figure_up_by_the_name_of_its_metric_or_the_place_of_a_label() 
         pgrunway::docgen::catalogue().iter().map(|metric| format!("\"{}\"", metric.name)).collect();
     assert!(names.len() > 300, "the metrics were not found");
     let modules = modules();
-    for (path, code) in ["cmd", "findings", "http"].iter().flat_map(|m| &modules[*m]) {
+    for (path, code) in ["cmd", "console", "findings", "http"].iter().flat_map(|m| &modules[*m]) {
         for name in &names {
             assert!(!code.contains(name.as_str()), "{} looks up {name}", path.display());
         }

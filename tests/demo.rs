@@ -475,7 +475,8 @@ async fn starts_says_how_to_connect_and_removes_everything() {
     assert_eq!(steps, ["PostgreSQL", "cluster", "schema", "data", "exporter"], "{text}");
     assert!(text.contains("partitions: 12 of orders, 30 of trades ("), "{text}");
     assert!(text.contains("500 orders, 5000 trades ("), "{text}");
-    assert!(text.contains("metrics     http://127.0.0.1:"), "{text}");
+    let console = text.find("console     http://127.0.0.1:").expect("the console's address");
+    assert!(text.find("metrics     http://127.0.0.1:").is_some_and(|at| console < at), "{text}");
     assert!(text.trim_end().ends_with("is removed"), "{text}");
     nothing_left(std::process::id()).await;
 }

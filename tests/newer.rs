@@ -271,7 +271,7 @@ async fn it_is_said_in_a_metric_on_the_page_and_once_in_the_log() {
     // It goes on without asking for it again: the server refused the statement once.
     let runs = |t: &str| value(t, "pgrunway_collector_last_success_timestamp_seconds", &of);
     process.wait("two more runs", |t| runs(t).unwrap() > runs(&text).unwrap() + 1.0).await;
-    let page = http::get(process.address, "/").await.text();
+    let page = http::get(process.address, "/collectors").await.text();
     assert!(
         page.contains("without pg_stat_database.deadlocks, which the server does not have"),
         "{page}"

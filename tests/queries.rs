@@ -394,7 +394,7 @@ async fn a_bad_query_costs_itself_only_and_says_so() {
     assert_eq!(families.kind("pg_settings_max_connections"), "gauge");
 
     // The page says why; the log once each, and neither shows what the query or the rows hold.
-    let page = http::get(process.address, "/").await.text();
+    let page = http::get(process.address, "/collectors").await.text();
     let log = process.log();
     for (name, _, kind, said) in BAD {
         assert!(page.contains(&format!("query_{name}<")), "{name}");
@@ -615,7 +615,7 @@ async fn a_file_is_checked_and_a_fault_in_one_query_costs_that_one() {
         .await;
     let failed = |text: &str| http::sum(text, "pg_exporter_user_queries_load_error");
     assert_eq!(failed(&text), 1.0);
-    let page = http::get(process.address, "/").await.text();
+    let page = http::get(process.address, "/collectors").await.text();
     assert!(page.contains("queries.yaml:6:32: unknown key `descripton`"), "{page}");
     let told =
         |process: &Process| process.log().iter().filter(|l| l.contains("descripton")).count();

@@ -190,7 +190,7 @@ async fn a_missing_extension_costs_its_collector_and_says_what_to_do() {
             success(t, "statements") == Some(0.0) && success(t, "connections") == Some(1.0)
         })
         .await;
-    let page = http::get(process.address, "/").await.text();
+    let page = http::get(process.address, "/collectors").await.text();
     assert!(page.contains("CREATE EXTENSION"), "{page}");
     assert_eq!(warnings(&process).len(), 1, "{:#?}", process.log());
     admin.batch_execute("CREATE EXTENSION pg_stat_statements").await.unwrap();

@@ -202,7 +202,7 @@ async fn seconds_by_wait_are_what_sessions_really_waited() {
     poller.stop().await;
 }
 
-/// What the status page shows of it.
+/// What the console shows of it.
 fn shown(snapshot: &Snapshot) -> String {
     let outcome = snapshot.outcomes.iter().find(|o| &*o.collector == "blocking").unwrap();
     assert!(outcome.errors.is_empty() && outcome.refused.defects() == 0, "{outcome:?}");

@@ -130,6 +130,27 @@ published! {
     pub struct HitRatio of RATIO { datname => ratio: f64 }
 }
 
+published! {
+    /// `pg_cache_hit_ratio_objective`.
+    pub struct HitRatioObjective of CACHE_OBJECTIVE { => ratio: f64 }
+}
+published! {
+    /// `pg_index_scan_ratio_objective`.
+    pub struct ScanRatioObjective of INDEX_OBJECTIVE { => ratio: f64 }
+}
+published! {
+    /// `pg_stat_database_temp_bytes`.
+    pub struct TemporaryBytes of TEMP_BYTES { datname => bytes: f64 }
+}
+published! {
+    /// `pg_stat_database_xact_commit`.
+    pub struct Commits of XACT_COMMIT { datname => count: f64 }
+}
+published! {
+    /// `pg_stat_database_deadlocks`.
+    pub struct Deadlocks of DEADLOCKS { datname => count: f64 }
+}
+
 pub struct Cache;
 
 columns! {

@@ -180,7 +180,7 @@ const STATES: [&str; 6] = [
 
 published! {
     /// `pg_stat_activity_count`.
-    pub struct Sessions of COUNT { state => count: f64 }
+    pub struct Sessions of COUNT { datname, state => count: f64 }
 }
 
 impl Sessions<'_> {
@@ -193,6 +193,43 @@ impl Sessions<'_> {
 published! {
     /// `pg_connections_used`.
     pub struct Used of USED { => connections: f64 }
+}
+
+published! {
+    /// `pg_connections_used_ratio`.
+    pub struct UsedRatio of USED_RATIO { => ratio: f64 }
+}
+published! {
+    /// `pg_settings_max_connections`.
+    pub struct MaxConnections of MAX { => connections: f64 }
+}
+published! {
+    /// `pg_oldest_transaction_seconds`.
+    pub struct OldestTransaction of OLDEST_TX { datname => seconds: f64 }
+}
+published! {
+    /// `pg_oldest_transaction_objective_seconds`.
+    pub struct OldestTransactionObjective of TX_OBJECTIVE { => seconds: f64 }
+}
+published! {
+    /// `pg_oldest_idle_in_transaction_seconds`.
+    pub struct OldestIdle of OLDEST_IDLE { datname => seconds: f64 }
+}
+published! {
+    /// `pg_oldest_idle_in_transaction_objective_seconds`.
+    pub struct OldestIdleObjective of IDLE_OBJECTIVE { => seconds: f64 }
+}
+published! {
+    /// `pg_longest_running_query_seconds`.
+    pub struct LongestQuery of LONGEST_QUERY { datname => seconds: f64 }
+}
+published! {
+    /// `pg_longest_running_query_objective_seconds`.
+    pub struct LongestQueryObjective of LONGEST_OBJECTIVE { => seconds: f64 }
+}
+published! {
+    /// `pg_stat_activity_waiting_backends`.
+    pub struct WaitingBackends of WAITING { datname, wait_event_type => count: f64 }
 }
 
 pub struct Connections;

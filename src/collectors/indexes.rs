@@ -96,6 +96,11 @@ static ALL_RATIO: Metric = Metric::gauge(
      from the increments of pg_stat_user_tables.idx_scan / (idx_scan + seq_scan); absent where nothing \
      was scanned.",
 );
+published! {
+    /// `pg_database_index_scan_ratio`.
+    pub struct DatabaseScanRatio of ALL_RATIO { datname => ratio: f64 }
+}
+
 static EXEMPT: Metric = Metric::gauge(
     "pg_index_scan_ratio_exempt",
     &["datname", "schemaname", "relname"],

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -93,6 +94,19 @@ SELECT pg_catalog.textsend(d.datname::text) AS datname, pg_catalog.count(p.gid):
          pg_catalog.clock_timestamp() - pg_catalog.min(p.prepared))::float8 AS oldest
   FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.database = d.datname
  WHERE d.datallowconn GROUP BY d.oid, d.datname ORDER BY d.datname";
+
+published! {
+    /// `pg_lock_waiting_backends`.
+    pub struct LockWaiters of WAITING { datname => count: f64 }
+}
+published! {
+    /// `pg_longest_lock_wait_seconds`.
+    pub struct LongestLockWait of LONGEST { datname => seconds: f64 }
+}
+published! {
+    /// `pg_longest_lock_wait_objective_seconds`.
+    pub struct LongestLockWaitObjective of OBJECTIVE { => seconds: f64 }
+}
 
 pub struct Locks;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::figures::figures;
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::collectors::statements;
 use crate::derive::delta::DeltaWindow;
@@ -82,6 +83,11 @@ fn checkpoints(version_num: i32) -> &'static str {
                   AS wal
            FROM pg_catalog.pg_stat_bgwriter c"
     }
+}
+
+published! {
+    /// `pg_recommendation_active`.
+    pub struct RuleActive of ACTIVE { id => active: f64 }
 }
 
 pub struct Recommendations;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::rollup::{Reading, Rollup};
 use crate::error::CollectError;
@@ -54,6 +55,19 @@ static RECEIVER_LAG: Metric = Metric::gauge(
      pg_stat_wal_receiver.latest_end_lsn less pg_last_wal_replay_lsn(); absent without a WAL receiver.",
 );
 
+published! {
+    /// `pg_replication_is_replica`.
+    pub struct IsReplica of IS_REPLICA { => yes: f64 }
+}
+published! {
+    /// `pg_replication_lag_seconds`.
+    pub struct ReplicationLag of LAG { => seconds: f64 }
+}
+published! {
+    /// `pg_replication_lag_objective_seconds`.
+    pub struct ReplicationLagObjective of OBJECTIVE { => seconds: f64 }
+}
+
 const SENDER: &[&str] = &["application_name", "client_addr", "slot_name"];
 const STAGE: &[&str] = &["application_name", "client_addr", "slot_name", "stage"];
 const STATE: &[&str] = &["application_name", "client_addr", "state", "slot_name"];
@@ -84,6 +98,11 @@ static LAG_SECONDS: Metric = Metric::gauge(
     "Time between the local flush of WAL and the standby's report that it has written, flushed or replayed it, \
      pg_stat_replication.write_lag, flush_lag and replay_lag; 0 where it has all of it.",
 );
+published! {
+    /// `pg_stat_replication_lag_bytes`.
+    pub struct StandbyLag of LAG_BYTES { application_name, client_addr, slot_name, stage => bytes: f64 }
+}
+
 static STREAMING: Metric = Metric::gauge(
     "pg_stat_replication_streaming",
     SENDER,

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
@@ -80,6 +81,11 @@ SELECT s.name, s.unit, s.pending_restart, s.vartype IN ('bool', 'integer', 'real
 
 const TIMES: &str = "\
 SELECT pg_catalog.date_part('epoch', pg_catalog.pg_conf_load_time())::float8 AS loaded";
+
+published! {
+    /// `pg_postmaster_start_time_seconds`.
+    pub struct ServerStart of START { => seconds: f64 }
+}
 
 pub struct ServerSettings;
 

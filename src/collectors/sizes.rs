@@ -45,6 +45,11 @@ static ONE_INDEX: Metric = Metric::gauge(
     "Bytes on disk of the index and of those attached to it, by pg_table_size(); where ACCESS EXCLUSIVE is held \
      or awaited, the size measured last, else an estimate from pg_class.relpages, absent without either.",
 );
+published! {
+    /// `pg_index_size_bytes`.
+    pub struct IndexSize of ONE_INDEX { datname, schemaname, relname, indexrelname => bytes: f64 }
+}
+
 static ESTIMATED: Metric = Metric::gauge(
     "pg_size_estimated_relations",
     &["datname"],

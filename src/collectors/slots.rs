@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
@@ -116,6 +117,15 @@ fn sql(version_num: i32) -> String {
                              ELSE pg_catalog.pg_current_wal_lsn() END) wal(lsn) \
           CROSS JOIN pg_catalog.pg_replication_slots s ORDER BY s.slot_name"
     )
+}
+
+published! {
+    /// `pg_replication_slots_pg_wal_lsn_diff`.
+    pub struct SlotRetained of RETAINED { slot_name => bytes: f64 }
+}
+published! {
+    /// `pg_replication_slots_retained_objective_bytes`.
+    pub struct SlotRetainedObjective of RETAINED_OBJECTIVE { => bytes: f64 }
 }
 
 pub struct ReplicationSlots;

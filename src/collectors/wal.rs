@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::figures::figures;
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
@@ -83,6 +84,11 @@ SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
 const STAT_WAL: &str = "\
 SELECT w.wal_records::float8, w.wal_fpi::float8, w.wal_bytes::float8, w.wal_buffers_full::float8
   FROM pg_catalog.pg_stat_wal w";
+
+published! {
+    /// `pg_wal_bytes_total`.
+    pub struct WalBytes of BYTES { => bytes: f64 }
+}
 
 pub struct Wal;
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
@@ -70,6 +71,11 @@ SELECT 'slot', pg_catalog.max(GREATEST(pg_catalog.age(s.xmin), pg_catalog.age(s.
  UNION ALL
 SELECT 'prepared', pg_catalog.max(pg_catalog.age(p.transaction))::float8
   FROM pg_catalog.pg_prepared_xacts p";
+
+published! {
+    /// `pg_database_wraparound_ratio`.
+    pub struct WraparoundRatio of RATIO { datname => ratio: f64 }
+}
 
 pub struct Wraparound;
 

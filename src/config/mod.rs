@@ -45,6 +45,7 @@ pub use settings::{
 };
 pub use surroundings::{Process, Surroundings};
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -299,6 +300,39 @@ pub enum LogFormat {
     Json,
 }
 
+/// Who sees what on the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleAccess {
+    /// All of it.
+    On,
+    /// Everything but names of users, texts of statements and what servers say in errors.
+    WithoutNames,
+    /// There is none.
+    Off,
+}
+
+/// A setting in force, and where its value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredSetting {
+    /// Path in `pgrunway.yml`.
+    pub path: String,
+    /// As it was written, or the default; `(secret)` for what may hold one.
+    pub value: String,
+    /// The flag, the variable or the place in the file; `default` where nothing was given.
+    pub place: String,
+    /// What it means.
+    pub help: String,
+}
+
+/// All settings in force, and what targets have of their own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfiguredSettings {
+    /// By path.
+    pub general: Vec<ConfiguredSetting>,
+    /// By target.
+    pub targets: BTreeMap<String, Vec<ConfiguredSetting>>,
+}
+
 /// One of several servers or poolers, with a page of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetConfig {
@@ -325,6 +359,8 @@ pub struct Config {
     pub(crate) enable_lifecycle: bool,
     pub(crate) web_config: Option<PathBuf>,
     pub(crate) systemd_socket: bool,
+    pub(crate) console: ConsoleAccess,
+    pub(crate) shown: Arc<ConfiguredSettings>,
     pub(crate) probe: Probe,
     pub(crate) log_level: tracing::Level,
     pub(crate) log_format: LogFormat,
@@ -359,6 +395,16 @@ impl Config {
     pub fn systemd_socket(&self) -> bool {
         self.systemd_socket
     }
+    /// Who sees what on the console.
+    pub fn console(&self) -> ConsoleAccess {
+        self.console
+    }
+
+    /// All settings with where each comes from, without secrets.
+    pub fn shown(&self) -> &Arc<ConfiguredSettings> {
+        &self.shown
+    }
+
     /// What may be probed.
     pub fn probe(&self) -> &Probe {
         &self.probe

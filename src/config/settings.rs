@@ -15,7 +15,7 @@ use super::probe::ProbeSettings;
 use super::queries::CustomQuery;
 use super::rules::{PartitionSettings, QueryRule};
 use super::schema::{DAY, Key, Keyed, MS, SECOND, Setting, SettingKind, settings};
-use super::{Compatibility, ErrorBars, KnownCollector, LogFormat, TargetKind};
+use super::{Compatibility, ConsoleAccess, ErrorBars, KnownCollector, LogFormat, TargetKind};
 
 /// The settings that other code names, for the place of a fault.
 pub(super) const CONNECT: &str = "timeouts.connect";
@@ -34,6 +34,10 @@ const PROFILES: SettingKind =
     SettingKind::Choice { words: &["none", "postgres_exporter"], aliases: &[] };
 const ERROR_BARS: SettingKind =
     SettingKind::Choice { words: &["none", "likely", "certain"], aliases: &[] };
+const CONSOLES: SettingKind = SettingKind::Choice {
+    words: &["on", "without_names", "off"],
+    aliases: &[("true", "on"), ("false", "off")],
+};
 const TARGET_KINDS: SettingKind =
     SettingKind::Choice { words: &["postgres", "pgbouncer"], aliases: &[] };
 const TIMEOUT: SettingKind = SettingKind::Duration { min: MS, max: Duration::from_secs(600) };
@@ -67,6 +71,8 @@ settings! {
         /// Path of the metrics.
         env("PG_EXPORTER_WEB_TELEMETRY_PATH")
         pub telemetry_path: String = "/metrics".to_owned(), "web.telemetry_path" => SettingKind::UrlPath;
+        /// The console, the pages at `/` and `/api/v1/`: on, without names of users and texts, or off.
+        pub console: ConsoleAccess = ConsoleAccess::On, "web.console" => CONSOLES;
         /// Whether `POST /-/reload` loads the configuration again; SIGHUP always does.
         pub enable_lifecycle: bool = false, "web.enable_lifecycle" => SettingKind::Boolean;
         /// File with TLS, passwords, headers and a rate limit of the port, in the format of Prometheus'

@@ -1,4 +1,4 @@
-//! The HTTP server: `/metrics`, service discovery, liveness, readiness and a status page. The only
+//! The HTTP server: `/metrics`, service discovery, liveness, readiness and the console. The only
 //! user of axum.
 //!
 //! Must not: wait for a database, or render an exposition on its threads.
@@ -7,9 +7,8 @@ mod ask;
 mod auth;
 mod connections;
 mod discovery;
-mod findings;
+mod pages;
 mod slots;
-mod status;
 mod tls;
 mod watched;
 mod web;
@@ -44,6 +43,7 @@ pub use web::PortFeatures;
 
 use auth::{PasswordVerdict, Peer, Users};
 
+use crate::console::Console;
 use crate::render::{self, HttpCounters, OnDemand, Pages};
 use crate::snapshot::Snapshot;
 
@@ -66,7 +66,7 @@ pub struct ListedTarget {
 pub struct App {
     /// The latest exposition in every format.
     pub pages: Pages,
-    /// The latest snapshot, for readiness and the status page.
+    /// The latest snapshot, for readiness and the console.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The targets with pages of their own, by name, as they are now.
     pub targets: Arc<dyn Fn() -> Arc<BTreeMap<String, ListedTarget>> + Send + Sync>,
@@ -76,6 +76,8 @@ pub struct App {
     pub counters: HttpCounters,
     /// Path of the exposition.
     pub telemetry_path: Arc<str>,
+    /// The pages for people.
+    pub console: Console,
     /// Loads the configuration again, where that is allowed to who asks.
     pub reload: Option<Reload>,
     /// TLS, users and headers.
@@ -124,9 +126,7 @@ pub fn router(app: App) -> Router {
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload).put(reload))
         .route("/probe", get(probe));
-    if telemetry_path != "/" {
-        router = router.route("/", get(status::page));
-    }
+    router = pages::routes(router, &app);
     let layers = ServiceBuilder::new()
         .layer(TraceLayer::new_for_http())
         .layer(from_fn_with_state(app.clone(), count))

@@ -224,6 +224,17 @@ pub struct Family {
     pub samples: Vec<Sample>,
 }
 
+/// From when to when a partitioned table takes rows, for a timeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableCoverage {
+    /// Schema.
+    pub schemaname: Arc<str>,
+    /// Table.
+    pub relname: Arc<str>,
+    /// Beginning and end of each stretch in Unix seconds, in order; infinite where there is none.
+    pub stretches: Box<[(f64, f64)]>,
+}
+
 /// What a target's series wear: the beginning of their names, and labels beside their own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dress {
@@ -302,6 +313,7 @@ pub struct Sink {
     /// In postgres_exporter's profile the value of its label `server`.
     server: Option<Arc<str>>,
     shown: Option<Arc<str>>,
+    covered: Arc<[TableCoverage]>,
     /// Whether a value may be unknown.
     without_unknown: bool,
 }
@@ -319,11 +331,12 @@ impl Sink {
             refused: Refused::default(),
             server: None,
             shown: None,
+            covered: Arc::default(),
             without_unknown: false,
         }
     }
 
-    /// Has a text stand on the status page, for what no metric holds. Whoever shows it escapes it.
+    /// Has a text stand on the console, for what no metric holds. Whoever shows it escapes it.
     pub fn show(&mut self, text: String) {
         self.shown = Some(text.into());
     }
@@ -331,6 +344,16 @@ impl Sink {
     /// What [`Sink::show`] was given last.
     pub fn take_shown(&mut self) -> Option<Arc<str>> {
         self.shown.take()
+    }
+
+    /// Gives the timelines of partitioned tables for the console, since metrics hold the first gap only.
+    pub fn cover(&mut self, covered: Vec<TableCoverage>) {
+        self.covered = covered.into();
+    }
+
+    /// What [`Sink::cover`] was given last.
+    pub fn take_covered(&mut self) -> Arc<[TableCoverage]> {
+        std::mem::take(&mut self.covered)
     }
 
     /// Takes NaN for what the server did not say, and leaves it out; else it is a defect.

@@ -211,6 +211,7 @@ impl Job {
             .without_unknown(!self.outcome.missing.is_empty());
         self.collector.derive(&mut self.state, rows, &mut sink);
         self.outcome.shown = sink.take_shown();
+        self.outcome.covered = sink.take_covered();
         let (mut families, refused) = sink.finish();
         let exposed = &session.settings().exposed;
         let guest = self.collector.is_guest();
@@ -266,7 +267,7 @@ impl Job {
     }
 
     fn succeed(&mut self, families: &[Arc<Family>], refused: Refused) {
-        self.outcome.error = None;
+        (self.outcome.error, self.outcome.kind) = (None, None);
         let held = self.told.works();
         let (collector, datname) = self.names();
         if let Some(held) = held {
@@ -301,7 +302,7 @@ impl Job {
             tracing::warn!(collector, datname, kind = e.kind(), "{message}{held}");
         }
         *self.outcome.errors.entry(e.kind()).or_default() += 1;
-        self.outcome.error = Some(message);
+        (self.outcome.error, self.outcome.kind) = (Some(message), Some(e.kind()));
         self.seen = true;
     }
 

@@ -10,6 +10,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod alertmanager;
+pub mod chromium;
 pub mod collector;
 pub mod demo;
 pub mod http;

@@ -146,7 +146,7 @@ pub async fn refused(process: &Process, collector: &str, datname: &str, why: &[&
             success(t, collector, datname) == Some(0.0) && missing(t, collector, datname) >= 2.0
         })
         .await;
-    let page = http::get(process.address, "/").await.text();
+    let page = http::get(process.address, "/collectors").await.text();
     let log = process.log();
     let lines: Vec<&String> = log
         .iter()
@@ -162,7 +162,7 @@ pub async fn refused(process: &Process, collector: &str, datname: &str, why: &[&
 
 /// What the page says.
 pub async fn page(process: &Process) -> String {
-    http::get(process.address, "/").await.text()
+    http::get(process.address, "/collectors").await.text()
 }
 
 /// Waits until the page says something.

@@ -1,4 +1,4 @@
-//! `verify`, `report`, the exporter's metrics and its status page say the same of the same server: ids, severities,
+//! `verify`, `report`, the exporter's metrics and its console say the same of the same server: ids, severities,
 //! subjects, sentences, remedies.
 //!
 //! Must not: know a fault; the rules that all of them ask are compared, whatever they find.
@@ -35,13 +35,14 @@ fn is_moving(rule: &Rule, finding: &Value) -> bool {
 const BY_TREE: [&str; 4] =
     ["index.missing", "index.invalid", "index.partition_coverage", "index.foreign_key"];
 
-/// The rows of the status page about one rule, each as text.
+/// The items of the console's first page about one rule, each as text.
 fn shown(page: &str, id: &str, database: Option<&str>) -> Vec<String> {
-    let (head, place) = (format!("<code>{id}</code>: "), database.unwrap_or("(server)"));
-    let rows = page.split("<tr>").filter(|row| row.contains(&head));
-    let rows = rows.filter(|row| {
-        row.contains(&format!("</td><td>{place}<br>"))
-            || row.contains(&format!("</td><td>{place}</td>"))
+    let place = "\u{b7} database <code>";
+    let head = format!("<p class=\"by\"><code>{id}</code>");
+    let rows = page.split("<li").filter(|row| row.contains(&head));
+    let rows = rows.filter(|row| match database {
+        Some(name) => row.contains(&format!("{place}{name}</code>")),
+        None => !row.contains(place),
     });
     let plain = |row: &str| {
         [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&amp;", "&")]

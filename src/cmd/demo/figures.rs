@@ -12,7 +12,7 @@ use super::setup::DATABASE;
 use crate::cmd::fetch;
 use crate::cmd::trading::drive::QUERIES;
 use crate::collectors::cache::HitRatio;
-use crate::collectors::partitions::RunwayLeft;
+use crate::collectors::partitions::published::RunwayLeft;
 use crate::collectors::published::Published;
 use crate::collectors::statements::published::{
     End, Quantiles, StatementHigh, StatementLatency, StatementLow,

@@ -75,7 +75,7 @@ pub fn configure(flags: &Flags, known: &[KnownCollector]) -> Result<Config, Conf
     Ok(if chosen { config } else { config.with_listen(vec![LISTEN]) })
 }
 
-/// Runs the demo until SIGINT, SIGTERM or SIGHUP, then removes everything it made.
+/// Runs the demo until SIGINT, SIGTERM or SIGHUP, then removes everything it created.
 ///
 /// # Errors
 /// When it could not start, or `out` could not be written to (a closed pipe is a normal end);
@@ -199,9 +199,10 @@ async fn demonstrate<W: Write>(
     let pace = LoadPace { rate, clients, seed, length: None };
     let load = running.load.insert(Load::with(&app, pace));
     screen.line(&format!(
-        "\nmetrics     http://{}/metrics\npsql        {}\nCtrl-C ends the demo and removes everything it created.",
-        fetch::reachable(addr)[0],
-        psql(cluster)
+        "\nconsole     http://{at}/\nmetrics     http://{at}/metrics\npsql        {}\nCtrl-C ends the demo and \
+         removes everything it created.",
+        psql(cluster),
+        at = fetch::reachable(addr)[0],
     ))?;
     watch(options, screen, addr, Admins::new(cluster, admin), load).await
 }

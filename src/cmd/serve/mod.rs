@@ -19,7 +19,8 @@ use tokio::time::sleep;
 use crate::collector::{AnyCollector, Handle};
 use crate::collectors;
 use crate::collectors::custom::CustomCollector;
-use crate::config::{Compatibility, Config, Flags, Settings, TargetConfig, queries};
+use crate::config::{Compatibility, Config, ConsoleAccess, Flags, Settings, TargetConfig, queries};
+use crate::console::Console;
 use crate::http::{self, App, PortFeatures, Probing, Reload, Reloading, SlotLimits};
 use crate::poller::Target;
 use crate::render::{Publisher, Renderer};
@@ -30,6 +31,7 @@ use reload::Reloader;
 
 mod defects;
 mod fleet;
+mod hours;
 mod probe;
 mod reload;
 
@@ -58,6 +60,7 @@ pub struct Exporter {
     prober: Prober,
     sweeper: AbortHandle,
     defects: JoinHandle<()>,
+    hours: Option<JoinHandle<()>>,
 }
 
 /// The server and the collectors that a configuration names, without queries of the user's own.
@@ -175,7 +178,18 @@ impl Exporter {
         let defects = tokio::spawn(defects::announce(shown.clone()));
         let fleet = Arc::new(Mutex::new(fleet));
         let (in_force, current) = watch::channel(Arc::new(config.clone()));
+        let settings = current.clone();
         let (prober, sweeper) = Prober::start(current);
+        let console = Console {
+            access: config.console(),
+            hours: Arc::default(),
+            settings: Arc::new(move || settings.borrow().shown().clone()),
+            telemetry: config.telemetry_path().into(),
+        };
+        let hours = match console.access {
+            ConsoleAccess::Off => None,
+            _ => Some(tokio::spawn(hours::follow(console.hours.clone(), shown.clone()))),
+        };
         let probing = prober.clone();
         let reloader = flags.map(|flags| Reloader::new(flags, in_force, fleet.clone()));
 
@@ -186,6 +200,7 @@ impl Exporter {
             on_demand,
             counters,
             telemetry_path: config.telemetry_path().into(),
+            console,
             reload: reloader.clone().filter(|_| config.enable_lifecycle()).map(|reloader| {
                 let reload = move || {
                     let reloader = reloader.clone();
@@ -220,6 +235,7 @@ impl Exporter {
             prober,
             sweeper,
             defects,
+            hours,
         })
     }
 
@@ -250,6 +266,9 @@ impl Drop for Exporter {
         self.render.abort();
         self.sweeper.abort();
         self.defects.abort();
+        if let Some(hours) = &self.hours {
+            hours.abort();
+        }
     }
 }
 

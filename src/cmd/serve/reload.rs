@@ -107,6 +107,7 @@ fn needs_a_start(now: &Config, then: &Config) -> Option<&'static str> {
     [
         ("web.listen_address", now.listen() != then.listen()),
         ("web.telemetry_path", now.telemetry_path() != then.telemetry_path()),
+        ("web.console", now.console() != then.console()),
         ("web.config.file", now.web_config() != then.web_config()),
         ("web.systemd_socket", now.systemd_socket() != then.systemd_socket()),
         ("web.enable_lifecycle", now.enable_lifecycle() != then.enable_lifecycle()),

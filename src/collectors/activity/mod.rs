@@ -69,6 +69,11 @@ published! {
     pub struct UnsampledSeconds of m::UNSAMPLED { => seconds: f64 }
 }
 
+published! {
+    /// `pg_wait_recommendation_active`.
+    pub struct WaitRuleActive of m::RECOMMENDATION { id => active: f64 }
+}
+
 /// The collector of active sessions.
 pub struct Activity;
 

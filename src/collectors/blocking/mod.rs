@@ -1,5 +1,5 @@
 //! Who holds up whom: the sessions and prepared transactions at the roots of all waits for locks, how many wait behind
-//! each and for how long; the whole tree on the status page.
+//! each and for how long; the whole tree on the console.
 //!
 //! Must not: label by process but for a few that have held others up for too long, or show a statement's text that
 //! nobody asked for.
@@ -13,6 +13,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Pacing, Scope};
 use crate::derive::blocking::RootBlocker;
 use crate::error::CollectError;
@@ -24,6 +25,23 @@ use tree::WaitTree;
 
 /// Blockers with series of their own.
 const WORST: usize = 5;
+
+published! {
+    /// `pg_root_blocker_held_up_sessions`.
+    pub struct HeldUp of m::HELD_UP { datname => sessions: f64 }
+}
+published! {
+    /// `pg_root_blocker_overdue_sessions`.
+    pub struct HeldUpOverdue of m::OVERDUE { datname => sessions: f64 }
+}
+published! {
+    /// `pg_root_blocker_longest_wait_seconds`.
+    pub struct HeldUpLongest of m::LONGEST { datname => seconds: f64 }
+}
+published! {
+    /// `pg_blocked_sessions_objective`.
+    pub struct HeldUpObjective of m::OBJECTIVE { => sessions: f64 }
+}
 
 /// The collector of blockers.
 pub struct Blocking;

@@ -18,6 +18,7 @@ use super::index_health::catalogue::WhoseNames;
 use super::index_health::{self, IndexHealth};
 use super::maintenance::{self, Maintenance};
 use super::partitions::{self, Partitions};
+use super::published::published;
 use super::sizes::{self, Sizes};
 use super::vacuum::{self, Vacuum};
 use crate::collector::{Collector, Scope};
@@ -40,6 +41,11 @@ static ACTIVE: Metric = Metric::gauge(
 
 /// It rests a hundred times as long as it took: at most 1 % of a backend.
 const REST: f64 = 100.0;
+
+published! {
+    /// `pg_database_recommendation_active`.
+    pub struct DatabaseRuleActive of ACTIVE { datname, id => active: f64 }
+}
 
 pub struct DatabaseRecommendations;
 

@@ -10,6 +10,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::index::{
     Expected, ExpectedKey, How, Index, IndexFacts, Judged, Met, NullsOrder, Strictness, Term,
@@ -23,6 +24,47 @@ use crate::remedy::create::Make;
 
 use catalogue::{Bloat, WhoseNames};
 use metrics::*;
+
+published! {
+    /// `pg_index_findings`.
+    pub struct IndexVerdicts of metrics::FINDINGS { datname, verdict => count: f64 }
+}
+published! {
+    /// `pg_index_unused_window_seconds`.
+    pub struct UnusedWindow of metrics::WINDOW { datname => seconds: f64 }
+}
+published! {
+    /// `pg_index_unused`.
+    pub struct UnusedIndex of metrics::UNUSED { datname, schemaname, relname, indexrelname => one: f64 }
+}
+published! {
+    /// `pg_index_duplicate`.
+    pub struct DuplicateIndex of metrics::DUPLICATE { datname, schemaname, relname, indexrelname, covered_by => one: f64 }
+}
+published! {
+    /// `pg_index_redundant`.
+    pub struct RedundantIndex of metrics::REDUNDANT { datname, schemaname, relname, indexrelname, covered_by => one: f64 }
+}
+published! {
+    /// `pg_index_partition_coverage_ratio`.
+    pub struct IndexCoverage of metrics::COVERAGE { datname, schemaname, relname, indexrelname => ratio: f64 }
+}
+published! {
+    /// `pg_index_bloat_estimated_bytes`.
+    pub struct IndexBloat of metrics::BLOAT { datname, schemaname, relname, indexrelname => bytes: f64 }
+}
+published! {
+    /// `pg_foreign_key_unindexed`.
+    pub struct UnindexedKey of metrics::UNINDEXED { datname, schemaname, relname, conname => one: f64 }
+}
+published! {
+    /// `pg_table_seq_scans_dominate`.
+    pub struct SeqScansDominate of metrics::SEQ_SCANS { datname, schemaname, relname => one: f64 }
+}
+published! {
+    /// `pg_index_expected_missing`.
+    pub struct ExpectedMissing of metrics::EXPECTED_MISSING { datname, schemaname, relname, expected, reason => yes: f64 }
+}
 
 pub struct IndexHealth;
 

@@ -4,6 +4,7 @@
 
 mod catalogue;
 mod metrics;
+pub mod published;
 mod siblings;
 
 use std::collections::HashMap;
@@ -11,24 +12,21 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::derive::growth::Slice;
 use crate::derive::partition::{
-    Level, Moment, Outlook, Strategy, assess, coverage, keys_remaining, settle, slices,
+    Level, Moment, Outlook, Span, Strategy, assess, coverage, keys_remaining, settle, slices,
 };
 use crate::error::CollectError;
-use crate::metric::{Metric, Sink};
+use crate::metric::{Metric, Sink, TableCoverage};
 use crate::pg::Session;
 
 pub use catalogue::{Partition, PartitionedTable, Rows, TableRule, Zone};
 use metrics::*;
 pub use siblings::siblings;
 
-published! {
-    /// `pg_partition_runway_seconds`.
-    pub struct RunwayLeft of RUNWAY { relname => seconds: f64 }
-}
+/// Of one table on a timeline.
+const STRETCHES: usize = 100;
 
 pub struct Partitions;
 
@@ -42,6 +40,8 @@ pub struct Root<'a> {
     pub table: &'a PartitionedTable,
     /// Its runway and what lies behind it.
     pub outlook: Outlook,
+    /// From when to when it is covered, in order.
+    pub covered: Vec<Span>,
     keys_remaining: Option<f64>,
     zone_known: bool,
 }
@@ -104,6 +104,8 @@ impl Collector for Partitions {
         if rows.per_partition > 0 {
             emit_leaves(&rows, &roots, sink);
         }
+        let shown = roots.iter().filter(|root| !root.table.rule.ignore);
+        sink.cover(shown.map(Root::coverage).collect());
     }
 }
 
@@ -112,9 +114,10 @@ pub fn roots(rows: &Rows) -> Vec<Root<'_>> {
     each_root(rows, |table, (schema, relname), levels, root| {
         let (zone, zone_known) = writers_zone(rows, table);
         let outlook = assess(levels, root, rows.now.into(), &zone);
+        let covered = coverage(levels, root, rows.now.into(), &zone);
         let next = rows.next_keys.get(&table.oid);
         let keys_remaining = next.and_then(|next| keys_remaining(levels, root, *next));
-        Root { schema, relname, table, outlook, keys_remaining, zone_known }
+        Root { schema, relname, table, outlook, covered, keys_remaining, zone_known }
     })
 }
 
@@ -187,6 +190,14 @@ impl Root<'_> {
             Ok(_) => "",
             Err(reason) => reason.label(),
         }
+    }
+
+    /// What a timeline shows: the last stretches, since what is long past matters least.
+    fn coverage(&self) -> TableCoverage {
+        let seconds = |span: &Span| (span.from.seconds(), span.to.seconds());
+        let from = self.covered.len().saturating_sub(STRETCHES);
+        let stretches = self.covered[from..].iter().map(seconds).collect();
+        TableCoverage { schemaname: self.schema.into(), relname: self.relname.into(), stretches }
     }
 
     fn emit_runway(&self, rows: &Rows, sink: &mut Sink) {

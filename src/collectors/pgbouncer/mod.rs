@@ -16,6 +16,7 @@ use crate::pg::{ConsoleTable, Session};
 
 mod evidence;
 mod metrics;
+pub mod published;
 
 pub use evidence::State;
 use metrics::*;

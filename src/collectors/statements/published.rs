@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::bars::{LIKELY, LONGEST, QUANTILES, WINDOWS};
 use super::catalogue::{
-    DURATION, HIGH, LATENCY, LOW, QUERY_EXACT_RATIO, QUERY_HIGH, QUERY_LATENCY, QUERY_LOW,
+    CALLS, DURATION, HIGH, INFO, LATENCY, LOW, OBJECTIVE, QUERY_DURATION, QUERY_EXACT_RATIO,
+    QUERY_HIGH, QUERY_LATENCY, QUERY_LOW, QUERY_SLOW, ROWS, SECONDS,
 };
 use crate::collectors::published::{all, published};
 use crate::metric::{Family, Histogram};
@@ -49,6 +50,35 @@ published! {
     pub struct StatementDuration of DURATION {
         datname, usename, queryid => histogram: &'a Arc<Histogram>
     }
+}
+
+published! {
+    /// `pg_latency_objective_seconds`.
+    pub struct LatencyObjective of OBJECTIVE { => seconds: f64 }
+}
+published! {
+    /// `pg_query_duration_seconds`.
+    pub struct QueryDuration of QUERY_DURATION { datname => histogram: &'a Arc<Histogram> }
+}
+published! {
+    /// `pg_query_slow_ratio`.
+    pub struct SlowRatio of QUERY_SLOW { datname, window => ratio: f64 }
+}
+published! {
+    /// `pg_statement_info`.
+    pub struct PublishedStatementText of INFO { datname, usename, queryid, query => one: f64 }
+}
+published! {
+    /// `pg_stat_statements_calls_total`.
+    pub struct StatementCalls of CALLS { user, datname, queryid => count: f64 }
+}
+published! {
+    /// `pg_stat_statements_seconds_total`.
+    pub struct StatementSeconds of SECONDS { user, datname, queryid => seconds: f64 }
+}
+published! {
+    /// `pg_stat_statements_rows_total`.
+    pub struct StatementRows of ROWS { user, datname, queryid => count: f64 }
 }
 
 /// Estimated quantiles over the longest window, in seconds.

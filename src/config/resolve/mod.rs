@@ -23,6 +23,7 @@ use crate::error::ConfigError;
 
 mod compat;
 mod items;
+mod shown;
 
 use items::{expected_index, query, rule};
 
@@ -460,7 +461,8 @@ impl Config {
         let modules = items::modules(&sources)?;
         let of = Self::of(connect, general);
         let probe = Probe { modules, ..of.probe.clone() };
-        Ok(Self { notes, targets, default_target, missing, probe, query_file, ..of })
+        let shown = Arc::new(sources.shown());
+        Ok(Self { notes, targets, default_target, missing, probe, query_file, shown, ..of })
     }
 
     /// The configuration for a subcommand that looks at one server.
@@ -488,7 +490,9 @@ impl Config {
         world: &dyn Surroundings,
         known: &[KnownCollector],
     ) -> Result<Self, ConfigError> {
-        Ok(Self::of(connect, Sources::read(flags, world, known)?.general(known)?))
+        let sources = Sources::read(flags, world, known)?;
+        let shown = Arc::new(sources.shown());
+        Ok(Self { shown, ..Self::of(connect, sources.general(known)?) })
     }
 
     /// Defaults for everything but the target and the settings.
@@ -506,6 +510,8 @@ impl Config {
             enable_lifecycle: web.enable_lifecycle,
             web_config: web.config_file.map(PathBuf::from),
             systemd_socket: web.systemd_socket,
+            console: web.console,
+            shown: Arc::default(),
             probe: Probe { settings: probe, ..Probe::default() },
             log_level: log.level,
             log_format: log.format,

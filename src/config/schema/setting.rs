@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::super::allow::Allow;
 use super::super::columns::IndexColumn;
-use super::super::{CONSOLE, Compatibility, ErrorBars, LogFormat, TargetKind, duration};
+use super::super::{
+    CONSOLE, Compatibility, ConsoleAccess, ErrorBars, LogFormat, TargetKind, duration,
+};
 use super::{Key, SettingKind, SettingValue};
 
 /// Writes a value into a `T`; false where the key's [`SettingKind`] and the field's type do not fit.
@@ -128,6 +130,16 @@ field! {
     } } |v, _| match v {
         Compatibility::None => "none".to_owned(),
         Compatibility::PostgresExporter => "postgres_exporter".to_owned(),
+    };
+    ConsoleAccess { SettingValue::Text(v) => match v.as_str() {
+        "on" => Some(Self::On),
+        "without_names" => Some(Self::WithoutNames),
+        "off" => Some(Self::Off),
+        _ => None,
+    } } |v, _| match v {
+        ConsoleAccess::On => "on".to_owned(),
+        ConsoleAccess::WithoutNames => "without_names".to_owned(),
+        ConsoleAccess::Off => "off".to_owned(),
     };
     ErrorBars { SettingValue::Text(v) => match v.as_str() {
         "none" => Some(Self::None),

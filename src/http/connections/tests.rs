@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
+use crate::config::ConsoleAccess;
+use crate::console::Console;
 use crate::metric::{Metric, Sink};
 use crate::render::{Format, Pages, Publisher, Renderer};
 use crate::snapshot::Snapshot;
@@ -50,6 +52,12 @@ async fn server_with(mib: usize, limits: SlotLimits) -> (SocketAddr, Pages, Publ
         targets: Arc::new(Arc::default),
         on_demand,
         counters,
+        console: Console {
+            access: ConsoleAccess::On,
+            hours: Arc::default(),
+            settings: Arc::new(Arc::default),
+            telemetry: "/metrics".into(),
+        },
         telemetry_path,
         reload: None,
         web: Arc::new(PortFeatures::load(None).unwrap()),

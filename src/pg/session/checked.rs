@@ -34,7 +34,7 @@ columns! {
 /// What a session has to say beside rows: what it used and why, and what it could not use.
 #[derive(Debug, Default)]
 pub struct Remarks {
-    /// For the status page.
+    /// For the console.
     pub trusted: Vec<String>,
     /// Parts that failed while the rest was read.
     pub failed: Vec<CollectError>,

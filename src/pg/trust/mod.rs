@@ -218,7 +218,7 @@ impl Trusted {
         self.reasons.iter().all(|reason| *reason == TrustReason::Superusers)
     }
 
-    /// In one line, for the status page: what is used, where, and why that is safe.
+    /// In one line, for the console: what is used, where, and why that is safe.
     pub fn note(&self, what: &str) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
         format!("{what}: read in database {}, {}", shown(&self.datname), reasons.join("; "))
