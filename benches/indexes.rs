@@ -84,7 +84,8 @@ async fn measure(
 ) -> f64 {
     let collector = by_name(name).unwrap();
     let connect = common::connect(cluster, "mon");
-    let settings = Settings::default();
+    // The default is enough for 30,000 indexes.
+    let settings = Settings { answer_limit: 64 << 20, ..Settings::default() };
     let limit = settings.series_limit;
     let session =
         Session::connect(&connect, None, Arc::new(settings), Clock::start()).await.unwrap();

@@ -146,7 +146,7 @@ async fn a_database_that_is_not_ours_is_left_alone() {
             "c",
             "CREATE TABLE orders (order_id uuid, created_at timestamptz) \
              PARTITION BY RANGE (created_at)",
-            "public.orders is not ours: it has order_id uuid, and not order_id uuid not null",
+            "public.orders is not ours: it has order_id uuid instead of order_id uuid not null",
         ),
     ] {
         postgres.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();

@@ -40,7 +40,7 @@ pub(super) fn step(
     Some(block(Sql::new(
         "DECLARE\n  v_wrong text;\n\
          BEGIN\n  \
-           -- Fails unless each of these is attached with the bound that is wanted. Changes nothing.\n  \
+           -- Fails unless each of these is attached with the planned bound. Changes nothing.\n  \
            SELECT string_agg(want.partition || ' ' || want.bound, '; ') INTO v_wrong\n    \
              FROM (VALUES\n    {}\n    ) want(parent, partition, bound)\n   \
             WHERE NOT EXISTS (\n         \
@@ -49,7 +49,7 @@ pub(super) fn step(
                  AND i.inhparent = to_regclass(want.parent){}\n            \
                  AND {}\n              = {});\n  \
            IF v_wrong IS NOT NULL THEN\n    \
-             RAISE EXCEPTION 'not there with the bound that was wanted: %', left(v_wrong, 2000)\n      \
+             RAISE EXCEPTION 'not attached with the planned bound: %', left(v_wrong, 2000)\n      \
                USING HINT = 'Another relation has the name, or it was changed meanwhile. Plan again.';\n  \
            END IF;\n\
          END",
