@@ -291,7 +291,12 @@ async fn what_a_service_forbids_or_lacks_is_said_once_and_is_no_error() {
     let mut want = String::new();
     let head = "| service | what is simulated | what the collectors do without |\n|---|---|---|\n";
     write!(want, "{before}{begin}{head}{rows}{end}{after}").unwrap();
-    if now != want && std::env::var_os("UPDATE_DOCS").is_some() {
+    if now != want {
+        let update = std::env::var_os("UPDATE_DOCS").is_some();
+        assert!(
+            update,
+            "docs/managed.md is stale: UPDATE_DOCS=1 cargo test --test managed\n{want}"
+        );
         std::fs::write(path, want).unwrap();
     }
 }
