@@ -238,7 +238,9 @@ async fn a_short_watch_leaves_no_database_and_no_collector_out() {
     assert!(!report.contains("Not read"), "{report}");
     let plain = report.replace('\\', "");
     assert!(
-        plain.contains("refuses this table: the 2 partitions of public.odd follow no rhythm"),
+        plain.contains(
+            "refuses this table: the 2 partitions of public.odd have no regular interval"
+        ),
         "{plain}"
     );
     assert!(!plain.contains("pgrunway plan public.odd"), "{plain}");
