@@ -1,9 +1,11 @@
 //! What watching costs at 5,000 statements of which 500 are called every second: CPU of our backends on
 //! the server, CPU of the exporter, and its memory for a statement that has no series of its own.
-//! `cargo bench --bench cost`.
+//! `cargo bench --bench cost`, and with `-- --catalog` what collectors cost at many relations.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and prints")]
 
+#[path = "cost/catalog.rs"]
+mod catalog;
 #[path = "../tests/common/mod.rs"]
 mod common;
 
@@ -127,6 +129,9 @@ async fn measure(cluster: &Cluster, count: u32) -> Measured {
 
 #[tokio::main]
 async fn main() {
+    if std::env::args().any(|arg| arg == "--catalog") {
+        return catalog::main().await;
+    }
     let cluster = common::server_with(&[("pg_stat_statements.max", "10000")], &[]).await;
     let few = measure(&cluster, FEW).await;
     let many = measure(&cluster, MANY).await;

@@ -8,6 +8,8 @@
 mod common;
 #[path = "collectors/counted.rs"]
 mod counted;
+#[path = "collectors/progress.rs"]
+mod progress;
 #[path = "collectors/recommendations.rs"]
 mod recommendations;
 #[path = "collectors/replication.rs"]
@@ -16,6 +18,8 @@ mod replication;
 mod server_wide;
 #[path = "collectors/sizes.rs"]
 mod sizes;
+#[path = "collectors/upkeep.rs"]
+mod upkeep;
 #[path = "collectors/versions.rs"]
 mod versions;
 

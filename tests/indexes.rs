@@ -370,6 +370,7 @@ async fn nothing_is_called_unused_before_its_window_has_passed() {
     );
     let window = poll.series("pg_index_unused_window_seconds")[""];
     assert!((3.0..60.0).contains(&window), "{window}");
+    counters_of_one_index_that_were_reset(&cluster, &admin).await;
     admin.batch_execute("SELECT pg_stat_reset()").await.unwrap();
     let reset = "(SELECT stats_reset FROM pg_stat_database WHERE datname = 'postgres') IS NOT NULL";
     until(&admin, reset).await;
@@ -378,6 +379,27 @@ async fn nothing_is_called_unused_before_its_window_has_passed() {
     let poll = Run::new(&cluster, "indexhealth", weeks).await.poll().await;
     assert_eq!(poll.series("pg_index_unused").len(), 0);
     assert!(poll.series("pg_index_unused_window_seconds")[""] < window + 3.0);
+}
+
+/// What it was used for before is gone with them, so that it is not unused for as long as the others.
+async fn counters_of_one_index_that_were_reset(cluster: &Cluster, admin: &Client) {
+    let reset = "SELECT pg_stat_reset_single_table_counters('old'::regclass)";
+    admin.batch_execute(reset).await.unwrap();
+    let session = session(cluster, strict()).await;
+    let facts = catalogue::facts(&session, WhoseNames::Judged).await.unwrap();
+    let of = |name: &str| facts.indexes.iter().find(|i| i.name.as_deref() == Some(name)).unwrap();
+    let since = facts.now - facts.since;
+    let judged = judge(&facts, &Strictness { unused_after: since, ..STRICT });
+    let usage = |name: &str| judged.indexes.iter().find(|j| j.id == of(name).id).unwrap().usage;
+    if session.server().major() < 19 {
+        assert_eq!((of("old").reset, usage("old")), (None, Usage::Unused { since: facts.since }));
+        return;
+    }
+    let sql = "SELECT extract(epoch FROM stats_reset)::float8 FROM pg_stat_user_indexes WHERE indexrelname = 'old'";
+    let reset: f64 = admin.query_one(sql, &[]).await.unwrap().get(0);
+    assert!((of("old").reset.unwrap() - reset).abs() < 1e-3);
+    assert_eq!(usage("old"), Usage::TooEarly { since: of("old").reset.unwrap() });
+    assert_eq!(usage("young"), Usage::Unused { since: facts.since });
 }
 
 #[tokio::test]

@@ -126,6 +126,7 @@ async fn every_planted_fault_is_found_mended_and_gone() {
         ("partition.default_rows", "public.swallowed"),
         ("partition.retention", "public.kept"),
         ("partition.pruning", "one day"),
+        ("extension.outdated", "hstore"),
         ("constraint.not_valid", "public.doubtful"),
         ("constraint.not_valid", "public.positive"),
         ("constraint.foreign_key", "public.orphans"),

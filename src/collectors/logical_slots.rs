@@ -8,7 +8,7 @@ use super::figures::figures;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Metric, Sink};
-use crate::pg::{IfColumn, Row, Session, columns};
+use crate::pg::{IfColumn, Query, Row, Session, columns};
 
 static SPILL_TXNS: Metric = Metric::counter(
     "pg_stat_replication_slots_spill_txns_total",
@@ -51,8 +51,21 @@ static TOTAL_BYTES: Metric = Metric::counter(
     "Bytes of decoded transactions sent to the output plugin, pg_stat_replication_slots.total_bytes.",
 );
 
+static MEM_EXCEEDED: Metric = Metric::counter(
+    "pg_stat_replication_slots_mem_exceeded_total",
+    &["slot_name"],
+    "Times that decoding needed more memory than logical_decoding_work_mem, pg_stat_replication_slots.mem_exceeded_count \
+     (PostgreSQL 19 and later).",
+);
+static SYNC_SKIPS: Metric = Metric::counter(
+    "pg_stat_replication_slots_slotsync_skips_total",
+    &["slot_name"],
+    "Times that the slot's synchronisation from the primary was skipped, pg_stat_replication_slots.slotsync_skip_count \
+     (PostgreSQL 19 and later).",
+);
+
 const SQL: &str = "\
-SELECT s.slot_name::text AS slot_name, s.spill_txns::float8, s.spill_count::float8, s.spill_bytes::float8, s.stream_txns::float8, s.stream_count::float8, s.stream_bytes::float8, s.total_txns::float8, s.total_bytes::float8
+SELECT s.slot_name::text AS slot_name, s.spill_txns::float8, s.spill_count::float8, s.spill_bytes::float8, s.stream_txns::float8, s.stream_count::float8, s.stream_bytes::float8, s.total_txns::float8, s.total_bytes::float8{newer}
   FROM pg_catalog.pg_stat_replication_slots s ORDER BY s.slot_name";
 
 pub struct LogicalSlots;
@@ -76,6 +89,10 @@ figures! {
         total_txns => TOTAL_TXNS,
         /// Bytes of decoded transactions sent to the output plugin.
         total_bytes => TOTAL_BYTES,
+        /// Times that the memory did not do.
+        mem_exceeded_count => MEM_EXCEEDED,
+        /// Times that its copy was not made.
+        slotsync_skip_count => SYNC_SKIPS,
     }
 }
 
@@ -104,7 +121,12 @@ impl Collector for LogicalSlots {
         if session.server().version_num < 140000 {
             return Ok(Vec::new());
         }
-        Row::all(&session.read(SQL).await?)
+        let newer = match session.server().version_num {
+            190_000.. => ", s.mem_exceeded_count::float8, s.slotsync_skip_count::float8",
+            _ => "",
+        };
+        let sql = SQL.replace("{newer}", newer);
+        Row::all(&session.read(Query::new(&sql)).await?)
     }
 
     fn derive(&self, (): &mut (), rows: Self::Rows, sink: &mut Sink) {
@@ -130,6 +152,8 @@ mod tests {
             Some(5.0),
             Some(6.0),
             None,
+            Some(8.0),
+            Some(9.0),
         ]);
         let row = LogicalSlotsRow { slot_name: "a\"b".to_owned(), counters };
         check("logicalslots", &poll(&LogicalSlots, &mut (), vec![row]));

@@ -4,6 +4,8 @@
 
 pub mod activity;
 pub mod autovacuum;
+pub mod base_backups;
+pub mod bloat;
 pub mod blocking;
 pub mod buffercache;
 pub mod cache;
@@ -15,6 +17,7 @@ pub mod connections;
 pub mod custom;
 pub mod database_recommendations;
 pub mod databases;
+pub mod extensions;
 pub mod failover;
 pub(crate) mod figures;
 #[cfg(test)]
@@ -22,6 +25,7 @@ mod golden;
 pub mod index_health;
 pub mod indexes;
 pub mod io;
+pub mod leftovers;
 pub mod lock_waits;
 pub mod locks;
 pub mod logical_slots;
@@ -30,18 +34,22 @@ pub mod maintenance;
 pub mod partitions;
 pub mod pgbouncer;
 pub mod process_idle;
+pub mod progress;
 pub mod published;
 pub mod recommendations;
+pub mod recovery;
 pub(crate) mod relations;
 pub mod replication;
 pub mod roles;
 pub mod scans;
+pub mod scores;
 pub mod sequences;
 pub mod settings;
 pub mod sizes;
 pub mod slots;
 pub mod slru;
 pub mod statements;
+pub mod subscriptions;
 pub mod tables;
 pub mod vacuum;
 pub mod wal;
@@ -68,6 +76,8 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &replication::Replication,
     &failover::Failover,
     &wal_receiver::WalReceiver,
+    &recovery::Recovery,
+    &base_backups::BaseBackups,
     &slots::ReplicationSlots,
     &logical_slots::LogicalSlots,
     &wal::Wal,
@@ -82,6 +92,12 @@ pub static ALL: &[&dyn AnyCollector] = &[
     &partitions::Partitions,
     &sequences::Sequences,
     &vacuum::Vacuum,
+    &progress::Progress,
+    &scores::Scores,
+    &subscriptions::Subscriptions,
+    &bloat::TableBloat,
+    &extensions::Extensions,
+    &leftovers::LeftBehind,
     &wraparound::Wraparound,
     &settings::ServerSettings,
     &waldir::Waldir,

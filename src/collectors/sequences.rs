@@ -38,7 +38,8 @@ static UNREADABLE: Metric = Metric::gauge(
      ON SEQUENCES, or from PostgreSQL 14 on pg_read_all_data, shows them.",
 );
 
-/// The width of a column is that of the narrowest that the sequence is owned by or the default of. Arithmetic is
+/// The width of a column is that of the narrowest that the sequence is owned by or the default of; a domain writes its values
+/// by the function of the type that it rests on. Arithmetic is
 /// numeric, since the ends of int8 lie further apart than it holds.
 const SQL: &str = "\
 SELECT q.oid::int8 AS oid, q.schemaname AS schemaname, q.sequencename AS sequencename, q.readable AS readable,
@@ -70,7 +71,8 @@ SELECT q.oid::int8 AS oid, q.schemaname AS schemaname, q.sequencename AS sequenc
                        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
                        AND d.refobjid = s.seqrelid) u
               JOIN pg_catalog.pg_attribute a ON a.attrelid = u.relation AND a.attnum = u.number
-             WHERE a.atttypid IN ('int2'::pg_catalog.regtype, 'int4'::pg_catalog.regtype)) w ON true
+              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+             WHERE t.typoutput IN ('pg_catalog.int2out'::pg_catalog.regproc, 'pg_catalog.int4out'::pg_catalog.regproc)) w ON true
          WHERE c.relpersistence <> 't' AND NOT s.seqcycle) q
  ORDER BY used DESC NULLS LAST, q.oid LIMIT $1";
 const UNREAD: &str = "\

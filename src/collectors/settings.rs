@@ -27,6 +27,13 @@ static PENDING: Metric = Metric::gauge(
     "Settings that were changed and wait for a restart, pg_settings.pending_restart.",
 );
 
+static CHECKSUMS: Metric = Metric::gauge(
+    "pg_data_checksums_state",
+    &["state"],
+    "Constant 1 with the setting data_checksums: on, off, or on a server that can switch them while it runs what it is \
+     about to do.",
+);
+
 static ANY: Metric = Metric::gauge(
     "pg_settings_",
     &[],
@@ -45,7 +52,7 @@ macro_rules! settings {
         ).with_server_there(Kind::Gauge);)*
         /// Name in `pg_settings`, and its metric.
         static EXPORTED: &[(&str, &Metric)] = &[$(($name, &$ident)),*];
-        static METRICS: &[&Metric] = &[&START, &RELOADED, &PENDING, &ANY, $(&$ident),*];
+        static METRICS: &[&Metric] = &[&START, &RELOADED, &PENDING, &CHECKSUMS, &ANY, $(&$ident),*];
     };
 }
 
@@ -76,7 +83,7 @@ SELECT s.name, s.unit, s.pending_restart, s.vartype IN ('bool', 'integer', 'real
              AND NOT (s.name = 'transaction_read_only' AND pg_catalog.pg_is_in_recovery())
             THEN s.reset_val ELSE s.setting END AS setting
   FROM pg_catalog.pg_settings s
- WHERE s.vartype IN ('bool', 'integer', 'real') OR s.name = 'archive_mode' OR s.pending_restart
+ WHERE s.vartype IN ('bool', 'integer', 'real') OR s.name IN ('archive_mode', 'data_checksums') OR s.pending_restart
  ORDER BY s.name";
 
 const TIMES: &str = "\
@@ -148,6 +155,10 @@ impl Collector for ServerSettings {
         let pending = rows.settings.iter().filter(|s| s.pending).count();
         // There are a few hundred settings.
         sink.number(&PENDING, &[], pending as f64);
+        let checksums = rows.settings.iter().find(|setting| setting.name == "data_checksums");
+        if let Some(state) = checksums.and_then(|setting| setting.value.as_deref()) {
+            sink.number(&CHECKSUMS, &[state], 1.0);
+        }
         for (name, metric) in EXPORTED {
             let setting = rows.settings.iter().find(|s| s.name == *name);
             sink.number(metric, &[], setting.and_then(ServerSetting::number));
@@ -173,7 +184,8 @@ impl ServerSetting {
     fn number(&self) -> Option<f64> {
         let value = self.value.as_deref()?;
         let number = match value {
-            "off" => 0.0,
+            // Checksums that are being written or removed are not verified.
+            "off" | "inprogress-on" | "inprogress-off" => 0.0,
             "on" => 1.0,
             "always" => 2.0,
             _ => value.parse().ok()?,
@@ -209,7 +221,7 @@ mod tests {
 
     fn setting(name: &str, value: &str, unit: &str, pending: bool) -> ServerSetting {
         let unit = (!unit.is_empty()).then(|| unit.to_owned());
-        let numeric = name != "archive_mode";
+        let numeric = name != "archive_mode" && name != "data_checksums";
         ServerSetting {
             name: name.to_owned(),
             value: Some(value.to_owned()),
@@ -225,6 +237,7 @@ mod tests {
             setting("archive_mode", "always", "", false),
             setting("autovacuum", "off", "", false),
             setting("checkpoint_timeout", "300", "s", false),
+            setting("data_checksums", "inprogress-on", "", false),
             setting("max_wal_size", "1024", "MB", true),
             setting("log_rotation_size", "-1", "kB", false),
             setting("pg_stat_statements.max", "5000", "", false),

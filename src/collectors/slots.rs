@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::figures::figures;
 use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
@@ -72,6 +73,34 @@ static INACTIVE_SINCE: Metric = Metric::gauge(
      (PostgreSQL 17 and later).",
 );
 
+static CONFLICTING: Metric = Metric::gauge(
+    "pg_replication_slots_conflicting",
+    BY_TYPE,
+    "Whether recovery on this standby removed rows that the logical slot needed, pg_replication_slots.conflicting \
+     (PostgreSQL 16 and later).",
+);
+static TWO_PHASE: Metric = Metric::gauge(
+    "pg_replication_slots_two_phase",
+    BY_TYPE,
+    "Whether the slot decodes prepared transactions, pg_replication_slots.two_phase (PostgreSQL 14 and later).",
+);
+static FAILOVER: Metric = Metric::gauge(
+    "pg_replication_slots_failover",
+    BY_TYPE,
+    "Whether standbys are to keep a copy of the slot, pg_replication_slots.failover (PostgreSQL 17 and later).",
+);
+static SYNCED: Metric = Metric::gauge(
+    "pg_replication_slots_synced",
+    BY_TYPE,
+    "Whether this is the copy of a primary's slot, pg_replication_slots.synced (PostgreSQL 17 and later).",
+);
+static SYNC_SKIPPED: Metric = Metric::gauge(
+    "pg_replication_slots_slotsync_skip_reason",
+    &["slot_name", "slot_type", "reason"],
+    "Constant 1 for a slot whose last synchronisation from the primary was skipped, with \
+     pg_replication_slots.slotsync_skip_reason (PostgreSQL 19 and later).",
+);
+
 /// The names that postgres_exporter 0.19 has; 0.20 has those above.
 macro_rules! older {
     ($($ident:ident $name:literal $labels:expr, $newer:literal;)*) => {
@@ -103,6 +132,14 @@ fn sql(version_num: i32) -> String {
         170_000.. => ", pg_catalog.date_part('epoch', s.inactive_since)::float8 AS inactive_since",
         _ => "",
     };
+    let since = |major: i32, columns: &'static str| if version_num >= major { columns } else { "" };
+    let newer = [
+        since(140_000, ", s.two_phase::int4::float8 AS two_phase"),
+        since(160_000, ", s.conflicting::int4::float8 AS conflicting"),
+        since(170_000, ", s.failover::int4::float8 AS failover, s.synced::int4::float8 AS synced"),
+        since(190_000, ", s.slotsync_skip_reason AS skip_reason"),
+    ]
+    .concat();
     format!(
         "SELECT s.slot_name::text, s.slot_type, s.active, \
                 pg_catalog.textsend(COALESCE(s.database::text, '')) AS database, \
@@ -110,7 +147,7 @@ fn sql(version_num: i32) -> String {
                 CASE WHEN s.wal_status IS DISTINCT FROM 'lost' \
                      THEN pg_catalog.pg_wal_lsn_diff(wal.lsn, s.restart_lsn) END::float8 AS retained, \
                 pg_catalog.pg_wal_lsn_diff(s.confirmed_flush_lsn, '0/0')::float8 AS confirmed, \
-                s.safe_wal_size::float8, s.wal_status, {reason} AS reason{inactive} \
+                s.safe_wal_size::float8, s.wal_status, {reason} AS reason{inactive}{newer} \
            FROM (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
                              THEN COALESCE(pg_catalog.pg_last_wal_receive_lsn(), \
                                            pg_catalog.pg_last_wal_replay_lsn()) \
@@ -129,6 +166,20 @@ published! {
 }
 
 pub struct ReplicationSlots;
+
+figures! {
+    /// What a slot is, as 0 and 1.
+    pub struct SlotTraits: Option<f64> as IfColumn<Option<f64>> {
+        /// Whether it decodes prepared transactions.
+        two_phase => TWO_PHASE,
+        /// Whether rows that it needed are gone.
+        conflicting => CONFLICTING,
+        /// Whether standbys keep a copy.
+        failover => FAILOVER,
+        /// Whether it is a copy.
+        synced => SYNCED,
+    }
+}
 
 columns! {
     /// One slot.
@@ -156,6 +207,10 @@ columns! {
         pub reason: Option<String>,
         /// Unix seconds; from PostgreSQL 17 on.
         pub inactive_since: Option<f64> as IfColumn<Option<f64>>,
+        /// What else is said of it.
+        pub traits: SlotTraits,
+        /// Why its copy was not made; from PostgreSQL 19 on.
+        pub skip_reason: Option<String> as IfColumn<Option<String>>,
     }
 }
 
@@ -183,6 +238,11 @@ impl Collector for ReplicationSlots {
         &STATUS,
         &SAFE,
         &INACTIVE_SINCE,
+        &CONFLICTING,
+        &TWO_PHASE,
+        &FAILOVER,
+        &SYNCED,
+        &SYNC_SKIPPED,
         &IS_ACTIVE,
         &CURRENT,
         &CONFIRMED,
@@ -227,6 +287,10 @@ impl Collector for ReplicationSlots {
             if let Some(reason) = &slot.reason {
                 sink.number(&INVALID, &[&slot.name, &slot.kind, reason], 1.0);
             }
+            slot.traits.emit(&by_type, sink);
+            if let Some(reason) = &slot.skip_reason {
+                sink.number(&SYNC_SKIPPED, &[&slot.name, &slot.kind, reason], 1.0);
+            }
         }
     }
 }
@@ -250,6 +314,8 @@ mod tests {
             status: Some("reserved".to_owned()),
             reason: None,
             inactive_since: None,
+            traits: SlotTraits::default(),
+            skip_reason: None,
         };
         let logical = ReplicationSlot {
             name: "cdc".to_owned(),
@@ -261,6 +327,8 @@ mod tests {
             safe: Some(-12.0),
             status: Some("unreserved".to_owned()),
             inactive_since: Some(1_700_000_000.0),
+            traits: [Some(1.0), Some(0.0), Some(1.0), Some(0.0)].into(),
+            skip_reason: Some("wal_or_rows_removed".to_owned()),
             ..physical.clone()
         };
         let lost = ReplicationSlot {

@@ -9,7 +9,7 @@ use super::published::published;
 use crate::collector::{Collector, Scope};
 use crate::error::CollectError;
 use crate::metric::{Kind, Metric, Sink};
-use crate::pg::{Query, Row, Session, columns};
+use crate::pg::{IfColumn, Query, Row, Session, columns};
 
 static BYTES: Metric = Metric::counter(
     "pg_wal_bytes_total",
@@ -63,6 +63,11 @@ static STAT_BYTES: Metric = Metric::counter(
     &[],
     "Bytes of WAL generated, pg_stat_wal.wal_bytes (PostgreSQL 14 and later).",
 );
+static IMAGE_BYTES: Metric = Metric::counter(
+    "pg_stat_wal_full_page_image_bytes_total",
+    &[],
+    "Bytes of images of whole pages in the WAL, pg_stat_wal.wal_fpi_bytes (PostgreSQL 19 and later).",
+);
 static BUFFERS_FULL: Metric = Metric::counter(
     "pg_stat_wal_buffers_full_total",
     &[],
@@ -81,9 +86,13 @@ SELECT CASE WHEN pg_catalog.pg_is_in_recovery()
        pg_catalog.date_part('epoch', a.last_failed_time)::float8 AS last_failed
   FROM pg_catalog.pg_stat_archiver a";
 
-const STAT_WAL: &str = "\
-SELECT w.wal_records::float8, w.wal_fpi::float8, w.wal_bytes::float8, w.wal_buffers_full::float8
-  FROM pg_catalog.pg_stat_wal w";
+fn stat_wal(version_num: i32) -> String {
+    let images = if version_num >= 190_000 { ", w.wal_fpi_bytes::float8" } else { "" };
+    format!(
+        "SELECT w.wal_records::float8, w.wal_fpi::float8, w.wal_bytes::float8, \
+                w.wal_buffers_full::float8{images} FROM pg_catalog.pg_stat_wal w"
+    )
+}
 
 published! {
     /// `pg_wal_bytes_total`.
@@ -104,13 +113,15 @@ figures! {
 
 figures! {
     /// What `pg_stat_wal` counts.
-    pub struct Generated: f64 {
+    pub struct Generated: Option<f64> as IfColumn<Option<f64>> {
         /// Records.
         wal_records => RECORDS,
         /// Images of whole pages.
         wal_fpi => IMAGES,
         /// Bytes.
         wal_bytes => STAT_BYTES,
+        /// Bytes of images of whole pages.
+        wal_fpi_bytes => IMAGE_BYTES,
         /// Times that the buffers were full.
         wal_buffers_full => BUFFERS_FULL,
     }
@@ -168,13 +179,15 @@ impl Collector for Wal {
         &RECORDS,
         &IMAGES,
         &STAT_BYTES,
+        &IMAGE_BYTES,
         &BUFFERS_FULL,
     ];
 
     async fn fetch(&self, session: &Session, _: &State) -> Result<Rows, CollectError> {
+        let stat_wal = stat_wal(session.server().version_num);
         let mut queries = vec![Query::new(ARCHIVER)];
         if session.server().version_num >= 140_000 {
-            queries.push(Query::new(STAT_WAL));
+            queries.push(Query::new(&stat_wal));
         }
         let answers = session.read_all(&queries).await?;
         let mut answers = answers.iter().map(Vec::as_slice);
@@ -223,10 +236,11 @@ mod tests {
                 last_failed: None,
             },
             generated: Some(Generated {
-                wal_records: 10.0 * archived,
-                wal_fpi: 1.0,
-                wal_bytes: position,
-                wal_buffers_full: 0.0,
+                wal_records: Some(10.0 * archived),
+                wal_fpi: Some(1.0),
+                wal_bytes: Some(position),
+                wal_fpi_bytes: Some(8192.0),
+                wal_buffers_full: Some(0.0),
             }),
         }
     }

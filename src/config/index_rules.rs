@@ -45,7 +45,7 @@ settings! {
         /// Size in bytes from which on a table gets a verdict on sequential scans.
         pub seq_scan_bytes: usize = 100_000_000,
             "collectors.indexhealth.seq_scan_bytes" => SettingKind::Integer { min: 0, max: 1 << 50 };
-        /// For how many B-trees, the largest, bloat is estimated; 0 for none.
+        /// For how many B-trees, tables and TOAST tables, the largest of each, bloat is estimated; 0 for none.
         pub bloat_largest: usize = 500,
             "collectors.indexhealth.bloat_largest" => SettingKind::Integer { min: 0, max: 100_000 };
         rest {

@@ -192,6 +192,7 @@ fn page_of(part: Part) -> Page {
         | Part::Load
         | Part::Vacuum
         | Part::Ages
+        | Part::Extensions
         | Part::Growth => Page::Server,
     }
 }

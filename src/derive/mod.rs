@@ -5,6 +5,7 @@
 pub mod blocking;
 pub mod delta;
 pub mod growth;
+pub mod heap;
 pub mod index;
 pub mod latency;
 pub mod partition;

@@ -6,6 +6,7 @@
 
 mod access;
 mod constraints;
+mod extensions;
 mod facts;
 mod growth;
 mod index;
@@ -22,7 +23,7 @@ mod waits;
 
 pub use facts::{
     AccessFacts, AccessFailure, AccessStep, Age, Ages, BenchFacts, Bloated, CheckpointCounts,
-    ClosedDatabase, ConnectionPeak, Corrupt, Counted, DatabaseFacts, ExpectedTable,
+    ClosedDatabase, ConnectionPeak, Corrupt, Counted, DatabaseFacts, ExpectedTable, ExtensionFacts,
     FailingCollector, FaultyIndex, Foreseen, Gap, Growing, Growth, IndexFault, JobFacts,
     KeyWithoutIndex, Lack, Leaf, Lost, NotValid, Odd, OpenEnded, Origin, Overdue, Partial,
     Partitioned, PartitionsRead, Planned, Scanned, ServerFacts, Setting, StatementFacts,
@@ -45,6 +46,7 @@ static GROUPS: &[&[&Rule]] = &[
     partition::RULES,
     maintenance::RULES,
     constraints::RULES,
+    extensions::RULES,
     vacuum::RULES,
     growth::RULES,
     statements::RULES,
@@ -120,6 +122,8 @@ pub enum Subject {
     Job(String),
     /// A collector.
     Collector(String),
+    /// An extension.
+    Extension(String),
     /// A setting of the server.
     Setting(String),
     /// A table.
@@ -141,6 +145,7 @@ impl Subject {
             Self::Role(_) => "role",
             Self::Job(_) => "job",
             Self::Collector(_) => "collector",
+            Self::Extension(_) => "extension",
             Self::Pooler => "pooler",
             Self::Setting(_) => "setting",
             Self::Relation(_) => "relation",
@@ -159,6 +164,7 @@ impl Subject {
             | Self::Named(name)
             | Self::Role(name)
             | Self::Collector(name)
+            | Self::Extension(name)
             | Self::Job(name) => Some(name.clone()),
             Self::Relation(table) => Some(format!("{}.{}", table.schema, table.name)),
             Self::Index(table, name) => Some(format!("{}.{}.{name}", table.schema, table.name)),
@@ -363,6 +369,8 @@ pub enum Part {
     Plans,
     /// Constraints.
     Constraints,
+    /// Extensions.
+    Extensions,
     /// Rows of foreign keys.
     Orphans,
     /// What VACUUM and ANALYZE have left undone.

@@ -34,7 +34,8 @@ pub(super) static RULES: &[&Rule] = &[
         finds: "planning is over half of a statement's time and 1 ms or more a call, at one call a second or more; \
                 or a benchmark measured as much",
         why: "The same statement is planned again at each call, for longer than it runs.",
-        source: "pg_stat_statements.total_plan_time (track_planning), or `pgrunway bench`",
+        source: "pg_stat_statements.total_plan_time (track_planning), custom_plan_calls and generic_plan_calls (1.13 and \
+                 later), or `pgrunway bench`",
         alerts: &[],
         part: Part::Statements,
         when: When::OnRequest,
@@ -102,10 +103,23 @@ fn prepare(d: &DatabaseFacts) -> Verdict {
                 share * 100.0,
                 seconds(s.planning / d.span)
             );
-            finding(&s.name, evidence)
-                .figure("planning", mean, Unit::Seconds)
-                .figure("share", share, Unit::Ratio)
-                .advice(PREPARE)
+            let found = |evidence| {
+                finding(&s.name, evidence)
+                    .figure("planning", mean, Unit::Seconds)
+                    .figure("share", share, Unit::Ratio)
+            };
+            // Of a prepared statement the server says which kind of plan it took.
+            match (s.custom, s.generic) {
+                (Some(custom), generic) if custom >= s.calls * 0.5 => {
+                    let generic = generic.unwrap_or_default();
+                    found(format!(
+                        "{evidence} It is prepared, but {custom:.0} executions had a plan of their own and \
+                         {generic:.0} a generic one."
+                    ))
+                    .advice(GENERIC)
+                }
+                _ => found(evidence).advice(PREPARE),
+            }
         })
     };
     let from_statements = d.statements.as_ref().filter(|all| all.iter().any(|s| s.plans.is_some()));
@@ -133,6 +147,10 @@ fn prepare(d: &DatabaseFacts) -> Verdict {
 
 const PREPARE: &str = "Prepare it once a connection and execute it by parameters: after five executions \
                        PostgreSQL uses a generic plan if it costs no more.";
+
+const GENERIC: &str = "PostgreSQL expects a plan for the parameters to be cheaper by more than planning costs. Compare both \
+                       by EXPLAIN (GENERIC_PLAN); if the generic plan does, set plan_cache_mode to \
+                       force_generic_plan for the role or the transaction that executes it.";
 
 fn materialise(d: &DatabaseFacts) -> Verdict {
     let statements = d.statements.as_ref()?;

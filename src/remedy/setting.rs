@@ -145,6 +145,20 @@ pub fn extension(database: &str, name: &str) -> Script {
     }
 }
 
+/// Brings an extension to the version of its files.
+pub fn update_extension(database: &str, name: &str) -> Script {
+    let mut head = head(
+        database,
+        format!("the extension {} is to be updated.", super::text::one_line(name)),
+        "the extension's owner, or a superuser.",
+        "the extension's functions, views and types, by its own script.",
+        "restore them from a backup: few extensions come with a way back.",
+    );
+    head.locks =
+        "those of the extension's script, on its own objects and what depends on them.".to_owned();
+    Script { head, steps: vec![Step::Sql(Sql::new("ALTER EXTENSION {} UPDATE", &[&Ident(name)]))] }
+}
+
 /// Makes a role a member of another.
 pub fn grant(database: &str, group: &str, role: &str) -> Script {
     Script {

@@ -16,7 +16,9 @@ async fn sequences_end_with_themselves_or_their_columns() {
          CREATE TABLE owner (id int); CREATE SEQUENCE owned OWNED BY owner.id; SELECT setval('owned', 2147483647);
          CREATE SEQUENCE down INCREMENT -2 MINVALUE -1000 MAXVALUE 0 START 0; SELECT setval('down', -250);
          CREATE SEQUENCE fresh MAXVALUE 100; CREATE SEQUENCE round CYCLE MAXVALUE 10; SELECT setval('round', 10);
-         CREATE SEQUENCE hidden; GRANT SELECT ON of_two, wide, owned, down, fresh, round TO mon",
+         CREATE DOMAIN small AS smallint; CREATE DOMAIN smaller AS small CHECK (VALUE > 0);
+         CREATE SEQUENCE domained; CREATE TABLE domains (id smaller DEFAULT nextval('domained')); SELECT setval('domained', 32766);
+         CREATE SEQUENCE hidden; GRANT SELECT ON of_two, wide, owned, down, fresh, round, domained TO mon",
     )
     .await;
     let poll = Run::new(&cluster, "mon", "postgres", "sequences").await.poll().await;
@@ -30,6 +32,7 @@ async fn sequences_end_with_themselves_or_their_columns() {
             "2147483647 - (SELECT last_value FROM wide)",
         ),
         ("owned", "1", "0"),
+        ("domained", "32765.0 / 32766", "1"),
         ("down", "250.0 / 1000", "750 / 2"),
         ("fresh", "0", "(SELECT max_value FROM pg_sequences WHERE sequencename = 'fresh')"),
     ];
@@ -101,9 +104,9 @@ async fn counters_of_views_are_the_views() {
         let seen = "EXISTS (SELECT FROM pg_stat_replication_slots WHERE total_txns > 0)";
         until(&cluster, "postgres", seen).await;
         let poll = Run::new(&cluster, "mon", "postgres", "logicalslots").await.poll().await;
-        for (column, name) in
-            [("total_txns", "txns"), ("total_bytes", "bytes"), ("spill_count", "spills")]
-        {
+        let newer = (major >= 19.0).then_some(("mem_exceeded_count", "mem_exceeded"));
+        let always = [("total_txns", "txns"), ("total_bytes", "bytes"), ("spill_count", "spills")];
+        for (column, name) in always.into_iter().chain(newer) {
             let now = figure(
                 &admin,
                 &format!("{column} FROM pg_stat_replication_slots WHERE slot_name = 'slot'"),

@@ -93,6 +93,32 @@ async fn a_standby_its_lag_and_its_primary() {
     let objective = poll.get("pg_replication_slots_retained_objective_bytes", &[]);
     assert_eq!(objective, Some(10_737_418_240.0));
 
+    let recovery = Run::new(&standby, "mon", "postgres", "recovery").await.poll().await;
+    if replica.session.server().major() >= 19 {
+        let pause = recovery.get("pg_stat_recovery_pause_state", &["paused"]);
+        assert_eq!(pause, Some(1.0), "{:?}", recovery.series("pg_stat_recovery_pause_state"));
+        for (sql, metric) in [
+            ("promote_triggered::int", "promote_triggered"),
+            ("last_replayed_tli", "last_replayed_timeline"),
+            ("replay_end_tli", "replay_end_timeline"),
+            ("last_replayed_end_lsn - '0/0'", "last_replayed_end_lsn_bytes"),
+            ("replay_end_lsn - '0/0'", "replay_end_lsn_bytes"),
+            ("extract(epoch FROM recovery_last_xact_time)", "last_xact_timestamp_seconds"),
+            (
+                "extract(epoch FROM current_chunk_start_time)",
+                "current_chunk_start_timestamp_seconds",
+            ),
+        ] {
+            // NULL has no sample.
+            let sql = format!("COALESCE(({sql})::float8, -1) FROM pg_stat_recovery");
+            let expected = figure(&there, &sql).await;
+            let told = recovery.get(&format!("pg_stat_recovery_{metric}"), &[]).unwrap_or(-1.0);
+            assert!((told - expected).abs() < 1e-3, "{metric}: {told}, not {expected}");
+        }
+    } else {
+        assert!(recovery.0.is_empty());
+    }
+
     there.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
     poll_until(&mut replica, "level again", |p| p.get(lag, &[]) == Some(0.0)).await;
     poll_until(&mut main, "nothing left to replay", |p| {
@@ -176,6 +202,29 @@ async fn a_subscription_that_runs_and_one_that_fails() {
         slots.get("pg_replication_slots_slot_confirmed_flush_lsn", &["orders", "logical"]);
     assert!(confirmed.unwrap() > 0.0);
 
+    let mut tables = Run::new(&cluster, "mon", "dst", "subscriptions").await;
+    let dst = common::admin(&cluster, "dst").await;
+    let states =
+        |poll: &Poll, state: &str| poll.get("pg_subscription_tables", &["dst", "orders", state]);
+    let poll = tables.poll().await;
+    for (letter, state) in
+        [("i", "init"), ("d", "datasync"), ("f", "finishedcopy"), ("s", "syncdone"), ("r", "ready")]
+    {
+        let sql = format!("count(*) FROM pg_subscription_rel WHERE srsubstate = '{letter}'");
+        assert_eq!(states(&poll, state), Some(figure(&dst, &sql).await), "{state}");
+    }
+    assert_eq!(states(&poll, "ready"), Some(1.0));
+    let worker = ["dst", "orders", "apply"];
+    assert_eq!(poll.get("pg_stat_subscription_workers", &worker), Some(1.0));
+    let delay = poll.get("pg_stat_subscription_message_delay_seconds", &labels).unwrap();
+    assert!((0.0..60.0).contains(&delay), "{delay}");
+    let reported = "pg_stat_subscription_latest_end_timestamp_seconds";
+    let sql = "extract(epoch FROM latest_end_time) FROM pg_stat_subscription";
+    assert_between(&dst, &mut tables, sql, reported, &labels).await;
+    assert!(poll.get("pg_stat_subscription_unreported_bytes", &labels).is_some());
+    let elsewhere = Run::new(&cluster, "mon", "postgres", "subscriptions").await.poll().await;
+    assert!(elsewhere.0.is_empty(), "it is another database's");
+
     // The row is there already, so that the worker fails, and is started again, and fails.
     let errors = "pg_stat_subscription_errors_total";
     let counts = run.session.server().major() >= 15;
@@ -193,6 +242,22 @@ async fn a_subscription_that_runs_and_one_that_fails() {
     work(&cluster, "dst", "ALTER SUBSCRIPTION orders DISABLE").await;
     let off = |p: &Poll| p.get(running, &labels) == Some(0.0);
     let poll = poll_until(&mut run, "it ends", off).await;
+    if counts {
+        let sql = "apply_error_count FROM pg_stat_subscription_stats";
+        let metric = "pg_stat_subscription_apply_errors_total";
+        assert!(assert_between(&dst, &mut tables, sql, metric, &labels).await >= 1.0);
+    }
+    let conflicts = "pg_stat_subscription_conflicts_total";
+    if run.session.server().major() >= 18 {
+        let sql = "confl_insert_exists FROM pg_stat_subscription_stats";
+        let of = ["dst", "orders", "insert_exists"];
+        assert!(assert_between(&dst, &mut tables, sql, conflicts, &of).await >= 1.0);
+    } else {
+        assert!(tables.poll().await.series(conflicts).is_empty());
+    }
+    work(&cluster, "dst", "UPDATE pg_subscription_rel SET srsubstate = 'd'").await;
+    let copying = tables.poll().await;
+    assert_eq!((states(&copying, "datasync"), states(&copying, "ready")), (Some(1.0), Some(0.0)));
     assert_eq!(poll.get("pg_subscription_enabled", &labels), Some(0.0));
 }
 

@@ -244,6 +244,18 @@ pub const KINDS: &[Kind] = &[
         ..NONE
     },
     Kind {
+        check: "extension.outdated",
+        what: "an extension that is older than its files",
+        does: "ALTER EXTENSION ... UPDATE",
+        plant: "CREATE TABLE {t} (a int DEFAULT 1); INSERT INTO {t} SELECT generate_series(1, 200);
+                CREATE EXTENSION hstore SCHEMA {s} VERSION '1.4'",
+        wanted: "(SELECT e.extversion = a.default_version FROM pg_extension e
+                    JOIN pg_available_extensions a ON a.name = e.extname WHERE e.extname = 'hstore')",
+        kept: ROWS,
+        any_name: false,
+        ..NONE
+    },
+    Kind {
         check: "constraint.foreign_key",
         what: "rows whose foreign key points to no row",
         does: "DELETE in batches, after counting; commented out, cascades named",

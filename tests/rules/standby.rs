@@ -77,6 +77,7 @@ pub const ALERTS: &[(&str, FromStandby)] = &[
     ("PostgresReplicationSlotRetainsWal", Comes),
     ("PostgresReservedConnectionsUsed", Comes),
     ("PostgresRestarted", Comes),
+    ("PostgresRolePasswordExpires", Never),
     ("PostgresSequenceRunningOut", Never),
     ("PostgresSessionsBlocked", Comes),
     ("PostgresSplitBrain", Never),
@@ -88,6 +89,7 @@ pub const ALERTS: &[(&str, FromStandby)] = &[
     ("PostgresStatementsEvicting", Comes),
     ("PostgresStatementsMissing", Comes),
     ("PostgresSubscriptionDown", Never),
+    ("PostgresSubscriptionFailing", Never),
     ("PostgresTempFilesHeavy", Comes),
     // It keeps the primary from vacuuming with hot_standby_feedback, else the standby from replaying.
     ("PostgresTransactionOpenLong", Comes),

@@ -225,6 +225,7 @@ async fn verify_report_metrics_and_page_agree_on_the_planted_faults() {
         "index.missing",
         "index.partition_coverage",
         "index.foreign_key",
+        "extension.outdated",
         "constraint.not_valid",
         "statistics.age",
         "statistics.load",

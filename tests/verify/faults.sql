@@ -95,6 +95,9 @@ CALL spans('kept', date_trunc('day', now()) - interval '40 days', date_trunc('da
            '1 day', '"kept_"YYYYMMDD');
 INSERT INTO kept SELECT now() - i * interval '1 day' FROM generate_series(0, 39) i;
 
+-- extension.outdated.
+CREATE EXTENSION hstore VERSION '1.4';
+
 -- constraint.not_valid and constraint.foreign_key.
 CREATE TABLE doubtful (a int, parent_id int);
 ALTER TABLE doubtful ADD CONSTRAINT "a is > 0" CHECK (a > 0) NOT VALID;

@@ -239,6 +239,10 @@ figures! {
         blocks,
         /// Where the extension counts it.
         jit,
+        /// Executions with a generic plan, where the extension counts them.
+        generic,
+        /// Executions with a plan for their parameters, where the extension counts them.
+        custom,
     }
 }
 
@@ -264,13 +268,18 @@ async fn counters(session: &Session, notes: &mut Vec<String>) -> Option<DidBySta
         } else {
             "NULL"
         };
+        let plans = if trusted.version >= (1, 13) {
+            "s.generic_plan_calls::float8 AS generic, s.custom_plan_calls::float8 AS custom"
+        } else {
+            "NULL::float8 AS generic, NULL::float8 AS custom"
+        };
         let sql = format!(
             "SELECT d.datname::text, r.rolname::text, s.queryid, s.calls::float8, \
                     CASE WHEN pg_catalog.current_setting('pg_stat_statements.track_planning')::bool \
                          THEN s.plans END::float8 AS plans, \
                     s.total_plan_time / 1000 AS planning, s.total_exec_time / 1000 AS execution, \
                     s.rows::float8, (s.shared_blks_hit + s.shared_blks_read)::float8 AS blocks, \
-                    ({jit})::float8 AS jit \
+                    ({jit})::float8 AS jit, {plans} \
                FROM {view}(false) s \
                JOIN pg_catalog.pg_database d ON d.oid = s.dbid \
                JOIN pg_catalog.pg_roles r ON r.oid = s.userid \
@@ -313,6 +322,8 @@ async fn busiest(
             blocks: by(|d| d.blocks).unwrap_or_default(),
             aggregates: None,
             jit: by(|d| d.jit),
+            generic: by(|d| d.generic),
+            custom: by(|d| d.custom),
         };
         if did.calls > 0.0 {
             rows.push(StatementRow {
@@ -441,6 +452,7 @@ async fn database(
     note("sizes", rows.sizes.as_ref().err());
     note("indexes", rows.indexes.as_ref().err());
     note("constraints", rows.not_valid.as_ref().err());
+    note("extensions", rows.extensions.as_ref().err());
     note("ages of transactions", rows.ages.as_ref().err());
     note("maintenance jobs", rows.jobs.as_ref().err());
     note("names", completed.as_ref().err());

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::Rows;
 use super::indexes::of_indexes;
+use crate::collectors::extensions;
 use crate::collectors::maintenance;
 use crate::collectors::partitions::{self, filled, roots};
 use crate::collectors::sizes;
@@ -18,8 +19,8 @@ use crate::derive::index::{Verdicts, judge};
 use crate::derive::partition::Moment;
 use crate::derive::rollup::Forest;
 use crate::findings::{
-    DatabaseFacts, ExpectedTable, Gap, Growing, Growth, JobFacts, Leaf, OpenEnded, Overdue,
-    Partitioned, TableFacts,
+    DatabaseFacts, ExpectedTable, ExtensionFacts, Gap, Growing, Growth, JobFacts, Leaf, OpenEnded,
+    Overdue, Partitioned, TableFacts,
 };
 use crate::remedy::Relation;
 
@@ -48,9 +49,20 @@ pub fn facts(rows: &Rows, verdicts: Option<&Verdicts>) -> DatabaseFacts {
         ages: rows.ages.as_ref().ok().cloned(),
         growth: growth(rows),
         jobs: rows.jobs.as_ref().ok().and_then(of_jobs),
+        extensions: rows.extensions.as_ref().ok().map(of_extensions),
         not_valid: rows.not_valid.as_ref().ok().cloned(),
         ..indexes
     }
+}
+
+/// Extensions with the versions of their files.
+pub fn of_extensions(rows: &extensions::Rows) -> Vec<ExtensionFacts> {
+    let each = rows.extensions.iter().map(|extension| ExtensionFacts {
+        name: extension.extname.clone(),
+        installed: extension.installed.clone(),
+        available: extension.available.clone(),
+    });
+    each.collect()
 }
 
 /// Jobs of pg_cron that look after partitions, with the last run that is over; `None` where pg_cron cannot be read.

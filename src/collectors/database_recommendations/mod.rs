@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::extensions::{self, Extensions};
 use super::index_health::catalogue::WhoseNames;
 use super::index_health::{self, IndexHealth};
 use super::maintenance::{self, Maintenance};
@@ -29,7 +30,7 @@ use crate::metric::{Metric, Sink};
 use crate::pg::Session;
 use crate::remedy::Relation;
 
-pub use facts::{facts, of_jobs, of_partitions, of_vacuum, verdicts};
+pub use facts::{facts, of_extensions, of_jobs, of_partitions, of_vacuum, verdicts};
 pub use indexes::{Known, known, of_indexes};
 
 static ACTIVE: Metric = Metric::gauge(
@@ -74,6 +75,8 @@ pub struct Rows {
     pub indexes: Result<index_health::Rows, CollectError>,
     /// Constraints that were never validated.
     pub not_valid: Result<Vec<NotValid>, CollectError>,
+    /// Extensions.
+    pub extensions: Result<extensions::Rows, CollectError>,
     /// Ages of transaction IDs.
     pub ages: Result<Ages, CollectError>,
     /// Jobs that look after partitions.
@@ -213,6 +216,7 @@ impl Rows {
             Err(e) => Err(e),
         };
         let not_valid = read(catalogue::not_valid(session).await)?;
+        let extensions = part(Extensions, session, &()).await?;
         let jobs = part(Maintenance, session, &maintenance::State::default()).await?;
         let rows = Self {
             took: session.seconds() - start,
@@ -226,6 +230,7 @@ impl Rows {
             sizes,
             indexes,
             not_valid,
+            extensions,
             ages,
             jobs,
             names: catalogue::NamesByOid::default(),

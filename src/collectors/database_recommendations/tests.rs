@@ -120,6 +120,10 @@ fn rows() -> Rows {
             remedy: "GRANT".to_owned(),
         }),
         not_valid: Ok(Vec::new()),
+        extensions: Ok(crate::collectors::extensions::Rows {
+            datname: "app".to_owned(),
+            extensions: Vec::new(),
+        }),
         jobs: Err(CollectError::Missing { what: "off".to_owned(), remedy: String::new() }),
         ages: Ok(Ages { tables: 3.0, oldest: 1e6, old: Vec::new() }),
         names: catalogue::NamesByOid::default(),

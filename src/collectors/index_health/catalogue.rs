@@ -58,7 +58,8 @@ macro_rules! own {
 
 /// `reltuples` is 0 or -1 where nobody counted yet, `relpages` an unsigned number in a signed column.
 /// `$1` is 1 where all names are wanted.
-fn tables() -> String {
+fn tables(version: i32) -> String {
+    let reset = reset(version);
     format!(
         "SELECT c.oid::int8, h.inhparent::int8 AS parent, \
                 CASE WHEN c.named THEN n.nspname::text END AS schemaname, \
@@ -70,7 +71,8 @@ fn tables() -> String {
                 CASE c.relkind WHEN 'p' THEN 0 \
                      ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8 AS seq_scans, \
                 CASE c.relkind WHEN 'p' THEN 0 \
-                     ELSE pg_catalog.pg_stat_get_tuples_returned(c.oid) END::float8 AS seq_rows \
+                     ELSE pg_catalog.pg_stat_get_tuples_returned(c.oid) END::float8 AS seq_rows, \
+                {reset} AS reset \
            FROM (SELECT t.oid, t.relname, t.relnamespace, t.relkind, t.relispartition, \
                         t.relpersistence, t.reltuples, t.relpages, \
                         $1 = 1 OR NOT t.relispartition OR t.oid IN {} AS named \
@@ -80,6 +82,16 @@ fn tables() -> String {
           WHERE {USERS}",
         own!()
     )
+}
+
+/// When the counters of one relation were reset, which is read of the function under the views.
+fn reset(version: i32) -> &'static str {
+    match version {
+        190_000.. => {
+            "pg_catalog.date_part('epoch', pg_catalog.pg_stat_get_stat_reset_time(c.oid))::float8"
+        }
+        _ => "NULL::float8",
+    }
 }
 
 /// A definition comes only with the indexes of tables that something is judged on. Storage parameters
@@ -97,6 +109,7 @@ fn indexes(version: i32, times: bool) -> String {
     } else {
         "NULL::float8"
     };
+    let reset = reset(version);
     let nulls = if version >= 150_000 { "i.indnullsnotdistinct" } else { "false" };
     format!(
         "SELECT c.oid::int8, i.indrelid::int8, h.inhparent::int8 AS parent, \
@@ -112,7 +125,7 @@ fn indexes(version: i32, times: bool) -> String {
                 CASE c.relkind WHEN 'I' THEN 0 \
                      ELSE pg_catalog.pg_stat_get_numscans(c.oid) END::float8 AS scans, \
                 {last_scan} AS last_scan, (c.relpages::int8 & 4294967295)::float8 AS pages, \
-                {created} AS created, \
+                {created} AS created, {reset} AS reset, \
                 CASE WHEN i.own THEN m.amname::text END AS method, i.indnkeyatts::int4, \
                 CASE WHEN i.own THEN i.indkey::text END AS indkey, \
                 CASE WHEN i.own THEN i.indclass::text END AS indclass, \
@@ -162,7 +175,7 @@ fn foreign_keys(version: i32) -> String {
 /// As [`Session::read_all`].
 pub async fn facts(session: &Session, names: WhoseNames) -> Result<IndexFacts, CollectError> {
     let version = session.server().version_num;
-    let (tables, keys) = (tables(), foreign_keys(version));
+    let (tables, keys) = (tables(version), foreign_keys(version));
     let all = i64::from(names == WhoseNames::All);
     let read = async |times: bool| {
         let indexes = indexes(version, times);
@@ -244,6 +257,7 @@ columns! {
         pages: f64 as OrZero,
         seq_scans: f64 as OrZero,
         seq_rows: f64 as OrZero,
+        reset: Option<f64>,
     }
 }
 
@@ -285,6 +299,7 @@ columns! {
         last_scan: Option<f64>,
         pages: f64,
         created: Option<f64>,
+        reset: Option<f64>,
         definition: Option<Definition> as IfFound<Defined>,
     }
 }

@@ -15,6 +15,7 @@ fn table(id: i64, name: &str, rows: f64) -> IndexedTable {
         pages: 1000.0,
         seq_scans: 0.0,
         seq_rows: 0.0,
+        reset: None,
     }
 }
 
@@ -45,6 +46,7 @@ fn index(id: i64, table: i64, name: &str, columns: &[(i16, i16)]) -> Index {
         last_scan: None,
         pages: 10.0,
         created: None,
+        reset: None,
         definition: Some(Definition {
             method: "btree".to_owned(),
             keys: columns.iter().map(key).collect(),

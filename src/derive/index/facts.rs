@@ -34,6 +34,8 @@ pub struct IndexedTable {
     pub seq_scans: f64,
     /// `pg_stat_user_tables.seq_tup_read`.
     pub seq_rows: f64,
+    /// When its own counters were last reset, Unix seconds (PostgreSQL 19 and later).
+    pub reset: Option<f64>,
 }
 
 /// One column of an index key.
@@ -150,6 +152,8 @@ pub struct Index {
     pub pages: f64,
     /// Unix seconds before which it was not there, or was used, as far as that is known.
     pub created: Option<f64>,
+    /// When its own counters were last reset, Unix seconds (PostgreSQL 19 and later).
+    pub reset: Option<f64>,
     /// Left out where nothing is compared with it: for indexes that are attached to one of the
     /// partitioned table, unless something else is judged on the same partition.
     pub definition: Option<Definition>,

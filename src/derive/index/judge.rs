@@ -143,6 +143,8 @@ pub struct Verdicts {
 struct AttachedSums {
     scans: f64,
     last_scan: Option<f64>,
+    /// When the counters of one of them were last reset: what it was used for before is not known.
+    reset: Option<f64>,
     pages: f64,
     broken: bool,
     /// One of them is a replica identity, or a foreign key relies on it.
@@ -215,7 +217,8 @@ fn one(
         (false, true, _) => Some(Invalid::Unattached),
         (false, false, true) => Some(Invalid::Broken),
     };
-    let since = index.created.map_or(facts.since, |created| created.max(facts.since));
+    let begun = [index.created, group.reset].into_iter().flatten();
+    let since = begun.fold(facts.since, f64::max);
     let usage = match group.exemption {
         _ if group.scans > 0.0 => Usage::Used,
         _ if group.broken || partial => Usage::Exempt(Exemption::Invalid),
@@ -237,6 +240,10 @@ fn one(
     }
 }
 
+fn later(one: Option<f64>, other: Option<f64>) -> Option<f64> {
+    if other > one { other } else { one }
+}
+
 fn groups(
     facts: &IndexFacts,
     forest: &Forest,
@@ -248,10 +255,8 @@ fn groups(
     for index in &facts.indexes {
         let group = groups.entry(forest.root(index.id)).or_default();
         group.scans += index.scans;
-        group.last_scan = match (group.last_scan, index.last_scan) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        };
+        group.last_scan = later(group.last_scan, index.last_scan);
+        group.reset = later(group.reset, index.reset);
         group.pages += index.pages;
         group.broken |= !index.usable();
         group.pinned |= index.replica_identity || index.referenced;
@@ -349,8 +354,17 @@ fn seq_scanned(
     wholes: &HashMap<i64, Whole>,
 ) -> Vec<SeqScanned> {
     let mut by_index: HashMap<i64, f64> = HashMap::new();
+    let resets: HashMap<i64, f64> =
+        facts.tables.iter().filter_map(|table| Some((table.id, table.reset?))).collect();
+    // Where an index has counted for a shorter time than its table, their scans do not compare.
+    let mut uneven: HashSet<i64> = HashSet::new();
     for index in &facts.indexes {
-        *by_index.entry(forest.root(index.table)).or_default() += index.scans;
+        let root = forest.root(index.table);
+        *by_index.entry(root).or_default() += index.scans;
+        let since = resets.get(&index.table).map_or(facts.since, |reset| reset.max(facts.since));
+        if index.reset.is_some_and(|reset| reset > since) {
+            uneven.insert(root);
+        }
     }
     let days = ((facts.now - facts.since) / DAY).max(1.0);
     let roots = facts.tables.iter().filter(|table| table.parent.is_none());
@@ -364,7 +378,8 @@ fn seq_scanned(
             let dominate = bytes >= limits.seq_scan_bytes
                 && scans >= SEQ_SCANS_A_DAY * days
                 && scans > indexed
-                && rows_per_scan >= limits.minimum_rows;
+                && rows_per_scan >= limits.minimum_rows
+                && !uneven.contains(&table.id);
             let table = table.id;
             dominate.then_some(SeqScanned { table, scans: [scans, indexed], rows_per_scan, bytes })
         })

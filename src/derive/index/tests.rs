@@ -46,6 +46,7 @@ fn index(id: i64, definition: Definition) -> Index {
         last_scan: None,
         pages: 1.0,
         created: None,
+        reset: None,
         definition: Some(definition),
     }
 }
@@ -60,6 +61,7 @@ fn facts(indexes: Vec<Index>) -> IndexFacts {
         pages: 1e4,
         seq_scans: 0.0,
         seq_rows: 0.0,
+        reset: None,
     };
     let tables = vec![table];
     IndexFacts {
@@ -196,6 +198,27 @@ fn an_index_is_unused_only_after_a_window_that_begins_when_it_came() {
 }
 
 #[test]
+fn an_index_whose_counters_were_reset_is_not_unused_for_as_long_as_before() {
+    let usage = |reset: Option<f64>| {
+        let index = Index { reset, ..index(1, definition(&[(1, 0)])) };
+        judge(&facts(vec![index]), &LIMITS).indexes[0].usage
+    };
+    assert_eq!(usage(None), Usage::Unused { since: 0.0 });
+    assert_eq!(usage(Some(900.0)), Usage::Unused { since: 900.0 });
+    assert_eq!(usage(Some(901.0)), Usage::TooEarly { since: 901.0 });
+    // That of one partition may have been all there was.
+    let mut facts = facts(vec![]);
+    facts.tables[0].kind = TableKind::Partitioned;
+    let leaf = IndexedTable { id: 2, parent: Some(1), name: None, ..facts.tables[0].clone() };
+    facts.tables.push(IndexedTable { kind: TableKind::Plain, ..leaf });
+    let root = Index { partitioned: true, ..index(10, definition(&[(1, 0)])) };
+    let part =
+        Index { table: 2, parent: Some(10), reset: Some(950.0), ..index(11, definition(&[])) };
+    facts.indexes = vec![root, part];
+    assert_eq!(judge(&facts, &LIMITS).indexes[0].usage, Usage::TooEarly { since: 950.0 });
+}
+
+#[test]
 fn a_partition_without_its_part_is_named_unless_a_build_is_running() {
     let leaf =
         |id| IndexedTable { id, parent: Some(1), name: None, ..facts(vec![]).tables[0].clone() };
@@ -244,4 +267,17 @@ fn sequential_scans_dominate_only_where_they_are_many_and_long_on_a_large_table(
     assert_eq!(dominate(100.0, 2e6, 0.0, 9e2, 1.0), None, "small");
     assert_eq!(dominate(100.0, 2e6, 0.0, 1e3, 5.0), None, "seldom");
     assert_eq!(dominate(0.0, 0.0, 0.0, 1e3, 1.0), None);
+    // Scans of an index that were reset do not compare with those of its table.
+    let after = |table_reset: Option<f64>, index_reset: Option<f64>| {
+        let mut facts =
+            facts(vec![Index { reset: index_reset, ..index(1, definition(&[(1, 0)])) }]);
+        facts.now = 86_400.0;
+        let table = &mut facts.tables[0];
+        (table.seq_scans, table.seq_rows, table.pages, table.reset) =
+            (100.0, 2e6, 1e3, table_reset);
+        let limits = Strictness { minimum_rows: 10_000.0, seq_scan_bytes: 8e6, ..LIMITS };
+        judge(&facts, &limits).seq_scanned.len()
+    };
+    assert_eq!((after(None, None), after(None, Some(50.0))), (1, 0));
+    assert_eq!((after(Some(50.0), Some(50.0)), after(Some(60.0), Some(50.0))), (1, 1));
 }

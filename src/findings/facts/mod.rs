@@ -178,6 +178,10 @@ pub struct StatementFacts {
     pub aggregates: Option<bool>,
     /// Seconds of just-in-time compilation, where the server tells (15 and later).
     pub jit: Option<f64>,
+    /// Executions of a prepared statement with a generic plan, where the extension tells (1.13 and later).
+    pub generic: Option<f64>,
+    /// Executions of a prepared statement that was planned for its parameters, where the extension tells.
+    pub custom: Option<f64>,
 }
 
 /// Medians of one query's round trips, measured by `bench`.
@@ -359,6 +363,17 @@ pub struct Age {
     pub mxids: (f64, f64),
 }
 
+/// An extension that is installed, and of which the server has files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtensionFacts {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub installed: String,
+    /// That of the files.
+    pub available: String,
+}
+
 /// A constraint that was never validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotValid {
@@ -522,6 +537,8 @@ pub struct DatabaseFacts {
     pub bloated: Option<Vec<Bloated>>,
     /// B-trees that amcheck objects to.
     pub corrupt: Option<Vec<Corrupt>>,
+    /// Extensions.
+    pub extensions: Option<Vec<ExtensionFacts>>,
     /// Constraints that were never validated.
     pub not_valid: Option<Vec<NotValid>>,
     /// Rows of foreign keys that have lost their parent.

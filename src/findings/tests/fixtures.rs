@@ -328,6 +328,11 @@ fn on_tables() -> Vec<Fixture> {
             ..TableFacts::default()
         }]
     };
+    let extension = |installed: &str| ExtensionFacts {
+        name: "hstore".to_owned(),
+        installed: installed.to_owned(),
+        available: "1.8".to_owned(),
+    };
     let not_valid =
         NotValid { of: table("t"), domain: false, kind: "CHECK", name: "t_check".to_owned() };
     let lost = |rows| {
@@ -348,6 +353,12 @@ fn on_tables() -> Vec<Fixture> {
         Growth { bytes: 365.0 * GB, tables }
     };
     vec![
+        database(
+            "extension.outdated",
+            |d, e| d.extensions = Some(e),
+            vec![extension("1.7")],
+            vec![extension("1.8")],
+        ),
         database("constraint.not_valid", |d, c| d.not_valid = Some(c), vec![not_valid], vec![]),
         database("constraint.foreign_key", |d, l| d.lost = Some(l), lost(1), lost(0)),
         of("statistics.age", |t, o| t.analyze = o),

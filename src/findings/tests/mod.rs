@@ -400,6 +400,19 @@ fn planning_that_dominates_is_told_with_what_was_measured() {
     assert!(of(statement(99.0, 0.02, 0.001)).is_empty(), "less than one call a second");
     assert!(of(statement(200.0, 0.0009, 0.0001)).is_empty(), "less than a millisecond");
     assert!(of(statement(200.0, 0.002, 0.002)).is_empty(), "half of the time");
+    let prepared = |custom: f64| StatementFacts {
+        custom: Some(custom),
+        generic: Some(200.0 - custom),
+        ..statement(200.0, 0.02, 0.001)
+    };
+    let found = of(prepared(180.0));
+    assert!(
+        found[0].evidence.contains("180 executions had a plan of their own and 20"),
+        "{found:?}"
+    );
+    assert!(found[0].advice.contains("force_generic_plan"), "{found:?}");
+    let found = of(StatementFacts { generic: Some(0.0), ..prepared(0.0) });
+    assert!(found[0].advice.starts_with("Prepare it"), "{found:?}");
     let untracked = StatementFacts { plans: None, ..statement(200.0, 0.0, 0.001) };
     let d = DatabaseFacts {
         span: 100.0,

@@ -16,8 +16,9 @@ use std::rc::Rc;
 use crate::cmd::advice;
 use crate::collector::Collector as _;
 use crate::collectors::database_recommendations::{
-    self, catalogue, of_indexes, of_jobs, of_partitions, of_vacuum,
+    self, catalogue, of_extensions, of_indexes, of_jobs, of_partitions, of_vacuum,
 };
+use crate::collectors::extensions::Extensions;
 use crate::collectors::index_health;
 use crate::collectors::index_health::catalogue::WhoseNames;
 use crate::collectors::maintenance::{self, Maintenance};
@@ -107,6 +108,7 @@ pub(super) fn locks(part: Part) -> Option<&'static str> {
         | Part::Load
         | Part::Jobs
         | Part::Constraints
+        | Part::Extensions
         | Part::Vacuum
         | Part::Ages => "none",
         Part::Indexes => INDEX_LOCKS,
@@ -177,6 +179,14 @@ pub(super) async fn look(cx: &Context<'_>, part: Part) -> Result<Looked, Collect
             };
             Looked::of(
                 DatabaseFacts { not_valid: Some(found), ..DatabaseFacts::default() },
+                summary,
+            )
+        }
+        Part::Extensions => {
+            let found = of_extensions(&Extensions.fetch(cx.session, &()).await?);
+            let summary = counted(found.len(), "extension", "looked at");
+            Looked::of(
+                DatabaseFacts { extensions: Some(found), ..DatabaseFacts::default() },
                 summary,
             )
         }
