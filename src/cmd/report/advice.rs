@@ -157,7 +157,7 @@ pub fn summary(
             counted(indexes, "index")
         )),
         Line::from(format!(
-            "{} minor ones below; {} found nothing, {} could not be evaluated.",
+            "{} of less weight below; {} found nothing, {} could not be evaluated.",
             counted(infos, "recommendation"),
             counted(advice.quiet, "rule"),
             advice.unknown.len()
