@@ -132,7 +132,7 @@ fn one_poll(entries: usize, active: usize) {
             call(&mut row.time, latency(&mut rng, 0.6));
         }
         let second_scan = scan(&rows, at + 0.01);
-        let scans = [first, second_scan];
+        let scans = vec![first, second_scan];
         let rows = Rows {
             facts: facts.clone(),
             scans,

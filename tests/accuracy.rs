@@ -24,7 +24,7 @@ type Recorded = BTreeMap<String, BTreeMap<String, (f64, f64)>>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn latencies_are_as_near_to_the_truth_as_recorded() {
-    let (report, bars, _) = measure::run(&Plan::short()).await;
+    let (report, bars) = measure::run(&Plan::short(), None).await;
     println!("{}\n{}", report.text(), bars.text());
     if let Some(file) = std::env::var_os("ACCURACY_CSV") {
         std::fs::write(file, report.csv()).unwrap();

@@ -17,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::truth::{Key, LINE_PREFIX};
 use crate::common;
@@ -33,8 +34,12 @@ pub enum Phase {
     Eviction,
     /// Aggregates take all cores for a second or two, three at a time.
     Bursts,
+    /// Resets, evictions and a restart of the server.
+    Chaos,
     /// Only what is called every other second.
     Idle,
+    /// Nothing at all.
+    Quiet,
 }
 
 impl Phase {
@@ -44,7 +49,9 @@ impl Phase {
             Self::Locks => "row locks",
             Self::Eviction => "IO eviction",
             Self::Bursts => "stalls",
+            Self::Chaos => "chaos",
             Self::Idle => "idle",
+            Self::Quiet => "quiet",
         }
     }
 }
@@ -91,6 +98,26 @@ const LOAD: &[(&str, &str, f64, u32)] = &[
 /// The role of what disturbs.
 const NOISE: &str = "app_noise";
 
+/// Where the server is, for those who may have to come again.
+#[derive(Clone)]
+pub struct Place(tokio_postgres::Config);
+
+impl Place {
+    pub fn of(cluster: &Cluster) -> Self {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(cluster.socket_dir()).port(cluster.port());
+        Self(config)
+    }
+
+    pub async fn connect(&self, user: &str, dbname: &str) -> Result<Client, tokio_postgres::Error> {
+        let mut config = self.0.clone();
+        let (client, connection) =
+            config.user(user).dbname(dbname).connect(tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
 /// Every execution is logged, with its queryid, in files of a size that can be deleted soon.
 pub fn cluster_options() -> Options {
     let mut options = setup::cluster_options(find_binaries().expect("PostgreSQL is needed"));
@@ -110,6 +137,7 @@ pub fn cluster_options() -> Options {
         ("log_line_prefix", LINE_PREFIX),
         ("max_connections", "80"),
         ("shared_buffers", "16MB"),
+        ("pg_stat_statements.max", "500"),
         ("jit", "off"),
     ] {
         options.settings.push((name.to_owned(), value.to_owned()));
@@ -145,6 +173,38 @@ pub async fn totals(client: &Client) -> BTreeMap<Key, (u64, f64)> {
     rows.iter().map(|r| ((r.get(0), r.get(1)), (calls(r.get(2)), r.get(3)))).collect()
 }
 
+/// So many different statements that those that are seldom called are evicted: one eviction removes a twentieth of 500,
+/// each makes a hundredth of what calls are worth be forgotten.
+pub async fn evict(client: &Client) {
+    const DIGITS: [&str; 3] = ["1", "'x'::text", "1.5"];
+    for batch in 0..19_000u32 / 500 {
+        let statements = (batch * 500..(batch + 1) * 500).map(|i| {
+            let columns: Vec<&str> =
+                (0..9).map(|digit| DIGITS[(i / 3u32.pow(digit) % 3) as usize]).collect();
+            format!("SELECT {}", columns.join(", "))
+        });
+        client.batch_execute(&statements.collect::<Vec<_>>().join(";")).await.unwrap();
+    }
+}
+
+/// Resets all.
+pub async fn reset(client: &Client) {
+    client.batch_execute("SELECT pg_stat_statements_reset()").await.unwrap();
+}
+
+/// Resets one row of each role, and, where that is possible (from 1.11 on), the extremes of the others.
+pub async fn reset_one(client: &Client) {
+    let one = "SELECT pg_stat_statements_reset(userid, dbid, min(queryid)) FROM pg_stat_statements s \
+                 JOIN pg_roles r ON r.oid = userid WHERE rolname LIKE 'app\\_%' GROUP BY userid, dbid";
+    client.batch_execute(one).await.unwrap();
+    let extremes = "SELECT count(*) > 0 FROM pg_proc WHERE proname = 'pg_stat_statements_reset' \
+                    AND pronargs = 4";
+    if client.query_one(extremes, &[]).await.unwrap().get(0) {
+        let reset = "SELECT pg_stat_statements_reset(0, 0, 0, true)";
+        client.batch_execute(reset).await.unwrap();
+    }
+}
+
 /// A running load.
 pub struct Load {
     phase: Arc<AtomicU8>,
@@ -160,9 +220,8 @@ impl Load {
         for (role, sql, rate, connections) in LOAD {
             for _ in 0..*connections {
                 seed += 1;
-                let client = common::client(cluster, role, setup::DATABASE).await;
                 let rate = rate / f64::from(*connections);
-                tasks.spawn(calls(client, sql, rate, phase.clone(), seed));
+                tasks.spawn(calls(Place::of(cluster), role, sql, rate, phase.clone(), seed));
             }
         }
         let noise = || common::client(cluster, NOISE, setup::DATABASE);
@@ -188,27 +247,51 @@ impl Load {
 
 const STOP: u8 = u8::MAX;
 
-/// Independent arrivals on a schedule of their own. What is late by more than a second is left out.
-async fn calls(client: Client, sql: &str, rate: f64, phase: Arc<AtomicU8>, seed: u64) {
-    let statement = client.prepare(sql).await.unwrap();
-    let by_symbol = !statement.params().is_empty();
+/// Independent arrivals on a schedule of their own. What is late by more than a second is left out. A session that the
+/// server ended is followed by another.
+async fn calls(place: Place, role: &str, sql: &str, rate: f64, phase: Arc<AtomicU8>, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
+    while phase.load(Ordering::Relaxed) != STOP {
+        if let Ok(client) = place.connect(role, setup::DATABASE).await {
+            let ended = call(&client, sql, rate, &phase, &mut rng).await;
+            if let Err(e) = ended {
+                assert!(e.is_closed() || e.code().is_some_and(ends_a_session), "{e:?}");
+            }
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn ends_a_session(code: &SqlState) -> bool {
+    [&SqlState::ADMIN_SHUTDOWN, &SqlState::CANNOT_CONNECT_NOW, &SqlState::CRASH_SHUTDOWN]
+        .contains(&code)
+}
+
+async fn call(
+    client: &Client,
+    sql: &str,
+    rate: f64,
+    phase: &AtomicU8,
+    rng: &mut StdRng,
+) -> Result<(), tokio_postgres::Error> {
+    let statement = client.prepare(sql).await?;
+    let by_symbol = !statement.params().is_empty();
     let mut due = Instant::now();
     loop {
         due += Duration::from_secs_f64(-(1.0 - rng.random::<f64>()).ln() / rate);
         due = due.max(Instant::now() - Duration::from_secs(1));
         sleep_until(due).await;
         match phase.load(Ordering::Relaxed) {
-            STOP => return,
+            STOP => return Ok(()),
+            now if now == Phase::Quiet as u8 => continue,
             now if now == Phase::Idle as u8 && rate > 1.0 => continue,
             _ => {}
         }
         let symbol = SYMBOLS[rng.random_range(0..SYMBOLS.len())];
-        let result = match by_symbol {
-            true => client.execute(&statement, &[&symbol]).await,
-            false => client.execute(&statement, &[]).await,
+        match by_symbol {
+            true => client.execute(&statement, &[&symbol]).await?,
+            false => client.execute(&statement, &[]).await?,
         };
-        result.unwrap();
     }
 }
 

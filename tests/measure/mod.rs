@@ -7,22 +7,27 @@
 pub mod bars;
 pub mod load;
 pub mod recipes;
+pub mod record;
 pub mod report;
 pub mod truth;
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bars::Bars;
 use load::{Load, Phase};
 use pgrunway::cmd::cluster::Cluster;
 use pgrunway::cmd::demo::setup;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use recipes::{Native, View};
+use record::Recorder;
 use report::Report;
 use tokio::time::sleep;
-use truth::Truth;
+use truth::{Key, Truth};
 
 use crate::common;
-use crate::common::http::value;
 use crate::common::process::Process;
 use crate::common::prometheus::Prometheus;
 
@@ -30,6 +35,9 @@ use crate::common::prometheus::Prometheus;
 pub const SCRAPE: u32 = 5;
 /// Seconds in a window.
 pub const WINDOW: f64 = 60.0;
+/// Minutes in which the view is made to forget, every other one: after each there is a minute of which nothing is
+/// certain, and one of which something is.
+const CHAOS: u32 = 8;
 
 /// Which phases to go through, in minutes, after a warm-up that no figure counts.
 pub struct Plan {
@@ -46,23 +54,26 @@ impl Plan {
         }
     }
 
-    /// `minutes` of measured windows, at least five.
+    /// `minutes` of measured windows, at least ten.
     #[allow(dead_code, reason = "the short form does without")]
     pub fn long(minutes: u32) -> Self {
         let part = |share: u32| (minutes * share / 20).max(1);
-        let disturbed = [
-            (Phase::Locks, part(5)),
-            (Phase::Eviction, part(4)),
-            (Phase::Bursts, part(4)),
-            (Phase::Idle, part(2)),
-        ];
-        let rest = minutes.saturating_sub(disturbed.iter().map(|(_, minutes)| minutes).sum());
-        let phases = [(Phase::Steady, rest.max(1))].into_iter().chain(disturbed).collect();
+        let chaos = if minutes >= 20 { CHAOS } else { 0 };
+        let disturbed =
+            [(Phase::Locks, part(4)), (Phase::Eviction, part(3)), (Phase::Bursts, part(3))];
+        let rest: u32 = disturbed.iter().map(|(_, minutes)| minutes).sum();
+        let steady = (Phase::Steady, minutes.saturating_sub(rest + chaos).max(1));
+        let phases = [steady].into_iter().chain(disturbed).chain([(Phase::Chaos, chaos)]).collect();
         Self { warm_up: Duration::from_secs(60), phases }
     }
 
     fn minutes(&self) -> u32 {
         self.phases.iter().map(|(_, minutes)| minutes).sum()
+    }
+
+    /// The minute in which a phase begins.
+    fn first(&self, phase: Phase) -> u32 {
+        self.phases.iter().take_while(|(one, _)| *one != phase).map(|(_, minutes)| minutes).sum()
     }
 
     /// The phase of a minute.
@@ -100,13 +111,15 @@ async fn sleep_until_unix(at: f64) {
     sleep(Duration::from_secs_f64((at - now()).max(0.0))).await;
 }
 
-/// Runs the plan and compares the estimates and their error bars. Gives the truth too.
-pub async fn run(plan: &Plan) -> (Report, Bars, Truth) {
-    let cluster = Cluster::start(&load::cluster_options()).await.expect("a real PostgreSQL");
+/// Runs the plan and compares the estimates and their error bars. What the view and the log say is written to a folder
+/// if one is given.
+pub async fn run(plan: &Plan, record: Option<&Path>) -> (Report, Bars) {
+    let mut cluster = Cluster::start(&load::cluster_options()).await.expect("a real PostgreSQL");
     let (admin, _) = setup::schema(&cluster, false).await.unwrap();
     setup::data(&admin, 1).await.unwrap();
     load::prepare(&cluster).await;
-    let truth = Truth::follow(&cluster);
+    let truth = Truth::follow(&cluster, record.map(|dir| dir.join("calls")).as_deref());
+    let recorder = record.map(|dir| Recorder::start(&cluster, &dir.join("scans")));
 
     let dsn = cluster.uri(setup::EXPORTER, setup::DATABASE);
     let exporter = Process::serve(&dsn, &["--collector.statements.error-bars=certain"]).await;
@@ -119,33 +132,74 @@ pub async fn run(plan: &Plan) -> (Report, Bars, Truth) {
     let step = f64::from(SCRAPE);
     let start = first + ((now() + plan.warm_up.as_secs_f64() - first) / step).ceil() * step;
     sleep_until_unix(start).await;
-    let client = common::admin(&cluster, setup::DATABASE).await;
-    let mut windows = Vec::new();
+    let (mut windows, mut checked, mut rng) = (Vec::new(), None, StdRng::seed_from_u64(1));
     for minute in 0..plan.minutes() {
         let phase = plan.phase(minute);
-        load.enter(phase);
         let scraped = start + f64::from(minute + 1) * WINDOW;
+        if phase == Phase::Chaos {
+            if checked.is_none() {
+                checked = Some(check(&cluster, &load).await);
+            }
+            load.enter(phase);
+            chaos(&mut cluster, minute - plan.first(phase), &mut rng).await;
+            sleep_until_unix(scraped).await;
+            continue;
+        }
+        load.enter(phase);
         sleep_until_unix(scraped).await;
+        let client = common::admin(&cluster, setup::DATABASE).await;
         let view = recipes::view(&client).await;
         windows.push(Window { phase, scraped, polled: (0.0, 0.0), interval: 0.0, view });
     }
-    load.enter(Phase::Idle);
-    // The last scrape is in, and so is the last second of the log.
-    sleep(Duration::from_secs(3)).await;
-    load.stop().await;
-    let stopped = now();
-    let polled = |text: &str| {
-        let collector = [("collector", "statements")];
-        value(text, "pgrunway_collector_last_success_timestamp_seconds", &collector) > Some(stopped)
+    // The last scrape is in.
+    sleep(Duration::from_secs(2)).await;
+    let checked = match checked {
+        Some(checked) => checked,
+        None => check(&cluster, &load).await,
     };
-    exporter.wait("a poll after the last call", polled).await;
-    let exported = exporter.metrics().await;
-    let checked = load::totals(&client).await;
+    load.stop().await;
+    // So is the last of the log.
+    sleep(Duration::from_secs(1)).await;
+    if let Some(recorder) = recorder {
+        recorder.finish().await;
+    }
     for window in &mut windows {
         recipes::locate(&prometheus, window).await;
     }
     let estimates = recipes::estimates(&prometheus, native.as_ref(), &windows).await;
     let truth = truth.finish().await;
-    let bars = bars::bars(&prometheus, plan, start, &truth, &checked, &exported).await;
-    (Report::new(&windows, &truth, &estimates, &checked), bars, truth)
+    let bars = bars::bars(&prometheus, plan, start, &truth).await;
+    let view = (&checked.0, checked.1);
+    (Report::new(&windows, &truth, &estimates, view), bars)
+}
+
+/// Lets all be silent for a moment: what the view has then, and when that was.
+async fn check(cluster: &Cluster, load: &Load) -> (BTreeMap<Key, (u64, f64)>, f64) {
+    load.enter(Phase::Quiet);
+    let client = common::admin(cluster, setup::DATABASE).await;
+    let mut before = load::totals(&client).await;
+    loop {
+        sleep(Duration::from_millis(700)).await;
+        let now_totals = load::totals(&client).await;
+        if now_totals == before {
+            return (before, now());
+        }
+        before = now_totals;
+    }
+}
+
+/// Does what makes the view forget, one thing every other minute.
+async fn chaos(cluster: &mut Cluster, minute: u32, rng: &mut StdRng) {
+    sleep(Duration::from_secs_f64(rng.random_range(5.0..6.0))).await;
+    let client = common::admin(cluster, setup::DATABASE).await;
+    match minute {
+        0 => load::evict(&client).await,
+        2 => load::reset(&client).await,
+        4 => {
+            drop(client);
+            cluster.restart().await.unwrap();
+        }
+        6 => load::reset_one(&client).await,
+        _ => {}
+    }
 }

@@ -61,7 +61,7 @@ impl Report {
         windows: &[Window],
         truth: &Truth,
         estimates: &Estimates,
-        view: &BTreeMap<Key, (u64, f64)>,
+        (view, checked): (&BTreeMap<Key, (u64, f64)>, f64),
     ) -> Self {
         let ours = |key: &Key| key.0.starts_with("app_");
         let subjects = truth.statements.keys().filter(|key| ours(key)).cloned().map(Some);
@@ -104,7 +104,7 @@ impl Report {
             windows: windows.len(),
             calls: truth.statements.iter().filter(|(k, _)| ours(k)).map(|(_, c)| c.count()).sum(),
             intervals: windows.iter().map(|w| format!("{} s", w.interval)).collect(),
-            agreement: agreement(truth, view),
+            agreement: agreement(truth, view, checked),
             methods,
         }
     }
@@ -209,11 +209,11 @@ impl Report {
     }
 }
 
-fn agreement(truth: &Truth, view: &BTreeMap<Key, (u64, f64)>) -> (usize, u64, f64) {
+/// Of the view at a moment of silence.
+fn agreement(truth: &Truth, view: &BTreeMap<Key, (u64, f64)>, at: f64) -> (usize, u64, f64) {
     let (mut missing, mut difference) = (0, 0f64);
     for (key, (calls, total)) in view {
-        let (count, logged) =
-            truth.statements.get(key).map_or((0, 0.0), |c| (c.count() as u64, c.total));
+        let (count, logged) = truth.until(key, at);
         missing += count.abs_diff(*calls);
         difference = difference.max((logged - total).abs() * 1e3 / (*calls).max(1) as f64);
     }

@@ -1,14 +1,14 @@
 //! What really happened: every execution that `auto_explain` logged, with its statement and duration.
 //!
 //! The server's log is followed file by file while it is written, and deleted behind us. In memory
-//! stay 8 bytes a call.
+//! stay 16 bytes a call.
 //!
 //! Must not: hold more of the log than one line of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgrunway::cmd::cluster::Cluster;
@@ -22,6 +22,8 @@ pub const LINE_PREFIX: &str = "@%n %Q %u ";
 /// Longer lines are plans, of which nothing is wanted.
 const LONGEST: usize = 4096;
 const PAUSE: Duration = Duration::from_millis(200);
+/// A call is logged so many seconds from when it is counted, at the most.
+const NEAR: f64 = 0.3;
 
 /// Role and queryid.
 pub type Key = (String, i64);
@@ -33,13 +35,22 @@ type Call = (u32, f32);
 #[derive(Default)]
 pub struct Calls {
     calls: Vec<Call>,
-    /// Milliseconds in all, to compare with the view.
-    pub total: f64,
+    /// Milliseconds of all before each, and of all.
+    sums: Vec<f64>,
 }
 
 impl Calls {
     pub fn count(&self) -> usize {
         self.calls.len()
+    }
+
+    fn push(&mut self, call: Call, milliseconds: f64) {
+        let before = self.sums.last().copied().unwrap_or_default();
+        if self.sums.is_empty() {
+            self.sums.push(0.0);
+        }
+        self.calls.push(call);
+        self.sums.push(before + milliseconds);
     }
 }
 
@@ -47,6 +58,7 @@ impl Calls {
 pub struct Truth {
     origin: f64,
     pub statements: BTreeMap<Key, Calls>,
+    record: Option<BufWriter<File>>,
 }
 
 /// Reads the log while the server writes it.
@@ -56,13 +68,15 @@ pub struct Follower {
 }
 
 impl Truth {
-    /// Starts to follow the log of a cluster with [`super::load::cluster_options`].
-    pub fn follow(cluster: &Cluster) -> Follower {
+    /// Starts to follow the log of a cluster with [`super::load::cluster_options`], and writes it to a file: of each call
+    /// the role, the queryid, Unix seconds of its end and milliseconds.
+    pub fn follow(cluster: &Cluster, record: Option<&Path>) -> Follower {
+        let record = record.map(|file| BufWriter::new(File::create(file).unwrap()));
         let dir = cluster.socket_dir().join("data/log");
         let (stop, mut stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let mut reader = Reader { dir, file: None, line: Vec::new(), skip: false };
-            let mut truth = Truth { origin: super::now(), statements: BTreeMap::new() };
+            let mut truth = Truth { origin: super::now(), statements: BTreeMap::new(), record };
             loop {
                 let last = stopped.try_recv().is_ok();
                 reader.read(&mut truth);
@@ -90,11 +104,36 @@ impl Truth {
         assert!(what.starts_with("  plan:"), "{text}");
         let milliseconds: f64 = duration.parse().unwrap();
         let at = (at.parse::<f64>().unwrap() - self.origin) * 1e3;
+        if !user.starts_with("app_") {
+            return;
+        }
+        if let Some(record) = &mut self.record {
+            writeln!(record, "{user} {queryid} {} {milliseconds}", at / 1e3 + self.origin).unwrap();
+        }
         let key = (user.to_owned(), queryid.parse().unwrap());
         let calls = self.statements.entry(key).or_default();
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
-        calls.calls.push((at.max(0.0) as u32, milliseconds as f32));
-        calls.total += milliseconds;
+        calls.push((at.max(0.0) as u32, milliseconds as f32), milliseconds);
+    }
+
+    /// Calls of a statement until a Unix time, and their milliseconds.
+    pub fn until(&self, key: &Key, unix: f64) -> (u64, f64) {
+        let Some(calls) = self.statements.get(key) else { return (0, 0.0) };
+        let at = (unix - self.origin) * 1e3;
+        let n = calls.calls.partition_point(|call| f64::from(call.0) <= at);
+        (n as u64, calls.sums[n])
+    }
+
+    /// Where the `n` calls of a statement that took `seconds` in all and began to be counted at about `unix` are among
+    /// all of it, and by how many seconds their sum differs.
+    pub fn find(&self, key: &Key, n: usize, seconds: f64, unix: f64) -> Option<(usize, f64)> {
+        let calls = self.statements.get(key)?;
+        let at = |unix: f64| (unix - self.origin) * 1e3;
+        let first = |at: f64| calls.calls.partition_point(|call| f64::from(call.0) <= at);
+        let (from, to) = (first(at(unix - NEAR)), first(at(unix + NEAR)));
+        let off = |i: usize| ((calls.sums[i + n] - calls.sums[i]) / 1e3 - seconds).abs();
+        let places = (from..=to).filter(|i| i + n <= calls.count());
+        places.map(|i| (i, off(i))).min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
     /// Durations in seconds, ascending, of the calls of some statements that ended between two Unix
@@ -124,19 +163,6 @@ impl Truth {
         let mut found: Vec<f64> = taken.iter().map(|(_, ms)| f64::from(*ms) / 1e3).collect();
         found.sort_by(f64::total_cmp);
         found
-    }
-
-    /// Writes every call of every statement: role, queryid, milliseconds since the start,
-    /// milliseconds taken.
-    #[allow(dead_code, reason = "the short form does without")]
-    pub fn write(&self, file: &str) -> std::io::Result<()> {
-        let mut out = std::io::BufWriter::new(File::create(file)?);
-        for ((user, queryid), statement) in &self.statements {
-            for (at, took) in &statement.calls {
-                writeln!(out, "{user} {queryid} {at} {took}")?;
-            }
-        }
-        out.flush()
     }
 }
 

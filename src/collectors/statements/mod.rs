@@ -28,12 +28,15 @@ use catalogue as m;
 pub use entry::{Entry, EntryKey, Scan, ViewFacts};
 pub use own::Answer;
 use own::Own;
+use scan::ScansPerPoll;
 pub use scan::{Evictions, NEED, Rows, StatementOptions, Text, evictions, view};
 use series::Exposition;
 use track::{Continuity, StatementPhase, Tracker};
 
-/// Both scans of a poll together may take this part of the interval on the server.
+/// The two scans of a poll together may take this part of the interval on the server,
 const SHARE: f64 = 0.02;
+/// and where there are more than two, all of them this part.
+const MORE_SHARE: f64 = 0.01;
 /// A shorter interval is gone back to only well below the limit, so that it does not flap.
 const COMFORTABLE: f64 = 0.015;
 /// Intervals to choose from, in seconds.
@@ -90,7 +93,8 @@ impl Collector for Statements {
 
     async fn fetch(&self, session: &Session, state: &State) -> Result<Rows, CollectError> {
         let planning = state.last.as_ref().is_some_and(|last| last.track_planning);
-        scan::read(session, &state.own, state.exposition.wanted(), planning).await
+        let how = (planning, state.scans());
+        scan::read(session, &state.own, state.exposition.wanted(), how).await
     }
 
     fn derive(&self, state: &mut State, rows: Rows, sink: &mut Sink) {
@@ -110,10 +114,13 @@ impl State {
         let reset = relation == Continuity::Reset;
         let evictions = self.may_have_evicted(rows);
         if relation != Continuity::Continues || evictions {
-            self.exposition.doubt_all(rows.scans[0].at, relation == Continuity::Continues);
+            self.exposition.doubt_all(
+                rows.scans.first().map_or(0.0, |scan| scan.at),
+                relation == Continuity::Continues,
+            );
         }
         let suspicions = (rows.options.objective, evictions);
-        self.own.take(&rows.scans[1], &rows.own);
+        self.own.take(rows.last(), &rows.own);
         for scan in &rows.scans {
             let (exposition, own) = (&mut self.exposition, &mut self.own);
             self.tracker.read(scan, relation, suspicions, |activity, new| match activity {
@@ -129,11 +136,14 @@ impl State {
         let gone = self.tracker.forget_gone();
         self.gone = if reset { 0 } else { gone };
         for key in self.tracker.doubted.drain(..).filter(|key| !self.own.is_own(key)) {
-            self.exposition.doubt(rows.scans[1].at, facts, key);
+            self.exposition.doubt(rows.last().at, facts, key);
+        }
+        if evictions {
+            self.exposition.doubt_absent(rows.last().at, |id| self.tracker.has(id));
         }
         self.choose_interval();
 
-        let [_, last] = &rows.scans;
+        let last = rows.last();
         let excluded = &rows.options.excluded;
         let left_out = |key: &EntryKey| self.own.is_own(key) || excluded.has(facts, key);
         let heaviest = self.tracker.heaviest(last.at, rows.options.top, left_out);
@@ -183,7 +193,9 @@ impl State {
     fn may_have_evicted(&self, rows: &Rows) -> bool {
         match (rows.facts.dealloc, rows.facts.max_entries) {
             (Some(_), _) => self.evicting,
-            (None, Some(most)) => rows.scans[0].entries.len() as f64 >= 0.9 * most,
+            (None, Some(most)) => {
+                rows.scans.iter().any(|scan| scan.entries.len() as f64 >= 0.9 * most)
+            }
             (None, None) => true,
         }
     }
@@ -208,8 +220,16 @@ impl State {
         }
     }
 
+    /// As many scans as are cheap: each shows some calls one by one that the others do not.
+    fn scans(&self) -> ScansPerPoll {
+        let Some(scan) = self.scan else { return ScansPerPoll::Two };
+        let most = MORE_SHARE * INTERVALS[self.interval] as f64;
+        let cheap = |scans: &ScansPerPoll| f64::from(scans.number()) * scan <= most;
+        ScansPerPoll::ALL.into_iter().rev().find(cheap).unwrap_or_default()
+    }
+
     fn emit(&mut self, rows: &Rows, sink: &mut Sink) {
-        let [_, scan] = &rows.scans;
+        let scan = rows.last();
         let facts = &rows.facts;
         sink.number(&m::OBJECTIVE, &[], rows.options.objective);
         sink.number(&m::SLO, &[], rows.options.slo);

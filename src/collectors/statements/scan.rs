@@ -20,6 +20,8 @@ use crate::pg::{
 
 /// Most bytes of statement text taken in one go.
 const TEXT_BYTES: usize = 1 << 20;
+/// ScansPerPoll further apart than this are two.
+const WIDEST: Duration = Duration::from_millis(20);
 /// Most texts asked for in one go.
 pub(super) const TEXTS: usize = 1_000;
 
@@ -170,6 +172,40 @@ columns! {
     }
 }
 
+/// How often one poll reads the view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum ScansPerPoll {
+    /// A spacing apart.
+    #[default]
+    Two,
+    Four,
+    Six,
+}
+
+impl ScansPerPoll {
+    pub(super) const ALL: [Self; 3] = [Self::Two, Self::Four, Self::Six];
+
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+            Self::Six => 6,
+        }
+    }
+
+    /// When they are after the first. What lies between two of them holds few calls at some rate: the shorter it is, the
+    /// higher that rate. Where they are to lie far apart, there are two, so that no transaction lasts.
+    pub(super) fn times(self, spacing: Duration) -> Vec<Duration> {
+        let parts: &[f64] = match self {
+            _ if spacing > WIDEST => &[1.0],
+            Self::Two => &[1.0],
+            Self::Four => &[0.2, 1.0, 5.0],
+            Self::Six => &[0.2, 0.5, 1.0, 2.0, 5.0],
+        };
+        parts.iter().map(|part| spacing.mul_f64(*part)).collect()
+    }
+}
+
 /// The settings that `derive` needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StatementOptions {
@@ -201,8 +237,8 @@ pub struct Text {
 pub struct Rows {
     /// Names and settings.
     pub facts: ViewFacts,
-    /// The two scans, the older first.
-    pub scans: [Scan; 2],
+    /// Two scans or more, the oldest first.
+    pub scans: Vec<Scan>,
     /// Texts, where this poll asked for some.
     pub texts: Option<Vec<Text>>,
     /// Which statements of our role are ours.
@@ -211,15 +247,25 @@ pub struct Rows {
     pub options: StatementOptions,
 }
 
-/// Reads the view twice, `scan_spacing` apart, and the texts of `wanted` queryids. The shape of
+impl Rows {
+    /// The newest scan.
+    pub(super) fn last(&self) -> &Scan {
+        static NONE: Scan =
+            Scan { at: 0.0, clock: (0.0, 0.0), entries: Vec::new(), hidden: Vec::new() };
+        self.scans.last().unwrap_or(&NONE)
+    }
+}
+
+/// Reads the view as often as `scans` says, and the texts of `wanted` queryids. The shape of
 /// planning times needs columns that the scan leaves out unless they are worth having.
 pub(super) async fn read(
     session: &Session,
     own: &Own,
     wanted: &Vec<i64>,
-    planning: bool,
+    (planning, scans): (bool, ScansPerPoll),
 ) -> Result<Rows, CollectError> {
     let settings = &session.settings().statements;
+    let times = scans.times(settings.scan_spacing);
     let options = StatementOptions {
         top: settings.top,
         include_text: settings.include_text,
@@ -237,8 +283,8 @@ pub(super) async fn read(
     let plan = |trusted: &Trusted| {
         Ok([Query::new(info_sql(trusted)?), Query::new(scan_sql(trusted, planning)?)])
     };
-    let (trusted, [facts, info], [first, second]) = session
-        .read_twice(&NEED, Query::new(facts_sql()), plan, settings.scan_spacing)
+    let (trusted, [facts, info], scans) = session
+        .read_again(&NEED, Query::new(facts_sql()), plan, &times)
         .await
         .map_err(not_loaded)?;
     let facts = ViewFacts { epoch: session.clock().epoch(), ..facts_of(&facts, &info)? };
@@ -247,12 +293,12 @@ pub(super) async fn read(
     }
     let mut rows = Rows {
         facts,
-        scans: [scan_of(&first.rows, first.at)?, scan_of(&second.rows, second.at)?],
+        scans: scans.iter().map(|scan| scan_of(&scan.rows, scan.at)).collect::<Result<_, _>>()?,
         texts: None,
         own: Answer::NotAsked,
         options,
     };
-    let unknown = own.unknown(&rows.scans[1], session.server().role_oid);
+    let unknown = own.unknown(rows.last(), session.server().role_oid);
     if !unknown.is_empty() {
         rows.own =
             optional(whether_own(session, &unknown).await)?.map_or(Answer::Failed, Answer::Known);

@@ -164,7 +164,7 @@ impl Exposition {
             Some(series) => series,
             None => {
                 let series = self.others.entry(statement.datname);
-                series.or_insert_with(|| Series::new(at, created, Latest::plain()))
+                series.or_insert_with(|| Series::new(at, created, Latest::bounded()))
             }
         };
         series.add(at, new);
@@ -187,17 +187,29 @@ impl Exposition {
         {
             series.latest.doubt(at);
         }
-        if let Some(series) = self.statements.get_mut(&statement) {
+        let series = match self.statements.get_mut(&statement) {
+            Some(series) => Some(series),
+            None => self.others.get_mut(&statement.datname),
+        };
+        if let Some(series) = series {
             series.latest.doubt(at);
         }
     }
 
     /// Notes that rows may have lost calls that nobody saw: of which statements one knows, or not of any.
     pub(super) fn doubt_all(&mut self, at: f64, statements_known: bool) {
-        self.databases.values_mut().for_each(|series| series.latest.doubt(at));
+        let unknown = self.databases.values_mut().chain(self.others.values_mut());
+        unknown.for_each(|series| series.latest.doubt(at));
         if !statements_known {
             self.statements.values_mut().for_each(|series| series.latest.doubt(at));
         }
+    }
+
+    /// Notes that, under evictions, a statement whose row is not there may have had one since the last poll.
+    pub(super) fn doubt_absent(&mut self, at: f64, there: impl Fn(Id) -> bool) {
+        let absent =
+            self.statements.values_mut().filter(|series| series.id.is_none_or(|id| !there(id)));
+        absent.for_each(|series| series.latest.doubt(at));
     }
 
     /// Notes that all calls until then are counted.
@@ -300,7 +312,7 @@ impl Exposition {
 
     /// The counters of the rows that postgres_exporter shows: the hundred that took longest, the shortest tenth left out.
     fn emit_like_postgres_exporter(&mut self, rows: &Rows, sink: &mut Sink) {
-        let (facts, entries) = (&rows.facts, &rows.scans[1].entries);
+        let (facts, entries) = (&rows.facts, &rows.last().entries);
         let excluded = &rows.options.excluded;
         let mut times: Vec<f64> = entries.iter().map(|entry| entry.time.total).collect();
         times.sort_by(f64::total_cmp);
@@ -339,7 +351,7 @@ impl Exposition {
         sink: &mut Sink,
     ) {
         let (facts, objective) = (&rows.facts, rows.options.objective);
-        let entries = &rows.scans[1].entries;
+        let entries = &rows.last().entries;
         let mut own = self.own(entries);
         let theirs = sink.is_compatible();
         if theirs {
@@ -379,7 +391,11 @@ impl Exposition {
             let labels = [&**datname, OTHER, OTHER];
             let sums = (series.latencies.count() as f64, series.latencies.sum(), series.counters);
             sink.histogram(&m::DURATION, &labels, series.histogram(&bounds, epoch));
-            bars::quantiles(&m::LATENCY, &labels, &series.latest, sink);
+            // Of a mixture nothing is learnt.
+            let deviation =
+                |_, share, estimated, _| likely::deviation(share, estimated, Learnt::default());
+            let wanted = (rows.options.bars, objective);
+            bars::emit(&m::STATEMENT_BARS, wanted, &labels, &series.latest, deviation, sink);
             if !theirs {
                 emit_counters(facts, labels, sums, sink);
             }

@@ -119,6 +119,8 @@ impl Tracker {
         self.at = (self.at.1, scan.at);
         for entry in &scan.entries {
             let (past, step) = self.step(entry, relation);
+            // Before it there may have been another, which nobody saw.
+            let newborn = evictions && past == Past::Nothing;
             let past = if matches!(step, MomentStep::Restarted(_)) { Past::Nothing } else { past };
             if let Some(new) = self.plan(entry, past, scan.at) {
                 found(StatementPhase::Planning, new);
@@ -132,7 +134,7 @@ impl Tracker {
             }
             // What was hidden counted nothing while it was.
             let came_back = past == Past::History && relation == Continuity::Continues;
-            if replaced || came_back || matches!(step, MomentStep::Restarted(_)) {
+            if replaced || came_back || newborn || matches!(step, MomentStep::Restarted(_)) {
                 self.doubted.push(entry.key);
             }
             let (MomentStep::Progress(interval)
@@ -262,6 +264,12 @@ impl Tracker {
         let MomentStep::Progress(_) = step else { return false };
         let seconds = (self.at.1 - self.at.0).max(0.0);
         entry.since == 0.0 && entry.time.calls as f64 <= FASTEST * seconds
+    }
+
+    /// Whether a statement has a row, of database, role and queryid.
+    pub(super) fn has(&self, (dbid, userid, queryid): (i64, i64, i64)) -> bool {
+        let key = |toplevel| EntryKey { dbid, userid, queryid, toplevel };
+        self.rows.contains_key(&key(true)) || self.rows.contains_key(&key(false))
     }
 
     /// What was learnt of a row's latencies.

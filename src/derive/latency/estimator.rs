@@ -17,15 +17,20 @@ const LONG_RUN: f64 = 600.0;
 const SHRINKAGE: f64 = 20.0;
 /// Long-run calls at which they have their full weight.
 const SETTLED: f64 = 50.0;
-/// Weight of an estimated interval in the learnt histogram, as the lesser of `ESTIMATED` and
-/// `ESTIMATED·FEW/n`: a few calls tell more of the shape than the moments of thousands.
-const ESTIMATED: f64 = 2.0;
+/// Weight of an estimated interval in the learnt histogram: up to so many calls count in full, since calls that happen to
+/// be alone are not like the others; of more the moments tell less.
 const FEW: f64 = 6.0;
+/// In the reference, the lesser of this and `ESTIMATED·FEW/n`.
+const ESTIMATED: f64 = 2.0;
 /// Most weight that the learnt histogram remembers.
 const MEMORY: f64 = 1000.0;
 /// Factors of the kernels' bandwidths: the usual one, and one for statements whose latencies lie in
 /// several places (a value that is cached and one that is not, a rare symbol and a common one).
 const BANDWIDTHS: [f64; 2] = [0.7, 0.15];
+/// Least bandwidth in cells: less than the distance to the next one, so that what lies in one cell stays there.
+const LEAST_BANDWIDTH: f64 = 0.3;
+/// In the reference.
+const PLAIN_BANDWIDTH: f64 = 0.5;
 /// Weight at which the learnt histogram counts half as much as its score says.
 const TRUST: f64 = 10.0;
 /// Decay of the scores for each exact observation.
@@ -280,7 +285,7 @@ impl Estimator {
             let (mean, variance) = (self.mean, self.variance());
             shapes::lognormal(mean, variance, &LN_MIDDLES, &mut scratch.lognormal);
             shapes::gamma(mean, variance, &MIDDLES, &LN_MIDDLES, &mut scratch.gamma);
-            let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
+            let kernels = self.kernels();
             for x in exact.iter() {
                 let k = grid::cell(x);
                 let mut predicted = [scratch.lognormal[k], scratch.gamma[k], 0.0, 0.0];
@@ -329,7 +334,8 @@ impl Estimator {
         exact: &ExactCalls,
         scratch: &mut Scratch,
     ) {
-        let lesson = ESTIMATED * f64::min(1.0, FEW / n);
+        let part = f64::min(1.0, FEW / n);
+        let lesson = if self.plain { ESTIMATED * part } else { n * part * part };
         if let Some((x, others)) = self.jump(rest, interval) {
             scratch.mass[grid::slot(x)] += 1.0;
             self.learn(grid::cell(x), lesson / n);
@@ -396,6 +402,11 @@ impl Estimator {
         (n * slow <= JUMPS * self.weight).then(|| (x, rest.without(x, interval)))
     }
 
+    fn kernels(&self) -> Option<[Kernel; BANDWIDTHS.len()]> {
+        let least = if self.plain { PLAIN_BANDWIDTH } else { LEAST_BANDWIDTH };
+        Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS, least)
+    }
+
     /// Mean and squared coefficient of variation of what was learnt, without the slowest.
     fn body(&self) -> Option<(f64, f64)> {
         let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
@@ -432,7 +443,7 @@ impl Estimator {
         let learnt = &mut scratch.learnt[cells.clone()];
         let sum = &mut scratch.q[cells.clone()];
         sum.fill(0.0);
-        let kernels = Kernel::for_histogram(&self.histogram, self.weight, BANDWIDTHS);
+        let kernels = self.kernels();
         for (i, a) in a[2..].iter_mut().enumerate() {
             *a *= trust;
             let Some(kernels) = kernels.as_ref().filter(|_| *a > NEGLIGIBLE) else {

@@ -67,12 +67,13 @@ pub struct Kernel {
 
 impl Kernel {
     /// The kernels for a histogram of weight `weight`: bandwidth
-    /// `scale·min(sd, IQR/1.34)·W^(-1/5)` cells (Silverman's rule, robust form), at least half a
-    /// cell, for each scale. `None` for an empty histogram.
+    /// `scale·min(sd, IQR/1.34)·W^(-1/5)` cells (Silverman's rule, robust form), at least `least`
+    /// cells, for each scale. `None` for an empty histogram.
     pub fn for_histogram<const N: usize>(
         histogram: &[f32; CELLS],
         weight: f64,
         scales: [f64; N],
+        least: f64,
     ) -> Option<[Self; N]> {
         let (mut total, mut first, mut second) = (0.0, 0.0, 0.0);
         for (k, h) in histogram.iter().enumerate() {
@@ -102,7 +103,7 @@ impl Kernel {
             _ => 1.0,
         };
         let usual = sd.min(iqr / 1.34) * weight.max(1.0).powf(-0.2);
-        Some(scales.map(|scale| Self::new((scale * usual).max(0.5))))
+        Some(scales.map(|scale| Self::new((scale * usual).max(least))))
     }
 
     fn new(bandwidth: f64) -> Self {
@@ -190,14 +191,14 @@ mod tests {
         for (k, h) in [(0, 3.0), (1, 1.0), (100, 5.0), (110, 2.0), (255, 4.0)] {
             histogram[k] = h;
         }
-        let [kernel] = Kernel::for_histogram(&histogram, 15.0, [0.7]).unwrap();
+        let [kernel] = Kernel::for_histogram(&histogram, 15.0, [0.7], 0.5).unwrap();
         let mut all = [0.0; CELLS];
         kernel.smooth(&histogram, 15.0, 0, &mut all);
         assert!((all.iter().sum::<f64>() - 15.0).abs() < 1e-9);
         let mut part = [0.0; 30];
         kernel.smooth(&histogram, 15.0, 90, &mut part);
         assert_eq!(part, all[90..120]);
-        assert!(Kernel::for_histogram(&[0.0; CELLS], 0.0, [0.7]).is_none());
+        assert!(Kernel::for_histogram(&[0.0; CELLS], 0.0, [0.7], 0.5).is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
@@ -192,18 +192,18 @@ impl Session {
     }
 
     /// Reads `facts`, and looks at an extension as [`Session::read_trusted`] does; then what the first of
-    /// the two queries of `plan` gives, and twice what the second gives, with a pause in between, each with
-    /// the time at which it was answered. All in one transaction.
+    /// the two queries of `plan` gives, and again and again what the second gives: once, and once more at each of
+    /// these times after that began. Each comes with the time at which it was answered. All in one transaction.
     ///
     /// # Errors
     /// As [`Session::read_trusted`].
-    pub async fn read_twice<'q>(
+    pub async fn read_again<'q>(
         &self,
         need: &Need,
         facts: Query<'_>,
         plan: impl FnOnce(&Trusted) -> Result<[Query<'q>; 2], CollectError>,
-        pause: Duration,
-    ) -> Result<(Trusted, [Vec<Row>; 2], [Timed; 2]), CollectError> {
+        times: &[Duration],
+    ) -> Result<(Trusted, [Vec<Row>; 2], Vec<Timed>), CollectError> {
         self.takes_sql()?;
         let request = Request::Extension(need);
         let plan = |trusted: &Trusted| plan(trusted).map(Vec::from);
@@ -215,18 +215,24 @@ impl Session {
                 let (trusted, facts) =
                     self.begin_checked(request, Some(&facts), make, &budget).await?;
                 let read = async {
-                    let [once, twice] = plan.queries() else { return Err(CollectError::Changed) };
+                    let [once, again] = plan.queries() else { return Err(CollectError::Changed) };
                     let (once, first) =
-                        tokio::join!(self.rows(once, &budget), self.timed(twice, &budget));
+                        tokio::join!(self.rows(once, &budget), self.timed(again, &budget));
                     let (once, first) = (once?, first?);
-                    tokio::time::sleep(pause.saturating_sub(first.took)).await;
-                    Ok((once, [first, self.timed(twice, &budget).await?]))
+                    let begun = Instant::now().checked_sub(first.took);
+                    let mut all = vec![first];
+                    for time in times {
+                        let gone = begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+                        tokio::time::sleep(time.saturating_sub(gone)).await;
+                        all.push(self.timed(again, &budget).await?);
+                    }
+                    Ok((once, all))
                 }
                 .await;
                 let ended = self.commit().await;
-                let (once, twice) = read.and_then(|rows| ended.map(|()| rows))?;
+                let (once, again) = read.and_then(|rows| ended.map(|()| rows))?;
                 self.remarks.lock().trusted.push(trusted.note(request.what()));
-                Ok((trusted, [facts, once], twice))
+                Ok((trusted, [facts, once], again))
             });
             let result = result.await;
             self.find_refused().await;

@@ -222,6 +222,11 @@ fn nothing_is_certain_while_calls_were_lost_and_what_is_certain_is_true_all_the_
                 server.view.facts.started += 1.0;
                 server.view.reset();
             }
+            // Evictions for so long that a row which is seldom there loses calls between polls that do not see it.
+            790..=830 => {
+                server.view.facts.dealloc = server.view.facts.dealloc.map(|n| n + 1.0);
+                server.view.forget(loads[0].key);
+            }
             _ => {}
         });
         certain += seen.certain;
@@ -229,7 +234,7 @@ fn nothing_is_certain_while_calls_were_lost_and_what_is_certain_is_true_all_the_
     }
     println!("certain {certain}, absent {absent}");
     assert!(absent > 300, "{absent} of {certain}");
-    assert!(certain > 3 * absent, "{certain} and {absent}: it comes back after a minute");
+    assert!(2 * certain > 3 * absent, "{certain} and {absent}: it comes back after a minute");
 }
 
 #[test]
@@ -262,6 +267,7 @@ fn a_setting_says_which_bars_statements_have_and_databases_have_all() {
         all
     };
     assert_eq!(counts(Levels { likely: false, certain: false }), [12, 2, 0, 0, 0, 0]);
-    assert_eq!(counts(Levels { likely: true, certain: false }), [12, 2, 6, 6, 6, 2]);
-    assert_eq!(counts(Levels::ALL), [12, 2, 12, 12, 6, 2]);
+    // The statement has, and so have the others, of which it was one at its first call.
+    assert_eq!(counts(Levels { likely: true, certain: false }), [12, 2, 12, 12, 12, 4]);
+    assert_eq!(counts(Levels::ALL), [12, 2, 24, 24, 12, 4]);
 }

@@ -3,6 +3,7 @@
 //! Must not: need a server; `tests/statements.rs` has one.
 
 mod bars;
+mod scans;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -121,7 +122,7 @@ impl View {
     fn between(&self, at: f64, second: &View) -> Rows {
         Rows {
             facts: self.facts.clone(),
-            scans: [self.scan(at), second.scan(at + 0.01)],
+            scans: vec![self.scan(at), second.scan(at + 0.01)],
             texts: None,
             own: Default::default(),
             options: StatementOptions {
