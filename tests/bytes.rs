@@ -196,10 +196,22 @@ async fn a_hundred_and_fifty_thousand_databases_are_bounded() {
     admin
         .batch_execute(
             "SET allow_system_table_mods = on;
-             INSERT INTO pg_catalog.pg_database
-             SELECT (pg_catalog.jsonb_populate_record(d, pg_catalog.jsonb_build_object('oid', 1000000 + i,
-                      'datname', 'a_database_with_a_name_of_usual_length_' || i, 'datallowconn', true))).*
-               FROM pg_catalog.pg_database d, pg_catalog.generate_series(1, 150000) i WHERE d.datname = 'postgres'",
+             -- Its columns differ from major to major.
+             DO $$
+             DECLARE names text; given text;
+             BEGIN
+               SELECT pg_catalog.string_agg(attname, ', ' ORDER BY attnum),
+                      pg_catalog.string_agg(CASE attname
+                        WHEN 'oid' THEN '(1000000 + i)::pg_catalog.oid'
+                        WHEN 'datname' THEN '(''a_database_with_a_name_of_usual_length_'' || i)::name'
+                        WHEN 'datallowconn' THEN 'true'
+                        ELSE 'd.' || attname END, ', ' ORDER BY attnum)
+                 INTO names, given FROM pg_catalog.pg_attribute
+                WHERE attrelid = 'pg_catalog.pg_database'::pg_catalog.regclass AND attnum > 0;
+               EXECUTE 'INSERT INTO pg_catalog.pg_database (' || names || ') SELECT ' || given
+                 || ' FROM pg_catalog.pg_database d, pg_catalog.generate_series(1, 150000) i'
+                 || ' WHERE d.datname = ''postgres''';
+             END $$",
         )
         .await
         .unwrap();
