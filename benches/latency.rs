@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use pgrunway::collector::Collector;
 use pgrunway::collectors::statements::{
-    Entry, EntryKey, Facts, Levels, Options, Rows, Scan, State, Statements,
+    Entry, EntryKey, Levels, Rows, Scan, State, StatementOptions, Statements, ViewFacts,
 };
 use pgrunway::derive::latency::{
     Cumulative, Estimator, Interval, MomentStep, PlacedCalls, Scratch,
@@ -87,7 +87,7 @@ fn one_interval() {
 fn one_poll(entries: usize, active: usize) {
     let mut rng = StdRng::seed_from_u64(2);
     let names = |name: &str| [(1, Arc::from(name))].into_iter().collect();
-    let facts = Facts { databases: names("app"), roles: names("app"), ..Facts::default() };
+    let facts = ViewFacts { databases: names("app"), roles: names("app"), ..ViewFacts::default() };
     let mut rows: Vec<Entry> = (0..entries)
         .map(|i| Entry {
             key: EntryKey {
@@ -112,7 +112,7 @@ fn one_poll(entries: usize, active: usize) {
         hidden: Vec::new(),
     };
     let bars = Levels { likely: true, certain: false };
-    let options = Options {
+    let options = StatementOptions {
         top: 100,
         include_text: false,
         objective: 0.05,

@@ -3,6 +3,8 @@
 //!
 //! `UPDATE_PICTURES=1` writes the pictures of `docs/images` anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -106,8 +106,8 @@ async fn under_load(targets: usize, rounds: usize, pause: Duration, env: &[(&str
         let answer = reload(&exporter).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         let latency = (10 + round) as f64 / 1_000.0;
-        let changed = (targets / 2..targets).rev();
-        let changed = changed.filter(|n| last_changed(targets, *n, round) == round).next().unwrap();
+        let mut changed = (targets / 2..targets).rev();
+        let changed = changed.find(|n| last_changed(targets, *n, round) == round).unwrap();
         exporter
             .wait(&format!("t{changed}"), "the new objective", |text| {
                 is(text, "pg_latency_objective_seconds", latency)
