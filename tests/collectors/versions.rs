@@ -81,7 +81,11 @@ async fn every_collector_does_on_this_version_what_the_table_says() {
     let standby = primary.standby().await.unwrap();
     until(&standby, "postgres", "(SELECT status FROM pg_stat_wal_receiver) = 'streaming'").await;
     let admin = common::admin(&primary, "postgres").await;
-    let major = number(&admin, "current_setting('server_version_num')::int / 10000").await as i32;
+    let row = admin
+        .query_one("SELECT current_setting('server_version_num')::int / 10000", &[])
+        .await
+        .unwrap();
+    let major: i32 = row.get(0);
 
     let stop = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(load(admin, stop.clone()));
