@@ -99,6 +99,7 @@ impl Collector for Recovery {
     type State = ();
     const NAME: &'static str = "recovery";
     const HELP: &'static str = "Where a standby's startup process is, from pg_stat_recovery (19+).";
+    const SINCE: i32 = 19;
     const SCOPE: Scope = Scope::Server;
     const INTERVAL: Duration = Duration::from_secs(15);
     const METRICS: &'static [&'static Metric] =

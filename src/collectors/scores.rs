@@ -125,6 +125,7 @@ impl Collector for Scores {
     const NAME: &'static str = "scores";
     const HELP: &'static str =
         "What autovacuum would turn to first, from pg_stat_autovacuum_scores (19+).";
+    const SINCE: i32 = 19;
     const SCOPE: Scope = Scope::Database;
     const INTERVAL: Duration = Duration::from_secs(120);
     const METRICS: &'static [&'static Metric] = &[&DUE, &SCORE, &BY_REASON];

@@ -15,7 +15,13 @@ use super::*;
 const NOTHING_HERE: &[(&str, &str)] = &[
     ("autovacuum", "no worker need run"),
     ("processidle", "nobody need be idle"),
+    ("basebackups", "no base backup is taken"),
     ("blocking", "nobody waits for long"),
+    ("bloat", "the table is small"),
+    ("extensions", "none is older than its files"),
+    ("leftovers", "nothing is left behind"),
+    ("progress", "no command runs for long"),
+    ("subscriptions", "there is none"),
     (
         "logicalslots",
         "a slot of logical decoding needs wal_level = logical; tests/collectors/counted.rs has one",
@@ -23,8 +29,8 @@ const NOTHING_HERE: &[(&str, &str)] = &[
     ("maintenance", "neither pg_partman nor pg_cron"),
 ];
 /// Collectors that have something to show on a primary only, or on a standby only.
-const ON_A_PRIMARY: &[&str] = &["indexhealth"];
-const ON_A_STANDBY: &[&str] = &["walreceiver", "conflicts"];
+const ON_A_PRIMARY: &[&str] = &["indexhealth", "scores"];
+const ON_A_STANDBY: &[&str] = &["walreceiver", "conflicts", "recovery"];
 
 /// What of the metrics each collector gave in two polls; a failure or a refused sample fails the test.
 async fn given(cluster: &Cluster) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
