@@ -204,8 +204,10 @@ fn every_runbook_belongs_to_an_alert() {
 }
 
 /// Rules that read what some major of PostgreSQL lacks, and do without it there.
-const DO_WITHOUT: &[(&str, &str)] =
-    &[("PostgresStatementsEvicting", "pg_stat_statements_dealloc_total")];
+const DO_WITHOUT: &[(&str, &str)] = &[
+    ("PostgresStatementsEvicting", "pg_stat_statements_dealloc_total"),
+    ("PostgresSubscriptionFailing", "pg_stat_subscription_errors_total"),
+];
 
 #[test]
 fn no_rule_rests_on_a_metric_that_a_major_lacks() {

@@ -163,7 +163,7 @@ async fn thirty_thousand_relations_cost_what_is_documented() {
 async fn an_answer_beyond_its_limit_costs_one_error_and_no_session() {
     let cluster = common::server().await;
     let admin = common::admin(&cluster, "postgres").await;
-    let process = serve(&cluster, &["--answer-limit=65536"]).await;
+    let process = serve(&cluster, &["--answer-limit=131072"]).await;
     process.wait("a first round", |text| all_succeed(text, 1)).await;
     admin
         .batch_execute("DO $$ BEGIN FOR i IN 1..2000 LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY)', i); END LOOP; END $$")
@@ -181,7 +181,7 @@ async fn an_answer_beyond_its_limit_costs_one_error_and_no_session() {
         .await;
     let log = process.log();
     let told: Vec<_> = log.iter().filter(|line| line.contains("answer_limit")).collect();
-    assert!(told.iter().any(|line| line.contains("65536 bytes")), "{log:#?}");
+    assert!(told.iter().any(|line| line.contains("131072 bytes")), "{log:#?}");
     log_is_small(&process);
 }
 
@@ -224,7 +224,8 @@ async fn a_hundred_and_fifty_thousand_databases_are_bounded() {
         .await;
     let most = process.memory("VmHWM");
     println!("150,000 databases: {} above {quiet}", most - quiet);
-    assert!(most - quiet <= MOST, "{quiet} {most}");
+    // Both connections may hold an answer of as much as answer_limit at the same time.
+    assert!(most - quiet <= MOST + (8 << 20), "{quiet} {most}");
     let bytes: usize = process.log().iter().map(String::len).sum();
     assert!(bytes < 1 << 20, "{bytes}");
 }

@@ -222,7 +222,7 @@ async fn see(cluster: &Cluster, service: &Service) -> Seen {
     }
     let errors = text.lines().filter(|l| l.starts_with("pgrunway_collector_errors_total{"));
     assert_eq!(errors.collect::<Vec<_>>(), Vec::<&str>::new(), "{name}");
-    let page = common::http::get(exporter.address, "/").await.text();
+    let page = common::http::get(exporter.address, "/collectors").await.text();
     let says =
         [("forbidden", "which its role may not read"), ("unsupported", "refuses to everybody")];
     for (reason, words) in says {

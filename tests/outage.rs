@@ -438,7 +438,7 @@ async fn a_role_that_sees_little_is_told_of_once_on_the_page_and_in_a_metric() {
     assert_eq!(age(&text), None);
     let page = get(process.address, "/").await.text();
     // The rule says the same once it was asked.
-    let says = ["The role sees its own sessions only", "It is no member of pg_monitor."];
+    let says = ["The role sees its own sessions only", "It is not a member of pg_monitor."];
     assert!(says.iter().any(|said| page.contains(said)), "{page}");
     // Reconnects change nothing of it.
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'mon'";

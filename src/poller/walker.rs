@@ -40,23 +40,16 @@ const WALKING_LIFE: Duration = Duration::from_secs(600);
 /// Sessions that one visit may lose, each to another collector, before the rest has to wait.
 const LOSSES: u32 = 2;
 
-/// Databases of managed services by their owners, which let nobody in, or hold nothing of the user's: RDS and Aurora,
-/// Cloud SQL, AlloyDB, Azure. They are left out unless the configuration names them.
-const OF_SERVICES: [(&str, &str); 6] = [
-    ("alloydbadmin", "alloydbadmin"),
-    ("alloydbmetadata", "alloydbadmin"),
-    ("azure_maintenance", "azuresu"),
-    ("azure_sys", "azuresu"),
-    ("cloudsqladmin", "cloudsqladmin"),
-    ("rdsadmin", "rdsadmin"),
-];
-
 /// Databases and whether they can be entered. Names as bytes: one that was created from a database in
-/// another encoding need not be UTF-8. A limit of -2 marks a DROP DATABASE that was interrupted.
+/// another encoding need not be UTF-8. A limit of -2 marks a DROP DATABASE that was interrupted. Those of managed
+/// services (RDS and Aurora, Cloud SQL, AlloyDB, Azure) let nobody in, or hold nothing of the user's: they are known by
+/// their owners too, and left out unless the configuration names them.
 const DATABASES: &str = "\
 SELECT pg_catalog.textsend(d.datname::text) AS datname,
        pg_catalog.has_database_privilege(d.oid, 'CONNECT') AS may_connect,
-       pg_catalog.textsend(pg_catalog.pg_get_userbyid(d.datdba)::text) AS owner,
+       (d.datname::text, pg_catalog.pg_get_userbyid(d.datdba)::text) IN (
+         ('alloydbadmin', 'alloydbadmin'), ('alloydbmetadata', 'alloydbadmin'), ('azure_maintenance', 'azuresu'),
+         ('azure_sys', 'azuresu'), ('cloudsqladmin', 'cloudsqladmin'), ('rdsadmin', 'rdsadmin')) AS of_service,
        pg_catalog.count(*) OVER () AS count
   FROM pg_catalog.pg_database d
  WHERE d.datallowconn AND NOT d.datistemplate AND d.datconnlimit <> -2
@@ -95,8 +88,7 @@ columns! {
         /// As the server stores it.
         datname: Vec<u8>,
         may_connect: bool,
-        /// As the server stores it.
-        owner: Vec<u8>,
+        of_service: bool,
         /// How many there are in all.
         count: i64,
     }
@@ -285,16 +277,10 @@ impl Walker {
         let mut open: Vec<Arc<str>> = Vec::new();
         let all = listed.first().map_or(0, |first| usize::try_from(first.count).unwrap_or(0));
         let mut left_out = all.saturating_sub(listed.len());
-        for WalkedDatabase { datname: name, may_connect, owner, .. } in listed {
+        for WalkedDatabase { datname: name, may_connect, of_service, .. } in listed {
             let readable = std::str::from_utf8(&name).is_ok();
             let datname: Arc<str> = String::from_utf8_lossy(&name).as_ref().into();
-            let of_service = |(database, by): &(&str, &str)| {
-                database.as_bytes() == name && by.as_bytes() == owner
-            };
-            if OF_SERVICES.iter().any(of_service)
-                && datname != home
-                && !self.target.databases.names(&datname)
-            {
+            if of_service && datname != home && !self.target.databases.names(&datname) {
                 continue;
             }
             let collectors = self.target.inside(&datname, datname == home);

@@ -201,7 +201,7 @@ async fn a_kept_connection_outlives_the_limits_of_its_requests() {
 async fn a_page_that_was_read_late_leaves_an_idle_connection() {
     // The kernel takes the page in several steps; after the last the connection is idle, not busy.
     // Limits that a busy machine keeps to.
-    let (answer_limit, idle) = (Duration::from_secs(6), Duration::from_secs(60));
+    let (answer_limit, idle) = (Duration::from_secs(15), Duration::from_secs(60));
     let limits = SlotLimits { answer: answer_limit, idle, ..limits() };
     let (address, pages, publisher) = server_with(16, limits).await;
     let mut client = connect(address).await;
