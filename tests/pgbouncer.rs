@@ -225,7 +225,7 @@ async fn an_exhausted_pool_and_those_who_wait_are_seen() {
     let text = process
         .wait("they wait", |t| {
             of_app(t, "pgbouncer_pools_client_waiting_connections") == Some(3.0)
-                && of_app(t, "pgbouncer_pools_client_maxwait_seconds") > Some(1.2)
+                && of_app(t, "pgbouncer_pools_client_maxwait_seconds") > Some(2.4)
         })
         .await;
     let wait = of_app(&text, "pgbouncer_pools_client_maxwait_seconds").unwrap();
@@ -238,7 +238,8 @@ async fn an_exhausted_pool_and_those_who_wait_are_seen() {
         client.await.unwrap().unwrap();
     }
     let waited = "pgbouncer_stats_totals_client_wait_seconds_total";
-    let all_three = Some(3.0 * 1.2 - 0.5);
+    // They began one after the other, which takes a busy machine a moment.
+    let all_three = Some(3.0 * 2.4 - 1.2);
     process
         .wait("it is free again, and their waits are counted", |t| {
             of_app(t, "pgbouncer_pool_saturation_ratio") == Some(0.0)
