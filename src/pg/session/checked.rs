@@ -130,7 +130,7 @@ impl Session {
                 Ok((trusted, rows))
             });
             let result = result.await;
-            self.find_refused().await;
+            Box::pin(self.find_refused()).await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -235,7 +235,7 @@ impl Session {
                 Ok((trusted, [facts, once], again))
             });
             let result = result.await;
-            self.find_refused().await;
+            Box::pin(self.find_refused()).await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }

@@ -201,7 +201,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_anew_once(&query).await;
-            self.find_refused().await;
+            Box::pin(self.find_refused()).await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -337,7 +337,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_once(&query).await;
-            self.find_refused().await;
+            Box::pin(self.find_refused()).await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
@@ -365,7 +365,7 @@ impl Session {
         let mut tries = 0;
         loop {
             let result = self.read_all_once(queries).await;
-            self.find_refused().await;
+            Box::pin(self.find_refused()).await;
             if !self.is_worth_another(&result, &mut tries) {
                 return result;
             }
