@@ -8,6 +8,8 @@
 //!
 //! Must not: call the difference to the real size exact.
 
+use super::page::{ALIGN, LINE_POINTER, PAGE_HEADER, aligned};
+
 /// One column of a table as it is stored, in the order of the table.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HeapColumn {
@@ -21,12 +23,6 @@ pub struct HeapColumn {
     pub varies: bool,
 }
 
-/// `MAXALIGN` on all platforms that matter.
-const ALIGN: f64 = 8.0;
-/// `PageHeaderData`.
-const PAGE_HEADER: f64 = 24.0;
-/// `ItemIdData`, one a row.
-const LINE_POINTER: f64 = 4.0;
 /// `HeapTupleHeaderData` without the bitmap.
 const ROW_HEADER: f64 = 23.0;
 /// Bytes up to which a value of varying width has a header of one byte and is not aligned.
@@ -59,10 +55,6 @@ pub fn heap_pages(rows: f64, columns: &[HeapColumn], block_size: f64, fill: f64)
 /// The most pages that `chunks` chunks of TOAST need. `None` where it makes no sense.
 pub fn toast_pages(chunks: f64) -> Option<f64> {
     (chunks.is_finite() && chunks >= 0.0).then(|| (chunks / CHUNKS).ceil())
-}
-
-fn aligned(bytes: f64, to: f64) -> f64 {
-    if to > 1.0 { (bytes / to).ceil() * to } else { bytes }
 }
 
 #[cfg(test)]

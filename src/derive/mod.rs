@@ -8,6 +8,7 @@ pub mod growth;
 pub mod heap;
 pub mod index;
 pub mod latency;
+mod page;
 pub mod partition;
 pub mod proportion;
 pub mod rollup;

@@ -6,6 +6,8 @@
 //!
 //! Must not: call the difference to the real size exact.
 
+use crate::derive::page::{ALIGN, LINE_POINTER, PAGE_HEADER, aligned};
+
 /// One column of an index as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BtreeColumn {
@@ -15,14 +17,8 @@ pub struct BtreeColumn {
     pub null_fraction: f64,
 }
 
-/// `MAXALIGN` on all platforms that matter.
-const ALIGN: f64 = 8.0;
-/// `PageHeaderData`.
-const PAGE_HEADER: f64 = 24.0;
 /// `BTPageOpaqueData`.
 const OPAQUE: f64 = 16.0;
-/// `ItemIdData`, one a tuple.
-const LINE_POINTER: f64 = 4.0;
 /// `IndexTupleData`, and with the bitmap of nulls behind it.
 const TUPLE_HEADER: f64 = 8.0;
 const BITMAP: f64 = 4.0;
@@ -33,7 +29,7 @@ pub fn btree_pages(rows: f64, columns: &[BtreeColumn], block_size: f64, fill: f6
     let nulls = columns.iter().any(|c| c.null_fraction > 0.0);
     let header = if nulls { TUPLE_HEADER + BITMAP } else { TUPLE_HEADER };
     let data: f64 = columns.iter().map(|c| c.width * (1.0 - c.null_fraction)).sum();
-    let tuple = aligned(header) + aligned(data) + LINE_POINTER;
+    let tuple = aligned(header, ALIGN) + aligned(data, ALIGN) + LINE_POINTER;
     let room = (block_size - PAGE_HEADER - OPAQUE) * fill;
     let each = (room / tuple).floor();
     let sound = rows.is_finite() && rows >= 0.0 && data.is_finite() && data >= 0.0;
@@ -47,10 +43,6 @@ pub fn btree_pages(rows: f64, columns: &[BtreeColumn], block_size: f64, fill: f6
         pages += level;
     }
     Some(pages)
-}
-
-fn aligned(bytes: f64) -> f64 {
-    (bytes / ALIGN).ceil() * ALIGN
 }
 
 #[cfg(test)]
